@@ -1,0 +1,158 @@
+"""Pulsar as the rooms see it: a quiet client, subscriptions made ahead, what the broker can do.
+
+The client library is imported inside functions only: it is not fork-safe, so no process that may
+fork later is to load it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from postroom import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    import pulsar
+
+__all__ = ["Abilities", "canonical", "connect", "ensure_subscription", "masked", "probe"]
+
+logger = logging.getLogger(__name__)
+
+
+def connect(url: str, *, operation_timeout: timedelta) -> pulsar.Client:
+    """Make a Pulsar client that prints nothing of its own; close() it in the end.
+
+    No connection is opened yet. Each blocking call on the client takes `operation_timeout` at most
+    and then raises pulsar.Timeout, also where the broker is down.
+    """
+    import pulsar
+
+    return pulsar.Client(
+        url,
+        operation_timeout_seconds=max(1, round(operation_timeout.total_seconds())),
+        connection_timeout_ms=5_000,
+        logger=_silence(),
+    )
+
+
+@functools.cache
+def _silence() -> Any:
+    # There is no level "off". Without this each refused contender of the mutex prints a line, and
+    # a Python logger would take the GIL in the client's own threads.
+    import pulsar
+
+    return pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull)
+
+
+@contextlib.contextmanager
+def connected(url: str, *, operation_timeout: timedelta) -> Iterator[pulsar.Client]:
+    """Lend a client for the time of a block."""
+    client = connect(url, operation_timeout=operation_timeout)
+    try:
+        yield client
+    finally:
+        close(client)
+
+
+def close(client: Any) -> None:
+    """Close a client, consumer, producer or reader; a broken connection is no obstacle."""
+    import pulsar
+
+    try:
+        client.close()
+    except pulsar.PulsarException as error:
+        logger.debug("Closing %s: %s", type(client).__name__, error)
+
+
+def canonical(topic: str) -> str:
+    """Give the topic its full name, persistent://tenant/namespace/topic."""
+    return topic if "://" in topic else f"persistent://{topic}"
+
+
+def masked(url: str) -> str:
+    """Hide a URL's user and password, for logs and errors."""
+    return re.sub(r"//[^/@]*@", "//***@", url)
+
+
+def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) -> None:
+    """Make a durable subscription from the topic's beginning, unless it exists.
+
+    A topic without one keeps nothing, so that what is sent before the first consumer would be
+    gone. Consumers that are connected are not disturbed: the broker then answers that it is busy,
+    which says that the subscription exists.
+
+    Raises:
+        pulsar.PulsarException: the broker did not answer.
+
+    """
+    import pulsar
+
+    with contextlib.suppress(pulsar.ConsumerBusy):
+        consumer = client.subscribe(
+            topic,
+            subscription,
+            consumer_type=pulsar.ConsumerType.Exclusive,
+            initial_position=pulsar.InitialPosition.Earliest,
+            receiver_queue_size=1,
+        )
+        close(consumer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a broker can do for exactly-once delivery on one namespace."""
+
+    fencing: bool
+    deduplication: bool
+
+
+def probe(client: pulsar.Client, topic: str) -> Abilities:
+    """Find out by trying, on a short-lived topic beside `topic`, what the broker can do."""
+    beside = f"{canonical(topic).rpartition('/')[0]}/postroom-probe-{uuid.uuid4().hex[:12]}"
+    return Abilities(fencing=_fences(client, beside), deduplication=_deduplicates(client, beside))
+
+
+def _fences(client: pulsar.Client, topic: str) -> bool:
+    import pulsar
+
+    fencing = pulsar.ProducerAccessMode.ExclusiveWithFencing
+    first = second = None
+    try:
+        first = client.create_producer(topic, access_mode=fencing)
+        second = client.create_producer(topic, access_mode=fencing)
+        first.send(b"")
+    except (pulsar.ProducerFenced, pulsar.AlreadyClosed):
+        return True
+    except (pulsar.OperationNotSupported, pulsar.ProducerBusy):
+        return False
+    finally:
+        for producer in (first, second):
+            if producer is not None:
+                close(producer)
+    return False
+
+
+def _deduplicates(client: pulsar.Client, topic: str) -> bool:
+    producer = client.create_producer(f"{topic}-twice", producer_name="postroom-probe")
+    try:
+        producer.send(b"", sequence_id=1)
+        # A broker that recognises the repeat answers with a message id of -1 (PIP-6).
+        return bool(producer.send(b"", sequence_id=1).ledger_id() == -1)
+    finally:
+        close(producer)
+
+
+def unreachable(url: str, error: Exception) -> errors.ServiceUnavailable:
+    """Say that Pulsar did not answer."""
+    return errors.ServiceUnavailable(
+        f"Pulsar does not answer at {masked(url)} ({type(error).__name__}); it is tried again"
+    )

@@ -1,0 +1,215 @@
+"""Every error that postroom raises, and the one rule that says which failures may pass.
+
+PostroomError
+├── ConfigurationError        a setting or an argument is wrong: nothing starts
+├── InvalidEvent              an event is not one: refused where it was made or read
+├── OutboxError
+│   └── ScopeClosed           publish() after the scope has ended
+├── RelayError
+│   ├── TermEnded             the relay begins a new term
+│   │   ├── Superseded        a newer relay has raised the epoch or fenced us
+│   │   ├── MutexLost         the mutex is no longer ours
+│   │   └── HistoryLost       the change stream no longer reaches back to the checkpoint
+│   ├── Poison                one row that can never be sent
+│   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
+├── InboxError
+│   ├── Retry                 a handler asks to be tried again
+│   ├── Reject                a handler gives its event up at once
+│   └── HandlerTimeout        a handler ran past its timeout
+└── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+from pymongo import errors as mongo
+
+__all__ = [
+    "Blocked",
+    "ConfigurationError",
+    "HandlerTimeout",
+    "HistoryLost",
+    "InboxError",
+    "InvalidEvent",
+    "MutexLost",
+    "OutboxError",
+    "Poison",
+    "PostroomError",
+    "Reject",
+    "RelayError",
+    "Retry",
+    "ScopeClosed",
+    "ServiceUnavailable",
+    "Superseded",
+    "TermEnded",
+    "is_transient",
+]
+
+
+class PostroomError(Exception):
+    """Something in postroom failed; the message says what, where and what happens next."""
+
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+
+class ConfigurationError(PostroomError):
+    """A setting is wrong; nothing was started."""
+
+
+class InvalidEvent(PostroomError):
+    """This is not an event: it needs a name and an object as data."""
+
+
+class OutboxError(PostroomError):
+    """The outbox refused to write an event."""
+
+
+class ScopeClosed(OutboxError):
+    """The scope has ended; open a new one to publish more."""
+
+
+class RelayError(PostroomError):
+    """The relay cannot go on as it is."""
+
+
+class TermEnded(RelayError):
+    """The relay's term has ended; it stands by and begins a new one."""
+
+    transient: ClassVar[bool] = True
+
+
+class Superseded(TermEnded):
+    """A newer relay has taken over; this one sends nothing more and stands by."""
+
+
+class MutexLost(TermEnded):
+    """The mutex is no longer held; the relay stands by."""
+
+
+class HistoryLost(TermEnded):
+    """The change stream no longer reaches back to the checkpoint; the collection is scanned."""
+
+
+class Poison(RelayError):
+    """This row can never be sent."""
+
+
+class Blocked(RelayError):
+    """A row can never be sent, and POSTROOM_ON_POISON=block keeps the relay at it."""
+
+    transient: ClassVar[bool] = True
+
+
+class InboxError(PostroomError):
+    """An event could not be handled."""
+
+
+class Retry(InboxError):
+    """The handler asks to be tried again, `after` a time if it says one.
+
+    Raise it in a handler: the attempt counts, the wait is `after` instead of the handler's backoff.
+    """
+
+    transient: ClassVar[bool] = True
+
+    def __init__(self, message: str | None = None, *, after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Reject(InboxError):
+    """The handler gives this event up: it goes to the dead letters at once."""
+
+
+class HandlerTimeout(InboxError):
+    """The handler ran past its timeout; its event is delivered again."""
+
+    transient: ClassVar[bool] = True
+
+
+class ServiceUnavailable(PostroomError):
+    """A service does not answer; it is tried again."""
+
+    transient: ClassVar[bool] = True
+
+
+# Classes of pymongo.errors that pass by themselves. Every other one there is final: a test walks
+# the module and fails on a class that stands in neither list.
+MONGO_TRANSIENT = (
+    mongo.AutoReconnect,
+    mongo.ConnectionFailure,
+    mongo.CursorNotFound,
+    mongo.ExecutionTimeout,
+    mongo.NetworkTimeout,
+    mongo.NotPrimaryError,
+    mongo.ServerSelectionTimeoutError,
+    mongo.WTimeoutError,
+    mongo.WaitQueueTimeoutError,
+    mongo.WriteConcernError,
+)
+# Server codes behind a plain OperationFailure that pass: stepping down, shutting down, write
+# conflicts, interrupted operations and no primary yet (MongoDB's error_codes.yml).
+MONGO_TRANSIENT_CODES = frozenset(
+    {6, 7, 50, 64, 89, 91, 112, 133, 134, 189, 202, 246, 251, 262, 317, 384, 388}
+    | {9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436}
+)
+# By name, since the Pulsar client must not be imported where it is not needed (it is not fork-safe).
+PULSAR_TRANSIENT = frozenset(
+    {
+        "AlreadyClosed",
+        "BrokerMetadataError",
+        "BrokerPersistenceError",
+        "ChecksumError",
+        "ConnectError",
+        "ConsumerAssignError",
+        "ConsumerBusy",
+        "ConsumerNotFound",
+        "Interrupted",
+        "LookupError",
+        "MemoryBufferIsFull",
+        "NotConnected",
+        "ProducerBlockedQuotaExceededError",
+        "ProducerBlockedQuotaExceededException",
+        "ProducerBusy",
+        "ProducerFenced",
+        "ProducerNotInitialized",
+        "ProducerQueueIsFull",
+        "PulsarException",
+        "ReadError",
+        "ServiceUnitNotReady",
+        "SubscriptionNotFound",
+        "Timeout",
+        "TooManyLookupRequestException",
+        "TopicNotFound",
+        "TransactionConflict",
+        "UnknownError",
+    }
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether the same call may succeed later without anyone changing anything.
+
+    This alone decides between trying again and giving up. Our own errors carry the answer as
+    `transient`; those of PyMongo and the Pulsar client are looked up here.
+    """
+    if isinstance(error, PostroomError):
+        return error.transient
+    if isinstance(error, mongo.PyMongoError):
+        return _mongo_is_transient(error)
+    if type(error).__module__.startswith(("pulsar", "_pulsar")):
+        return type(error).__name__ in PULSAR_TRANSIENT
+    return isinstance(error, (ConnectionError, TimeoutError))
+
+
+def _mongo_is_transient(error: mongo.PyMongoError) -> bool:
+    if isinstance(error, MONGO_TRANSIENT):
+        return True
+    if error.has_error_label("TransientTransactionError"):
+        return True
+    return isinstance(error, mongo.OperationFailure) and error.code in MONGO_TRANSIENT_CODES

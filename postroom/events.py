@@ -1,0 +1,144 @@
+"""Domain events in Python, and their one form on the wire: {"name": …, "data": {…camelCase…}}."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+import orjson
+from bson import Binary, Decimal128, ObjectId
+from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from postroom import errors
+
+__all__ = ["DomainEvent", "Event", "decode", "encode"]
+
+
+class DomainEvent(BaseModel):
+    """Something that happened, named in the past tense; subclass it with typed fields.
+
+    Fields are snake_case in Python and camelCase on the wire. The event's name on the wire is the
+    class's, or the one given as `class Assigned(DomainEvent, name="MedicineAssigned")`. A wrong type
+    is refused when the event is made. Fields that the class does not know are carried unchanged.
+
+    Raises:
+        pydantic.ValidationError: a field is missing or has a wrong type; the message names it.
+
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True
+    )
+
+    event_name: ClassVar[str] = "DomainEvent"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        """Give the subclass its name on the wire."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.event_name = name or cls.__name__
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return {"name", "data"} as it is stored in the outbox row; datetimes stay datetimes."""
+        return {"name": self.event_name, "data": self.model_dump(by_alias=True)}
+
+
+Data = TypeVar("Data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Generic[Data]):
+    """One event as a handler receives it.
+
+    `data` is the DomainEvent that the handler asked for, or the plain object of the wire where it
+    asked for a name or a pattern. `id` is the outbox row's id as hex, or the Pulsar message id where
+    the producer gave none. `position` is its number in the outbox partition, if it came from one.
+    """
+
+    id: str
+    name: str
+    data: Data
+    topic: str
+    key: str | None = None
+    position: int | None = None
+    occurred_at: datetime | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+# Naive datetimes are UTC since MongoDB stores no zone; Z is what JavaScript writes.
+_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+
+def encode(wire: Mapping[str, Any]) -> bytes:
+    """Turn an outbox row's `data` into the payload of a Pulsar message.
+
+    JSON has no form for some BSON types. The rule, one each: ObjectId -> hex; datetime -> RFC 3339
+    in UTC with Z; Decimal128 -> decimal string; UUID -> its canonical string; binary -> base64;
+    NaN and infinities -> null. Every other type is refused.
+
+    Raises:
+        Poison: a value has no form in JSON; the message names its type, never its content.
+
+    """
+    try:
+        return orjson.dumps(wire, _to_json, _OPTIONS)
+    except (orjson.JSONEncodeError, RecursionError) as error:
+        cause = error.__cause__
+        raise errors.Poison(
+            str(cause) if isinstance(cause, errors.Poison) else str(error)
+        ) from None
+
+
+def _to_json(value: Any) -> Any:
+    match value:
+        case ObjectId() | Decimal128():
+            return str(value)
+        case Binary(subtype=subtype) if subtype in (UUID_SUBTYPE, OLD_UUID_SUBTYPE):
+            return str(uuid.UUID(bytes=bytes(value)))
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case _:
+            raise errors.Poison(f"JSON has no form for a BSON {type(value).__name__}")
+
+
+def decode(payload: bytes) -> tuple[str, dict[str, Any]]:
+    """Turn a message's payload into the event's name and data.
+
+    Raises:
+        InvalidEvent: it is no JSON object with a `name` string and a `data` object.
+
+    """
+    try:
+        wire = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        # The decoder's message may quote the payload, which is private.
+        raise errors.InvalidEvent(f"The payload is not JSON (at byte {error.pos})") from None
+    return checked(wire)
+
+
+def checked(wire: object) -> tuple[str, dict[str, Any]]:
+    """Return the name and data of a wire object.
+
+    Raises:
+        InvalidEvent: it is no object with a `name` string and a `data` object.
+
+    """
+    if not isinstance(wire, Mapping):
+        raise errors.InvalidEvent(f"The event is a {type(wire).__name__}, not an object")
+    name, data = wire.get("name"), wire.get("data")
+    if not isinstance(name, str) or not name:
+        raise errors.InvalidEvent("The event has no `name`, or one that is no string")
+    if not isinstance(data, Mapping):
+        raise errors.InvalidEvent(f"The event {name[:100]!r} has no object as `data`")
+    return name, dict(data)
+
+
+def utc(milliseconds: int) -> datetime | None:
+    """Turn a message's timestamp into an aware datetime; 0 stands for none."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
