@@ -21,10 +21,12 @@ PostroomError
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pymongo import errors as mongo
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = [
     "Blocked",
@@ -158,7 +160,7 @@ MONGO_TRANSIENT_CODES = frozenset(
     {6, 7, 50, 64, 89, 91, 112, 133, 134, 189, 202, 246, 251, 262, 317, 384, 388}
     | {9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436}
 )
-# By name, since the Pulsar client must not be imported where it is not needed (it is not fork-safe).
+# By name: the Pulsar client is not fork-safe and not to be imported where it is not needed.
 PULSAR_TRANSIENT = frozenset(
     {
         "AlreadyClosed",

@@ -24,8 +24,8 @@ class DomainEvent(BaseModel):
     """Something that happened, named in the past tense; subclass it with typed fields.
 
     Fields are snake_case in Python and camelCase on the wire. The event's name on the wire is the
-    class's, or the one given as `class Assigned(DomainEvent, name="MedicineAssigned")`. A wrong type
-    is refused when the event is made. Fields that the class does not know are carried unchanged.
+    class's, or the one given as `class Assigned(DomainEvent, name="MedicineAssigned")`. A wrong
+    type is refused when the event is made. Fields that the class does not know are carried.
 
     Raises:
         pydantic.ValidationError: a field is missing or has a wrong type; the message names it.
@@ -57,8 +57,8 @@ class Event(Generic[Data]):
     """One event as a handler receives it.
 
     `data` is the DomainEvent that the handler asked for, or the plain object of the wire where it
-    asked for a name or a pattern. `id` is the outbox row's id as hex, or the Pulsar message id where
-    the producer gave none. `position` is its number in the outbox partition, if it came from one.
+    asked for a name or a pattern. `id` is the outbox row's id as hex, or the Pulsar message id
+    where the producer gave none. `position` is its number in the outbox partition, if it came from one.
     """
 
     id: str

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     )
     mark_sent: bool = Field(
         default=False,
-        description="Also write Hermes' `sentAt` into relayed rows, a chunk at a time",
+        description="Also write Hermes' `sentAt` into relayed rows, by chunks",
     )
     checkpoint_seconds: Positive = Field(
         0.25, description="The longest that stored events wait for their checkpoint"

@@ -1,0 +1,67 @@
+"""install(): makes a Celery application's workers relay and consume events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from postroom import errors
+from postroom import settings as settings_module
+from postroom.celery import consumer_step, relay_step
+from postroom.settings import Settings
+
+Topics = Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None]
+Key = str | Callable[[str, Mapping[str, Any]], str | None]
+Consume = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What install() was given; found again as `app.postroom`.
+
+    `topics` routes events: names or patterns to topics, or a function of name and data.
+    `key` names the field of the wire data that keys an event, or is a function of name and data.
+    `consume` says which topics (or `re:` patterns of topics) each subscription reads.
+    """
+
+    settings: Settings
+    topics: Topics
+    key: Key | None
+    consume: Consume
+
+
+def install(
+    app: Celery,
+    settings: Settings | None = None,
+    *,
+    topics: Topics | None = None,
+    key: Key | None = None,
+    consume: Consume | None = None,
+) -> Installation:
+    """Give the application's workers the queues `relay` and `consumer`.
+
+    Nothing is opened here: a worker started with `-Q relay` relays, one with `-Q consumer` runs
+    each event as a task, every other worker is left as it is. Settings come from the environment
+    unless given; topics not routed go to POSTROOM_TOPIC.
+
+    Raises:
+        SystemExit: a setting is wrong; the sentence names the variable.
+
+    """
+    try:
+        settings = settings or settings_module.load()
+    except errors.ConfigurationError as error:
+        raise SystemExit(str(error)) from None
+    installation = Installation(
+        settings=settings,
+        topics=topics or {},
+        key=key,
+        consume=consume or {settings.subscription: [settings.topic]},
+    )
+    app.postroom = installation
+    relay_step.install(app)
+    consumer_step.install(app)
+    return installation
