@@ -84,6 +84,16 @@ class Settings(BaseSettings):
     send_timeout_seconds: Positive = Field(
         30.0, description="How long Pulsar may take to store an event before the term ends"
     )
+    history_margin_hours: Annotated[float, Field(gt=0, le=24 * 365)] = Field(
+        24.0,
+        description="The longest transaction and the writers' clock skew together, at most: rows "
+        "younger than that are not pruned, and are looked at again when history was lost",
+    )
+    batch_keyed: bool = Field(
+        default=False,
+        description="Batch events of different keys: twice as fast, but then only one consumer "
+        "of a Key_Shared subscription keeps the order of a key",
+    )
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = Field(
         5 * 1024 * 1024 - 16 * 1024,
         description="The largest message the broker takes, properties included",

@@ -1,0 +1,99 @@
+"""A letter: one outbox row made ready to be sent, or found to be poison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from postroom import errors, events
+from postroom.relay.source import Row, Unreadable
+
+if TYPE_CHECKING:
+    from postroom.relay.routing import Routing
+
+__all__ = ["Letter", "write"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+MILLISECOND = timedelta(milliseconds=1)
+# What a property and the message's own fields cost at most beside their text.
+OVERHEAD_BYTES = 256
+
+
+class Letter(NamedTuple):
+    """What one message will hold; times are milliseconds since 1970 in UTC, 0 for none."""
+
+    id: str
+    topic: str
+    payload: bytes
+    key: str | None
+    occurred_at: int
+    deliver_at: int
+    headers: Mapping[str, str]
+
+
+def write(row: Row, *, routing: Routing, max_bytes: int) -> Letter:
+    """Make a letter of an outbox row.
+
+    Raises:
+        Poison: the row cannot be decoded, is no event, cannot be routed, or is too large.
+
+    """
+    if isinstance(row, Unreadable):
+        raise errors.Poison(row.reason)
+    try:
+        wire = row["data"]
+        name, data = wire["name"], wire["data"]
+    except (KeyError, TypeError):
+        raise errors.Poison(_what_is_wrong(row)) from None
+    if type(name) is not str or type(data) is not dict or not name:
+        raise errors.Poison(_what_is_wrong(row))
+    payload = events.encode(wire)
+    key = row.get("key")
+    key = routing.key(name, data) if key is None else str(key)
+    letter = Letter(
+        id=str(row["_id"]),
+        topic=routing.topic(name, data),
+        payload=payload,
+        key=key,
+        occurred_at=_milliseconds(row.get("occurredAt")),
+        deliver_at=_milliseconds(row.get("deliverAt")) if "deliverAt" in row else 0,
+        headers=_headers(row["headers"]) if "headers" in row else {},
+    )
+    if len(payload) > max_bytes - OVERHEAD_BYTES or letter.headers or (key and len(key) > 100):
+        _weigh(letter, max_bytes)
+    return letter
+
+
+def _what_is_wrong(row: Mapping[str, Any]) -> str:
+    if "data" not in row:
+        return "The row has no `data`"
+    try:
+        events.checked(row["data"])
+    except errors.InvalidEvent as error:
+        return str(error)
+    return "The row is no event"
+
+
+def _milliseconds(value: object) -> int:
+    # Python's range of dates is exceeded by rows of other programs; such a time is left out.
+    return (value - EPOCH) // MILLISECOND if isinstance(value, datetime) else 0
+
+
+def _headers(headers: object) -> Mapping[str, str]:
+    if not isinstance(headers, Mapping):
+        raise errors.Poison("The row's `headers` are no object")
+    return {str(name): str(value) for name, value in headers.items()}
+
+
+def _weigh(letter: Letter, max_bytes: int) -> None:
+    # Checked here, since the client reports a message that is too large to nobody.
+    size = len(letter.payload) + OVERHEAD_BYTES + len((letter.key or "").encode())
+    size += sum(
+        len(name.encode()) + len(value.encode()) + 8 for name, value in letter.headers.items()
+    )
+    if size > max_bytes:
+        raise errors.Poison(
+            f"The event takes {size} bytes, and the broker {max_bytes} at most "
+            "(POSTROOM_MAX_MESSAGE_BYTES)"
+        )

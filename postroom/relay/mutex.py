@@ -1,0 +1,120 @@
+"""PulsarMutex: an Exclusive subscription as the lock that makes one relay active."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from postroom import broker, errors
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+
+    import pulsar
+
+__all__ = ["PulsarMutex"]
+
+logger = logging.getLogger(__name__)
+
+SUBSCRIPTION = "mutex"
+# A broker that is restarted or unloads the topic is back within this; the client reconnects.
+TOLERATED_DISCONNECT_SECONDS = 5.0
+REMIND_EVERY = timedelta(minutes=10)
+
+
+class PulsarMutex:
+    """Held by whoever's consumer sits on the Exclusive subscription `mutex` of one topic.
+
+    It elects; it does not protect. A frozen holder wakes up believing, and the client silently
+    takes the subscription again after a break: what keeps two holders from harm is the epoch and
+    the fenced lanes. Not thread-safe; acquire() blocks.
+    """
+
+    def __init__(
+        self,
+        client: pulsar.Client,
+        topic: str,
+        *,
+        owner: str,
+        properties: Mapping[str, str],
+        retry: timedelta,
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._owner = owner
+        self._properties = dict(properties)
+        self._retry_seconds = retry.total_seconds()
+        self._consumer: pulsar.Consumer | None = None
+        self._lost_since: float | None = None
+
+    def acquire(self, stopping: threading.Event, *, waiting: Callable[[str], None]) -> bool:
+        """Ask until the mutex is held, and return True; return False once `stopping` is set.
+
+        Asks every `retry` with a little jitter. `waiting` is told why it waits, each time; the
+        log only when the reason changes.
+        """
+        reason, said_at = "", 0.0
+        while not stopping.is_set():
+            refused = self._ask()
+            if refused is None:
+                return True
+            now = time.monotonic()
+            if refused != reason or now - said_at > REMIND_EVERY.total_seconds():
+                logger.info("%s", refused, extra={"action": "mutex_wait"})
+                reason, said_at = refused, now
+            waiting(refused)
+            stopping.wait(self._retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        return False
+
+    def _ask(self) -> str | None:
+        import pulsar
+
+        try:
+            self._consumer = self._client.subscribe(
+                self._topic,
+                SUBSCRIPTION,
+                consumer_type=pulsar.ConsumerType.Exclusive,
+                consumer_name=self._owner,
+                properties={
+                    **self._properties,
+                    "since": datetime.now(UTC).isoformat("T", "seconds"),
+                },
+                receiver_queue_size=1,
+            )
+        except pulsar.ConsumerBusy:
+            return f"Another relay holds the mutex on {self._topic}; standing by"
+        except pulsar.Timeout:
+            # The embedded broker lets a contender wait instead of refusing it.
+            return (
+                f"The mutex on {self._topic} was not given in time: another relay holds it, or the "
+                "broker does not answer; standing by"
+            )
+        return None
+
+    def check(self) -> None:
+        """Look whether the broker still is there to hold the mutex for us.
+
+        Raises:
+            MutexLost: the connection has been gone for a while.
+
+        """
+        if self._consumer is None or self._consumer.is_connected():
+            self._lost_since = None
+            return
+        now = time.monotonic()
+        self._lost_since = self._lost_since or now
+        if now - self._lost_since > TOLERATED_DISCONNECT_SECONDS:
+            raise errors.MutexLost(
+                f"The connection that holds the mutex on {self._topic} is gone; the relay stands by"
+            )
+
+    def release(self) -> None:
+        """Give the mutex back; the next relay has it within its retry time."""
+        # close() and not unsubscribe(): the latter keeps the lock where the connection is broken.
+        if self._consumer is not None:
+            broker.close(self._consumer)
+            self._consumer = None

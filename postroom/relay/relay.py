@@ -1,0 +1,312 @@
+"""The relay: stands by for the mutex, relays a term, and begins again whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo import MongoClient
+from pymongo import errors as mongo
+
+from postroom import broker, errors, wire
+from postroom.relay.checkpoint import CheckpointStore
+from postroom.relay.lane import LaneOptions
+from postroom.relay.mutex import PulsarMutex
+from postroom.relay.quarantine import Quarantine
+from postroom.relay.retention import Retention
+from postroom.relay.status import State, Status
+from postroom.relay.term import Term, TermOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pulsar
+    from pymongo.database import Database
+
+    from postroom.relay.routing import Routing
+    from postroom.settings import Settings
+
+__all__ = ["Relay"]
+
+logger = logging.getLogger(__name__)
+
+# Longer than the five seconds a broker takes to see that a frozen holder of the mutex is gone.
+OPERATION_TIMEOUT = timedelta(seconds=10)
+FIRST_BACKOFF_SECONDS = 0.25
+LONGEST_BACKOFF_SECONDS = 10.0
+# A term that lasted this long was a good one: the next trouble starts with a short wait again.
+GOOD_TERM_SECONDS = 30.0
+
+
+class Relay:
+    """Relays one partition of the outbox whenever it holds the mutex. One thread, run().
+
+    Standby -> opening -> relaying -> stopping. Any error ends a term: everything that it opened is
+    closed, the mutex with it, and after a wait the relay stands by again. What no wait can mend (a
+    broker that cannot do what POSTROOM_DELIVERY demands) ends run() with ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routing: Routing,
+        *,
+        partition: str | None = None,
+        subscriptions: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._routing = routing
+        self._partition = partition or settings.partition
+        self._subscriptions = subscriptions or {}
+        self._stopping = threading.Event()
+        self._term: Term | None = None
+        self._abilities: broker.Abilities | None = None
+        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.status = Status(partition=self._partition, owner=owner)
+
+    def run(self) -> None:
+        """Relay until stop() is called.
+
+        Raises:
+            ConfigurationError: the relay cannot work with this broker as it is set up.
+
+        """
+        backoff = FIRST_BACKOFF_SECONDS
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._stand_for_office()
+            except errors.ConfigurationError:
+                self.status.enter(State.STOPPED, "configuration")
+                raise
+            except Exception as error:  # noqa: BLE001 - any error ends the term, none the relay
+                if time.monotonic() - began > GOOD_TERM_SECONDS:
+                    backoff = FIRST_BACKOFF_SECONDS
+                self._wait_after(error, backoff)
+                backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+        self.status.enter(State.STOPPED)
+
+    def stop(self) -> None:
+        """Ask the relay to finish what is in flight and end; safe from any thread and signals."""
+        self._stopping.set()
+        term = self._term
+        if term is not None:
+            term.stop()
+
+    def _wait_after(self, error: Exception, seconds: float) -> None:
+        if self._stopping.is_set():
+            return
+        sentence = self._sentence(error)
+        self.status.enter(State.WAITING, sentence)
+        level = logging.WARNING if errors.is_transient(error) else logging.ERROR
+        unexpected = not isinstance(error, (errors.PostroomError, mongo.PyMongoError))
+        logger.log(
+            level,
+            "%s (again in %.1f s)",
+            sentence,
+            seconds,
+            exc_info=error if unexpected and level == logging.ERROR else None,
+            extra={"action": "term_ended", "partition": self._partition},
+        )
+        self._stopping.wait(seconds)
+
+    def _sentence(self, error: Exception) -> str:
+        if isinstance(error, errors.PostroomError):
+            return str(error)
+        if isinstance(error, mongo.PyMongoError):
+            where = broker.masked(self._settings.mongodb_uri)
+            brief = str(error).partition(", Timeout:")[0][:300]
+            return f"MongoDB at {where} failed ({type(error).__name__}: {brief}); a new term begins"
+        if type(error).__module__.startswith(("pulsar", "_pulsar")):
+            where = broker.masked(self._settings.pulsar_url)
+            return f"Pulsar at {where} failed ({type(error).__name__}); a new term begins"
+        return f"The term ended with {type(error).__name__}: {error}"
+
+    # --- one candidacy ------------------------------------------------------------------------
+
+    def _stand_for_office(self) -> None:
+        self.status.enter(State.STANDBY)
+        settings = self._settings
+        with (
+            connect_mongodb(settings) as mongodb,
+            broker.connected(settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT) as client,
+        ):
+            database = mongodb[settings.mongodb_database]
+            require_replica_set(mongodb, settings)
+            self._probe(client)
+            mutex = PulsarMutex(
+                client,
+                broker.canonical(self._mutex_topic()),
+                owner=self.status.owner,
+                properties={"partition": self._partition, "host": socket.gethostname()},
+                retry=timedelta(seconds=settings.mutex_retry_seconds),
+            )
+            try:
+                if mutex.acquire(self._stopping, waiting=self._standing_by):
+                    self._hold_office(database, client, mutex)
+            finally:
+                mutex.release()
+
+    def _mutex_topic(self) -> str:
+        topic = self._settings.mutex_topic
+        return (
+            topic if self._partition == self._settings.partition else f"{topic}-{self._partition}"
+        )
+
+    def _standing_by(self, reason: str) -> None:
+        self.status.enter(State.STANDBY, reason)
+
+    def _probe(self, client: pulsar.Client) -> None:
+        if self._abilities is not None:
+            return
+        import pulsar
+
+        try:
+            found = broker.probe(client, self._settings.topic)
+        except (pulsar.Timeout, pulsar.ConnectError) as error:
+            raise broker.unreachable(self._settings.pulsar_url, error) from error
+        lacking = _lacking(found)
+        if lacking and self._settings.delivery == "exactly_once":
+            raise errors.ConfigurationError(
+                f"POSTROOM_DELIVERY is exactly_once, but the broker at "
+                f"{broker.masked(self._settings.pulsar_url)} lacks {lacking}. Nothing is relayed; "
+                "turn it on, or choose best_available"
+            )
+        if lacking:
+            logger.warning(
+                "The broker lacks %s: every event still arrives, in order, but a frozen relay that "
+                "wakes up or a lost connection may send some twice. Deduplication is turned on for "
+                "the namespace (pulsar-admin namespaces set-deduplication -e); fencing comes with "
+                "Apache Pulsar 2.8 and later",
+                lacking,
+                extra={"action": "probe"},
+            )
+        self._abilities = found
+
+    def _hold_office(
+        self, database: Database[Any], client: pulsar.Client, mutex: PulsarMutex
+    ) -> None:
+        self.status.enter(State.OPENING)
+        logger.info(
+            "Holding the mutex as %s; opening a term of partition %r",
+            self.status.owner,
+            self._partition,
+            extra={"action": "mutex_taken", "owner": self.status.owner},
+        )
+        self._subscribe_ahead(client)
+        if wire.OUTBOX not in database.list_collection_names(filter={"name": wire.OUTBOX}):
+            database.create_collection(wire.OUTBOX, check_exists=False)
+        quarantine = Quarantine(database, partition=self._partition)
+        retention = self._retention(database, quarantine)
+        self._term = self._new_term(database, client, quarantine)
+        try:
+            if retention is not None:
+                retention.start()
+            self._term.run(on_idle=mutex.check)
+        finally:
+            if retention is not None:
+                retention.stop()
+            if self._stopping.is_set():
+                self.status.enter(State.STOPPING)
+            self._term = None
+
+    def _new_term(
+        self, database: Database[Any], client: pulsar.Client, quarantine: Quarantine
+    ) -> Term:
+        return Term(
+            database=database,
+            client=client,
+            checkpoints=CheckpointStore(
+                database, partition=self._partition, owner=self.status.owner
+            ),
+            quarantine=quarantine,
+            routing=self._routing,
+            options=self._term_options(),
+            status=self.status,
+            stopping=self._stopping,
+        )
+
+    def _term_options(self) -> TermOptions:
+        settings = self._settings
+        return TermOptions(
+            partition=self._partition,
+            checkpoint_interval=timedelta(seconds=settings.checkpoint_seconds),
+            idle_checkpoint_interval=timedelta(seconds=settings.idle_checkpoint_seconds),
+            drain_timeout=timedelta(seconds=settings.shutdown_seconds),
+            history_margin=timedelta(hours=settings.history_margin_hours),
+            max_message_bytes=settings.max_message_bytes,
+            block_on_poison=settings.on_poison == "block",
+            mark_sent=settings.mark_sent,
+            lanes=LaneOptions(
+                producer_name=f"postroom-relay-{self._partition}",
+                fenced=self._abilities is not None and self._abilities.fencing,
+                send_timeout=timedelta(seconds=settings.send_timeout_seconds),
+                read_timeout=OPERATION_TIMEOUT,
+                batch_keyed=settings.batch_keyed,
+            ),
+        )
+
+    def _retention(self, database: Database[Any], quarantine: Quarantine) -> Retention | None:
+        age = self._settings.retention
+        if age is None:
+            return None
+        return Retention(
+            database,
+            quarantine,
+            partition=self._partition,
+            age=age,
+            margin=timedelta(hours=self._settings.history_margin_hours),
+            pruned=self._count_pruned,
+        )
+
+    def _count_pruned(self, rows: int) -> None:
+        self.status.pruned += rows
+
+    def _subscribe_ahead(self, client: pulsar.Client) -> None:
+        for subscription, topics in self._subscriptions.items():
+            for topic in topics:
+                if not topic.startswith("re:"):
+                    broker.ensure_subscription(client, topic, subscription)
+
+
+def _lacking(found: broker.Abilities) -> str:
+    missing = [
+        name
+        for name, there in (("fencing", found.fencing), ("deduplication", found.deduplication))
+        if not there
+    ]
+    return " and ".join(missing)
+
+
+def connect_mongodb(settings: Settings) -> MongoClient[dict[str, Any]]:
+    """Make a client whose every call ends within bounded time."""
+    return MongoClient(
+        settings.mongodb_uri,
+        serverSelectionTimeoutMS=5_000,
+        connectTimeoutMS=5_000,
+        socketTimeoutMS=15_000,
+        appname="postroom-relay",
+        tz_aware=True,
+    )
+
+
+def require_replica_set(client: MongoClient[dict[str, Any]], settings: Settings) -> None:
+    """Refuse a MongoDB that has neither transactions nor change streams.
+
+    Raises:
+        ServiceUnavailable: it is a single server; the message says how to mend that.
+
+    """
+    hello = client.admin.command("hello")
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise errors.ServiceUnavailable(
+            f"MongoDB at {broker.masked(settings.mongodb_uri)} is not a replica set, so it has no "
+            "transactions and no change streams. Start mongod with --replSet rs0 and run "
+            "rs.initiate() once; a single member is enough. It is looked at again"
+        )

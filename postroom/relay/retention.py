@@ -1,0 +1,104 @@
+"""Retention: relayed rows are pruned from the outbox, an unsent one never."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+from pymongo import errors as mongo
+
+from postroom import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymongo.database import Database
+
+    from postroom.relay.quarantine import Quarantine
+
+__all__ = ["Retention"]
+
+logger = logging.getLogger(__name__)
+
+ROWS_A_DELETE = 1000
+PAUSE_SECONDS = 0.05
+EVERY_SECONDS = 30.0
+
+
+class Retention:
+    """Prunes one partition while this relay is active; start() and stop() around a term.
+
+    A row goes when its ObjectId is older than `age` and older than what the checkpoint has reached
+    less `margin` (the longest transaction and the writers' clock skew), so that no unsent row is
+    ever deleted and none needs a second write. Quarantined rows stay.
+    """
+
+    def __init__(
+        self,
+        database: Database[Any],
+        quarantine: Quarantine,
+        *,
+        partition: str,
+        age: timedelta,
+        margin: timedelta,
+        pruned: Callable[[int], None],
+    ) -> None:
+        self._rows = database[wire.OUTBOX]
+        self._checkpoints = database[wire.CHECKPOINTS]
+        self._quarantine = quarantine
+        self._partition = partition
+        self._age = age
+        self._margin = margin
+        self._pruned = pruned
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="relay-retention", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it is not waited for, a delete in flight does no harm."""
+        self._stopping.set()
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(EVERY_SECONDS):
+            try:
+                self.prune()
+            except mongo.PyMongoError as error:
+                # Pruning is never urgent; the relay itself finds out what ails MongoDB.
+                logger.warning("Pruning the outbox failed (%s); it is tried again", error)
+
+    def prune(self) -> int:
+        """Delete all that may go, by small ranges, and return how many rows that were."""
+        cutoff = self._cutoff()
+        total, after = 0, None
+        while cutoff is not None and not self._stopping.is_set():
+            ids = self._oldest(cutoff, after)
+            if not ids:
+                break
+            after = ids[-1]
+            kept = self._quarantine.among(ids)
+            doomed = [row_id for row_id in ids if row_id not in kept]
+            deleted = self._rows.delete_many({"_id": {"$in": doomed}}).deleted_count
+            total += deleted
+            self._pruned(deleted)
+            self._stopping.wait(PAUSE_SECONDS)
+        return total
+
+    def _cutoff(self) -> ObjectId | None:
+        row = self._checkpoints.find_one({"partitionKey": self._partition})
+        if row is None or row.get("clusterTime") is None or row.get("scan") is not None:
+            return None
+        reached = row["clusterTime"].as_datetime() - self._margin
+        return ObjectId.from_datetime(min(reached, datetime.now(UTC) - self._age))
+
+    def _oldest(self, cutoff: ObjectId, after: ObjectId | None) -> list[ObjectId]:
+        bounds = {"$lt": cutoff} if after is None else {"$lt": cutoff, "$gt": after}
+        found = self._rows.find(
+            {"_id": bounds, "partitionKey": self._partition}, {"_id": 1}, sort=[("_id", 1)]
+        )
+        return [row["_id"] for row in found.limit(ROWS_A_DELETE)]

@@ -1,0 +1,89 @@
+"""Routing: which topic an event goes to, and under which key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from postroom import broker, errors
+
+__all__ = ["Key", "Routing", "Topics"]
+
+Topics = Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None]
+Key = str | Callable[[str, Mapping[str, Any]], str | None]
+
+
+class Routing:
+    """Answers for each event with a topic and a key.
+
+    `topics` maps names, or patterns as in the shell, to topics: an exact name wins over patterns,
+    an earlier pattern over a later one, and what matches none goes to `default`. It may be a
+    function of the event's name and data instead; None from it means `default`. `key` is the field
+    of the data that holds the key, or a function likewise.
+    """
+
+    def __init__(self, *, default: str, topics: Topics, key: Key | None) -> None:
+        self._default = broker.canonical(default)
+        self._topics = topics
+        self._key = key
+        self._known: dict[str, str] = {}
+
+    @property
+    def keyed(self) -> bool:
+        """Whether events are keyed by rule, besides those whose rows bring a key."""
+        return self._key is not None
+
+    def topic(self, name: str, data: Mapping[str, Any]) -> str:
+        """Name the topic of an event, in full.
+
+        Raises:
+            Poison: the routing function failed.
+
+        """
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        if not isinstance(self._topics, Mapping):
+            return self._called(self._topics, name, data)
+        found = self._known[name] = broker.canonical(self._matched(self._topics, name))
+        return found
+
+    def _matched(self, topics: Mapping[str, str], name: str) -> str:
+        exact = topics.get(name)
+        if exact is not None:
+            return exact
+        matches = (topic for pattern, topic in topics.items() if fnmatchcase(name, pattern))
+        return next(matches, self._default)
+
+    def _called(
+        self,
+        topics: Callable[[str, Mapping[str, Any]], str | None],
+        name: str,
+        data: Mapping[str, Any],
+    ) -> str:
+        try:
+            return broker.canonical(topics(name, data) or self._default)
+        except Exception as error:
+            raise errors.Poison(
+                f"The routing function failed with {type(error).__name__} for {name!r}"
+            ) from error
+
+    def key(self, name: str, data: Mapping[str, Any]) -> str | None:
+        """Name the key of an event whose row brings none, or None.
+
+        Raises:
+            Poison: the key function failed.
+
+        """
+        if self._key is None:
+            return None
+        if isinstance(self._key, str):
+            value = data.get(self._key)
+            return value if value is None or isinstance(value, str) else str(value)
+        try:
+            return self._key(name, data)
+        except Exception as error:
+            raise errors.Poison(
+                f"The key function failed with {type(error).__name__} for {name!r}"
+            ) from error

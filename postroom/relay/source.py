@@ -1,0 +1,250 @@
+"""Where a term's rows come from: the change stream, or the collection itself in a snapshot.
+
+Both yield batches in the order in which events are to be sent. A batch is what one reply of the
+server held; its token is where the stream goes on after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import bson
+from bson import CodecOptions, ObjectId, Timestamp
+from bson.binary import UuidRepresentation
+from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+from pymongo import errors as mongo
+
+from postroom import errors, wire
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+
+__all__ = [
+    "Batch",
+    "Row",
+    "Unreadable",
+    "id_of",
+    "open_stream",
+    "scan",
+    "snapshot_time",
+    "stream",
+    "time_of",
+]
+
+BATCH_ROWS = 1000
+# One getMore a second while idle; a reply comes at once when there is something.
+AWAIT_MS = 1000
+# MongoDB: ChangeStreamHistoryLost, ChangeStreamFatalError (a token that was not found),
+# InvalidResumeToken, and what a mangled token gives: FailedToParse, TypeMismatch, Overflow and the
+# key string's own. What the stream has lost is still in the collection.
+HISTORY_LOST_CODES = frozenset({286, 280, 260, 9, 14, 15, 50811})
+
+# Dates that Python cannot hold and strings that are no UTF-8 must not break a whole batch.
+_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    uuid_representation=UuidRepresentation.STANDARD,
+)
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+UNDECODABLE = (BSONError, UnicodeDecodeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A row that cannot be decoded; its id where that much could be read."""
+
+    row_id: Any
+    reason: str
+
+
+Row = Mapping[str, Any] | Unreadable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows in order, and the token from which the stream goes on after them.
+
+    A batch of a scan has no token: nothing can go on from its middle.
+    """
+
+    rows: Sequence[Row]
+    token: Mapping[str, Any] | None
+
+    @property
+    def cluster_time(self) -> Timestamp | None:
+        """The cluster time up to which the stream has been read, if the token tells."""
+        return None if self.token is None else time_of(self.token)
+
+
+def time_of(token: Mapping[str, Any]) -> Timestamp | None:
+    """Read the cluster time out of a resume token.
+
+    Tokens are opaque by contract; in every server so far they begin with a type byte 0x82 and the
+    timestamp. It serves lag, pruning and the margin of a scan, never where to go on.
+    """
+    data = token.get("_data")
+    if not isinstance(data, str) or len(data) < 18 or not data.startswith("82"):
+        return None
+    with contextlib.suppress(ValueError):
+        return Timestamp(int(data[2:10], 16), int(data[10:18], 16))
+    return None
+
+
+def stream(outbox: Collection[Any], *, partition: str, token: Mapping[str, Any]) -> Iterator[Batch]:
+    """Yield what was committed after `token`, in commit order, for ever.
+
+    Yields an empty batch about once a second while nothing happens. When the collection was
+    dropped or renamed the stream goes on behind that.
+
+    Raises:
+        HistoryLost: the server no longer knows the token.
+        pymongo.errors.PyMongoError: as the driver raises it; nothing is retried here, since a new
+            term begins with the checkpoint anyway.
+
+    """
+    with _history():
+        while True:
+            cursor = _cursor(outbox, partition, {"startAfter": token})
+            with contextlib.closing(cursor):
+                while cursor.alive:
+                    batch = _next(cursor)
+                    if batch.token is not None:
+                        token = batch.token
+                        yield batch
+
+
+def open_stream(outbox: Collection[Any], *, partition: str, after: Timestamp) -> Mapping[str, Any]:
+    """Return a token from which stream() yields what was committed after cluster time `after`."""
+    start = {"startAtOperationTime": Timestamp(after.time, after.inc + 1)}
+    with _history(), contextlib.closing(_cursor(outbox, partition, start)) as cursor:
+        token = cursor._post_batch_resume_token  # noqa: SLF001 - see _next()
+    if token is None:
+        raise errors.HistoryLost("MongoDB gave no resume token for a new stream; tried again")
+    return dict(token)
+
+
+@contextlib.contextmanager
+def _history() -> Iterator[None]:
+    try:
+        yield
+    except mongo.OperationFailure as error:
+        if error.code not in HISTORY_LOST_CODES:
+            raise
+        raise errors.HistoryLost(
+            f"The change stream no longer reaches back to the checkpoint (MongoDB error "
+            f"{error.code}); the collection is scanned for what was not sent"
+        ) from error
+
+
+def _cursor(outbox: Collection[Any], partition: str, start: Mapping[str, Any]) -> Any:
+    # Whole replies are taken raw: half the cost of ChangeStream's event at a time, and a row that
+    # cannot be decoded does not take its batch along. The driver's own resuming is not wanted.
+    pipeline: list[dict[str, Any]] = [
+        {"$changeStream": dict(start)},
+        {
+            "$match": {
+                "$or": [
+                    {"operationType": "insert", "fullDocument.partitionKey": partition},
+                    {"operationType": "invalidate"},
+                ]
+            }
+        },
+        # Leaving fields out is cheaper for the server than naming those that stay.
+        {"$project": {"ns": 0, "documentKey": 0, "wallTime": 0, "lsid": 0, "txnNumber": 0}},
+    ]
+    return outbox.aggregate_raw_batches(pipeline, batchSize=BATCH_ROWS, maxAwaitTimeMS=AWAIT_MS)
+
+
+def _next(cursor: Any) -> Batch:
+    raw: bytes | None = cursor.try_next()
+    if not raw:
+        # The driver keeps this token for its own ChangeStream; there is no public way to it.
+        return Batch(rows=(), token=cursor._post_batch_resume_token)  # noqa: SLF001
+    rows, token = _rows(raw), cursor._post_batch_resume_token  # noqa: SLF001
+    if rows and rows[-1] is None:
+        # Behind an invalidate only its own token leads on, and only with startAfter.
+        return Batch(rows=rows[:-1], token=bson.decode_all(raw, _OPTIONS)[-1]["_id"])
+    return Batch(rows=rows, token=token)
+
+
+def _rows(raw: bytes) -> list[Any]:
+    try:
+        return [change.get("fullDocument") for change in bson.decode_all(raw, _OPTIONS)]
+    except UNDECODABLE:
+        changes = bson.decode_all(raw, _RAW)
+        return [_decoded(change["fullDocument"].raw) for change in changes]
+
+
+def _decoded(document: bytes) -> Row:
+    try:
+        return bson.decode(document, _OPTIONS)
+    except UNDECODABLE as error:
+        lenient = _OPTIONS.with_options(unicode_decode_error_handler="replace")
+        row_id = None
+        with contextlib.suppress(*UNDECODABLE):
+            row_id = bson.decode(document, lenient).get("_id")
+        return Unreadable(
+            row_id=row_id, reason=f"The row cannot be decoded ({type(error).__name__})"
+        )
+
+
+def snapshot_time(database: Database[Any]) -> Timestamp:
+    """Ask for a cluster time at which the outbox can be read as it was."""
+    reply = database.command(
+        {
+            "find": wire.OUTBOX,
+            "filter": {},
+            "batchSize": 0,
+            "limit": 1,
+            "singleBatch": True,
+            "readConcern": {"level": "snapshot"},
+        }
+    )
+    time: Timestamp = reply["cursor"]["atClusterTime"]
+    return time
+
+
+def scan(
+    database: Database[Any], *, partition: str, at: Timestamp, since: datetime | None
+) -> Iterator[Batch]:
+    """Yield the partition's rows as they were at cluster time `at`, in the order of their ids.
+
+    Rows whose ObjectId is older than `since` are left out. One find a page: no cursor has to
+    outlive a failover, and MongoDB keeps the snapshot for five minutes (fewer than that are needed
+    for some millions of rows; later the term ends and a new scan leaves out what was sent).
+    """
+    position: dict[str, Any] = {"min": {"_id": ObjectId.from_datetime(since)}} if since else {}
+    while rows := _page(database, partition, at, position):
+        yield Batch(rows=rows, token=None)
+        # min ignores types, unlike $gt: rows of other programs may have ids of any kind.
+        position = {"min": {"_id": id_of(rows[-1])}, "skip": 1}
+
+
+def _page(
+    database: Database[Any], partition: str, at: Timestamp, position: Mapping[str, Any]
+) -> list[Row]:
+    command = {
+        "find": wire.OUTBOX,
+        "filter": {"partitionKey": partition},
+        "hint": {"_id": 1},
+        "sort": {"_id": 1},
+        **position,
+        "limit": BATCH_ROWS,
+        "batchSize": BATCH_ROWS,
+        "singleBatch": True,
+        "readConcern": {"level": "snapshot", "atClusterTime": at},
+    }
+    reply = database.command(command, codec_options=_RAW)
+    return [_decoded(document.raw) for document in reply["cursor"]["firstBatch"]]
+
+
+def id_of(row: Row) -> Any:
+    """Return the row's id, or None where it cannot be read."""
+    return row.row_id if isinstance(row, Unreadable) else row["_id"]
