@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from celery import Celery
+from typing import TYPE_CHECKING
 
 from postroom import errors
 from postroom import settings as settings_module
 from postroom.celery import consumer_step, relay_step
-from postroom.settings import Settings
 
-Topics = Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None]
-Key = str | Callable[[str, Mapping[str, Any]], str | None]
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from postroom.relay.routing import Key, Topics
+    from postroom.settings import Settings
+
 Consume = Mapping[str, Sequence[str]]
 
 

@@ -2,11 +2,210 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from celery.worker import state
+
+from postroom import errors
+from postroom.relay.relay import Relay
+from postroom.relay.routing import Routing
 
 if TYPE_CHECKING:
     from celery import Celery
 
+__all__ = ["RelayStep", "install", "partitions"]
+
+logger = logging.getLogger(__name__)
+
+QUEUE = "relay"
+# worker_ready comes when Redis has answered. The relay does not need Redis, and waits for it no
+# longer than this.
+PATIENCE_SECONDS = 5.0
+EXIT_FAILURE = 1
+
+
+def partitions(queues: set[str], default: str) -> list[str]:
+    """Name the partitions that a worker consuming `queues` relays: `relay`, `relay.<partition>`."""
+    found = []
+    for queue in sorted(queues):
+        if queue == QUEUE:
+            found.append(default)
+        elif queue.startswith(f"{QUEUE}."):
+            found.append(queue.removeprefix(f"{QUEUE}."))
+    return found
+
 
 def install(app: Celery) -> None:
-    """Add the step to the application's workers."""
+    """Add the relay to those of the application's workers that are started for it."""
+    app.steps["worker"].add(RelayStep)
+    signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-relay-init")
+    signals.worker_ready.connect(_begin, weak=False, dispatch_uid="postroom-relay-ready")
+    signals.worker_shutting_down.connect(_hurry, weak=False, dispatch_uid="postroom-relay-stop")
+
+
+def _partitions_of(app: Celery) -> list[str]:
+    installation = getattr(app, "postroom", None)
+    if installation is None:
+        return []
+    return partitions(set(app.amqp.queues.consume_from), installation.settings.partition)
+
+
+def _shape(sender: Any, **_: Any) -> None:
+    """Make the worker fit for relaying before its pool is built, or refuse it.
+
+    One thread and no child processes: the Pulsar client does not survive a fork. Celery logs and
+    swallows what a signal handler raises, but for SystemExit.
+    """
+    relayed = _partitions_of(sender.app)
+    if not relayed:
+        return
+    others = sorted(
+        queue
+        for queue in sender.app.amqp.queues.consume_from
+        if queue != QUEUE and not queue.startswith(f"{QUEUE}.")
+    )
+    if others:
+        raise SystemExit(
+            f"A relay worker does nothing else: start it with `-Q relay` alone, and another worker "
+            f"for {', '.join(others)}."
+        )
+    if sender.options.get("autoscale"):
+        raise SystemExit("A relay worker has one relay and no use for --autoscale: leave it out.")
+    sender.pool_cls = "threads"
+    sender.concurrency = 1
+    sender.prefetch_multiplier = 1
+
+
+_steps: list[RelayStep] = []
+
+
+def _begin(**_: Any) -> None:
+    for step in _steps:
+        step.begin()
+
+
+def _hurry(**_: Any) -> None:
+    # Within the operating system's signal handler: a lock taken here could be held by the very
+    # code that was interrupted, so another thread does it. The mutex is free that much earlier.
+    for step in _steps:
+        threading.Thread(target=step.ask_to_stop, daemon=True).start()
+
+
+class RelayStep(bootsteps.StartStopStep):
+    """Runs one relay thread for each partition; a part of the worker, not of its consumer.
+
+    A consumer's steps stand still while Redis is away; the worker's do not.
+    """
+
+    name = "postroom-relay"
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._app = worker.app
+        self._relays: list[Relay] = []
+        self._threads: list[threading.Thread] = []
+        self._begun = threading.Lock()
+        self._patience = threading.Timer(PATIENCE_SECONDS, self._begin_without_redis)
+        self._patience.daemon = True
+
+    def include_if(self, worker: Any) -> bool:
+        """Say whether this worker was started to relay."""
+        return bool(_partitions_of(worker.app))
+
+    def start(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Get ready; the relay begins on worker_ready."""
+        installation = self._app.postroom
+        routing = Routing(
+            default=installation.settings.topic,
+            topics=installation.topics,
+            key=installation.key,
+        )
+        self._relays = [
+            Relay(
+                installation.settings,
+                routing,
+                partition=partition,
+                subscriptions=installation.consume,
+            )
+            for partition in _partitions_of(self._app)
+        ]
+        _steps.append(self)
+        self._patience.start()
+
+    def _begin_without_redis(self) -> None:
+        logger.warning("Redis has not answered yet; the relay begins without it")
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the relays; a second call does nothing."""
+        if not self._begun.acquire(blocking=False):
+            return
+        self._patience.cancel()
+        _spare_the_collector()
+        for relay in self._relays:
+            thread = threading.Thread(
+                target=self._run, args=(relay,), name=f"relay-{relay.status.partition}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, relay: Relay) -> None:
+        try:
+            relay.run()
+        except errors.ConfigurationError as error:
+            logger.critical("%s", error)
+            self._take_worker_down()
+        except BaseException:
+            logger.critical("The relay thread died; the worker ends with it", exc_info=True)
+            self._take_worker_down()
+
+    def _take_worker_down(self) -> None:
+        # A worker that answers pings and relays nothing would be the worst of all.
+        state.should_stop = EXIT_FAILURE
+        grace = self._app.postroom.settings.shutdown_seconds + PATIENCE_SECONDS
+        last_resort = threading.Timer(grace, os._exit, args=(EXIT_FAILURE,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    def ask_to_stop(self) -> None:
+        """Tell the relays to drain, checkpoint and give the mutex back; returns at once."""
+        self._patience.cancel()
+        for relay in self._relays:
+            relay.stop()
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stop the relays and wait until they have, for a bounded time."""
+        self._begun.acquire(blocking=False)
+        self.ask_to_stop()
+        for thread in self._threads:
+            thread.join(self._app.postroom.settings.shutdown_seconds + 1)
+            if thread.is_alive():
+                logger.error(
+                    "%s did not stop in time; what it had in flight is sent by the next relay if "
+                    "the topic lacks it",
+                    thread.name,
+                )
+        if self in _steps:
+            _steps.remove(self)
+
+    # A cold shutdown may cut tasks short, but never the checkpoint.
+    terminate = stop
+
+    def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
+        """Return what `inspect stats` and Flower's worker page show."""
+        return {"postroom-relay": [relay.status.snapshot() for relay in self._relays]}
+
+
+def _spare_the_collector() -> None:
+    # Batches of a thousand rows make the cycle collector walk all of them again and again, a tenth
+    # of the relay's time, and none of them is part of a cycle. What was loaded so far stays for
+    # good.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
