@@ -132,6 +132,13 @@ class Term:
                 target=self._read, args=(batches,), name="relay-reader", daemon=True
             ).start()
             self._status.relaying(checkpoint.epoch, checkpoint.cluster_time)
+            logger.info(
+                "Relaying partition %r from position %d on, epoch %d",
+                self._options.partition,
+                checkpoint.position,
+                checkpoint.epoch,
+                extra={"action": "term_began", "epoch": checkpoint.epoch},
+            )
             self._relay(on_idle)
         except errors.HistoryLost:
             self._lose_history(checkpoint)

@@ -1,0 +1,1 @@
+"""Kills and freezes at random, and a count of what the topic then holds."""
