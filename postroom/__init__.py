@@ -1,1 +1,38 @@
-"""postroom: a transactional outbox and inbox for MongoDB and Apache Pulsar, on Celery."""
+"""A transactional outbox and inbox for MongoDB and Apache Pulsar, on Celery.
+
+`Outbox` writes events beside data, `postroom.celery.install` makes workers that relay and consume
+them, `@handles` registers what a consumer does with an event. Nothing is opened by an import.
+"""
+
+from postroom.async_outbox import AsyncOutbox, AsyncTransaction
+from postroom.errors import (
+    ConfigurationError,
+    InvalidEvent,
+    OutboxError,
+    PostroomError,
+    Reject,
+    Retry,
+    ScopeClosed,
+)
+from postroom.events import DomainEvent, Event
+from postroom.inbox.handlers import handles
+from postroom.outbox import Outbox, Transaction
+from postroom.settings import Settings
+
+__all__ = [
+    "AsyncOutbox",
+    "AsyncTransaction",
+    "ConfigurationError",
+    "DomainEvent",
+    "Event",
+    "InvalidEvent",
+    "Outbox",
+    "OutboxError",
+    "PostroomError",
+    "Reject",
+    "Retry",
+    "ScopeClosed",
+    "Settings",
+    "Transaction",
+    "handles",
+]

@@ -58,7 +58,8 @@ class Event(Generic[Data]):
 
     `data` is the DomainEvent that the handler asked for, or the plain object of the wire where it
     asked for a name or a pattern. `id` is the outbox row's id as hex, or the Pulsar message id
-    where the producer gave none. `position` is its number in the outbox partition, if it came from one.
+    where the producer gave none. `position` is its number in the partition of
+    an outbox, if it came from one.
     """
 
     id: str

@@ -17,3 +17,15 @@ CHECKPOINT_INDEX = "idx_partitionKey_asc"
 ID = "id"
 POSITION = "position"
 PARTITION = "partition"
+
+# Further properties of a dead letter, beside those of the message it was.
+DEAD_TOPIC = "dead-letter-topic"
+DEAD_SUBSCRIPTION = "dead-letter-subscription"
+DEAD_MESSAGE_ID = "dead-letter-message-id"
+DEAD_HANDLER = "dead-letter-handler"
+DEAD_REASON = "dead-letter-reason"
+DEAD_ATTEMPTS = "dead-letter-attempts"
+DEAD_FIRST_FAILURE = "dead-letter-first-failure"
+DEAD_LAST_FAILURE = "dead-letter-last-failure"
+# A dead letter that was put back runs this handler only; all of them where it is empty.
+REDRIVE_HANDLER = "redrive-handler"

@@ -2,11 +2,172 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+
+from postroom.celery.ending import end_worker, exit_after
+from postroom.celery.runner import TaskRunner
+from postroom.celery.task_events import TaskEvents
+from postroom.inbox.consumer import Consumer
+from postroom.inbox.handlers import registry
 
 if TYPE_CHECKING:
     from celery import Celery
 
+__all__ = ["ConsumerStep", "install"]
+
+logger = logging.getLogger(__name__)
+
+QUEUE = "consumer"
+HUNG_GRACE_SECONDS = 2.0
+
 
 def install(app: Celery) -> None:
-    """Add the step to the application's workers."""
+    """Add the consumers to those of the application's workers that are started for them."""
+    app.steps["worker"].add(ConsumerStep)
+    signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-consumer-init")
+    signals.worker_shutting_down.connect(_hurry, weak=False, dispatch_uid="postroom-consumer-stop")
+
+
+def _is_ours(queue: str) -> bool:
+    return queue == QUEUE or queue.startswith(f"{QUEUE}.")
+
+
+def _subscriptions_of(app: Celery) -> list[str]:
+    """Name the subscriptions of a worker: all of `-Q consumer`, one of `consumer.<name>`."""
+    installation = getattr(app, "postroom", None)
+    if installation is None:
+        return []
+    found: list[str] = []
+    for queue in sorted(filter(_is_ours, app.amqp.queues.consume_from)):
+        found += list(installation.consume) if queue == QUEUE else [queue.split(".", 1)[1]]
+    return list(dict.fromkeys(found))
+
+
+def _shape(sender: Any, **_: Any) -> None:
+    """Make the worker fit for consuming before its pool is built, or refuse it.
+
+    Threads, since the Pulsar client does not survive a fork. Celery swallows what a signal handler
+    raises, but for SystemExit.
+    """
+    wanted = _subscriptions_of(sender.app)
+    if not wanted:
+        return
+    installation = sender.app.postroom
+    unknown = [name for name in wanted if name not in installation.consume]
+    if unknown:
+        raise SystemExit(
+            f"There is no subscription {', '.join(unknown)}; install(consume=…) knows "
+            f"{', '.join(installation.consume)}."
+        )
+    others = sorted(q for q in sender.app.amqp.queues.consume_from if not _is_ours(q))
+    if others:
+        raise SystemExit(
+            f"A consumer worker does nothing else: start it with `-Q consumer` alone, and another "
+            f"worker for {', '.join(others)}."
+        )
+    if sender.options.get("autoscale"):
+        raise SystemExit(
+            "A consumer worker has a fixed number of threads (-c or POSTROOM_CONCURRENCY) and no "
+            "use for --autoscale: leave it out."
+        )
+    sender.pool_cls = "threads"
+    sender.concurrency = sender.options.get("concurrency") or installation.settings.concurrency
+    sender.prefetch_multiplier = 1
+
+
+_steps: list[ConsumerStep] = []
+
+
+def _hurry(**_: Any) -> None:
+    # Within the operating system's signal handler: another thread takes the locks.
+    for step in _steps:
+        threading.Thread(target=step.ask_to_stop, daemon=True).start()
+
+
+class ConsumerStep(bootsteps.StartStopStep):
+    """Runs one consumer thread for each subscription; a part of the worker, not of its consumer.
+
+    A consumer's steps stand still while Redis is away; the worker's do not.
+    """
+
+    name = "postroom-consumer"
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._app = worker.app
+        self._consumers: list[Consumer] = []
+        self._threads: list[threading.Thread] = []
+        self._events: TaskEvents | None = None
+
+    def include_if(self, worker: Any) -> bool:
+        """Say whether this worker was started to consume."""
+        return bool(_subscriptions_of(worker.app))
+
+    def start(self, worker: Any) -> None:
+        """Register the handlers as tasks and begin to consume."""
+        installation = self._app.postroom
+        if not registry.handlers:
+            logger.warning("No handler is registered: events are acknowledged and ignored")
+        self._events = TaskEvents(self._app, worker.hostname)
+        self._events.start()
+        runner = TaskRunner(worker, self._events)
+        runner.prepare(list(registry.handlers.values()))
+        for subscription in _subscriptions_of(self._app):
+            own = runner.of()
+            own.consumer = Consumer(
+                installation.settings,
+                registry,
+                subscription=subscription,
+                topics=installation.consume[subscription],
+                runner=own,
+                concurrency=worker.concurrency,
+            )
+            self._consumers.append(own.consumer)
+        _steps.append(self)
+        for consumer in self._consumers:
+            thread = threading.Thread(
+                target=self._run,
+                args=(consumer,),
+                name=f"consumer-{consumer.status.subscription}",
+                daemon=True,
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, consumer: Consumer) -> None:
+        try:
+            consumer.run()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must not live on
+            end_worker(self._app, "The consumer thread died; the worker ends with it", cause=error)
+
+    def ask_to_stop(self) -> None:
+        """Tell the consumers to start nothing new; returns at once."""
+        for consumer in self._consumers:
+            consumer.stop()
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Let running handlers finish for a bounded time, hand the rest back to Pulsar."""
+        self.ask_to_stop()
+        hung = False
+        for thread in self._threads:
+            thread.join(self._app.postroom.settings.shutdown_seconds + HUNG_GRACE_SECONDS)
+            hung = hung or thread.is_alive()
+        if self._events is not None:
+            self._events.stop()
+        if hung or any(consumer.status.running for consumer in self._consumers):
+            # A thread cannot be stopped, and the pool would wait for it for ever.
+            exit_after(HUNG_GRACE_SECONDS, 0)
+        if self in _steps:
+            _steps.remove(self)
+
+    # A cold shutdown may cut tasks short, but hands its events back all the same.
+    terminate = stop
+
+    def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
+        """Return what `inspect stats` and Flower's worker page show."""
+        return {"postroom-consumer": [c.status.snapshot() for c in self._consumers]}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
-from celery.worker import state
 
 from postroom import errors
+from postroom.celery.ending import end_worker
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
 
@@ -26,7 +25,6 @@ QUEUE = "relay"
 # worker_ready comes when Redis has answered. The relay does not need Redis, and waits for it no
 # longer than this.
 PATIENCE_SECONDS = 5.0
-EXIT_FAILURE = 1
 
 
 def partitions(queues: set[str], default: str) -> list[str]:
@@ -159,19 +157,9 @@ class RelayStep(bootsteps.StartStopStep):
         try:
             relay.run()
         except errors.ConfigurationError as error:
-            logger.critical("%s", error)
-            self._take_worker_down()
-        except BaseException:
-            logger.critical("The relay thread died; the worker ends with it", exc_info=True)
-            self._take_worker_down()
-
-    def _take_worker_down(self) -> None:
-        # A worker that answers pings and relays nothing would be the worst of all.
-        state.should_stop = EXIT_FAILURE
-        grace = self._app.postroom.settings.shutdown_seconds + PATIENCE_SECONDS
-        last_resort = threading.Timer(grace, os._exit, args=(EXIT_FAILURE,))
-        last_resort.daemon = True
-        last_resort.start()
+            end_worker(self._app, str(error))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must not live on
+            end_worker(self._app, "The relay thread died; the worker ends with it", cause=error)
 
     def ask_to_stop(self) -> None:
         """Tell the relays to drain, checkpoint and give the mutex back; returns at once."""

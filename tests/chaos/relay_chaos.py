@@ -7,6 +7,7 @@ must hold exactly these events, each once, in this order.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -14,16 +15,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pulsar
 from bson import ObjectId
 from pymongo import MongoClient
 from pymongo import errors as mongo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 OUTBOX = "__outboxMessages"
 FREEZE_SECONDS = 7.0
@@ -75,7 +78,7 @@ def judge(truth: Sequence[str], topic: Sequence[str], actions: Mapping[str, int]
         written=len(truth),
         lost=len(set(truth) - set(topic)),
         duplicated=len(topic) - len(first_seen),
-        out_of_order=sum(b < a for a, b in zip(places, places[1:], strict=False)),
+        out_of_order=sum(b < a for a, b in itertools.pairwise(places)),
         actions=actions,
     )
 

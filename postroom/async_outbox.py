@@ -1,0 +1,145 @@
+"""The outbox for asyncio: the same promises as postroom.outbox, on PyMongo's AsyncMongoClient."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bson import ObjectId
+from pymongo import errors as mongo
+
+from postroom import errors, wire
+from postroom.outbox import COMMIT_SECONDS, MAJORITY, RowIds, explained
+from postroom.row import Key, Publishable, RowWriter, listed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+
+    from pymongo.asynchronous.client_session import AsyncClientSession
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.asynchronous.database import AsyncDatabase
+
+__all__ = ["AsyncOutbox", "AsyncTransaction"]
+
+Result = TypeVar("Result")
+
+
+class AsyncOutbox:
+    """Writes events into one partition of a database's outbox, from one event loop.
+
+    See `Outbox`, whose guarantees and arguments these are.
+    """
+
+    def __init__(
+        self, database: AsyncDatabase[Any], *, key: Key | None = None, partition: str = "default"
+    ) -> None:
+        self._client = database.client
+        self._rows: AsyncCollection[Any] = database[wire.OUTBOX]
+        self._writer = RowWriter(partition=partition, key=key)
+
+    async def publish(
+        self,
+        events: Publishable | Iterable[Publishable],
+        session: AsyncClientSession | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Store one event or several, in order, and return their ids; see Outbox.publish()."""
+        if session is None:
+            return await self.transact(lambda tx: tx.publish(events, headers=headers))
+        if not session.in_transaction:
+            raise errors.OutboxError(
+                "publish() was given a session without a transaction, so that data and event would "
+                "not be one; start a transaction in it, or use scope(); nothing was written"
+            )
+        return await self._insert(events, session, headers, (ObjectId() for _ in iter(int, 1)))
+
+    @contextlib.asynccontextmanager
+    async def scope(self) -> AsyncIterator[AsyncTransaction]:
+        """Open a transaction for the time of a block, which runs once; see Outbox.scope()."""
+        async with self._client.start_session() as session:
+            with explained():
+                await session.start_transaction(write_concern=MAJORITY)
+                tx = AsyncTransaction(self, session, RowIds())
+                try:
+                    yield tx
+                except BaseException:
+                    if session.in_transaction:
+                        await session.abort_transaction()
+                    raise
+                finally:
+                    tx._close()  # noqa: SLF001 - the scope's other half
+                await _commit(session)
+
+    async def transact(self, callback: Callable[[AsyncTransaction], Awaitable[Result]]) -> Result:
+        """Run a callback in a transaction, the whole of it again after a transient conflict."""
+        ids = RowIds()
+
+        async def attempt(session: AsyncClientSession) -> Result:
+            tx = AsyncTransaction(self, session, ids.again())
+            try:
+                return await callback(tx)
+            finally:
+                tx._close()  # noqa: SLF001 - the scope's other half
+
+        async with self._client.start_session() as session:
+            with explained():
+                return await session.with_transaction(attempt, write_concern=MAJORITY)
+
+    async def _insert(
+        self,
+        events: Publishable | Iterable[Publishable],
+        session: AsyncClientSession,
+        headers: Mapping[str, str] | None,
+        ids: Iterator[ObjectId],
+    ) -> list[str]:
+        rows = [
+            self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
+        ]
+        if len(rows) == 1:
+            await self._rows.insert_one(rows[0], session=session)
+        elif rows:
+            await self._rows.insert_many(rows, session=session)
+        return [str(row["_id"]) for row in rows]
+
+
+class AsyncTransaction:
+    """An open transaction: pass `session` to your own writes, publish() events beside them."""
+
+    def __init__(self, outbox: AsyncOutbox, session: AsyncClientSession, ids: RowIds) -> None:
+        self._outbox = outbox
+        self._ids = ids
+        self._open = True
+        self.session = session
+
+    async def publish(
+        self,
+        events: Publishable | Iterable[Publishable],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Store one event or several within this transaction; see Transaction.publish()."""
+        if not self._open:
+            raise errors.ScopeClosed
+        return await self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
+
+    def _close(self) -> None:
+        self._open = False
+
+
+async def _commit(session: AsyncClientSession) -> None:
+    if not session.in_transaction:  # the block has ended it itself
+        return
+    deadline = time.monotonic() + COMMIT_SECONDS
+    while True:
+        try:
+            await session.commit_transaction()
+        except mongo.PyMongoError as error:
+            unknown = error.has_error_label("UnknownTransactionCommitResult")
+            if not unknown or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return

@@ -1,0 +1,245 @@
+"""Runner: runs jobs as Celery tasks in the worker's pool, without Redis in between."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from celery import Task
+from celery.app import trace
+from celery.exceptions import Retry as CeleryRetry
+from celery.exceptions import TaskRevokedError
+from celery.worker import state
+from celery.worker.request import Request
+
+from postroom import errors
+from postroom.celery.ending import end_worker
+from postroom.inbox import retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+    from postroom.celery.task_events import TaskEvents
+    from postroom.inbox.consumer import Consumer
+    from postroom.inbox.handlers import Handler
+    from postroom.inbox.job import Job
+
+__all__ = ["HandlerTask", "TaskRunner", "register"]
+
+MOST_NAMES_SHOWN = 5
+
+
+class HandlerTask(Task):
+    """The Celery task of a handler. It is run by the consumer worker only, for an event."""
+
+    abstract = True
+    # Nothing waits for a result, and none must wait for Redis.
+    ignore_result = True
+    acks_late = True
+    send_events = True
+    typing = False
+    jobs: dict[str, tuple[Consumer, Job]]
+
+    def run(self, *_args: Any, **_shown: Any) -> str:
+        """Hand the job's events to the handler; what it raises decides what Flower shows."""
+        try:
+            consumer, job = self.jobs[self.request.id]
+        except KeyError:
+            raise errors.InboxError(
+                f"{self.name} is a handler: it runs for an event, in a consumer worker, and is not "
+                "to be called as a task"
+            ) from None
+        try:
+            return str(consumer.execute(job))
+        except Exception as error:
+            if isinstance(job.verdict, retry.TryAgain):
+                # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
+                raise CeleryRetry(exc=error, when=job.verdict.after_seconds) from error
+            raise
+
+    def retry(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuse: it would move the event to Redis.
+
+        Raises:
+            InboxError: always.
+
+        """
+        raise errors.InboxError(
+            "self.retry() would move the event from Pulsar to Redis; raise postroom.Retry(after=…)"
+        )
+
+
+def register(app: Celery, handler: Handler, jobs: dict[str, tuple[Consumer, Job]]) -> HandlerTask:
+    """Make a handler's function known to the application as a task."""
+    kind = type(
+        "HandlerTask",
+        (HandlerTask,),
+        {
+            "name": handler.name,
+            "jobs": jobs,
+            "__doc__": handler.function.__doc__,
+            "abstract": False,
+        },
+    )
+    task: HandlerTask = app.register_task(kind())
+    return task
+
+
+class TaskRunner:
+    """Gives each job to the pool as the request that Celery would have made of a message."""
+
+    def __init__(self, worker: Any, events: TaskEvents) -> None:
+        self._worker = worker
+        self._events = events
+        self._jobs: dict[str, tuple[Consumer, Job]] = {}
+        self._requests: dict[Job, Request] = {}
+        self._tasks: dict[str, HandlerTask] = {}
+        self._abandoned = 0
+        self._lock = threading.Lock()
+
+    def prepare(self, handlers: list[Handler]) -> None:
+        """Register the handlers' tasks."""
+        for handler in handlers:
+            task = register(self._worker.app, handler, self._jobs)
+            task.__trace__ = trace.build_tracer(
+                task.name,
+                task,
+                self._worker.app.loader,
+                self._worker.hostname,
+                app=self._worker.app,
+            )
+            self._tasks[handler.name] = task
+
+    def of(self, consumer: Consumer | None = None) -> _ConsumersRunner:
+        """Return the runner of one consumer; the consumer itself is set afterwards."""
+        return _ConsumersRunner(self, consumer)
+
+    def submit(self, consumer: Consumer, job: Job, done: Callable[[], None]) -> None:
+        """Run a job in the pool; `done` is called in the end whatever happens."""
+        request = self._request(job)
+        self._jobs[request.id] = (consumer, job)
+        self._requests[job] = request
+        finish = functools.partial(self._finished, request.id, job, done)
+        self._events.send(
+            "task-received",
+            uuid=request.id,
+            name=request.name,
+            args=request.argsrepr,
+            kwargs=request.kwargsrepr,
+            retries=job.attempt - 1,
+            root_id=request.id,
+            parent_id=None,
+            eta=None,
+            expires=None,
+        )
+        state.task_reserved(request)
+        try:
+            result = request.execute_using_pool(self._worker.pool)
+        except TaskRevokedError:
+            finish()
+        else:
+            result.f.add_done_callback(lambda _: finish())
+
+    def abandon(self, job: Job) -> None:
+        """Show a job as failed, and give the pool another thread for the one that hangs."""
+        request = self._requests.get(job)
+        if request is None:
+            return
+        request.send_event("task-failed", exception="HandlerTimeout()", traceback="")
+        with self._lock:
+            self._abandoned += 1
+            abandoned = self._abandoned
+        pool = self._worker.pool
+        pool.executor._max_workers += 1  # noqa: SLF001 - a thread pool cannot be grown otherwise
+        if abandoned > pool.limit:
+            self._give_up_worker(abandoned)
+
+    def _give_up_worker(self, abandoned: int) -> None:
+        end_worker(
+            self._worker.app,
+            f"{abandoned} handlers hang past their timeout and cannot be stopped; the worker ends "
+            "with exit code 1 so that it is started anew, and their events are delivered again",
+        )
+
+    def _finished(self, task_id: str, job: Job, done: Callable[[], None]) -> None:
+        self._requests.pop(job, None)
+        if self._jobs.get(task_id, (None, None))[1] is job:
+            del self._jobs[task_id]
+        if job.abandoned:
+            with self._lock:
+                self._abandoned -= 1
+            self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
+        done()
+
+    def _request(self, job: Job) -> Request:
+        task = self._tasks[job.handler.name]
+        shown = _shown(job, payloads=self._worker.app.postroom.settings.show_payloads)
+        headers = {
+            "id": job.task_id,
+            "task": task.name,
+            "retries": job.attempt - 1,
+            "argsrepr": "()",
+            "kwargsrepr": repr(shown),
+            "origin": "postroom",
+            "ignore_result": True,
+        }
+        message = SimpleNamespace(
+            headers=headers,
+            body=((), shown, {}),
+            payload=((), shown, {}),
+            delivery_info={"exchange": "pulsar", "routing_key": job.deliveries[0].place[0]},
+            properties={},
+            content_type=None,
+            content_encoding=None,
+        )
+        return Request(
+            message,
+            app=self._worker.app,
+            hostname=self._worker.hostname,
+            eventer=self._events,
+            task=task,
+            body=message.body,
+            headers=headers,
+            decoded=True,
+        )
+
+
+class _ConsumersRunner:
+    """What a dispatcher sees of the TaskRunner."""
+
+    def __init__(self, runner: TaskRunner, consumer: Consumer | None) -> None:
+        self._runner = runner
+        self.consumer = consumer
+
+    def submit(self, job: Job, done: Callable[[], None]) -> None:
+        if self.consumer is None:
+            raise AssertionError
+        self._runner.submit(self.consumer, job, done)
+
+    def abandon(self, job: Job) -> None:
+        self._runner.abandon(job)
+
+
+def _shown(job: Job, *, payloads: bool) -> dict[str, Any]:
+    """Return what Flower shows as the arguments: which event it is, not what it says."""
+    first = job.deliveries[0]
+    if len(job.deliveries) == 1:
+        shown: dict[str, Any] = {
+            "event": first.event.name if first.event else None,
+            "id": first.event_id[:300],
+            "attempt": job.attempt,
+        }
+        if payloads and first.event:
+            shown["data"] = first.event.data
+        return shown
+    names = sorted({d.event.name for d in job.deliveries if d.event})
+    return {
+        "events": len(job.deliveries),
+        "names": names[:MOST_NAMES_SHOWN],
+        "first": first.event_id[:300],
+        "last": job.deliveries[-1].event_id[:300],
+    }

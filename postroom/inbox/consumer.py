@@ -1,0 +1,249 @@
+"""Consumer: keeps one subscription connected, whatever happens to the broker or MongoDB."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo import MongoClient
+from pymongo import errors as mongo
+
+from postroom import broker, errors
+from postroom.inbox.dead_letters import DeadLetters, redrive_topic
+from postroom.inbox.dispatcher import Dispatcher, Failed, Received
+from postroom.inbox.inbox import Applied, Inbox
+from postroom.inbox.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pulsar
+
+    from postroom.inbox.dispatcher import Runner
+    from postroom.inbox.handlers import Registry
+    from postroom.inbox.job import Job
+    from postroom.settings import Settings
+
+__all__ = ["Consumer"]
+
+logger = logging.getLogger(__name__)
+
+OPERATION_TIMEOUT = timedelta(seconds=10)
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 10.0
+GOOD_CONNECTION_SECONDS = 30.0
+RECEIVE_MILLISECONDS = 200
+# Messages that the client's library may hold besides: it does not bound their size.
+RECEIVER_QUEUE = 100
+
+
+class Consumer:
+    """Reads the topics of one subscription and has each event handled. One thread, run().
+
+    The subscription is Key_Shared: several workers share it, and a key stays with one of them. Any
+    error closes the connection; what was held and not acknowledged is delivered again, in order.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        *,
+        subscription: str,
+        topics: Sequence[str],
+        runner: Runner,
+        concurrency: int,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._subscription = subscription
+        self._topics = list(topics)
+        self._runner = runner
+        self._concurrency = concurrency
+        self._stopping = threading.Event()
+        self._mongo: MongoClient[Any] = MongoClient(
+            settings.mongodb_uri, serverSelectionTimeoutMS=5_000, connect=False, tz_aware=True
+        )
+        self._inbox = Inbox(
+            self._mongo[settings.mongodb_database],
+            subscription=subscription,
+            keep=timedelta(days=settings.inbox_days),
+        )
+        self.status = Status(subscription=subscription, topics=", ".join(self._topics))
+
+    def run(self) -> None:
+        """Consume until stop() is called."""
+        backoff = FIRST_BACKOFF_SECONDS
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._connected()
+            except Exception as error:  # noqa: BLE001 - any error ends the connection, none the loop
+                if time.monotonic() - began > GOOD_CONNECTION_SECONDS:
+                    backoff = FIRST_BACKOFF_SECONDS
+                self._wait_after(error, backoff)
+                backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+        self.status.state = "stopped"
+        self._mongo.close()
+
+    def stop(self) -> None:
+        """Ask the consumer to start nothing new and end; safe from any thread."""
+        self._stopping.set()
+
+    def execute(self, job: Job) -> Applied:
+        """Run a job in the calling thread; what the handler raises is passed on."""
+        return job.run(self._inbox, self._settings)
+
+    def _wait_after(self, error: Exception, seconds: float) -> None:
+        if self._stopping.is_set():
+            return
+        known = isinstance(error, (errors.PostroomError, mongo.PyMongoError)) or (
+            type(error).__module__.startswith(("pulsar", "_pulsar"))
+        )
+        self.status.state, self.status.reason = "waiting", self._sentence(error)
+        logger.warning(
+            "%s (again in %.1f s)",
+            self.status.reason,
+            seconds,
+            exc_info=None if known else error,
+            extra={"action": "consumer_reconnect", "subscription": self._subscription},
+        )
+        self._stopping.wait(seconds)
+
+    def _sentence(self, error: Exception) -> str:
+        if isinstance(error, errors.PostroomError):
+            return str(error)
+        if isinstance(error, mongo.PyMongoError):
+            where = broker.masked(self._settings.mongodb_uri)
+            return f"MongoDB does not answer at {where} ({type(error).__name__}); it is tried again"
+        if type(error).__module__.startswith(("pulsar", "_pulsar")):
+            return str(broker.unreachable(self._settings.pulsar_url, error))
+        return f"The consumer of {self._subscription!r} failed with {type(error).__name__}: {error}"
+
+    def _connected(self) -> None:
+        self.status.state = "connecting"
+        self._inbox.prepare()
+        with broker.connected(
+            self._settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT
+        ) as client:
+            dispatcher = self._dispatcher(client)
+            feeds = self._feeds(client, dispatcher)
+            logger.info(
+                "Consuming %s as %r",
+                self.status.topics,
+                self._subscription,
+                extra={"action": "consuming"},
+            )
+            self.status.state, self.status.reason = "consuming", ""
+            try:
+                while not self._stopping.is_set():
+                    dispatcher.step()
+            finally:
+                self._close(dispatcher, feeds)
+
+    def _dispatcher(self, client: pulsar.Client) -> Dispatcher:
+        dead_letters = DeadLetters(client, self._settings, subscription=self._subscription)
+        for topic in self._topics:
+            if not topic.startswith("re:"):
+                dead_letters.prepare(broker.canonical(topic))
+        return Dispatcher(
+            settings=self._settings,
+            registry=self._registry,
+            subscription=self._subscription,
+            runner=self._runner,
+            dead_letters=dead_letters,
+            status=self.status,
+            concurrency=self._concurrency,
+        )
+
+    def _feeds(self, client: pulsar.Client, dispatcher: Dispatcher) -> list[_Feed]:
+        patterns = [topic for topic in self._topics if topic.startswith("re:")]
+        plain = [broker.canonical(topic) for topic in self._topics if topic not in patterns]
+        plain.append(redrive_topic(self._topics[0], self._subscription))
+        wanted: list[Any] = [re.compile(_pattern(pattern)) for pattern in patterns]
+        feeds = [_Feed(self._subscribe(client, topics), dispatcher) for topics in (*wanted, plain)]
+        for feed in feeds:
+            feed.start()
+        return feeds
+
+    def _subscribe(self, client: pulsar.Client, topics: Any) -> pulsar.Consumer:
+        import pulsar
+
+        return client.subscribe(
+            topics,
+            self._subscription,
+            consumer_type=pulsar.ConsumerType.KeyShared,
+            consumer_name=f"{socket.gethostname()}-{os.getpid()}",
+            initial_position=pulsar.InitialPosition.Earliest,
+            receiver_queue_size=min(RECEIVER_QUEUE, self._settings.prefetch),
+            max_total_receiver_queue_size_across_partitions=self._settings.prefetch,
+            pattern_auto_discovery_period=10,
+        )
+
+    def _close(self, dispatcher: Dispatcher, feeds: list[_Feed]) -> None:
+        # Handlers that run finish and are acknowledged; only then is the rest handed back, since
+        # another worker would otherwise get later events of a key that is still at work here.
+        self.status.state = "draining"
+        for feed in feeds:
+            feed.stop()
+        unfinished = dispatcher.drain(self._settings.shutdown_seconds)
+        self.status.running = unfinished
+        if unfinished:
+            logger.warning(
+                "%d handlers did not finish within %g s; their events are delivered again",
+                unfinished,
+                self._settings.shutdown_seconds,
+            )
+        for feed in feeds:
+            feed.close()
+
+
+def _pattern(topic: str) -> str:
+    return broker.canonical(topic.removeprefix("re:"))
+
+
+class _Feed:
+    """A thread that receives while the dispatcher has room."""
+
+    def __init__(self, consumer: pulsar.Consumer, dispatcher: Dispatcher) -> None:
+        self._consumer = consumer
+        self._dispatcher = dispatcher
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="consumer-feed", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join(RECEIVE_MILLISECONDS / 1000 * 5)
+        broker.close(self._consumer)
+
+    def _run(self) -> None:
+        try:
+            self._receive()
+        except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
+            if not self._stopping.is_set():
+                self._dispatcher.post(Failed(error))
+
+    def _receive(self) -> None:
+        import pulsar
+
+        while not self._stopping.is_set():
+            if not self._dispatcher.has_room:
+                self._stopping.wait(0.005)
+                continue
+            try:
+                message = self._consumer.receive(timeout_millis=RECEIVE_MILLISECONDS)
+            except pulsar.Timeout:
+                continue
+            self._dispatcher.post(Received(self._consumer, message))

@@ -1,0 +1,102 @@
+"""Delivery: one Pulsar message held by a consumer until every handler is done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from postroom import events, wire
+
+if TYPE_CHECKING:
+    import pulsar
+
+    from postroom.inbox.handlers import Handler
+
+__all__ = ["Delivery", "Failures", "place_of"]
+
+Place = tuple[str, int, int, int]
+
+
+def place_of(message: pulsar.Message) -> Place:
+    """Say where in Pulsar the message stands: topic, ledger, entry, index within a batch."""
+    where = message.message_id()
+    return (message.topic_name(), where.ledger_id(), where.entry_id(), where.batch_index())
+
+
+@dataclass(slots=True)
+class Failures:
+    """How often and when a handler has failed with one event."""
+
+    attempts: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def add(self, *, counts: bool) -> None:
+        """Note a failure now; one that does not count leaves the attempts as they are."""
+        self.last = datetime.now(UTC)
+        self.first = self.first or self.last
+        self.attempts += counts
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A message, the event in it, and the handlers that are still to run."""
+
+    source: pulsar.Consumer
+    message: pulsar.Message
+    place: Place
+    event_id: str
+    key: str | None
+    size: int
+    properties: dict[str, str]
+    event: events.Event[dict[str, Any]] | None = None
+    waiting_for: set[str] = field(default_factory=set)
+    failures: dict[str, Failures] = field(default_factory=dict)
+    handlers: int = 0
+    parked: bool = False
+
+    @classmethod
+    def of(cls, message: pulsar.Message, source: pulsar.Consumer) -> Delivery:
+        """Take a message in, without looking into its payload."""
+        place = place_of(message)
+        properties = dict(message.properties())
+        topic, ledger, entry, index = place
+        return cls(
+            source=source,
+            message=message,
+            place=place,
+            # A producer that is not ours gives no id: its place in the topic is one.
+            event_id=properties.get(wire.ID) or f"{topic}:{ledger}:{entry}:{index}",
+            key=message.partition_key() or None,
+            size=len(message.data()),
+            properties=properties,
+        )
+
+    def open(self) -> events.Event[dict[str, Any]]:
+        """Decode the payload.
+
+        Raises:
+            InvalidEvent: it is not an event.
+
+        """
+        name, data = events.decode(self.message.data())
+        position = self.properties.get(wire.POSITION, "")
+        at = self.message.event_timestamp() or self.message.publish_timestamp()
+        self.event = events.Event(
+            id=self.event_id,
+            name=name,
+            data=data,
+            topic=self.properties.get(wire.DEAD_TOPIC) or self.place[0],
+            key=self.key,
+            position=int(position) if position.isdecimal() else None,
+            occurred_at=events.utc(at),
+            headers=self.properties,
+        )
+        return self.event
+
+    def failed(self, handler: Handler | None, *, counts: bool) -> Failures:
+        """Note a failure of a handler, or of reading the event at all."""
+        found = self.failures.setdefault(handler.name if handler else "", Failures())
+        found.add(counts=counts)
+        return found

@@ -1,0 +1,203 @@
+"""The inbox: remembers which handler has handled which event, in the handler's own transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ReadPreference, WriteConcern
+from pymongo import errors as mongo
+from pymongo.read_concern import ReadConcern
+
+from postroom import wire
+from postroom.outbox import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pymongo.client_session import ClientSession
+    from pymongo.database import Database
+
+    from postroom.events import Event
+    from postroom.inbox.handlers import Handler
+
+__all__ = ["Applied", "Inbox", "identity"]
+
+EXPIRY_INDEX = "idx_handledAt_ttl"
+INDEX_OPTIONS_CONFLICT = 85
+LONGEST_ID = 256
+# Two handlers that write the same document conflict for a moment only: tried again at once.
+CONFLICT_TRIES = 6
+COMMIT_SECONDS = 30.0
+
+
+def identity(event_id: str) -> str:
+    """Return the id under which an event is remembered and shown: its own, or a long one's hash."""
+    if len(event_id) <= LONGEST_ID:
+        return event_id
+    return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What came of handing events to a handler."""
+
+    handled: int
+    repeated: int
+
+    def __str__(self) -> str:
+        """Say it as Flower shows it."""
+        if not self.repeated:
+            return "handled"
+        return f"handled {self.handled}, {self.repeated} had been handled before"
+
+
+class Inbox:
+    """Applies a handler to an event once for each subscription. Thread-safe.
+
+    The row that remembers the event and the handler's writes are one transaction: both are there
+    or neither. Rows expire after `keep`; an event that comes again later is handled again, so the
+    topic must not keep events for longer.
+    """
+
+    def __init__(self, database: Database[Any], *, subscription: str, keep: timedelta) -> None:
+        self._database = database
+        self._subscription = subscription
+        self._keep = keep
+        self._rows = database[wire.INBOX]
+
+    def prepare(self) -> None:
+        """Make the index by which rows expire, or change its time."""
+        seconds = int(self._keep.total_seconds())
+        try:
+            self._rows.create_index("handledAt", name=EXPIRY_INDEX, expireAfterSeconds=seconds)
+        except mongo.OperationFailure as error:
+            if error.code != INDEX_OPTIONS_CONFLICT:
+                raise
+            self._database.command(
+                "collMod",
+                wire.INBOX,
+                index={"name": EXPIRY_INDEX, "expireAfterSeconds": seconds},
+            )
+
+    def apply(self, handler: Handler, events: Sequence[Event[dict[str, Any]]]) -> Applied:
+        """Run a handler on events, all in one transaction, unless it has handled them before.
+
+        Raises:
+            InvalidEvent: the data of an event do not fit what the handler asks for.
+            Exception: whatever the handler raised, and PyMongo's errors; nothing was written.
+
+        """
+        prepared = [handler.prepared(event) for event in events]
+        with self._database.client.start_session() as session, explained():
+            for attempt in range(1, CONFLICT_TRIES + 1):
+                try:
+                    return self._once(handler, prepared, session)
+                except mongo.PyMongoError as error:
+                    passing = error.has_error_label("TransientTransactionError")
+                    if not passing or attempt == CONFLICT_TRIES:
+                        raise
+                time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
+        raise AssertionError  # the loop returns or raises
+
+    def _once(
+        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession
+    ) -> Applied:
+        session.start_transaction(
+            read_concern=ReadConcern("snapshot"),
+            write_concern=WriteConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
+        )
+        try:
+            fresh = self._remember(handler, events, session)
+            if fresh:
+                _call(handler, fresh, session)
+        except _Repeated:
+            session.abort_transaction()
+            return self._leave_out_repeated(handler, events, session)
+        except BaseException:
+            if session.in_transaction:
+                with contextlib.suppress(mongo.PyMongoError):
+                    session.abort_transaction()
+            raise
+        _commit(session)
+        return Applied(handled=len(fresh), repeated=0)
+
+    def _remember(
+        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession
+    ) -> Sequence[Event[Any]]:
+        now = datetime.now(UTC)
+        rows = [
+            {"_id": self._row_id(handler, event), "name": event.name, "handledAt": now}
+            for event in events
+        ]
+        try:
+            if len(rows) == 1:
+                self._rows.insert_one(rows[0], session=session)
+            else:
+                self._rows.insert_many(rows, session=session)
+        except (mongo.DuplicateKeyError, mongo.BulkWriteError) as error:
+            if isinstance(error, mongo.BulkWriteError) and not _is_duplicate(error):
+                raise
+            raise _Repeated from error
+        return events
+
+    def _row_id(self, handler: Handler, event: Event[Any]) -> dict[str, str]:
+        return {
+            "subscription": self._subscription,
+            "handler": handler.name,
+            "eventId": identity(event.id),
+        }
+
+    def _leave_out_repeated(
+        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession
+    ) -> Applied:
+        ids = {identity(event.id): event for event in events}
+        known = self._rows.find(
+            {"_id": {"$in": [self._row_id(handler, event) for event in ids.values()]}}, {"_id": 1}
+        )
+        for row in known:
+            ids.pop(row["_id"]["eventId"], None)
+        fresh = list(ids.values())
+        repeated = len(events) - len(fresh)
+        if not fresh:
+            return Applied(handled=0, repeated=repeated)
+        applied = self._once(handler, fresh, session)
+        return Applied(handled=applied.handled, repeated=repeated + applied.repeated)
+
+
+class _Repeated(Exception):
+    pass
+
+
+def _call(handler: Handler, events: Sequence[Event[Any]], session: ClientSession) -> None:
+    argument = list(events) if handler.batched else events[0]
+    call: Callable[..., Any] = handler.function
+    if handler.wants_session:
+        call(argument, session=session)
+    else:
+        call(argument)
+
+
+def _is_duplicate(error: mongo.BulkWriteError) -> bool:
+    faults = (error.details or {}).get("writeErrors", [])
+    return bool(faults) and all(fault.get("code") == 11000 for fault in faults)
+
+
+def _commit(session: ClientSession) -> None:
+    deadline = time.monotonic() + COMMIT_SECONDS
+    while True:
+        try:
+            session.commit_transaction()
+        except mongo.PyMongoError as error:
+            unknown = error.has_error_label("UnknownTransactionCommitResult")
+            if not unknown or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,66 @@
+"""Job: one call of a handler, as a Celery task runs it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from postroom import errors
+from postroom.inbox import retry
+from postroom.inbox.inbox import Applied, identity
+
+if TYPE_CHECKING:
+    from postroom.inbox.delivery import Delivery
+    from postroom.inbox.handlers import Handler
+    from postroom.inbox.inbox import Inbox
+    from postroom.settings import Settings
+
+__all__ = ["Job"]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Deliveries to be handed to a handler, and what came of it.
+
+    run() is called in a thread of the pool, once; everything else belongs to the dispatcher. `then`
+    are the other parts of a batch that was split, to be run after this one.
+    """
+
+    handler: Handler
+    deliveries: list[Delivery]
+    attempt: int
+    then: list[list[Delivery]] = field(default_factory=list)
+    started: float | None = None
+    applied: Applied | None = None
+    verdict: retry.Verdict | None = None
+    abandoned: bool = False
+
+    @property
+    def task_id(self) -> str:
+        """The id of its Celery task: the event's, with the handler's where there are several."""
+        first = self.deliveries[0]
+        own = identity(first.event_id)
+        if len(self.deliveries) > 1:
+            return f"{own}+{len(self.deliveries) - 1}"
+        return own if first.handlers == 1 else f"{own}:{self.handler.name}"
+
+    def run(self, inbox: Inbox, settings: Settings) -> Applied:
+        """Apply the handler; the verdict is set where it fails, and the error passed on."""
+        self.started = time.monotonic()
+        events = [d.event for d in self.deliveries if d.event is not None]
+        try:
+            self.applied = inbox.apply(self.handler, events)
+        except Exception as error:
+            self.verdict = self._judged(error, settings)
+            raise
+        except BaseException as error:
+            # A handler that calls sys.exit() must not end the worker, nor its event be lost.
+            name = type(error).__name__
+            ended = errors.InboxError(f"The handler {self.handler.name} raised {name}")
+            self.verdict = self._judged(RuntimeError(str(ended)), settings)
+            raise ended from error
+        return self.applied
+
+    def _judged(self, error: BaseException, settings: Settings) -> retry.Verdict:
+        return retry.judge(error, handler=self.handler, attempt=self.attempt, settings=settings)

@@ -1,0 +1,221 @@
+"""The outbox: events stored in the transaction that writes the data they tell of."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bson import ObjectId
+from pymongo import WriteConcern
+from pymongo import errors as mongo
+
+from postroom import errors, wire
+from postroom.row import Key, Publishable, RowWriter, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pymongo.client_session import ClientSession
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+
+__all__ = ["Outbox", "Transaction"]
+
+Result = TypeVar("Result")
+
+# As long as with_transaction() of the driver goes on.
+COMMIT_SECONDS = 120.0
+ILLEGAL_OPERATION = 20
+MAJORITY = WriteConcern("majority")
+
+
+class Outbox:
+    """Writes events into one partition of a database's outbox. Thread-safe.
+
+    An event is stored if and only if the transaction it was published in commits; the relay then
+    sends it once, in commit order. `key` names the field of the wire data (in camelCase) whose
+    value keys the event, or is a function of name and data: events of one key keep their order at
+    the consumers.
+
+    Needs MongoDB as a replica set or sharded cluster, as transactions do.
+    """
+
+    def __init__(
+        self, database: Database[Any], *, key: Key | None = None, partition: str = "default"
+    ) -> None:
+        self._client = database.client
+        self._rows: Collection[Any] = database[wire.OUTBOX]
+        self._writer = RowWriter(partition=partition, key=key)
+
+    def publish(
+        self,
+        events: Publishable | Iterable[Publishable],
+        session: ClientSession | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Store one event or several, in order, and return their ids.
+
+        With a session: within the transaction that the caller runs in it. Without: all or none, in
+        a transaction of their own. `headers` travel as properties of the messages.
+
+        Raises:
+            InvalidEvent: an event is not one, or too large; nothing was written.
+            OutboxError: the session has no transaction, or MongoDB is no replica set.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+        """
+        if session is None:
+            return self.transact(lambda tx: tx.publish(events, headers=headers))
+        if not session.in_transaction:
+            raise errors.OutboxError(
+                "publish() was given a session without a transaction, so that data and event would "
+                "not be one; start a transaction in it, or use scope(); nothing was written"
+            )
+        return self._insert(events, session, headers, (ObjectId() for _ in iter(int, 1)))
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[Transaction]:
+        """Open a transaction for the time of a block, which runs once.
+
+        The commit is tried again for two minutes where its outcome is unknown; an error in the
+        block aborts and is passed on, a write conflict too: transact() tries those again.
+
+        Raises:
+            OutboxError: MongoDB is no replica set.
+            pymongo.errors.PyMongoError: the transaction failed; nothing was written, unless the
+                error is labelled UnknownTransactionCommitResult.
+
+        """
+        with self._client.start_session() as session, explained():
+            session.start_transaction(write_concern=MAJORITY)
+            tx = Transaction(self, session, RowIds())
+            try:
+                yield tx
+            except BaseException:
+                if session.in_transaction:
+                    session.abort_transaction()
+                raise
+            finally:
+                tx._close()  # noqa: SLF001 - the scope's other half
+            _commit(session)
+
+    def transact(self, callback: Callable[[Transaction], Result]) -> Result:
+        """Run a callback in a transaction, the whole of it again after a transient conflict.
+
+        By the rules of PyMongo's with_transaction(). The ids of its events are made once, so that
+        every try writes the same rows. Returns what the callback returned.
+
+        Raises:
+            OutboxError: MongoDB is no replica set.
+            pymongo.errors.PyMongoError: the transaction failed and nothing was written.
+
+        """
+        ids = RowIds()
+
+        def attempt(session: ClientSession) -> Result:
+            tx = Transaction(self, session, ids.again())
+            try:
+                return callback(tx)
+            finally:
+                tx._close()  # noqa: SLF001 - the scope's other half
+
+        with self._client.start_session() as session, explained():
+            return session.with_transaction(attempt, write_concern=MAJORITY)
+
+    def _insert(
+        self,
+        events: Publishable | Iterable[Publishable],
+        session: ClientSession,
+        headers: Mapping[str, str] | None,
+        ids: Iterator[ObjectId],
+    ) -> list[str]:
+        rows = [
+            self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
+        ]
+        if len(rows) == 1:
+            self._rows.insert_one(rows[0], session=session)
+        elif rows:
+            self._rows.insert_many(rows, session=session)
+        return [str(row["_id"]) for row in rows]
+
+
+class Transaction:
+    """An open transaction: pass `session` to your own writes, publish() events beside them."""
+
+    def __init__(self, outbox: Outbox, session: ClientSession, ids: RowIds) -> None:
+        self._outbox = outbox
+        self._ids = ids
+        self._open = True
+        self.session = session
+
+    def publish(
+        self,
+        events: Publishable | Iterable[Publishable],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Store one event or several, in order, within this transaction, and return their ids.
+
+        Raises:
+            ScopeClosed: the scope has ended.
+            InvalidEvent: an event is not one, or too large; the transaction should be given up.
+
+        """
+        if not self._open:
+            raise errors.ScopeClosed
+        return self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
+
+    def _close(self) -> None:
+        self._open = False
+
+
+class RowIds:
+    """Row ids in order; again() begins from the first, for a callback that runs again."""
+
+    def __init__(self) -> None:
+        self._made: list[ObjectId] = []
+        self._next = 0
+
+    def __iter__(self) -> RowIds:
+        return self
+
+    def __next__(self) -> ObjectId:
+        if self._next == len(self._made):
+            self._made.append(ObjectId())
+        self._next += 1
+        return self._made[self._next - 1]
+
+    def again(self) -> RowIds:
+        self._next = 0
+        return self
+
+
+def _commit(session: ClientSession) -> None:
+    if not session.in_transaction:  # the block has ended it itself
+        return
+    deadline = time.monotonic() + COMMIT_SECONDS
+    while True:
+        try:
+            session.commit_transaction()
+        except mongo.PyMongoError as error:
+            unknown = error.has_error_label("UnknownTransactionCommitResult")
+            if not unknown or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    try:
+        yield
+    except mongo.OperationFailure as error:
+        if error.code == ILLEGAL_OPERATION and "replica set" in str(error):
+            raise errors.OutboxError(
+                "MongoDB is no replica set and has no transactions: start mongod with "
+                "`--replSet rs0` and run rs.initiate() once; nothing was written"
+            ) from error
+        raise
