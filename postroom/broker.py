@@ -13,19 +13,21 @@ import os
 import re
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
 
     import pulsar
 
 __all__ = ["Abilities", "canonical", "connect", "ensure_subscription", "masked", "probe"]
 
 logger = logging.getLogger(__name__)
+
+LENIENT_TIMEOUT = timedelta(seconds=1)
 
 
 def connect(url: str, *, operation_timeout: timedelta) -> pulsar.Client:
@@ -105,6 +107,27 @@ def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) ->
             receiver_queue_size=1,
         )
         close(consumer)
+
+
+def ensure_subscription_leniently(url: str, topic: str, subscription: str) -> None:
+    """Do the same on a broker that refuses no second consumer, as the embedded one.
+
+    It lets the second one time out, for want of room or because it takes two clients' consumers
+    for one. Either way somebody is connected, so the subscription exists.
+    """
+    import pulsar
+
+    with (
+        contextlib.suppress(pulsar.Timeout),
+        connected(url, operation_timeout=LENIENT_TIMEOUT) as client,
+    ):
+        client.subscribe(
+            topic,
+            subscription,
+            consumer_type=pulsar.ConsumerType.KeyShared,
+            initial_position=pulsar.InitialPosition.Earliest,
+            receiver_queue_size=0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps, signals
 
 from postroom.celery.ending import end_worker, exit_after
+from postroom.celery.naming import name_after
 from postroom.celery.runner import TaskRunner
 from postroom.celery.task_events import TaskEvents
 from postroom.inbox.consumer import Consumer
@@ -74,6 +75,7 @@ def _shape(sender: Any, **_: Any) -> None:
             "A consumer worker has a fixed number of threads (-c or POSTROOM_CONCURRENCY) and no "
             "use for --autoscale: leave it out."
         )
+    name_after(sender, QUEUE)
     sender.pool_cls = "threads"
     sender.concurrency = sender.options.get("concurrency") or installation.settings.concurrency
     sender.prefetch_multiplier = 1

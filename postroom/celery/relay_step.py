@@ -11,6 +11,7 @@ from celery import bootsteps, signals
 
 from postroom import errors
 from postroom.celery.ending import end_worker
+from postroom.celery.naming import name_after
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
 
@@ -74,6 +75,7 @@ def _shape(sender: Any, **_: Any) -> None:
         )
     if sender.options.get("autoscale"):
         raise SystemExit("A relay worker has one relay and no use for --autoscale: leave it out.")
+    name_after(sender, QUEUE)
     sender.pool_cls = "threads"
     sender.concurrency = 1
     sender.prefetch_multiplier = 1

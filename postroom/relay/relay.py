@@ -269,10 +269,16 @@ class Relay:
         self.status.pruned += rows
 
     def _subscribe_ahead(self, client: pulsar.Client) -> None:
+        strict = self._abilities is not None and self._abilities.fencing
         for subscription, topics in self._subscriptions.items():
             for topic in topics:
-                if not topic.startswith("re:"):
+                if topic.startswith("re:"):
+                    continue
+                if strict:
                     broker.ensure_subscription(client, topic, subscription)
+                else:
+                    url = self._settings.pulsar_url
+                    broker.ensure_subscription_leniently(url, topic, subscription)
 
 
 def _lacking(found: broker.Abilities) -> str:

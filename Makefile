@@ -1,0 +1,86 @@
+# The commands of this project, for people and for CI.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+SECONDS_OF_CHAOS ?= 300
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help:  ## List these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "Setting up $(VENV); this is done once."
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11 to 3.13 is needed; say which: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) \
+	  && uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
+	  && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(PYTHON) -m venv $(VENV) \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $(STAMP)
+
+.PHONY: setup
+setup: $(STAMP)  ## Make .venv with all packages, as locked
+
+.PHONY: run
+run: $(STAMP)  ## Run the aid-kit: services, relay, consumer, worker, Flower and a publisher (PULSAR=real: Apache Pulsar)
+	@exec $(BIN)/python -m devstack run $(if $(filter real,$(PULSAR)),--real-pulsar)
+
+.PHONY: services
+services: $(STAMP)  ## Run the services alone (PULSAR=real: Apache Pulsar)
+	@exec $(BIN)/python -m devstack up $(if $(filter real,$(PULSAR)),--real-pulsar)
+
+.PHONY: test
+test: $(STAMP) pulsar-jars  ## Run every test that this machine can (TESTS=path, or options of pytest)
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: pulsar-jars
+pulsar-jars: $(STAMP)
+	@$(BIN)/python -m devstack pulsar-jars || test -z "$$POSTROOM_REQUIRE_ALL"
+
+.PHONY: check
+check: $(STAMP)  ## Check format, style, types and the walls between rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP)  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(STAMP) pulsar-jars  ## Measure on real Pulsar: a table, and JSON in .devstack/benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
+
+.PHONY: chaos
+chaos: $(STAMP) pulsar-jars  ## Kill and freeze relays and services for five minutes, and count (SECONDS_OF_CHAOS, SEED)
+	$(BIN)/python -m tests.chaos relay --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: chaos-consumer
+chaos-consumer: $(STAMP) pulsar-jars  ## The same for consumers
+	$(BIN)/python -m tests.chaos consumer --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: lock
+lock:  ## Lock the newest versions, with hashes (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" pyproject.toml --extra flower -o requirements/runtime.txt
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" requirements/dev.in pyproject.toml --extra flower -o requirements/dev.txt
+
+.PHONY: dist
+dist: $(STAMP)  ## Build the wheel and the source archive
+	$(BIN)/python -m hatchling build
+
+.PHONY: clean
+clean:  ## Remove .venv, data, logs and caches
+	rm -rf $(VENV) .devstack .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,0 +1,1 @@
+"""Figures that depend on time, as ratios within one run; `make bench`."""
