@@ -1,7 +1,7 @@
 # The commands of this project, for people and for CI.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p))))
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
@@ -14,14 +14,18 @@ help:  ## List these commands
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@echo "Setting up $(VENV); this is done once."
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	  || { echo "Python 3.11 to 3.13 is needed; say which: make PYTHON=/path/to/python3.11 …"; exit 1; }
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) \
+	@set -e; python=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$p -c '$(FITS)' 2>/dev/null; then python=$$(command -v $$p); break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Python 3.11 to 3.13 is needed; say which: make PYTHON=/path/to/python3.11 …"; exit 1; \
+	fi; \
+	if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python $$python $(VENV) \
 	  && uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
 	  && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
-	  $(PYTHON) -m venv $(VENV) \
+	  $$python -m venv $(VENV) \
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt \
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi

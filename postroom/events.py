@@ -38,10 +38,9 @@ class DomainEvent(BaseModel):
 
     event_name: ClassVar[str] = "DomainEvent"
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
-        """Give the subclass its name on the wire."""
-        super().__pydantic_init_subclass__(**kwargs)
+    def __init_subclass__(cls, *, name: str | None = None, **_config: Any) -> None:
+        """Give the subclass its name on the wire; pydantic takes the other keywords."""
+        super().__init_subclass__()
         cls.event_name = name or cls.__name__
 
     def to_wire(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ CHECKPOINT_INDEX = "idx_partitionKey_asc"
 # Properties of a Pulsar message.
 ID = "id"
 POSITION = "position"
-PARTITION = "partition"
 
 # Further properties of a dead letter, beside those of the message it was.
 DEAD_TOPIC = "dead-letter-topic"

@@ -1,0 +1,65 @@
+"""Retry: what becomes of an event whose handler failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from postroom import InvalidEvent, Reject, Retry, Settings, handles
+from postroom.inbox.handlers import Handler, Registry
+from postroom.inbox.retry import GiveUp, TryAgain, judge, wait_seconds
+
+
+def handler(**options: Any) -> Handler:
+    """Return a handler with options."""
+    found = Registry()
+    handles("*", name="h", into=found, **options)(lambda event: None)
+    return found.handlers["h"]
+
+
+def verdict(error: Exception, attempt: int = 1, **options: Any) -> GiveUp | TryAgain:
+    """Judge an error with the settings' defaults."""
+    return judge(error, handler=handler(**options), attempt=attempt, settings=Settings())
+
+
+def test_an_outage_burns_no_attempts() -> None:
+    """MongoDB being away is waited for, however often."""
+    found = verdict(AutoReconnect(), attempt=1000)
+    assert isinstance(found, TryAgain)
+    assert not found.counts
+
+
+@pytest.mark.parametrize("error", [Reject("no"), InvalidEvent("no")])
+def test_what_can_never_succeed_is_given_up_at_once(error: Exception) -> None:
+    """A rejection and invalid data are final."""
+    assert isinstance(verdict(error), GiveUp)
+
+
+def test_an_error_is_tried_again_up_to_the_limit() -> None:
+    """The fifth attempt is the last one unless said otherwise."""
+    found = [verdict(ValueError("x"), attempt) for attempt in range(1, 6)]
+    assert [type(v) for v in found] == [TryAgain] * 4 + [GiveUp]
+    assert isinstance(verdict(ValueError(), 2, max_attempts=2), GiveUp)
+
+
+def test_a_handler_names_errors_to_give_up_on() -> None:
+    """`give_up_on` is final at the first attempt."""
+    assert isinstance(verdict(KeyError("k"), give_up_on=[LookupError]), GiveUp)
+    assert isinstance(verdict(ValueError(), give_up_on=[LookupError]), TryAgain)
+
+
+def test_a_handler_says_how_long_to_wait() -> None:
+    """Retry(after=…) replaces the backoff and counts."""
+    found = verdict(Retry(after=timedelta(seconds=7)))
+    assert found == TryAgain(after_seconds=7.0, counts=True)
+
+
+def test_waits_double_up_to_the_longest() -> None:
+    """1, 2, 4, … seconds, each up to a fifth more or less, never more than the longest."""
+    for attempt in range(1, 100):
+        expected = min(60.0, 2.0 ** (attempt - 1))
+        wait = wait_seconds(attempt, first=1.0, longest=60.0)
+        assert expected * 0.8 <= wait <= expected * 1.2

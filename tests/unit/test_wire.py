@@ -1,0 +1,50 @@
+"""The wire format: names that Hermes, running services and stored data rely on."""
+
+from __future__ import annotations
+
+import postroom
+from postroom import wire
+
+
+def test_the_names_are_frozen() -> None:
+    """None of these may change without a migration of stored data."""
+    found = {name: value for name, value in vars(wire).items() if name.isupper()}
+    assert found == {
+        "OUTBOX": "__outboxMessages",
+        "CHECKPOINTS": "__outboxConsumers",
+        "QUARANTINE": "__outboxQuarantine",
+        "INBOX": "__inboxMessages",
+        "CHECKPOINT_INDEX": "idx_partitionKey_asc",
+        "ID": "id",
+        "POSITION": "position",
+        "DEAD_TOPIC": "dead-letter-topic",
+        "DEAD_SUBSCRIPTION": "dead-letter-subscription",
+        "DEAD_MESSAGE_ID": "dead-letter-message-id",
+        "DEAD_HANDLER": "dead-letter-handler",
+        "DEAD_REASON": "dead-letter-reason",
+        "DEAD_ATTEMPTS": "dead-letter-attempts",
+        "DEAD_FIRST_FAILURE": "dead-letter-first-failure",
+        "DEAD_LAST_FAILURE": "dead-letter-last-failure",
+        "REDRIVE_HANDLER": "redrive-handler",
+    }
+
+
+def test_the_public_names_are_frozen() -> None:
+    """What users import; a name is added here on purpose and never taken away."""
+    assert postroom.__all__ == [
+        "AsyncOutbox",
+        "AsyncTransaction",
+        "ConfigurationError",
+        "DomainEvent",
+        "Event",
+        "InvalidEvent",
+        "Outbox",
+        "OutboxError",
+        "PostroomError",
+        "Reject",
+        "Retry",
+        "ScopeClosed",
+        "Settings",
+        "Transaction",
+        "handles",
+    ]
