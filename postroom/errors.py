@@ -171,6 +171,7 @@ PULSAR_TRANSIENT = frozenset(
         "ConsumerAssignError",
         "ConsumerBusy",
         "ConsumerNotFound",
+        "ConsumerNotInitialized",
         "Interrupted",
         "LookupError",
         "MemoryBufferIsFull",

@@ -1,0 +1,116 @@
+"""The inbox against a real MongoDB: an effect once."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from postroom import Event, handles
+from postroom.inbox.handlers import Handler, Registry
+from postroom.inbox.inbox import Inbox
+
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+
+    from tests.site import Site
+
+
+def event(number: int | str) -> Event[dict[str, Any]]:
+    """Return an event as it comes from the topic."""
+    return Event(id=str(number), name="Counted", data={"number": number}, topic="t")
+
+
+@pytest.fixture
+def inbox(lite_site: Site) -> Inbox:
+    """Return an inbox of a site, made ready."""
+    found = Inbox(lite_site.database, subscription="s", keep=timedelta(days=30))
+    found.prepare()
+    lite_site.database.create_collection("seen")
+    return found
+
+
+def handler(site: Site, *, batch: int | None = None, fail: list[Any] | None = None) -> Handler:
+    """Return a handler that notes the numbers it sees, and fails when told."""
+    found = Registry()
+
+    @handles("Counted", name="note", batch=batch, into=found)
+    def note(events: Any, session: ClientSession) -> None:
+        for each in events if isinstance(events, list) else [events]:
+            number = each.data["number"]
+            site.database["seen"].insert_one({"number": number}, session=session)
+            if fail and number in fail:
+                raise RuntimeError(number)
+
+    return found.handlers["note"]
+
+
+def seen(site: Site) -> list[Any]:
+    """Return the numbers that were noted."""
+    return sorted(row["number"] for row in site.database["seen"].find())
+
+
+def test_an_event_is_applied_once(lite_site: Site, inbox: Inbox) -> None:
+    """The second delivery finds the row of the first."""
+    found = [str(inbox.apply(handler(lite_site), [event(1)])) for _ in range(3)]
+    assert found == ["handled", *["handled 0, 1 had been handled before"] * 2]
+    assert seen(lite_site) == [1]
+
+
+def test_another_subscription_applies_it_again(lite_site: Site, inbox: Inbox) -> None:
+    """The inbox remembers for each subscription and handler."""
+    other = Inbox(lite_site.database, subscription="o", keep=timedelta(days=30))
+    inbox.apply(handler(lite_site), [event(1)])
+    other.apply(handler(lite_site), [event(1)])
+    assert seen(lite_site) == [1, 1]
+
+
+def test_a_failing_handler_leaves_nothing(lite_site: Site, inbox: Inbox) -> None:
+    """What it wrote before it raised is gone, and the event is not remembered."""
+    with pytest.raises(RuntimeError):
+        inbox.apply(handler(lite_site, fail=[1]), [event(1)])
+    assert seen(lite_site) == []
+    assert str(inbox.apply(handler(lite_site), [event(1)])) == "handled"
+
+
+def test_eight_at_once_apply_it_once(lite_site: Site, inbox: Inbox) -> None:
+    """Concurrent deliveries of the same event conflict; one wins."""
+    note = handler(lite_site)
+    threads = [threading.Thread(target=inbox.apply, args=(note, [event(1)])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen(lite_site) == [1]
+
+
+def test_a_batch_leaves_out_what_was_handled(lite_site: Site, inbox: Inbox) -> None:
+    """Only the fresh ones of a batch reach the handler."""
+    inbox.apply(handler(lite_site, batch=10), [event(2), event(4)])
+    applied = inbox.apply(handler(lite_site, batch=10), [event(n) for n in range(1, 6)])
+    assert (applied.handled, applied.repeated) == (3, 2)
+    assert seen(lite_site) == [1, 2, 3, 4, 5]
+
+
+def test_an_event_twice_in_one_batch_is_applied_once(lite_site: Site, inbox: Inbox) -> None:
+    """A producer that sent it twice may have both in one batch."""
+    applied = inbox.apply(handler(lite_site, batch=10), [event(1), event(1), event(2)])
+    assert (applied.handled, applied.repeated) == (2, 1)
+    assert seen(lite_site) == [1, 2]
+
+
+def test_a_very_long_id_is_remembered(lite_site: Site, inbox: Inbox) -> None:
+    """An id longer than an index key likes is remembered by its hash."""
+    for _ in range(2):
+        inbox.apply(handler(lite_site), [event("x" * 5000)])
+    assert len(seen(lite_site)) == 1
+
+
+def test_rows_expire_after_the_time_that_is_set(lite_site: Site, inbox: Inbox) -> None:
+    """A changed time changes the index."""
+    changed = Inbox(lite_site.database, subscription="s", keep=timedelta(days=2))
+    changed.prepare()
+    indexes = lite_site.database["__inboxMessages"].index_information()
+    assert indexes["idx_handledAt_ttl"]["expireAfterSeconds"] == 2 * 86_400
