@@ -20,15 +20,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	if [ -z "$$python" ]; then \
 	  echo "Python 3.11 to 3.13 is needed; say which: make PYTHON=/path/to/python3.11 …"; exit 1; \
 	fi; \
-	if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then \
-	  uv venv --quiet --allow-existing --python $$python $(VENV) \
+	{ command -v uv >/dev/null \
+	  && uv venv --quiet --allow-existing --python $$python $(VENV) \
 	  && uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
-	  && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	else \
-	  $$python -m venv $(VENV) \
+	  && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; } \
+	|| { echo "Without uv, which takes a minute longer."; $$python -m venv $(VENV) \
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt \
-	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-	fi
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; }
 	@touch $(STAMP)
 
 .PHONY: setup
