@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from tests.site import ids, row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.site import Site
 
@@ -98,13 +97,8 @@ def test_wrong_rows_are_quarantined_and_the_rest_flows(site: Site) -> None:
     assert relay.stop() == 0
 
 
-def test_a_second_relay_takes_over_from_a_killed_one(site: Site) -> None:
-    """SIGKILL of the relay while a thousand events are written loses none and repeats none."""
-    plain = site.subscribe()
-    leader = site.relay()
-    leader.wait_for("Relaying partition")
-    standby = site.relay()
-    standby.wait_for("standing by")
+def write_while(site: Site, kill: Callable[[], None]) -> list[str]:
+    """Write a thousand events, kill after three hundred, and return the ids."""
     written: list[str] = []
 
     def write() -> None:
@@ -114,7 +108,29 @@ def test_a_second_relay_takes_over_from_a_killed_one(site: Site) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     wait_until(lambda: len(written) > 300, description="300 events are written")
-    leader.signal(signal.SIGKILL)
+    kill()
     writer.join()
+    return written
+
+
+def test_a_killed_relay_loses_and_repeats_nothing(site: Site) -> None:
+    """SIGKILL while a thousand events are written: the next worker goes on exactly there."""
+    plain = site.subscribe()
+    first = site.relay()
+    first.wait_for("Relaying partition")
+    written = write_while(site, first.kill)
+    second = site.relay()
     assert ids(site.receive(plain, 1000, seconds=60)) == written
+    assert second.stop() == 0
+
+
+def test_a_standby_relay_takes_over_from_a_killed_one(pulsar_site: Site) -> None:
+    """A second worker stands by and relays what a killed one did not, each event once."""
+    plain = pulsar_site.subscribe()
+    leader = pulsar_site.relay()
+    leader.wait_for("Relaying partition")
+    standby = pulsar_site.relay()
+    standby.wait_for("standing by")
+    written = write_while(pulsar_site, leader.kill)
+    assert ids(pulsar_site.receive(plain, 1000, seconds=60)) == written
     assert standby.stop() == 0
