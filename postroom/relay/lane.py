@@ -115,12 +115,14 @@ class Lane:
     def _end(self) -> bytes | None:
         import pulsar
 
+        if not self._options.fenced:
+            # The embedded broker never finds a last message, and at times hangs over the attempt.
+            # Reading from the topic's beginning, as None asks for, is slower and as good.
+            return None
         reader = self._client.create_reader(
             self.topic, pulsar.MessageId.latest, start_message_id_inclusive=True
         )
         with contextlib.closing(reader):
-            # The embedded broker never finds a last message this way; reading from the topic's
-            # beginning, as None asks for, is slower and as good.
             message = self._read(reader)
         return None if message is None else message.message_id().serialize()
 
