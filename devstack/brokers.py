@@ -34,6 +34,16 @@ OPENED = (
     "jdk.management/com.sun.management.internal",
 )
 
+# Left to itself it takes half a minute and more to notice that a killed client is gone, and its
+# metrics listen on port 8080 of every interface.
+LITE_CONFIG = """\
+keep_alive_interval_secs = 2
+connection_liveness_check_timeout_secs = 2
+
+[metrics]
+enabled = false
+"""
+
 
 class Broker(Service):
     """A Pulsar broker, real or compatible."""
@@ -65,9 +75,8 @@ class PulsarLite(Broker):
             raise DevstackError("There is no pulsar-lite: run `make setup`")
         binary = Path(spec.origin).parent / "bin" / "pulsar-lite"
         binary.chmod(0o755)
-        # Its metrics would listen on port 8080 of every interface.
         config = self.folder / "pulsar-lite.toml"
-        config.write_text("[metrics]\nenabled = false\n")
+        config.write_text(LITE_CONFIG)
         address, data = f"127.0.0.1:{self.port}", self.folder / "data"
         return [
             *(str(binary), "--config", str(config), "--addr", address),

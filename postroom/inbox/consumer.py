@@ -18,6 +18,7 @@ from postroom import broker, errors
 from postroom.inbox.dead_letters import DeadLetters, redrive_topic
 from postroom.inbox.dispatcher import Dispatcher, Failed, Received
 from postroom.inbox.inbox import Applied, Inbox
+from postroom.inbox.orphans import app_name
 from postroom.inbox.status import Status
 
 if TYPE_CHECKING:
@@ -68,7 +69,12 @@ class Consumer:
         self._concurrency = concurrency
         self._stopping = threading.Event()
         self._mongo: MongoClient[Any] = MongoClient(
-            settings.mongodb_uri, serverSelectionTimeoutMS=5_000, connect=False, tz_aware=True
+            settings.mongodb_uri,
+            serverSelectionTimeoutMS=5_000,
+            connect=False,
+            tz_aware=True,
+            appname=app_name(),
+            maxPoolSize=None,
         )
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],

@@ -15,6 +15,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.inbox.orphans import Orphans
 from postroom.outbox import explained
 
 if TYPE_CHECKING:
@@ -70,9 +71,11 @@ class Inbox:
         self._subscription = subscription
         self._keep = keep
         self._rows = database[wire.INBOX]
+        self._orphans = Orphans(database.client)
 
     def prepare(self) -> None:
-        """Make the index by which rows expire, or change its time."""
+        """Make the index by which rows expire, or change its time; end what killed ones left."""
+        self._orphans.end()
         seconds = int(self._keep.total_seconds())
         try:
             self._rows.create_index("handledAt", name=EXPIRY_INDEX, expireAfterSeconds=seconds)
@@ -102,6 +105,8 @@ class Inbox:
                     passing = error.has_error_label("TransientTransactionError")
                     if not passing or attempt == CONFLICT_TRIES:
                         raise
+                if attempt == CONFLICT_TRIES - 1:
+                    self._orphans.end()
                 time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
         raise AssertionError  # the loop returns or raises
 

@@ -113,16 +113,27 @@ def write_while(site: Site, kill: Callable[[], None]) -> list[str]:
     return written
 
 
-def test_a_killed_relay_loses_and_repeats_nothing(site: Site) -> None:
+def test_a_killed_relay_loses_and_repeats_nothing(pulsar_site: Site) -> None:
     """SIGKILL while a thousand events are written: the next worker goes on exactly there."""
-    # Nobody listens meanwhile: the embedded broker at times hangs where a client is killed that
-    # sends to a connected consumer.
-    site.subscribe().close()
+    # On real Pulsar only. About one time in eight the embedded broker never lets go of a client
+    # that is killed while it sends, and then gives the mutex to nobody.
+    plain = pulsar_site.subscribe()
+    first = pulsar_site.relay()
+    first.wait_for("Relaying partition")
+    written = write_while(pulsar_site, first.kill)
+    second = pulsar_site.relay()
+    assert ids(pulsar_site.receive(plain, 1000, seconds=60)) == written
+    assert second.stop() == 0
+
+
+def test_a_stopped_relay_loses_and_repeats_nothing(site: Site) -> None:
+    """SIGTERM while a thousand events are written: the next worker goes on exactly there."""
+    plain = site.subscribe()
     first = site.relay()
     first.wait_for("Relaying partition")
-    written = write_while(site, first.kill)
+    written = write_while(site, lambda: None if first.stop() == 0 else pytest.fail("exit code"))
     second = site.relay()
-    assert ids(site.receive(site.subscribe(), 1000, seconds=60)) == written
+    assert ids(site.receive(plain, 1000, seconds=60)) == written
     assert second.stop() == 0
 
 

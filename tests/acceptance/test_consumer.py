@@ -1,0 +1,332 @@
+"""The consumer worker: every event a task, its effect once, none stuck and none lost."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from celery import Celery
+
+from devstack.service import free_port
+from devstack.valkey import Valkey
+from tests.site import ROOT, Site, Worker
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    import pulsar
+
+
+class Shop:
+    """A site with the shop's consumer worker and a producer that is not ours."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.producer = site.pulsar.create_producer(site.topic)
+
+    def worker(self, queue: str = "consumer", **variables: str) -> Worker:
+        """Start a consumer worker."""
+        return self.site.start(
+            f"celery -A tests.shop worker -Q {queue} --loglevel=INFO", **variables
+        )
+
+    def send(
+        self, name: str, number: Any = 0, *, key: str | None = None, event_id: str | None = None
+    ) -> str:
+        """Send an event and return its id."""
+        payload = orjson.dumps({"name": name, "data": {"number": number}})
+        return self.send_raw(payload, key=key, event_id=event_id)
+
+    def send_raw(
+        self, payload: bytes, *, key: str | None = None, event_id: str | None = None
+    ) -> str:
+        """Send any payload."""
+        event_id = event_id or uuid.uuid4().hex
+        self.producer.send(payload, properties={"id": event_id}, partition_key=key)
+        return event_id
+
+    def seen(self, handler: str | None = None, key: str | None = None) -> list[Any]:
+        """Return the numbers that handlers have noted, in order."""
+        query = {k: v for k, v in (("handler", handler), ("key", key)) if v is not None}
+        return [row["number"] for row in self.site.database["seen"].find(query).sort("_id")]
+
+    def wait_for(self, count: int, handler: str | None = None, seconds: float = 30) -> list[Any]:
+        """Wait until so many events have been noted."""
+        wait_until(
+            lambda: len(self.seen(handler)) >= count,
+            description=f"{count} events are seen",
+            seconds=seconds,
+        )
+        return self.seen(handler)
+
+    def dead(self, count: int) -> list[pulsar.Message]:
+        """Return the dead letters, of which there are so many."""
+        consumer = self.site.subscribe("watch", f"{self.site.topic}-test-DLQ")
+        with contextlib.closing(consumer):
+            return self.site.receive(consumer, count)
+
+    def command(self, *words: str) -> str:
+        """Run a command of the application and return what it prints."""
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "celery"), "-A", "tests.shop", *words],
+            env={**self.site.environment, "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def shop(pulsar_site: Site) -> Shop:
+    """Lend a shop on real Pulsar."""
+    return Shop(pulsar_site)
+
+
+BAD = [
+    b"",
+    b"nonsense",
+    b"[1]",
+    b'{"name": "Typed"}',
+    b'{"name": 7, "data": {}}',
+    b'{"name": "Typed", "data": {}}',
+    b'{"name": "Typed", "data": {"number": "secret"}}',
+    b'{"name": "Typed", "data": ' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}",
+]
+
+
+@pytest.mark.parametrize("site", ["lite", "pulsar"], indirect=True)
+def test_bad_messages_become_dead_letters_and_good_ones_flow(site: Site) -> None:
+    """What can never succeed is set aside with its reason; nothing is stuck or lost."""
+    shop = Shop(site)
+    shop.worker()
+    for payload in BAD:
+        shop.send_raw(payload, key="k")
+        shop.send("Typed", 1, key="k")
+    large = orjson.dumps({"name": "Typed", "data": {"number": 2, "text": "x" * (4 << 20)}})
+    shop.send_raw(large, key="k")
+    shop.send("Nobody")
+    assert shop.wait_for(len(BAD) + 1) == [1] * len(BAD) + [2]
+    letters = shop.dead(len(BAD))
+    assert sorted(letter.data() for letter in letters) == sorted(BAD)
+    for letter in letters:
+        found = letter.properties()
+        assert found["dead-letter-reason"]
+        assert "secret" not in found["dead-letter-reason"]
+        assert found["dead-letter-attempts"] == "1"
+        assert found["dead-letter-first-failure"]
+        assert letter.partition_key() == "k"
+
+
+def test_failures_are_retried_in_order_and_given_up(shop: Shop) -> None:
+    """A key waits behind its failing event, other keys go on; what fails for good is set aside."""
+    shop.worker()
+    shop.send("Flaky", 1, key="a")
+    shop.send("Flaky", 2, key="a")
+    shop.send("Counted", 3, key="b")
+    for name in ("Broken", "Rejected", "GivenUp", "Exit"):
+        shop.send(name, 9, key=name)
+    shop.send("Odd", 4, key="d")
+    shop.wait_for(4)
+    assert shop.seen("flaky") == [1, 2]
+    assert shop.seen("note") == [3]
+    assert shop.seen("odd") == [4]
+    assert shop.seen("broken") == []
+    found = {letter.properties()["dead-letter-handler"]: letter for letter in shop.dead(4)}
+    attempts = {n: m.properties()["dead-letter-attempts"] for n, m in found.items()}
+    assert attempts == {
+        "shop.broken": "2",
+        "shop.rejected": "1",
+        "shop.given_up": "1",
+        "shop.exit": "2",
+    }
+    assert "not wanted" in found["shop.rejected"].properties()["dead-letter-reason"]
+
+
+def test_a_failing_handler_does_not_run_its_sibling_again_and_is_redriven_alone(
+    shop: Shop,
+) -> None:
+    """Each handler has its own attempts; a redrive, done twice, applies the failed one once."""
+    worker = shop.worker()
+    event_id = shop.send("Both", 5, key="k")
+    (letter,) = shop.dead(1)
+    assert letter.properties()["dead-letter-handler"] == "shop.broken"
+    assert shop.seen() == [5]
+    listed = [
+        orjson.loads(line)
+        for line in shop.command("dead-letters", "list", "--json").split("\n")
+        if line
+    ]
+    assert [(entry["id"], entry["handler"], entry["name"]) for entry in listed] == [
+        (event_id, "shop.broken", "Both")
+    ]
+    assert "number" not in shop.command("dead-letters", "list")
+
+    shop.site.database["mended"].insert_one({})
+    assert shop.command("dead-letters", "redrive", "--name", "Other") == "0 put back, 1 left.\n"
+    assert shop.command("dead-letters", "redrive") == "1 put back, 0 left.\n"
+    shop.wait_for(1, "broken")
+    assert shop.command("dead-letters", "redrive") == "0 put back, 0 left.\n"
+    again = shop.site.pulsar.create_producer("persistent://public/default/test-REDRIVE")
+    again.send(
+        letter.data(),
+        properties={"id": event_id, "redrive-handler": "shop.broken"},
+        partition_key="k",
+    )
+    shop.send("Counted", 6)
+    shop.wait_for(1, "broken")
+    wait_until(lambda: 6 in shop.seen(), description="a later event")
+    assert (shop.seen("note"), shop.seen("broken")) == ([5, 6], [5])
+    assert worker.stop() == 0
+
+
+def test_an_event_sent_twice_is_applied_once(shop: Shop) -> None:
+    """The inbox recognises ids; a message of a stranger is known by its place."""
+    shop.worker()
+    for number in range(20):
+        event_id = shop.send("Counted", number, key="k")
+        shop.send("Counted", number, key="k", event_id=event_id)
+    shop.producer.send(orjson.dumps({"name": "Counted", "data": {"number": 99}}))
+    long_id = "x" * 5000
+    shop.send("Counted", 100, key="k", event_id=long_id)
+    shop.send("Counted", 100, key="k", event_id=long_id)
+    shop.send("Counted", 101, key="k")
+    shop.wait_for(23)
+    assert sorted(shop.seen()) == [*range(20), 99, 100, 101]
+    assert shop.seen(key="k") == [*range(20), 100, 101]
+
+
+def test_killed_workers_apply_everything_once_in_order(shop: Shop) -> None:
+    """Two workers, one killed in the middle: each event once, each key in order."""
+    workers = [shop.worker(), shop.worker()]
+    for worker in workers:
+        worker.wait_for("Consuming ")
+    keys = [f"k{n}" for n in range(20)]
+    for number in range(600):
+        payload = orjson.dumps({"name": "Counted", "data": {"number": number}})
+        key = keys[number % 20]
+        properties = {"id": f"e{number}"}
+        shop.producer.send_async(payload, None, properties=properties, partition_key=key)
+    shop.producer.flush()
+    shop.wait_for(100)
+    workers[0].kill()
+    shop.wait_for(600, seconds=60)
+    for n, key in enumerate(keys):
+        assert shop.seen(key=key) == list(range(n, 600, 20))
+
+
+def test_term_lets_handlers_finish_and_hands_the_rest_back(shop: Shop) -> None:
+    """What runs is finished and acknowledged, what waits goes to the next worker, exit code 0."""
+    first = shop.worker(POSTROOM_CONCURRENCY="1")
+    first.wait_for("Consuming ")
+    shop.send("Slow", 1, key="k")
+    for number in (2, 3):
+        shop.send("Counted", number, key="k")
+    tries = shop.site.database["tries"]
+    wait_until(lambda: tries.count_documents({}) == 1, description="the slow one runs")
+    assert first.stop() == 0
+    assert shop.seen("slow") == [1]
+    second = shop.worker()
+    shop.wait_for(3)
+    assert shop.seen() in ([1, 2, 3], [1, 3, 2])
+    assert [row["n"] for row in tries.find()] == [1]
+    assert second.stop() == 0
+    assert "Traceback" not in first.text() + second.text()
+
+
+def test_a_hanging_handler_is_reported_and_tried_again(shop: Shop) -> None:
+    """The timeout is logged, the event handled by another thread, the worker still stops."""
+    worker = shop.worker(POSTROOM_CONCURRENCY="1", POSTROOM_SHUTDOWN_SECONDS="2")
+    shop.send("Hang", 1, key="k")
+    shop.send("Counted", 2, key="other")
+    worker.wait_for("ran past its timeout of 1 s")
+    assert shop.wait_for(2) == [2, 1]
+    assert worker.stop() == 0
+
+
+def test_batches_are_one_transaction_and_split_around_poison(shop: Shop) -> None:
+    """A hundred events take a few tasks; the poison one is found and the others are applied."""
+    for number in range(100):
+        shop.send("Batched", number, key=f"k{number % 7}")
+    shop.worker(POSTROOM_CONCURRENCY="1")
+    seen = shop.wait_for(99)
+    assert sorted(seen) == [n for n in range(100) if n != 13]
+    for n in range(7):
+        assert shop.seen(key=f"k{n}") == [m for m in range(n, 100, 7) if m != 13]
+    (letter,) = shop.dead(1)
+    assert orjson.loads(letter.data())["data"]["number"] == 13
+    sizes = [batch["size"] for batch in shop.site.database["batches"].find()]
+    assert len(sizes) < 20
+    assert sum(sizes) == 99
+
+
+def test_unknown_names_are_dead_letters_where_that_is_asked_for(shop: Shop) -> None:
+    """POSTROOM_STRICT=1 loses nothing that no handler wants."""
+    shop.worker(POSTROOM_STRICT="1")
+    shop.send("Nobody")
+    (letter,) = shop.dead(1)
+    assert "No handler wants" in letter.properties()["dead-letter-reason"]
+
+
+def test_redis_is_not_needed_for_consuming(shop: Shop, tmp_path: Path) -> None:
+    """Its end stops neither the worker nor its events; afterwards Flower's events go on."""
+    valkey = Valkey(tmp_path, port=free_port())
+    valkey.start()
+    valkey.wait_ready()
+    try:
+        worker = shop.worker(POSTROOM_REDIS_URL=valkey.url)
+        shop.send("Counted", 1)
+        shop.wait_for(1)
+        valkey.kill()
+        for number in range(2, 50):
+            shop.send("Counted", number)
+        shop.wait_for(49)
+        valkey.start()
+        valkey.wait_ready()
+        assert worker.stop() == 0
+    finally:
+        valkey.stop()
+
+
+def test_task_events_show_the_event_and_not_its_data(shop: Shop) -> None:
+    """Flower is told name, id and attempt of the event, and its end; never the payload."""
+    seen: list[dict[str, Any]] = []
+    url = shop.site.environment["POSTROOM_REDIS_URL"]
+    with (
+        Celery("watcher", broker=url, set_as_current=False) as app,
+        app.connection() as connection,
+    ):
+        receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+        capture = receiver.itercapture(timeout=30)
+        next(capture)
+        shop.worker()
+        event_id = shop.send("Counted", "private", key="k")
+        both = shop.send("Both", "private", key="k")
+        for _ in capture:
+            if {"task-succeeded", "task-failed"} <= {e["type"] for e in seen}:
+                break
+    received = {e["uuid"]: e for e in seen if e["type"] == "task-received"}
+    assert received.keys() == {event_id, f"{both}:shop.note", f"{both}:shop.broken"}
+    assert received[event_id]["name"] == "shop.note"
+    assert event_id in received[event_id]["kwargs"]
+    assert "private" not in repr(seen)
+    assert "task-retried" in {e["type"] for e in seen}
+
+
+def test_one_subscription_of_several(pulsar_site: Site) -> None:
+    """`-Q consumer.<subscription>` reads that one only."""
+    shop = Shop(pulsar_site)
+    worker = shop.worker("consumer.test")
+    shop.send("Counted", 1)
+    assert shop.wait_for(1) == [1]
+    worker.signal(signal.SIGTERM)
+    assert worker.exit_code() == 0

@@ -1,0 +1,134 @@
+"""A Celery application whose handlers fail in every way that the tests need."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+
+from postroom import DomainEvent, Event, Reject, Retry, handles
+from postroom import settings as settings_module
+from postroom.celery import install
+
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+    from pymongo.collection import Collection
+
+settings = settings_module.load()
+app = Celery("shop", broker=settings.redis_url, backend=settings.redis_url)
+app.conf.update(
+    broker_connection_max_retries=None,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 2.0},
+)
+install(app, settings)
+
+QUICK: dict[str, Any] = {"backoff_seconds": 0.2}
+POISON = 13
+
+
+class Typed(DomainEvent):
+    """An event with a number."""
+
+    number: int
+
+
+def collection(session: ClientSession, name: str) -> Collection[Any]:
+    """Return a collection of the database."""
+    return session.client[settings.mongodb_database][name]
+
+
+def note(event: Event[Any], session: ClientSession, handler: str) -> None:
+    """Note that a handler has seen an event, in the handler's transaction."""
+    number = event.data.number if isinstance(event.data, Typed) else event.data.get("number")
+    entry = {"event": event.id, "number": number, "key": event.key, "handler": handler}
+    collection(session, "seen").insert_one(entry, session=session)
+
+
+def tries(event: Event[Any], session: ClientSession) -> int:
+    """Count the attempts for an event, outside of the transaction, and return the count."""
+    counter = collection(session, "tries")
+    counter.update_one({"_id": event.id}, {"$inc": {"n": 1}}, upsert=True)
+    return int(next(counter.find({"_id": event.id}))["n"])
+
+
+@handles("Counted", "Both", name="shop.note")
+def on_counted(event: Event[Any], session: ClientSession) -> None:
+    """Note the event."""
+    note(event, session, "note")
+
+
+@handles(Typed, name="shop.typed")
+def on_typed(event: Event[Typed], session: ClientSession) -> None:
+    """Note the typed event."""
+    note(event, session, "typed")
+
+
+@handles("Flaky", name="shop.flaky", max_attempts=10)
+def on_flaky(event: Event[Any], session: ClientSession) -> None:
+    """Write, then ask to be tried again, twice."""
+    note(event, session, "flaky")
+    if tries(event, session) < 3:
+        raise Retry("not yet", after=timedelta(seconds=0.3))
+
+
+@handles("Broken", "Both", name="shop.broken", max_attempts=2, **QUICK)
+def on_broken(event: Event[Any], session: ClientSession) -> None:
+    """Write, then fail unless mended."""
+    note(event, session, "broken")
+    if not collection(session, "mended").find_one():
+        raise ValueError("broken")
+
+
+@handles("Rejected", name="shop.rejected")
+def on_rejected(event: Event[Any]) -> None:
+    """Give up at once."""
+    raise Reject("not wanted")
+
+
+@handles("GivenUp", name="shop.given_up", give_up_on=[LookupError])
+def on_given_up(event: Event[Any]) -> None:
+    """Fail with an error that is given up on."""
+    raise KeyError("gone")
+
+
+@handles("Exit", name="shop.exit", max_attempts=2, **QUICK)
+def on_exit(event: Event[Any]) -> None:
+    """Try to end the process."""
+    sys.exit(3)
+
+
+@handles("Odd", name="shop.odd")
+def on_odd(event: Event[Any], session: ClientSession) -> object:
+    """Return something that no one can serialise."""
+    note(event, session, "odd")
+    return threading.Lock()
+
+
+@handles("Hang", name="shop.hang", timeout_seconds=1.0, max_attempts=3, **QUICK)
+def on_hang(event: Event[Any], session: ClientSession) -> None:
+    """Hang at the first attempt."""
+    if tries(event, session) == 1:
+        threading.Event().wait(20)
+    note(event, session, "hang")
+
+
+@handles("Slow", name="shop.slow")
+def on_slow(event: Event[Any], session: ClientSession) -> None:
+    """Take two seconds."""
+    tries(event, session)
+    threading.Event().wait(2)
+    note(event, session, "slow")
+
+
+@handles("Batched", name="shop.batched", batch=50, max_attempts=2, **QUICK)
+def on_batch(events: list[Event[Any]], session: ClientSession) -> None:
+    """Note a list of events, unless the poison one is among them."""
+    for event in events:
+        note(event, session, "batched")
+    collection(session, "batches").insert_one({"size": len(events)}, session=session)
+    if any(event.data["number"] == POISON for event in events):
+        raise ValueError("poison")
