@@ -52,8 +52,11 @@ class Shop:
         return event_id
 
     def seen(self, handler: str | None = None, key: str | None = None) -> list[Any]:
-        """Return the numbers that handlers have noted, in order."""
-        query = {k: v for k, v in (("handler", handler), ("key", key)) if v is not None}
+        """Return the numbers that handlers have noted: for a key in their order."""
+        if key is not None:
+            chart = self.site.database["charts"].find_one({"_id": key})
+            return chart["numbers"] if chart else []
+        query = {} if handler is None else {"handler": handler}
         return [row["number"] for row in self.site.database["seen"].find(query).sort("_id")]
 
     def wait_for(self, count: int, handler: str | None = None, seconds: float = 30) -> list[Any]:

@@ -46,6 +46,11 @@ def note(event: Event[Any], session: ClientSession, handler: str) -> None:
     number = event.data.number if isinstance(event.data, Typed) else event.data.get("number")
     entry = {"event": event.id, "number": number, "key": event.key, "handler": handler}
     collection(session, "seen").insert_one(entry, session=session)
+    if event.key is not None:
+        # The order in which transactions commit, which ids made by several processes do not tell.
+        push = {"$push": {"numbers": number}}
+        charts = collection(session, "charts")
+        charts.update_one({"_id": event.key}, push, upsert=True, session=session)
 
 
 def tries(event: Event[Any], session: ClientSession) -> int:

@@ -1,0 +1,76 @@
+"""`make bench`: all figures on real Pulsar, in one run on one machine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from benchmarks import consuming, relaying, report, writing
+from devstack.stack import Stack
+from tests.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULTS = Path(__file__).parents[1] / ".devstack" / "benchmarks"
+
+
+def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]]]:
+    """Name what is measured; each with sites of its own."""
+    return {
+        "backlog": lambda: relaying.backlog(site(), 100_000),
+        "latency-1000": lambda: relaying.latency(site(), site(), rate=1000, seconds=20),
+        "latency-10": lambda: relaying.latency(site(), site(), rate=10, seconds=30),
+        "memory": lambda: relaying.memory(site(), 1_000_000),
+        "idle": lambda: relaying.idle(site(), 30),
+        "publish": lambda: writing.publish(site(), 3000),
+        "consuming": lambda: consuming.rate(site(), site(), 5000),
+        "consuming-latency": lambda: consuming.latency(site(), rate=100, seconds=20),
+        "consuming-memory": lambda: consuming.memory(site(), 1_000_000, 30),
+        "consuming-batches": lambda: consuming.batches(site(), site(), 5000),
+    }
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+def main(names: tuple[str, ...]) -> None:
+    """Measure everything, or only what is named."""
+    console = Console(stderr=True)
+    folder = Path(tempfile.mkdtemp(prefix="postroom-bench-"))
+    stack = Stack(folder, real_pulsar=True, given={})
+    figures: list[report.Figure] = []
+    sites: list[Site] = []
+
+    def site() -> Site:
+        own = folder / str(len(sites))
+        own.mkdir()
+        sites.append(Site(stack.environment, own))
+        return sites[-1]
+
+    stack.start()
+    try:
+        for name, measure in plan(site).items():
+            if names and name not in names:
+                continue
+            console.print(f"{name} …", style="dim")
+            try:
+                figures += measure()
+            finally:
+                while sites:
+                    sites.pop().close()
+    finally:
+        stack.stop()
+        if figures:
+            report.show(figures)
+            path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+            report.write(figures, path)
+            console.print(f"written to {path}", style="dim")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The consumer's figures: rate, latency, memory, batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import psutil
+import pulsar
+from bson import ObjectId
+from pymongo import MongoClient
+
+from benchmarks.relaying import relaying
+from benchmarks.report import Figure, percentile
+from postroom import wire
+from postroom.inbox.delivery import Delivery
+from postroom.inbox.handlers import registry
+from postroom.inbox.inbox import Inbox
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.site import Site
+
+THREADS = 8
+PATIENTS = 1000
+
+
+def send(site: Site, count: int, name: str = "MedicineAssigned") -> None:
+    """Put events on the topic, keyed by patient."""
+    site.pulsar.subscribe(site.topic, "test", consumer_type=pulsar.ConsumerType.KeyShared).close()
+    producer = site.pulsar.create_producer(
+        site.topic, block_if_queue_full=True, max_pending_messages=5000
+    )
+    for n in range(count):
+        data = {"medicineId": f"m{n}", "patientId": f"p{n % PATIENTS}", "n": n}
+        producer.send_async(
+            orjson.dumps({"name": name, "data": data}),
+            None,
+            properties={wire.ID: str(ObjectId())},
+            partition_key=data["patientId"],
+        )
+    producer.flush()
+    producer.close()
+
+
+def _rate(handled: Callable[[], int], count: int) -> float:
+    """Return events a second between a tenth and all of them."""
+    marks: dict[int, float] = {}
+    tenth = count // 10
+
+    def enough() -> bool:
+        now = handled()
+        if now >= tenth and not marks:
+            marks[now] = time.monotonic()
+        return now >= count
+
+    wait_until(enough, description=f"{count} events are handled", seconds=300)
+    ((first, began),) = marks.items()
+    return (count - first) / (time.monotonic() - began)
+
+
+def rate(site: Site, by_hand: Site, count: int) -> list[Figure]:
+    """Consume with a worker, and with a loop of threads that does the same without Celery."""
+    send(site, count)
+    worker = site.consumer()
+    ours = _rate(site.database[wire.INBOX].estimated_document_count, count)
+    worker.stop()
+    send(by_hand, count)
+    theirs = _by_hand(by_hand, count)
+    return [
+        Figure(
+            what=f"consuming with a worker / with a loop of {THREADS} threads",
+            value=ours / theirs,
+            unit="x",
+            bar=0.7,
+            at_least=True,
+            detail=f"{ours:,.0f}/s against {theirs:,.0f}/s, {count:,} events of the aid-kit",
+        )
+    ]
+
+
+def _by_hand(site: Site, count: int) -> float:
+    import os
+
+    os.environ.update(
+        {name: value for name, value in site.environment.items() if name.startswith("POSTROOM_")}
+    )
+    import workers.consumer  # noqa: F401 - registers the aid-kit's handler
+
+    handler = registry.handlers["workers.keep_chart"]
+    client: MongoClient[Any] = MongoClient(site.environment["POSTROOM_MONGODB_URI"], tz_aware=True)
+    database = client[site.name]
+    inbox = Inbox(database, subscription="test", keep=timedelta(days=30))
+    inbox.prepare()
+    consumer = site.pulsar.subscribe(
+        site.topic, "test", consumer_type=pulsar.ConsumerType.KeyShared
+    )
+    stopping = threading.Event()
+
+    def loop() -> None:
+        while not stopping.is_set():
+            try:
+                message = consumer.receive(200)
+            except pulsar.Timeout:
+                continue
+            inbox.apply(handler, [Delivery.of(message, consumer).open()])
+            consumer.acknowledge(message)
+
+    threads = [threading.Thread(target=loop) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    found = _rate(database[wire.INBOX].estimated_document_count, count)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    client.close()
+    return found
+
+
+def latency(site: Site, *, rate: int, seconds: float) -> list[Figure]:
+    """Time events from the commit that wrote them to the commit of their handler."""
+    count = int(rate * seconds)
+    handled: dict[str, int] = {}
+
+    def watch() -> None:
+        inserts = [{"$match": {"operationType": "insert"}}]
+        with site.database[wire.INBOX].watch(inserts, max_await_time_ms=500) as stream:
+            stream.try_next()
+            watching.set()
+            while len(handled) < count and not over.is_set():
+                if change := stream.try_next():
+                    handled[change["fullDocument"]["_id"]["eventId"]] = time.time_ns()
+
+    watching, over = threading.Event(), threading.Event()
+    consumer = site.consumer()
+    consumer.wait_for("Consuming ")
+    with relaying(site):
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        watching.wait()
+        committed = _write(site, count, rate)
+        wait_until(lambda: len(handled) >= count, description="all are handled")
+        over.set()
+        watcher.join()
+    found = [(handled[event_id] - at) / 1e6 for event_id, at in committed.items()]
+    p50, p99 = percentile(found, 0.5), percentile(found, 0.99)
+    return [
+        Figure(
+            what=f"commit of the event to the handler's at {rate}/s, p99",
+            value=p99,
+            unit="ms",
+            bar=60,
+            detail=f"p50 {p50:.1f} ms",
+        )
+    ]
+
+
+def _write(site: Site, count: int, rate: int) -> dict[str, int]:
+    from postroom import Outbox
+
+    outbox = Outbox(site.database, key="patientId")
+    committed: dict[str, int] = {}
+    began = time.perf_counter()
+    for n in range(count):
+        threading.Event().wait(max(0.0, began + n / rate - time.perf_counter()))
+        data = {"medicineId": f"m{n}", "patientId": f"p{n % PATIENTS}"}
+        (event_id,) = outbox.publish({"name": "MedicineAssigned", "data": data})
+        committed[event_id] = time.time_ns()
+    return committed
+
+
+def memory(site: Site, count: int, seconds: float) -> list[Figure]:
+    """Let very many events wait, and look at the resident memory of the worker."""
+    send(site, count)
+    worker = site.consumer()
+    worker.wait_for("Consuming ")
+    process = psutil.Process(worker.process.pid)
+    most = 0.0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        most = max(most, process.memory_info().rss / 2**20)
+        threading.Event().wait(0.2)
+    done = site.database[wire.INBOX].estimated_document_count()
+    return [
+        Figure(
+            what=f"resident memory of the consumer, {count:,} events waiting",
+            value=most,
+            unit="MiB",
+            bar=250,
+            detail=f"{done:,} handled in {seconds:.0f} s",
+        )
+    ]
+
+
+def batches(one: Site, many: Site, count: int) -> list[Figure]:
+    """Do the same work event by event and in batches."""
+    rates = []
+    for site, name, number in ((one, "One", count), (many, "Many", count * 5)):
+        send(site, number, name)
+        worker = site.start("celery -A benchmarks.app worker -Q consumer --loglevel=WARNING")
+        rates.append(_rate(site.database[wire.INBOX].estimated_document_count, number))
+        worker.stop()
+    return [
+        Figure(
+            what="batches of 200 / one by one",
+            value=rates[1] / rates[0],
+            unit="x",
+            bar=5,
+            at_least=True,
+            detail=f"{rates[1]:,.0f}/s against {rates[0]:,.0f}/s",
+        )
+    ]
+
+
+__all__ = ["batches", "latency", "memory", "rate"]

@@ -1,0 +1,317 @@
+"""The relay's figures: rate, processor time, latency, memory, idleness."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pulsar
+from bson import ObjectId
+
+from benchmarks.report import Figure, percentile
+from postroom import wire
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.site import Site, Worker
+
+MAIN_MUTEX = "mutex"
+
+
+def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Make rows in the four-field shape."""
+    return [
+        {
+            "_id": ObjectId(),
+            "partitionKey": "default",
+            "occurredAt": datetime.now(UTC),
+            "data": {
+                "name": "MedicineAssigned",
+                "data": {"medicineId": str(ObjectId()), "patientId": str(n), "n": n},
+            },
+        }
+        for n in range(first, first + count)
+    ]
+
+
+def fill(site: Site, count: int) -> None:
+    """Write a backlog."""
+    for first in range(0, count, 1000):
+        site.outbox.insert_many(rows(min(1000, count - first), first), ordered=False)
+
+
+@contextlib.contextmanager
+def held_back(site: Site) -> Iterator[Worker]:
+    """Lend a relay that has relayed before and now stands by until the block ends."""
+    with relaying(site) as first:
+        first.stop()
+    mutex = site.pulsar.subscribe(
+        site.environment["POSTROOM_MUTEX_TOPIC"],
+        MAIN_MUTEX,
+        consumer_type=pulsar.ConsumerType.Exclusive,
+    )
+    worker = site.relay(POSTROOM_MUTEX_RETRY_SECONDS="0.1", POSTROOM_CHECKPOINT_SECONDS="0.05")
+    worker.wait_for("standing by")
+    yield worker
+    mutex.close()
+
+
+@contextlib.contextmanager
+def relaying(site: Site) -> Iterator[Worker]:
+    """Lend a relay that relays."""
+    worker = site.relay()
+    worker.wait_for("goes on from there")
+    yield worker
+
+
+def position(site: Site) -> int:
+    """Return the position up to which everything is stored."""
+    return int(site.checkpoint.get("position") or 0)
+
+
+def backlog(site: Site, count: int) -> list[Figure]:
+    """Relay a backlog, beside reading the same change stream into nothing."""
+    with held_back(site) as worker:
+        token = site.checkpoint["resumeToken"]
+        fill(site, count)
+        reading = _reading_rate(site, count, token)
+    process = psutil.Process(worker.process.pid)
+    samples = _sampled(lambda: position(site), process, until=count)
+    first = next(sample for sample in samples if sample[1] > 0)
+    last = samples[-1]
+    started = _first_published(site)
+    rate = count / (last[0] - started)
+    processor = (last[2] - first[2]) / (last[1] - first[1]) * 1e6
+    again = _reading_rate(site, count, token)
+    reading = (reading + again) / 2
+    stored = _count(site)
+    detail = f"{rate:,.0f}/s against {reading:,.0f}/s read; {stored:,} of {count:,} on the topic"
+    return [
+        Figure(
+            what=f"relaying {count:,} rows / reading their change stream",
+            value=rate / reading,
+            unit="x",
+            bar=0.8,
+            at_least=True,
+            detail=detail,
+        ),
+        Figure(
+            what="processor time of the relay an event",
+            value=processor,
+            unit="µs",
+            bar=30,
+            detail=f"from event {first[1]:,} to {last[1]:,}",
+        ),
+    ]
+
+
+def _sampled(
+    read: Callable[[], int], process: psutil.Process, *, until: int
+) -> list[tuple[float, int, float]]:
+    samples: list[tuple[float, int, float]] = []
+
+    def enough() -> bool:
+        now = read()
+        used = process.cpu_times()
+        samples.append((time.time(), now, used.user + used.system))
+        return now >= until
+
+    end = time.monotonic() + 300
+    while not enough() and time.monotonic() < end:
+        threading.Event().wait(0.01)
+    return samples
+
+
+def _first_published(site: Site) -> float:
+    reader = site.pulsar.create_reader(site.topic, pulsar.MessageId.earliest)
+    with contextlib.closing(reader):
+        return float(reader.read_next(10_000).publish_timestamp()) / 1000
+
+
+def _count(site: Site) -> int:
+    consumer = site.subscribe("count")
+    seen = set()
+    with contextlib.closing(consumer), contextlib.suppress(pulsar.Timeout):
+        while True:
+            seen.add(consumer.receive(3000).properties()[wire.ID])
+    return len(seen)
+
+
+READER = """
+import sys, time, pymongo, json
+uri, database, count, token = sys.argv[1:]
+pipeline = [{"$match": {"operationType": "insert", "fullDocument.partitionKey": "default"}}]
+outbox = pymongo.MongoClient(uri)[database]["__outboxMessages"]
+left = count = int(count)
+with outbox.watch(pipeline, start_after=json.loads(token), batch_size=1000) as stream:
+    while stream.try_next() is None: pass
+    left, began = left - 1, time.time()
+    while left: left -= stream.try_next() is not None
+print(count / (time.time() - began))
+"""
+
+
+def _reading_rate(site: Site, count: int, token: dict[str, str]) -> float:
+    import json
+
+    uri = site.environment["POSTROOM_MONGODB_URI"]
+    command = [sys.executable, "-c", READER, uri, site.name, str(count), json.dumps(token)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def memory(site: Site, count: int) -> list[Figure]:
+    """Relay very many rows and look at the resident memory."""
+    with held_back(site) as worker:
+        fill(site, count)
+    process = psutil.Process(worker.process.pid)
+    resident: list[tuple[int, float]] = []
+
+    def enough() -> bool:
+        now = position(site)
+        resident.append((now, process.memory_info().rss / 2**20))
+        return now >= count
+
+    wait_until(enough, description=f"{count} rows are relayed", seconds=600)
+    early = max(rss for at, rss in resident if at <= count / 10)
+    most = max(rss for _, rss in resident)
+    return [
+        Figure(
+            what=f"resident memory of the relay over {count:,} rows",
+            value=most,
+            unit="MiB",
+            bar=150,
+            detail=f"{early:.0f} MiB within the first tenth",
+        ),
+        Figure(what="its growth after the first tenth", value=most - early, unit="MiB", bar=5.0),
+    ]
+
+
+def idle(site: Site, seconds: float) -> list[Figure]:
+    """Look at a relay that has nothing to do."""
+    with relaying(site) as worker:
+        process = psutil.Process(worker.process.pid)
+        threading.Event().wait(3)
+        site.database.command("profile", 2)
+        before = process.cpu_times()
+        threading.Event().wait(seconds)
+        after = process.cpu_times()
+        site.database.command("profile", 0)
+    commands = site.database["system.profile"].count_documents({"appName": "postroom-relay"})
+    used = after.user + after.system - before.user - before.system
+    return [
+        Figure(what="idle relay, share of a core", value=used / seconds * 100, unit="%", bar=1),
+        Figure(what="idle relay, commands to MongoDB", value=commands / seconds, unit="/s", bar=2),
+    ]
+
+
+def latency(site: Site, thin: Site, *, rate: int, seconds: float) -> list[Figure]:
+    """Commit single-event transactions at a rate; time them to a plain subscriber."""
+    ours: list[float] = []
+    thinnest: list[float] = []
+    with relaying(site):
+        for _ in range(2):
+            ours += _latencies(site, rate=rate, seconds=seconds / 2)
+            thinnest += _thin_latencies(thin, rate=rate, seconds=seconds / 2)
+    p50, p99 = (percentile(ours, share) for share in (0.5, 0.99))
+    thin99 = percentile(thinnest, 0.99)
+    found = f"thinnest path p50 {percentile(thinnest, 0.5):.1f}, p99 {thin99:.1f} ms"
+    name = f"commit to subscriber at {rate:,}/s"
+    if rate < 100:
+        return [Figure(what=f"{name}, p99", value=p99, unit="ms", bar=15, detail=f"p50 {p50:.1f}")]
+    return [
+        Figure(what=f"{name}, p50", value=p50, unit="ms", bar=8, detail=found),
+        Figure(what=f"{name}, p99", value=p99, unit="ms", bar=25, detail=found),
+        Figure(what=f"{name}, p99 / thinnest path's", value=p99 / thin99, unit="x", bar=1.5),
+    ]
+
+
+WRITER = """
+import sys, time, pymongo
+from bson import ObjectId
+from datetime import UTC, datetime
+uri, database, rate, count, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+client = pymongo.MongoClient(uri)
+outbox = client[database]["__outboxMessages"]
+began = time.perf_counter()
+with client.start_session() as session:
+    for n in range(count):
+        time.sleep(max(0.0, began + n / rate - time.perf_counter()))
+        data = {"name": "Timed", "data": {"n": first + n}}
+        row = {"_id": ObjectId(), "partitionKey": "default", "data": data}
+        row["occurredAt"] = datetime.now(UTC)
+        with session.start_transaction():
+            outbox.insert_one(row, session=session)
+        print(time.time_ns(), flush=False)
+"""
+THIN = """
+import sys, os, threading, orjson, pulsar, pymongo
+uri, database, url, topic = sys.argv[1:]
+outbox = pymongo.MongoClient(uri)[database]["__outboxMessages"]
+client = pulsar.Client(url, logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull))
+producer = client.create_producer(topic, batching_enabled=True, batching_max_publish_delay_ms=1)
+pipeline = [{"$match": {"operationType": "insert"}}]
+with outbox.watch(pipeline, max_await_time_ms=1000) as stream:
+    stream.try_next()
+    print("ready", flush=True)
+    while True:
+        change = stream.try_next()
+        if change is not None:
+            producer.send_async(orjson.dumps(change["fullDocument"]["data"]), None)
+"""
+_next_number = {"n": 0}
+
+
+def _latencies(site: Site, *, rate: int, seconds: float) -> list[float]:
+    import orjson
+
+    count, first = int(rate * seconds), _next_number["n"]
+    _next_number["n"] += count
+    consumer = site.pulsar.subscribe(site.topic, f"timing{first}")
+    arrived: dict[int, int] = {}
+
+    def receive() -> None:
+        with contextlib.suppress(pulsar.Timeout):
+            while len(arrived) < count:
+                message = consumer.receive(10_000)
+                number = orjson.loads(message.data())["data"]["n"]
+                arrived[number] = time.time_ns()
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    uri = site.environment["POSTROOM_MONGODB_URI"]
+    command = [sys.executable, "-c", WRITER, uri, site.name, *map(str, (rate, count, first))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    receiver.join()
+    consumer.close()
+    committed = [int(line) for line in done.stdout.split()]
+    assert len(arrived) == count, f"{len(arrived)} of {count} arrived"
+    return [(arrived[first + n] - at) / 1e6 for n, at in enumerate(committed)]
+
+
+def _thin_latencies(site: Site, *, rate: int, seconds: float) -> list[float]:
+    site.database.drop_collection(wire.OUTBOX)
+    site.database.create_collection(wire.OUTBOX)
+    environment = site.environment
+    thin = subprocess.Popen(
+        [
+            *(sys.executable, "-c", THIN, environment["POSTROOM_MONGODB_URI"], site.name),
+            *(environment["POSTROOM_PULSAR_URL"], site.topic),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert thin.stdout is not None
+        thin.stdout.readline()
+        return _latencies(site, rate=rate, seconds=seconds)
+    finally:
+        thin.kill()
+        thin.wait()
