@@ -1,68 +1,96 @@
-"""Backlog: what waits for one handler, in the order of its keys."""
+"""Backlog: what waits to be handled, in the order of its keys."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
 
     from postroom.inbox.delivery import Delivery
     from postroom.inbox.handlers import Handler
 
-__all__ = ["Backlog"]
+__all__ = ["Backlog", "Work"]
+
+
+class Work(NamedTuple):
+    """A handler, and the deliveries to hand to it together."""
+
+    handler: Handler
+    deliveries: list[Delivery]
 
 
 class Backlog:
-    """Deliveries for one handler: of a key one after another, of different keys side by side.
+    """Deliveries of one key one after another, of different keys side by side.
 
-    A key from which deliveries were taken is busy until release(): what comes later waits behind,
-    also while an earlier delivery is being retried. A delivery without a key waits for nothing.
+    A key is busy from take() until everything taken of it is done(), by all of its handlers: what
+    comes later waits behind, also while an earlier delivery is being retried. A delivery without a
+    key waits for nothing.
     """
 
-    def __init__(self, handler: Handler) -> None:
-        self.handler = handler
+    def __init__(self) -> None:
         self._queues: dict[Hashable, deque[Delivery]] = {}
         self._ready: deque[Hashable] = deque()
-        self._busy: set[Hashable] = set()
+        self._unfinished: dict[Hashable, int] = {}
+
+    def __bool__(self) -> bool:
+        """Say whether there is something to take."""
+        return bool(self._ready)
 
     def add(self, delivery: Delivery) -> None:
-        """Queue a delivery behind the others of its key."""
+        """Queue a delivery, which knows its handlers, behind the others of its key."""
         key = _key(delivery)
-        queue = self._queues.get(key)
-        if queue is None:
-            self._queues[key] = deque((delivery,))
-            if key not in self._busy:
-                self._ready.append(key)
-        else:
-            queue.append(delivery)
+        queue = self._queues.setdefault(key, deque())
+        queue.append(delivery)
+        if len(queue) == 1 and key not in self._unfinished:
+            self._ready.append(key)
 
-    def take(self) -> list[Delivery]:
-        """Take up to a batch of deliveries whose turn it is; their keys are busy then."""
+    def take(self) -> list[Work]:
+        """Take the delivery whose turn it is, for each of its handlers.
+
+        For a batch handler that wants it alone, also those behind it and at the head of other keys
+        that this handler alone wants, up to the size of its batch.
+        """
+        first = self._queues[self._ready[0]][0]
+        if len(first.handlers) == 1 and first.handlers[0].batch > 1:
+            return [Work(first.handlers[0], self._batch(first.handlers[0]))]
+        self._pop(self._ready.popleft())
+        return [Work(handler, [first]) for handler in first.handlers]
+
+    def _batch(self, handler: Handler) -> list[Delivery]:
         taken: list[Delivery] = []
-        while self._ready and len(taken) < self.handler.batch:
+        for _ in range(len(self._ready)):
             key = self._ready.popleft()
-            queue = self._queues[key]
-            while queue and len(taken) < self.handler.batch:
-                taken.append(queue.popleft())
-            if not queue:
-                del self._queues[key]
-            self._busy.add(key)
+            queue, before = self._queues[key], len(taken)
+            while queue and len(taken) < handler.batch and queue[0].handlers == [handler]:
+                taken.append(self._pop(key))
+            if len(taken) == before:
+                self._ready.append(key)
+            if len(taken) == handler.batch:
+                break
         return taken
 
-    def release(self, deliveries: Iterable[Delivery], waiting: Iterable[Delivery] = ()) -> None:
-        """Let the next of these deliveries' keys have their turn, but for those in `waiting`."""
-        released = {_key(delivery) for delivery in deliveries}
-        for key in released - {_key(delivery) for delivery in waiting}:
-            self._busy.discard(key)
-            if key in self._queues:
-                self._ready.append(key)
+    def _pop(self, key: Hashable) -> Delivery:
+        queue = self._queues[key]
+        self._unfinished[key] = self._unfinished.get(key, 0) + 1
+        delivery = queue.popleft()
+        if not queue:
+            del self._queues[key]
+            # `queue` stays empty for the one who loops over it.
+        return delivery
 
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._ready)
+    def done(self, delivery: Delivery) -> None:
+        """Note that all handlers are done with a delivery; its key's next one may follow."""
+        key = _key(delivery)
+        if key not in self._unfinished:  # it was never queued: nobody wants it
+            return
+        self._unfinished[key] -= 1
+        if self._unfinished[key]:
+            return
+        del self._unfinished[key]
+        if key in self._queues:
+            self._ready.append(key)
 
 
 def _key(delivery: Delivery) -> Hashable:

@@ -51,9 +51,9 @@ class Delivery:
     size: int
     properties: dict[str, str]
     event: events.Event[dict[str, Any]] | None = None
+    handlers: list[Handler] = field(default_factory=list)
     waiting_for: set[str] = field(default_factory=set)
     failures: dict[str, Failures] = field(default_factory=dict)
-    handlers: int = 0
     parked: bool = False
 
     @classmethod

@@ -82,8 +82,8 @@ class Failed:
 class Dispatcher:
     """The one thread that knows what is held, for as long as one connection lasts.
 
-    Everything reaches it through `post`, so that nothing here needs a lock. Events of one key go to
-    one handler one after another, in the topic's order, also while an earlier one waits to be tried
+    Everything reaches it through `post`, so that nothing here needs a lock. Events of one key are
+    handled one after another, in the topic's order, also while an earlier one waits to be tried
     again: a negative acknowledgement would let the later ones overtake. Nothing is acknowledged
     before every handler has handled it or the dead-letter topic has stored it.
     """
@@ -110,8 +110,7 @@ class Dispatcher:
         )
         self._held: dict[Place, Delivery] = {}
         self._held_bytes = 0
-        self._backlogs: dict[str, Backlog] = {}
-        self._turn: list[Backlog] = []
+        self._backlog = Backlog()
         self._running: set[Job] = set()
         self._later: list[tuple[float, int, Job]] = []
         self._count = itertools.count()
@@ -216,24 +215,14 @@ class Dispatcher:
         return [h for h in wanted if h.name == only] if only else wanted
 
     def _queue(self, delivery: Delivery, handlers: list[Handler]) -> None:
-        delivery.handlers = len(handlers)
+        delivery.handlers = handlers
         delivery.waiting_for = {handler.name for handler in handlers}
-        for handler in handlers:
-            backlog = self._backlogs.get(handler.name)
-            if backlog is None:
-                backlog = self._backlogs[handler.name] = Backlog(handler)
-                self._turn.append(backlog)
-            backlog.add(delivery)
+        self._backlog.add(delivery)
 
     def _start_ready(self) -> None:
-        while len(self._running) < self._concurrency:
-            backlog = next((b for b in self._turn if b.ready), None)
-            if backlog is None:
-                return
-            # The next handler's turn comes first then, so that none starves the others.
-            self._turn.remove(backlog)
-            self._turn.append(backlog)
-            self._start(Job(backlog.handler, backlog.take(), attempt=1))
+        while self._backlog and len(self._running) < self._concurrency:
+            for handler, deliveries in self._backlog.take():
+                self._start(Job(handler, deliveries, attempt=1))
 
     def _start(self, job: Job) -> None:
         self._running.add(job)
@@ -264,7 +253,7 @@ class Dispatcher:
             case retry.GiveUp():
                 for delivery in job.deliveries:
                     self._park(delivery, job.handler, verdict.reason)
-                self._release(job)
+                self._go_on(job)
             case retry.TryAgain():
                 self.status.retried += 1
                 again = Job(job.handler, job.deliveries, job.attempt + verdict.counts, job.then)
@@ -281,11 +270,9 @@ class Dispatcher:
         for delivery in job.deliveries:
             self._handled(delivery, job.handler)
         if go_on:
-            self._release(job)
+            self._go_on(job)
 
-    def _release(self, job: Job) -> None:
-        waiting = [delivery for part in job.then for delivery in part]
-        self._backlogs[job.handler.name].release(job.deliveries, waiting)
+    def _go_on(self, job: Job) -> None:
         if job.then:
             following, *rest = job.then
             self._start(Job(job.handler, following, attempt=1, then=rest))
@@ -296,6 +283,7 @@ class Dispatcher:
             self._settle(delivery)
 
     def _settle(self, delivery: Delivery) -> None:
+        self._backlog.done(delivery)
         self._held.pop(delivery.place, None)
         self._held_bytes -= delivery.size
         delivery.source.acknowledge(delivery.message)

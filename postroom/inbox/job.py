@@ -43,7 +43,7 @@ class Job:
         own = identity(first.event_id)
         if len(self.deliveries) > 1:
             return f"{own}+{len(self.deliveries) - 1}"
-        return own if first.handlers == 1 else f"{own}:{self.handler.name}"
+        return own if len(first.handlers) == 1 else f"{own}:{self.handler.name}"
 
     def run(self, inbox: Inbox, settings: Settings) -> Applied:
         """Apply the handler; the verdict is set where it fails, and the error passed on."""

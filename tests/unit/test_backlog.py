@@ -10,46 +10,60 @@ from hypothesis import strategies as st
 
 from postroom import handles
 from postroom.inbox.backlog import Backlog
-from postroom.inbox.handlers import Registry
+from postroom.inbox.handlers import Handler, Registry
 
 
-def backlog(batch: int) -> Backlog:
-    """Return an empty backlog of a handler with batches of this size."""
+def handler(batch: int = 1, name: str = "h") -> Handler:
+    """Return a handler with batches of this size."""
     found = Registry()
-    handles("*", name="h", batch=batch, into=found)(lambda events: None)
-    return Backlog(found.handlers["h"])
+    handles("*", name=name, batch=batch, into=found)(lambda events: None)
+    return found.handlers[name]
+
+
+def delivery(number: int, key: str | None, *handlers: Handler) -> Any:
+    """Return what a backlog needs of a delivery."""
+    return SimpleNamespace(key=key, number=number, handlers=list(handlers))
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("aabc"), st.integers(0, 3)), max_size=60),
+    st.lists(st.tuples(st.sampled_from("aabc"), st.integers(0, 2), st.integers(0, 3)), max_size=60),
     st.integers(1, 5),
 )
-def test_a_key_is_handled_in_order_and_never_twice_at_a_time(
-    steps: list[tuple[str, int]], batch: int
+def test_a_key_is_handled_in_order_and_by_nobody_else_meanwhile(
+    steps: list[tuple[str, int, int]], size: int
 ) -> None:
-    """Deliveries come out once, in the order of their key, one group of a key at a time."""
-    waiting = backlog(batch)
+    """Deliveries come out once for each handler, in the order of their key; a key waits."""
+    single, batched = handler(1, "single"), handler(size, "batched")
+    wanted = [[single], [batched], [single, batched]]
+    waiting = Backlog()
     added: list[Any] = []
     out: list[Any] = []
-    running: list[list[Any]] = []
-    for number, (key, action) in enumerate(steps):
-        added.append(SimpleNamespace(key=key, number=number))
+    unfinished: list[Any] = []
+
+    def take() -> None:
+        works = waiting.take()
+        taken = {id(d): d for work in works for d in work.deliveries}
+        assert not {d.key for d in unfinished} & {d.key for d in taken.values()}
+        for work in works:
+            assert len(work.deliveries) <= work.handler.batch
+            assert all(work.handler in d.handlers for d in work.deliveries)
+        assert sum(len(w.deliveries) for w in works) == sum(len(d.handlers) for d in taken.values())
+        out.extend(taken.values())
+        unfinished.extend(taken.values())
+
+    for number, (key, kind, action) in enumerate(steps):
+        added.append(delivery(number, key, *wanted[kind]))
         waiting.add(added[-1])
-        if action:
-            taken = waiting.take()
-            assert len(taken) <= batch
-            busy = {d.key for group in running for d in group}
-            assert not busy & {d.key for d in taken}
-            out += taken
-            running.append(taken)
-        if action > 1 and running:
-            waiting.release(running.pop(0))
-    while running or waiting.ready:
-        for group in running:
-            waiting.release(group)
-        running = [taken] if (taken := waiting.take()) else []
-        out += taken
-    assert len(out) == len(added)
+        if action and waiting:
+            take()
+        if action > 1 and unfinished:
+            waiting.done(unfinished.pop(0))
+    while unfinished or waiting:
+        while unfinished:
+            waiting.done(unfinished.pop())
+        if waiting:
+            take()
+    assert sorted(d.number for d in out) == list(range(len(added)))
     for key in "abc":
         numbers = [d.number for d in out if d.key == key]
         assert numbers == sorted(numbers)
@@ -57,20 +71,27 @@ def test_a_key_is_handled_in_order_and_never_twice_at_a_time(
 
 def test_deliveries_without_a_key_wait_for_nothing() -> None:
     """Each is its own key."""
-    waiting = backlog(1)
+    waiting = Backlog()
     for number in range(3):
-        waiting.add(SimpleNamespace(key=None, number=number))  # type: ignore[arg-type]  # its key is all that matters
-    assert [len(waiting.take()) for _ in range(4)] == [1, 1, 1, 0]
+        waiting.add(delivery(number, None, handler()))
+    assert [len(waiting.take()) for _ in range(3)] == [1, 1, 1]
+    assert not waiting
 
 
-def test_a_key_that_is_still_waited_for_stays_busy() -> None:
-    """release() leaves out the keys of the parts of a batch that come next."""
-    waiting = backlog(2)
-    first, second, third = (SimpleNamespace(key="a", number=n) for n in range(3))
-    for delivery in (first, second, third):
-        waiting.add(delivery)  # type: ignore[arg-type]  # its key is all that matters
-    assert waiting.take() == [first, second]
-    waiting.release([first], [second])  # type: ignore[list-item]  # likewise
-    assert not waiting.ready
-    waiting.release([second])  # type: ignore[list-item]  # likewise
-    assert waiting.take() == [third]
+def test_a_batch_takes_from_several_keys_and_several_of_one() -> None:
+    """Up to its size, in the order of each key."""
+    wants = handler(4)
+    waiting = Backlog()
+    for number, key in enumerate("aaabbc"):
+        waiting.add(delivery(number, key, wants))
+    first: Any
+    second: Any
+    third: Any
+    ((_, first),) = waiting.take()
+    assert [d.number for d in first] == [0, 1, 2, 3]
+    ((_, second),) = waiting.take()
+    assert [d.number for d in second] == [5]
+    for each in first:
+        waiting.done(each)
+    ((_, third),) = waiting.take()
+    assert [d.number for d in third] == [4]
