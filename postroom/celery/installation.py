@@ -25,6 +25,7 @@ class Installation:
 
     `topics` routes events: names or patterns to topics, or a function of name and data.
     `key` names the field of the wire data that keys an event, or is a function of name and data.
+    `shared` names topics, or patterns, that other producers send to too: they are not fenced.
     `consume` says which topics (or `re:` patterns of topics) each subscription reads.
     """
 
@@ -32,6 +33,7 @@ class Installation:
     topics: Topics
     key: Key | None
     consume: Consume
+    shared: Sequence[str] = ()
 
 
 def install(
@@ -41,6 +43,7 @@ def install(
     topics: Topics | None = None,
     key: Key | None = None,
     consume: Consume | None = None,
+    shared: Sequence[str] = (),
 ) -> Installation:
     """Give the application's workers the queues `relay` and `consumer`.
 
@@ -61,6 +64,7 @@ def install(
         topics=topics or {},
         key=key,
         consume=consume or {settings.subscription: [settings.topic]},
+        shared=shared,
     )
     app.postroom = installation
     relay_step.install(app)

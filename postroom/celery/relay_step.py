@@ -125,6 +125,7 @@ class RelayStep(bootsteps.StartStopStep):
             default=installation.settings.topic,
             topics=installation.topics,
             key=installation.key,
+            shared=installation.shared,
         )
         self._relays = [
             Relay(

@@ -82,9 +82,9 @@ class Backlog:
 
     def done(self, delivery: Delivery) -> None:
         """Note that all handlers are done with a delivery; its key's next one may follow."""
-        key = _key(delivery)
-        if key not in self._unfinished:  # it was never queued: nobody wants it
+        if not delivery.handlers:  # it was never queued: nobody wants it, or it is no event
             return
+        key = _key(delivery)
         self._unfinished[key] -= 1
         if self._unfinished[key]:
             return

@@ -39,6 +39,7 @@ BATCH_DELAY_MS = 1
 class LaneOptions:
     """What all lanes of a term have in common.
 
+    `fenced` says whether the broker can fence.
     `batch_keyed` lets messages of different keys share a batch: twice as fast, but a Key_Shared
     subscription then spreads one key over several consumers.
     """
@@ -65,6 +66,7 @@ class Lane:
         self._options = options
         self._producer: pulsar.Producer | None = None
         self._batching = True
+        self._fenced = options.fenced
         self._send_async: Any = None
         self._held: Any = None
 
@@ -75,12 +77,15 @@ class Lane:
         declared: bool,
         published_since: datetime | None,
         keyed: bool,
+        shared: bool = False,
     ) -> bytes | None:
         """Fence the topic, then read its tail; return the mark from which the lane counts.
 
         `since` is the checkpoint's mark. A lane that was never `declared` has no tail: nothing was
-        sent on it; its mark is the topic's end as it is now.
+        sent on it; its mark is the topic's end as it is now. A `shared` topic has other producers,
+        which a fence would throw out: there a frozen relay that wakes up may send some twice.
         """
+        self._fenced = self._options.fenced and not shared
         self._batching = self._options.batch_keyed or not keyed
         self._produce()
         if published_since is not None:
@@ -98,7 +103,7 @@ class Lane:
         self._producer = self._client.create_producer(
             self.topic,
             producer_name=self._options.producer_name,
-            access_mode=mode.ExclusiveWithFencing if self._options.fenced else mode.Shared,
+            access_mode=mode.ExclusiveWithFencing if self._fenced else mode.Shared,
             batching_enabled=self._batching,
             batching_max_messages=BATCH_MESSAGES,
             batching_max_allowed_size_in_bytes=BATCH_BYTES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,20 +19,28 @@ class Routing:
 
     `topics` maps names, or patterns as in the shell, to topics: an exact name wins over patterns,
     an earlier pattern over a later one, and what matches none goes to `default`. It may be a
-    function of the event's name and data instead; None from it means `default`. `key` is the field
+    function of the event's name and data instead; None from it means `default`. `shared` names the
+    topics, or patterns of them, that other producers send to as well. `key` is the field
     of the data that holds the key, or a function likewise.
     """
 
-    def __init__(self, *, default: str, topics: Topics, key: Key | None) -> None:
+    def __init__(
+        self, *, default: str, topics: Topics, key: Key | None, shared: Iterable[str] = ()
+    ) -> None:
         self._default = broker.canonical(default)
         self._topics = topics
         self._key = key
+        self._shared = [broker.canonical(topic) for topic in shared]
         self._known: dict[str, str] = {}
 
     @property
     def keyed(self) -> bool:
         """Whether events are keyed by rule, besides those whose rows bring a key."""
         return self._key is not None
+
+    def is_shared(self, topic: str) -> bool:
+        """Say whether other producers send to this topic too, so that it cannot be fenced."""
+        return any(fnmatchcase(topic, pattern) for pattern in self._shared)
 
     def topic(self, name: str, data: Mapping[str, Any]) -> str:
         """Name the topic of an event, in full.

@@ -217,6 +217,7 @@ class Term:
             declared=declared,
             published_since=self._scan.published_since if self._scan else None,
             keyed=self._routing.keyed,
+            shared=self._routing.is_shared(topic),
         )
         if not declared:
             # Before the first send: should this term die, the next one knows where to look.

@@ -95,3 +95,14 @@ def test_a_batch_takes_from_several_keys_and_several_of_one() -> None:
         waiting.done(each)
     ((_, third),) = waiting.take()
     assert [d.number for d in third] == [4]
+
+
+def test_what_was_never_queued_frees_no_key() -> None:
+    """A poison message is done without having been taken; its key stays as busy as it was."""
+    waiting = Backlog()
+    wants = handler()
+    for number in range(2):
+        waiting.add(delivery(number, "k", wants))
+    waiting.take()
+    waiting.done(delivery(7, "k"))
+    assert not waiting
