@@ -176,6 +176,15 @@ class Site:
         wait_until(enough, description=f"{count} messages, {len(found)} came", seconds=seconds)
         return found
 
+    def stored(self, topic: str | None = None) -> list[str]:
+        """Return the ids of all events on the topic, in order, as a reader finds them."""
+        found = []
+        reader = self.pulsar.create_reader(topic or self.topic, pulsar.MessageId.earliest)
+        with contextlib.closing(reader):
+            while reader.has_message_available():
+                found.append(reader.read_next(10_000).properties()["id"])
+        return found
+
     def close(self) -> None:
         """End what is left, and remove the data."""
         for worker in self._workers:

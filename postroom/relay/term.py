@@ -116,6 +116,7 @@ class Term:
         self._confirmed = 0.0
         self._saved = 0.0
         self._scan: Scan | None = None
+        self._scanned_id: Any = None
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` is set, then drain; `on_idle` is called about once a second.
@@ -315,7 +316,19 @@ class Term:
             logger.info("The collection is relayed; the change stream goes on from there")
             self._scan = None
         chunk = Chunk(token=batch.token, cluster_time=batch.cluster_time, position=self._position)
-        touched = self._send_rows(batch.rows, chunk)
+        touched: set[Lane] = set()
+        try:
+            self._send_rows(batch.rows, chunk, touched)
+        except errors.Blocked:
+            # What stands before the row that blocks is sent all the same. There is no token for
+            # the middle of a batch: the next term leaves it out by the tail.
+            chunk.token = None
+            self._seal(chunk, touched)
+            self._drain()
+            raise
+        self._seal(chunk, touched)
+
+    def _seal(self, chunk: Chunk, touched: set[Lane]) -> None:
         chunk.position, chunk.awaiting = self._position, len(touched)
         self._sent.append(chunk)
         self._events_in_flight += chunk.sent
@@ -324,9 +337,8 @@ class Term:
             lane.seal(self._tell(chunk, lane.topic))
         self._collect()
 
-    def _send_rows(self, rows: Sequence[source.Row], chunk: Chunk) -> set[Lane]:
+    def _send_rows(self, rows: Sequence[source.Row], chunk: Chunk, touched: set[Lane]) -> None:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
-        touched: set[Lane] = set()
         lanes, routing, limit = self._lanes, self._routing, self._options.max_message_bytes
         write = letter.write
         position = self._position
@@ -348,7 +360,6 @@ class Term:
             chunk.sent += 1
             chunk.payload_bytes += len(ready.payload)
         self._finish(rows, position, chunk)
-        return touched
 
     def _finish(self, rows: Sequence[source.Row], position: int, chunk: Chunk) -> None:
         self._position = position
@@ -425,9 +436,12 @@ class Term:
             self._mark_sent(chunk.row_ids)
         self._new_marks.update(chunk.marks)
         if chunk.token is None:
-            return  # nothing can go on from the middle of a scan
-        if self._stored is not None and not chunk.has_events:
-            chunk.last_id = self._stored.last_id
+            # Nothing can go on from the middle of a scan; its end says which row was the last.
+            self._scanned_id = chunk.last_id
+            return
+        if not chunk.has_events:
+            chunk.last_id = self._scanned_id if self._stored is None else self._stored.last_id
+        self._scanned_id = None
         self._stored = chunk
 
     def _mark_sent(self, row_ids: list[Any]) -> None:

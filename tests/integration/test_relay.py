@@ -1,0 +1,323 @@
+"""The relay at its edges, on real Apache Pulsar and MongoDB."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pulsar
+import pytest
+from bson import Binary, Decimal128, ObjectId
+
+from postroom import wire
+from postroom.errors import ConfigurationError
+from postroom.relay.lane import Lane
+from postroom.relay.relay import Relay
+from postroom.relay.routing import Routing
+from postroom.relay.status import State
+from tests.site import Site, ids, row
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+@contextlib.contextmanager
+def relaying(
+    site: Site,
+    *,
+    topics: Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None] | None = None,
+    shared: tuple[str, ...] = (),
+    wait: bool = True,
+    **settings: Any,
+) -> Iterator[Relay]:
+    """Run a relay in a thread of this process."""
+    found = site.settings(mutex_retry_seconds=0.1, checkpoint_seconds=0.05, **settings)
+    routing = Routing(default=found.topic, topics=topics or {}, key=None, shared=shared)
+    relay = Relay(found, routing, subscriptions={"plain": [site.topic]})
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        if wait:
+            wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
+            wait_until(lambda: site.checkpoint.get("position") is not None, description="its scan")
+        yield relay
+    finally:
+        relay.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def saved(site: Site, position: int) -> dict[str, Any]:
+    """Wait until the checkpoint has reached a position, and return it."""
+    wait_until(
+        lambda: site.checkpoint.get("position") == position, description=f"position {position}"
+    )
+    return site.checkpoint
+
+
+def test_lost_history_is_filled_from_the_collection(pulsar_site: Site) -> None:
+    """A token that the server has lost: what was not sent is sent, what was sent is not."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(50)
+        saved(pulsar_site, 50)
+    written += pulsar_site.insert(50, first=50)
+    broken = {"_data": "82" + "0" * 60}
+    pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": {"resumeToken": broken}})
+    with relaying(pulsar_site, wait=False) as relay:
+        assert ids(pulsar_site.receive(plain, 100)) == written
+        written += pulsar_site.insert(5, first=100)
+        assert ids(pulsar_site.receive(plain, 5)) == written[-5:]
+        assert relay.status.events_sent == 55
+
+
+def test_a_crash_while_filling_lost_history_repeats_nothing(pulsar_site: Site) -> None:
+    """The scan is noted in the checkpoint; the next term begins it again."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(20)
+        saved(pulsar_site, 20)
+    before = pulsar_site.checkpoint
+    written += pulsar_site.insert(20, first=20)
+    checkpoints = pulsar_site.database[wire.CHECKPOINTS]
+    checkpoints.update_one({}, {"$set": {"resumeToken": {"_data": "82" + "0" * 60}}})
+    with relaying(pulsar_site, wait=False):
+        assert ids(pulsar_site.receive(plain, 40)) == written
+    scan = {"since": before["clusterTime"].as_datetime() - timedelta(days=1)}
+    scan["publishedSince"] = scan["since"] - timedelta(days=1)
+    checkpoints.update_one({}, {"$set": {"scan": scan}})
+    with relaying(pulsar_site, wait=False):
+        written += pulsar_site.insert(1, first=40)
+        assert ids(pulsar_site.receive(plain, 1)) == written[-1:]
+
+
+def test_a_dropped_collection_ends_nothing(pulsar_site: Site) -> None:
+    """Behind an invalidated stream the relay goes on with what is written afterwards."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(3)
+        assert ids(pulsar_site.receive(plain, 3)) == written
+        pulsar_site.outbox.drop()
+        written = pulsar_site.insert(3)
+        assert ids(pulsar_site.receive(plain, 3)) == written
+        pulsar_site.outbox.rename("elsewhere")
+        written = pulsar_site.insert(3)
+        assert ids(pulsar_site.receive(plain, 3)) == written
+
+
+def test_a_transaction_of_ten_thousand_events(pulsar_site: Site) -> None:
+    """All of them, in order."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site):
+        rows = [row(n) for n in range(10_000)]
+        with pulsar_site.mongodb.start_session() as session, session.start_transaction():
+            pulsar_site.outbox.insert_many(rows, session=session)
+        assert ids(pulsar_site.receive(plain, 10_000)) == [str(r["_id"]) for r in rows]
+
+
+def test_rows_of_other_partitions_are_left_alone(pulsar_site: Site) -> None:
+    """Before the first start and afterwards."""
+    plain = pulsar_site.subscribe()
+    pulsar_site.insert(5, partition="tenant-2")
+    written = pulsar_site.insert(5)
+    with relaying(pulsar_site):
+        pulsar_site.insert(5, partition="tenant-2")
+        written += pulsar_site.insert(5)
+        assert ids(pulsar_site.receive(plain, 10)) == written
+
+
+def test_an_outside_fence_ends_the_term_and_nothing_is_lost(pulsar_site: Site) -> None:
+    """Whoever fences us out: the relay begins a new term and goes on, each event once."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site) as relay:
+        written = pulsar_site.insert(10)
+        saved(pulsar_site, 10)
+        other = pulsar_site.pulsar.create_producer(
+            pulsar_site.topic, access_mode=pulsar.ProducerAccessMode.ExclusiveWithFencing
+        )
+        other.close()
+        written += pulsar_site.insert(10)
+        assert ids(pulsar_site.receive(plain, 20)) == written
+        assert relay.status.terms == 2
+
+
+def test_an_unloaded_topic_is_no_end(pulsar_site: Site) -> None:
+    """Topics move between brokers; the producer reconnects and repeats nothing."""
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(10)
+        saved(pulsar_site, 10)
+        for topic in (pulsar_site.topic, f"{pulsar_site.topic}-mutex"):
+            address = topic.replace("persistent://", "/admin/v2/persistent/")
+            url = f"{pulsar_site.environment['POSTROOM_PULSAR_ADMIN_URL']}{address}/unload"
+            urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=10).close()
+        written += pulsar_site.insert(10)
+        saved(pulsar_site, 20)
+    # A consumer that is disconnected gets some again, so the topic itself is read.
+    assert pulsar_site.stored() == written
+
+
+def test_bson_values_travel_by_the_documented_rules(pulsar_site: Site) -> None:
+    """Each type that JSON lacks has one form; one without a form goes into quarantine."""
+    plain = pulsar_site.subscribe()
+    at = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    data = {
+        "id": ObjectId("65a1b2c3d4e5f60718293a4b"),
+        "at": at,
+        "price": Decimal128("1.50"),
+        "raw": Binary(b"\x00\xff"),
+        "nan": float("nan"),
+        "long": 2**60,
+    }
+    with relaying(pulsar_site) as relay:
+        pulsar_site.outbox.insert_one(row(0) | {"data": {"name": "Odd", "data": data}})
+        pulsar_site.insert(1)
+        poison = row(0) | {"data": {"name": "Odd", "data": {"x": re.compile("a")}}}
+        pulsar_site.outbox.insert_one(poison)
+        first, _ = pulsar_site.receive(plain, 2)
+        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+    assert orjson.loads(first.data())["data"] == {
+        "id": "65a1b2c3d4e5f60718293a4b",
+        "at": "2026-01-02T03:04:05.678000Z",
+        "price": "1.50",
+        "raw": "AP8=",
+        "nan": None,
+        "long": 2**60,
+    }
+
+
+def test_clocks_hours_apart_change_no_order(pulsar_site: Site) -> None:
+    """The order is that of commits, whatever the writers' clocks and ids say."""
+    plain = pulsar_site.subscribe()
+    written = []
+    with relaying(pulsar_site):
+        for hours in (0, 5, -5, 2):
+            at = datetime.now(UTC) + timedelta(hours=hours)
+            own = row(hours) | {"occurredAt": at, "_id": ObjectId.from_datetime(at)}
+            pulsar_site.outbox.insert_one(own)
+            written.append(str(own["_id"]))
+        assert ids(pulsar_site.receive(plain, 4)) == written
+
+
+def test_block_stops_at_poison_and_says_so(pulsar_site: Site) -> None:
+    """POSTROOM_ON_POISON=block: nothing behind it is sent until it is gone."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site, on_poison="block") as relay:
+        before = pulsar_site.insert(2)
+        poison = {**row(0), "data": {"name": 7}}
+        pulsar_site.outbox.insert_one(poison)
+        pulsar_site.insert(2)
+        wait_until(lambda: relay.status.state is State.WAITING, description="it waits")
+        assert str(poison["_id"]) in relay.status.reason
+        assert "POSTROOM_ON_POISON=block" in relay.status.reason
+        assert ids(pulsar_site.receive(plain, 2)) == before
+
+
+def test_routing_to_several_topics(pulsar_site: Site) -> None:
+    """Each topic has its events in order; lanes are opened as events come."""
+    other = f"{pulsar_site.topic}-other"
+    plain, second = pulsar_site.subscribe(), pulsar_site.subscribe(topic=other)
+    with relaying(pulsar_site, topics={"Other*": other}):
+        here = pulsar_site.insert(3)
+        there = pulsar_site.insert(3, name="OtherThing")
+        here += pulsar_site.insert(3)
+        assert ids(pulsar_site.receive(plain, 6)) == here
+        assert ids(pulsar_site.receive(second, 3)) == there
+    there = pulsar_site.insert(2, name="OtherThing")
+    with relaying(pulsar_site, topics={"Other*": other}):
+        assert ids(pulsar_site.receive(second, 2)) == there
+
+
+def test_a_shared_topic_has_other_producers(pulsar_site: Site) -> None:
+    """A topic declared shared is not fenced, and still nothing is sent twice after a stop."""
+    plain = pulsar_site.subscribe()
+    stranger = pulsar_site.pulsar.create_producer(pulsar_site.topic)
+    with relaying(pulsar_site, shared=(pulsar_site.topic,)):
+        written = pulsar_site.insert(3)
+        assert ids(pulsar_site.receive(plain, 3)) == written
+        stranger.send(b"x", properties={"id": "stranger"})
+        assert ids(pulsar_site.receive(plain, 1)) == ["stranger"]
+    written = pulsar_site.insert(3)
+    with relaying(pulsar_site, shared=(pulsar_site.topic,)):
+        assert ids(pulsar_site.receive(plain, 3)) == written
+
+
+def test_sent_rows_are_marked_where_asked_for(pulsar_site: Site) -> None:
+    """POSTROOM_MARK_SENT=1 writes Hermes' sentAt."""
+    with relaying(pulsar_site, mark_sent=True):
+        pulsar_site.insert(10)
+        saved(pulsar_site, 10)
+        sent = {"sentAt": {"$type": "date"}}
+        wait_until(lambda: pulsar_site.outbox.count_documents(sent) == 10, description="marks")
+
+
+def test_relayed_rows_are_pruned_and_unsent_ones_never(pulsar_site: Site) -> None:
+    """Older than the retention and than the checkpoint less the margin: gone; the rest stays."""
+    old = datetime.now(UTC) - timedelta(days=3)
+    sent = [row(n) | {"_id": ObjectId.from_datetime(old + timedelta(seconds=n))} for n in range(20)]
+    pulsar_site.outbox.insert_many(sent)
+    before = old - timedelta(hours=1)
+    poison = row(0) | {"_id": ObjectId.from_datetime(before), "data": {"name": 7}}
+    pulsar_site.outbox.insert_one(poison)
+    pulsar_site.outbox.insert_one(sent[0] | {"_id": ObjectId(), "partitionKey": "other"})
+    fresh = pulsar_site.insert(5)
+    with relaying(pulsar_site, retention_days=1, history_margin_hours=1) as relay:
+        wait_until(lambda: relay.status.pruned == 20, description="the rows are pruned")
+    left = {str(found["_id"]) for found in pulsar_site.outbox.find({"partitionKey": "default"})}
+    assert left == {*fresh, str(poison["_id"])}
+    assert pulsar_site.outbox.count_documents({"partitionKey": "other"}) == 1
+
+
+def test_a_broker_without_fencing_is_refused_where_exactly_once_is_demanded(
+    lite_site: Site,
+) -> None:
+    """The sentence says what is lacking and what to do."""
+    settings = lite_site.settings(delivery="exactly_once")
+    relay = Relay(settings, Routing(default=settings.topic, topics={}, key=None))
+    with pytest.raises(ConfigurationError, match="lacks fencing and deduplication"):
+        relay.run()
+
+
+@pytest.fixture
+def undeduplicated(pulsar_site: Site) -> Site:
+    """Lend a site whose namespace has no deduplication, which hides most of a missing tail."""
+    admin = f"{pulsar_site.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/namespaces/public"
+    for method, path, body in (("PUT", "plain", b""), ("POST", "plain/deduplication", b"false")):
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{admin}/{path}", body, headers, method=method)
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(request, timeout=10).close()
+    pulsar_site.topic = pulsar_site.topic.replace("/default/", "/plain/")
+    pulsar_site.environment["POSTROOM_TOPIC"] = pulsar_site.topic
+    return pulsar_site
+
+
+@pytest.mark.parametrize("tail", [True, False])
+def test_the_tail_is_what_keeps_a_crash_from_repeating(
+    undeduplicated: Site, monkeypatch: pytest.MonkeyPatch, *, tail: bool
+) -> None:
+    """Events stored after the last checkpoint come once with the tail, and twice without it."""
+    site = undeduplicated
+    plain = site.subscribe()
+    with relaying(site):
+        written = site.insert(10)
+        before = saved(site, 10)
+        written += site.insert(10, first=10)
+        saved(site, 20)
+    # As if the relay had been killed before it wrote its last checkpoint.
+    site.database[wire.CHECKPOINTS].replace_one({}, before)
+    if not tail:
+        monkeypatch.setattr(Lane, "_read_tail", lambda *_: None)
+    with relaying(site, wait=False):
+        written += site.insert(1, first=20)
+        received = ids(site.receive(plain, 21 if tail else 31))
+    if tail:
+        assert received == written
+    else:
+        assert received == written[:20] + written[10:]
