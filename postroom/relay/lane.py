@@ -68,7 +68,8 @@ class Lane:
         self._batching = True
         self._fenced = options.fenced
         self._send_async: Any = None
-        self._held: Any = None
+        self._builder: Any = None
+        self._ready: list[Any] = []
 
     def open(
         self,
@@ -97,6 +98,7 @@ class Lane:
         return since
 
     def _produce(self) -> None:
+        import _pulsar
         import pulsar
 
         mode = pulsar.ProducerAccessMode
@@ -114,6 +116,7 @@ class Lane:
         )
         # The client's own method: the wrapper around it checks and copies each argument again.
         self._send_async = self._producer._producer.send_async  # noqa: SLF001
+        self._builder = _pulsar.MessageBuilder
         # With deduplication the broker drops what is not above the last id that it knows.
         self.floor = max(self.floor, self._producer.last_sequence_id())
 
@@ -163,7 +166,7 @@ class Lane:
             self.floor = max(self.floor, int(properties.get(wire.POSITION, "0")))
 
     def send(self, letter: Letter, position: int) -> None:
-        """Send behind all that was sent before; whether it was stored is told by seal().
+        """Put a letter behind all that was sent before; it leaves at the latest with seal().
 
         Two letters are never sent in one batch with different keys: a Key_Shared subscription
         takes a batch's first key for all of it. So a lane with keys does without batches.
@@ -173,26 +176,47 @@ class Lane:
         if letter.deliver_at:
             # A delayed message overtakes an open batch, and deduplication would then drop that.
             self._flush()
-        self._dispatch(None)
-        self._held = _message(letter, position)
+        # The client's own builder, without the wrapper around it that checks each argument again:
+        # a fifth of the relay's time.
+        message = self._builder()
+        message.content(letter.payload)
+        message.property(wire.ID, letter.id)
+        message.property(wire.POSITION, str(position))
+        message.sequence_id(position)
+        if letter.headers:
+            for name, value in letter.headers.items():
+                message.property(name, value)
+        if letter.key is not None:
+            message.partition_key(letter.key)
+        if letter.occurred_at > 0:
+            message.event_timestamp(letter.occurred_at)
+        if letter.deliver_at > 0:
+            message.deliver_at(letter.deliver_at)
+        self._ready.append(message.build())
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether there is anything to seal."""
+        return bool(self._ready)
 
     def seal(self, stored: Stored) -> None:
-        """Send what is held back, and have `stored` called when all up to it is stored.
+        """Send what is ready, and have `stored` called when all up to it is stored.
 
         Acknowledgements come in order and a failure fails all that is pending, so one callback a
         chunk tells of every letter in it, at a third of the cost of one each. It runs in a thread
         of the client: it must be quick and not raise.
         """
-        self._dispatch(stored)
-
-    def _dispatch(self, stored: Stored | None) -> None:
-        if self._held is None:
-            return
-        self._send_async(self._held, stored)
-        self._held = None
+        *others, last = self._ready
+        self._ready = []
+        send = self._send_async
+        for message in others:
+            send(message, None)
+        send(last, stored)
 
     def _flush(self) -> None:
-        self._dispatch(None)
+        ready, self._ready = self._ready, []
+        for message in ready:
+            self._send_async(message, None)
         self._require().flush()
 
     def _stop_batching(self) -> None:
@@ -212,24 +236,3 @@ class Lane:
         if self._producer is not None:
             broker.close(self._producer)
             self._producer = None
-
-
-def _message(letter: Letter, position: int) -> Any:
-    # The client's own builder, without the wrapper around it that checks each argument again: a
-    # fifth of the relay's time.
-    import _pulsar
-
-    message = _pulsar.MessageBuilder()
-    message.content(letter.payload)
-    for name, value in letter.headers.items():
-        message.property(name, value)
-    message.property(wire.ID, letter.id)
-    message.property(wire.POSITION, str(position))
-    message.sequence_id(position)
-    if letter.key is not None:
-        message.partition_key(letter.key)
-    if letter.occurred_at > 0:
-        message.event_timestamp(letter.occurred_at)
-    if letter.deliver_at > 0:
-        message.deliver_at(letter.deliver_at)
-    return message.build()

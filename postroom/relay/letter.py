@@ -18,6 +18,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Letter(NamedTuple):
@@ -32,7 +33,7 @@ class Letter(NamedTuple):
     headers: Mapping[str, str]
 
 
-def write(row: Row, *, routing: Routing, max_bytes: int) -> Letter:
+def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     """Make a letter of an outbox row.
 
     Raises:
@@ -52,13 +53,13 @@ def write(row: Row, *, routing: Routing, max_bytes: int) -> Letter:
     key = row.get("key")
     key = routing.key(name, data) if key is None else str(key)
     letter = Letter(
-        id=str(row["_id"]),
-        topic=routing.topic(name, data),
-        payload=payload,
-        key=key,
-        occurred_at=_milliseconds(row.get("occurredAt")),
-        deliver_at=_milliseconds(row.get("deliverAt")) if "deliverAt" in row else 0,
-        headers=_headers(row["headers"]) if "headers" in row else {},
+        str(row["_id"]),
+        routing.topic(name, data),
+        payload,
+        key,
+        _milliseconds(row.get("occurredAt")),
+        _milliseconds(row["deliverAt"]) if "deliverAt" in row else 0,
+        _headers(row["headers"]) if "headers" in row else NO_HEADERS,
     )
     if len(payload) > max_bytes - OVERHEAD_BYTES or letter.headers or (key and len(key) > 100):
         _weigh(letter, max_bytes)

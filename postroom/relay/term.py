@@ -329,6 +329,8 @@ class Term:
         self._seal(chunk, touched)
 
     def _seal(self, chunk: Chunk, touched: set[Lane]) -> None:
+        # A lane whose letters were all there already has nothing to tell.
+        touched = {lane for lane in touched if lane.has_ready}
         chunk.position, chunk.awaiting = self._position, len(touched)
         self._sent.append(chunk)
         self._events_in_flight += chunk.sent
@@ -341,24 +343,29 @@ class Term:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
         lanes, routing, limit = self._lanes, self._routing, self._options.max_message_bytes
         write = letter.write
-        position = self._position
-        for row in rows:
-            position += 1
-            try:
-                ready = write(row, routing=routing, max_bytes=limit)
-            except errors.Poison as poison:
-                self._reject(row, position, poison, chunk)
-                continue
-            lane = lanes.get(ready.topic) or self._open_lane(ready.topic)
-            if lane.tail and ready.id in lane.tail:
-                lane.tail.discard(ready.id)
-                continue
-            if position <= lane.floor:
-                position = self._renumbered(lane, position)
-            lane.send(ready, position)
-            touched.add(lane)
-            chunk.sent += 1
-            chunk.payload_bytes += len(ready.payload)
+        position, sent, payload_bytes = self._position, 0, 0
+        lane: Lane | None = None
+        try:
+            for row in rows:
+                position += 1
+                try:
+                    ready = write(row, routing, limit)
+                except errors.Poison as poison:
+                    self._reject(row, position, poison, chunk)
+                    continue
+                if lane is None or ready.topic is not lane.topic:
+                    lane = lanes.get(ready.topic) or self._open_lane(ready.topic)
+                    touched.add(lane)
+                if lane.tail and ready.id in lane.tail:
+                    lane.tail.discard(ready.id)
+                    continue
+                if position <= lane.floor:
+                    position = self._renumbered(lane, position)
+                lane.send(ready, position)
+                sent += 1
+                payload_bytes += len(ready.payload)
+        finally:
+            chunk.sent, chunk.payload_bytes = sent, payload_bytes
         self._finish(rows, position, chunk)
 
     def _finish(self, rows: Sequence[source.Row], position: int, chunk: Chunk) -> None:

@@ -1,0 +1,305 @@
+"""Position, tail and checkpoint over logs made up by hypothesis, with a crash at every step.
+
+The term, its lanes and its checkpoint store are the real ones. The log and the topics are in
+memory, so that a crash can be put before any send, acknowledgement, read or checkpoint: what was
+pending at the broker is then stored up to a point and lost behind it, as when a process is killed.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pulsar
+from bson import ObjectId
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postroom import wire
+from postroom.relay import source
+from postroom.relay.checkpoint import CheckpointStore
+from postroom.relay.lane import Lane, LaneOptions
+from postroom.relay.quarantine import Quarantine
+from postroom.relay.routing import Routing
+from postroom.relay.status import Status
+from postroom.relay.term import Term, TermOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pytest
+
+    from tests.site import Site
+
+TOPICS = ("persistent://a/b/one", "persistent://a/b/two")
+SECOND = timedelta(seconds=1)
+
+
+class Crash(Exception):
+    """The process is killed here."""
+
+
+@dataclass
+class World:
+    """A log, topics, and the step at which the process is killed."""
+
+    log: Sequence[dict[str, Any]]
+    dice: random.Random
+    crash_at: int
+    topics: dict[str, list[Any]] = field(default_factory=lambda: {t: [] for t in TOPICS})
+    pending: list[tuple[str, Any, Any]] = field(default_factory=list)
+    steps: int = 0
+
+    def step(self) -> None:
+        """Come to a place where a crash may happen."""
+        self.steps += 1
+        if self.steps == self.crash_at:
+            raise Crash
+
+    def store(self, count: int) -> None:
+        """Have the broker store so many pending messages, in order, and acknowledge them."""
+        for _ in range(min(count, len(self.pending))):
+            topic, message, stored = self.pending.pop(0)
+            self.topics[topic].append(message)
+            if stored is not None:
+                stored(pulsar.Result.Ok, message_id(len(self.topics[topic]) - 1))
+
+    def kill(self) -> None:
+        """Lose the connection: some of what is pending was stored, the rest never will be."""
+        kept = self.dice.randint(0, len(self.pending))
+        for topic, message, _ in self.pending[:kept]:
+            self.topics[topic].append(message)
+        self.pending.clear()
+
+
+def message_id(entry: int) -> Any:
+    """Return the id of a topic's n-th message."""
+    return pulsar.MessageId(-1, 1, entry, -1)
+
+
+class Topic:
+    """A producer as a lane uses it; it is also its own inner producer."""
+
+    def __init__(self, world: World, topic: str) -> None:
+        self._world = world
+        self._topic = topic
+        self._producer = self
+
+    def send_async(self, message: Any, stored: Any) -> None:
+        """Queue a message; the broker may be quick or slow."""
+        self._world.step()
+        self._world.pending.append((self._topic, message, stored))
+        if self._world.dice.random() < 0.3:
+            self._world.store(self._world.dice.randint(0, 5))
+
+    def last_sequence_id(self) -> int:
+        """Say that there is no deduplication."""
+        return -1
+
+    def flush(self) -> None:
+        """Have everything stored."""
+        self._world.store(len(self._world.pending))
+
+    def close(self) -> None:
+        """Do nothing: what is pending is kept or lost by kill()."""
+
+
+class Reader:
+    """A reader from a message on."""
+
+    def __init__(self, world: World, topic: str, start: int) -> None:
+        self._world = world
+        self._messages = world.topics[topic]
+        self._next = start
+
+    def has_message_available(self) -> bool:
+        """Say whether the end is not reached."""
+        return self._next < len(self._messages)
+
+    def read_next(self, _: int) -> Any:
+        """Return the next message."""
+        self._world.step()
+        self._next += 1
+        return Stored(self._messages[self._next - 1], message_id(self._next - 1))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Stored:
+    """A message as it is read back."""
+
+    def __init__(self, message: Any, place: Any) -> None:
+        self._message = message
+        self._place = place
+
+    def properties(self) -> dict[str, str]:
+        """Return its properties."""
+        return dict(self._message.properties())
+
+    def producer_name(self) -> str:
+        """Return the name of the only producer there is."""
+        return "relay"
+
+    def message_id(self) -> Any:
+        """Return its place."""
+        return self._place
+
+
+class Broker:
+    """A Pulsar client as a term uses it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def create_producer(self, topic: str, **_: Any) -> Topic:
+        """Open a topic."""
+        self._world.step()
+        return Topic(self._world, topic)
+
+    def create_reader(self, topic: str, start: Any, **_: Any) -> Reader:
+        """Read from the beginning, from behind a message, or the last one."""
+        self._world.step()
+        if start == pulsar.MessageId.latest:
+            return Reader(self._world, topic, max(0, len(self._world.topics[topic]) - 1))
+        earliest = start == pulsar.MessageId.earliest
+        return Reader(self._world, topic, 0 if earliest else start.entry_id() + 1)
+
+
+class Checkpoints(CheckpointStore):
+    """The real store, with a place to crash before and behind each write."""
+
+    world: World
+
+    def _update(self, update: Mapping[str, Any]) -> None:
+        self.world.step()
+        super()._update(update)
+        self.world.step()
+
+
+class LoggedTerm(Term):
+    """The real term, which reads from a log and lets the broker work while it waits."""
+
+    world: World
+    site: Site
+
+    def _stream(self, token: Mapping[str, Any]) -> Iterator[source.Batch]:
+        dice = random.Random(self.world.dice.random())
+        at = int(token["_data"])
+        while at < len(self.world.log):
+            upto = min(len(self.world.log), at + dice.randint(1, 7))
+            yield source.Batch(rows=self.world.log[at:upto], token={"_data": str(upto)})
+            at = upto
+        while not self._over.wait(0.001):
+            if self.site.checkpoint["resumeToken"]["_data"] == str(at):
+                self._stopping.set()
+                self.stop()
+
+    def _receive(self, timeout: float) -> None:
+        self.world.store(self.world.dice.randint(1, 4))
+        super()._receive(min(timeout, 0.01))
+
+
+def relay(site: Site, world: World) -> bool:
+    """Run one term, and say whether it came to the end of the log."""
+    checkpoints = Checkpoints(site.database, partition="default", owner="test")
+    checkpoints.world = world
+    term = LoggedTerm(
+        database=site.database,
+        client=Broker(world),
+        checkpoints=checkpoints,
+        quarantine=Quarantine(site.database, partition="default"),
+        routing=Routing(default=TOPICS[0], topics={"Two": TOPICS[1]}, key=None),
+        options=TermOptions(
+            partition="default",
+            checkpoint_interval=timedelta(0),
+            idle_checkpoint_interval=timedelta(0),
+            drain_timeout=5 * SECOND,
+            history_margin=SECOND,
+            max_message_bytes=1 << 20,
+            block_on_poison=False,
+            mark_sent=False,
+            lanes=LaneOptions(
+                producer_name="relay",
+                fenced=True,
+                send_timeout=SECOND,
+                read_timeout=SECOND,
+                batch_keyed=False,
+            ),
+        ),
+        status=Status(partition="default", owner="test"),
+        stopping=threading.Event(),
+    )
+    term.world, term.site = world, site
+    try:
+        term.run(on_idle=lambda: None)
+    except Crash:
+        return False
+    return True
+
+
+def row(name: str) -> dict[str, Any]:
+    """Return a row of a name; `Poison` has no data."""
+    data = {"name": name} if name == "Poison" else {"name": name, "data": {}}
+    return {"_id": ObjectId(), "occurredAt": datetime.now(UTC).replace(tzinfo=None), "data": data}
+
+
+names = st.lists(st.sampled_from(["One", "One", "Two", "Poison"]), max_size=40)
+crashes = st.lists(st.integers(1, 80), max_size=6)
+
+
+def relay_with_crashes(site: Site, log: list[str], steps: list[int], seed: int) -> World:
+    """Relay a log, with a crash at each of the steps, then to its end."""
+    checkpoints = site.database[wire.CHECKPOINTS]
+    checkpoints.delete_many({})
+    begin = {"resumeToken": {"_data": "0"}, "lastProcessedId": None}
+    checkpoints.insert_one({"partitionKey": "default", **begin})
+    world = World(log=[row(name) for name in log], dice=random.Random(seed), crash_at=0)
+    for crash_at in [*steps, 0]:
+        world.steps, world.crash_at = 0, crash_at
+        finished = relay(site, world)
+        world.kill()
+        if crash_at == 0:
+            assert finished
+    return world
+
+
+def expected(world: World, topic: str) -> list[str]:
+    """Return the ids that a topic should have, in order."""
+    name = "One" if topic == TOPICS[0] else "Two"
+    return [str(r["_id"]) for r in world.log if r["data"]["name"] == name]
+
+
+def found(world: World, topic: str) -> list[str]:
+    """Return the ids that a topic has."""
+    return [message.properties()[wire.ID] for message in world.topics[topic]]
+
+
+@given(names, crashes, st.integers(0, 10_000))
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_every_event_is_on_its_topic_once_in_order(
+    lite_site: Site, log: list[str], steps: list[int], seed: int
+) -> None:
+    """Whatever the log and wherever the crashes: each topic has its events once, in log order."""
+    world = relay_with_crashes(lite_site, log, steps, seed)
+    for topic in TOPICS:
+        assert found(world, topic) == expected(world, topic)
+
+
+def test_without_the_tail_the_property_does_not_hold(
+    lite_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same crashes with the tail switched off: some events are there twice."""
+    monkeypatch.setattr(Lane, "_read_tail", lambda *_: None)
+    repeated = 0
+    for seed in range(10):
+        world = relay_with_crashes(lite_site, ["One"] * 30, [20, 25, 30], seed)
+        repeated += len(found(world, TOPICS[0])) - len(set(found(world, TOPICS[0])))
+    assert repeated > 0
