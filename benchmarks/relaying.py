@@ -151,7 +151,7 @@ def _sampled(
 
     end = time.monotonic() + 300
     while not enough() and time.monotonic() < end:
-        threading.Event().wait(0.01)
+        threading.Event().wait(0.02)
     return samples
 
 
@@ -318,7 +318,8 @@ def _latencies(site: Site, *, rate: int, seconds: float) -> list[float]:
     consumer.close()
     committed = [int(line) for line in done.stdout.split()]
     assert len(arrived) == count, f"{len(arrived)} of {count} arrived"
-    return [(arrived[first + n] - at) / 1e6 for n, at in enumerate(committed)]
+    # Without the first second, in which topics are opened.
+    return [(arrived[first + n] - at) / 1e6 for n, at in enumerate(committed) if n >= rate]
 
 
 def _thin_latencies(site: Site, *, rate: int, seconds: float) -> list[float]:

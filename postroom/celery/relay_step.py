@@ -199,4 +199,4 @@ def _spare_the_collector() -> None:
     # good.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,6 +74,18 @@ class _ReadFailed(NamedTuple):
     error: BaseException
 
 
+class _Saving(NamedTuple):
+    """A checkpoint that is being written, in a thread of its own."""
+
+    future: Future[None]
+    marks: dict[str, bytes]
+    cluster_time: Timestamp | None
+    began: float
+
+
+Item = source.Batch | _Ack | _ReadFailed | _Saving | None
+
+
 class Term:
     """One relay's term of office. Call run() once; stop() from any thread."""
 
@@ -97,9 +110,10 @@ class Term:
         self._options = options
         self._status = status
         self._stopping = stopping
-        self._mailbox: queue.SimpleQueue[source.Batch | _Ack | _ReadFailed | None] = (
-            queue.SimpleQueue()
-        )
+        self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        # A checkpoint waits for the journal; sending does not wait for that.
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="relay-checkpoint")
+        self._saving: _Saving | None = None
         self._places = threading.Semaphore(READ_AHEAD_BATCHES)
         self._over = threading.Event()
         self._unsent: deque[source.Batch] = deque()
@@ -142,10 +156,12 @@ class Term:
             )
             self._relay(on_idle)
         except errors.HistoryLost:
+            self._await_saving()
             self._lose_history(checkpoint)
             raise
         finally:
             self._over.set()
+            self._saver.shutdown(wait=False, cancel_futures=True)
             for lane in self._lanes.values():
                 lane.close()
 
@@ -221,7 +237,9 @@ class Term:
             shared=self._routing.is_shared(topic),
         )
         if not declared:
-            # Before the first send: should this term die, the next one knows where to look.
+            # Before the first send: should this term die, the next one knows where to look. A save
+            # that is under way does not know of this lane yet, and must not write after it.
+            self._await_saving()
             self._checkpoints.declare_lanes(self._marks)
         self._renew_trust()
         if lane.tail:
@@ -266,7 +284,7 @@ class Term:
         self._drain()
 
     def _patience(self) -> float:
-        if self._stored is None or not self._stored.has_events:
+        if self._stored is None or not self._stored.has_events or self._saving is not None:
             return 1.0
         due = self._saved + self._options.checkpoint_interval.total_seconds()
         return max(0.0, min(1.0, due - time.monotonic()))
@@ -280,8 +298,10 @@ class Term:
         except queue.Empty:
             return
 
-    def _accept(self, item: source.Batch | _Ack | _ReadFailed | None) -> None:
+    def _accept(self, item: Item) -> None:
         match item:
+            case _Saving():
+                self._saved_as(item)
             case _Ack():
                 self._settle(item)
             case source.Batch():
@@ -304,7 +324,9 @@ class Term:
                 self._events_in_flight,
                 extra={"action": "drain"},
             )
+        self._await_saving()
         self._save()
+        self._await_saving()
 
     # --- sending -----------------------------------------------------------------------------
 
@@ -457,7 +479,7 @@ class Term:
     # --- checkpointing -----------------------------------------------------------------------
 
     def _checkpoint_if_due(self) -> None:
-        if self._stored is None:
+        if self._stored is None or self._saving is not None:
             return
         interval = (
             self._options.checkpoint_interval
@@ -471,19 +493,34 @@ class Term:
         stored = self._stored
         if stored is None or stored.token is None:
             return
-        self._marks.update(self._new_marks)
-        self._new_marks.clear()
-        self._checkpoints.save(
+        marks, self._new_marks = self._new_marks, {}
+        began = time.monotonic()
+        future = self._saver.submit(
+            self._checkpoints.save,
             token=stored.token,
             position=stored.position,
             last_id=stored.last_id,
             cluster_time=stored.cluster_time,
-            lanes=self._marks,
+            lanes={**self._marks, **marks},
         )
-        self._status.checkpointed(stored.cluster_time)
+        saving = self._saving = _Saving(future, marks, stored.cluster_time, began)
+        future.add_done_callback(lambda _: self._mailbox.put(saving))
         self._stored = None
-        self._saved = time.monotonic()
-        self._renew_trust()
+        self._saved = began
+
+    def _await_saving(self) -> None:
+        if self._saving is not None:
+            self._saved_as(self._saving)
+
+    def _saved_as(self, saving: _Saving) -> None:
+        if saving is not self._saving:
+            return  # it was waited for already
+        saving.future.result()
+        self._saving = None
+        self._marks.update(saving.marks)
+        self._status.checkpointed(saving.cluster_time)
+        # What the server said is as old as the question.
+        self._confirmed = saving.began
 
     def _renew_trust(self) -> None:
         self._confirmed = time.monotonic()
