@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks import consuming, relaying, report, writing
+from benchmarks import consuming, failover, relaying, report, writing
 from devstack.stack import Stack
 from tests.site import Site
 
@@ -28,6 +28,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "latency-10": lambda: relaying.latency(site(), site(), rate=10, seconds=30),
         "memory": lambda: relaying.memory(site(), 1_000_000),
         "idle": lambda: relaying.idle(site(), 30),
+        "failover": lambda: failover.failover(site()),
         "publish": lambda: writing.publish(site(), 3000),
         "consuming": lambda: consuming.rate(site(), site(), 5000),
         "consuming-latency": lambda: consuming.latency(site(), rate=100, seconds=20),

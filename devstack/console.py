@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,11 +25,9 @@ class Screen:
 
     def overview(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Show what runs where, and where its log is."""
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, where, log in rows:
-            table.add_row(f"[bold]{name}[/]", where, f"[dim]{log}[/]")
         self._console.print("\n[bold]postroom[/], the aid-kit. Ctrl-C stops everything.\n")
-        self._console.print(table)
+        for name, where, log in rows:
+            self._console.print(f"[bold]{name:<12}[/] {where:<48} [dim]{log}[/]")
         self._console.print()
 
     def line(self, verb: str, text: str, *, style: str = "default") -> None:

@@ -104,13 +104,10 @@ class Demo:
 
     def _overview(self) -> None:
         logs = self._folder / "logs"
-        rows = [(s.name, s.url, _shown(s.log)) for s in self._stack.services]
+        rows = [(s.name, s.url.partition("?")[0], _shown(s.log)) for s in self._stack.services]
         rows += [(c.name, c.words, _shown(c.log)) for c in self._commands]
         flower = f"http://127.0.0.1:{self._stack.ports['flower']}"
-        rows = [
-            (name, f"[link={flower}]{flower}[/]" if name == "flower" else where, log)
-            for name, where, log in rows
-        ]
+        rows = [(n, flower if n == "flower" else where, log) for n, where, log in rows]
         self._screen.overview(rows)
         self._tail = LogTail(logs / "consumer.log")
 

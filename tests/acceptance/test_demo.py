@@ -1,0 +1,55 @@
+"""`make run`: one screen, everything on it, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.site import ROOT
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(folder: Path, screen: Path) -> subprocess.Popen[bytes]:
+    """Start what `make run` starts."""
+    with screen.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "devstack", "run", "--folder", str(folder)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def test_the_demonstration_shows_events_and_leaves_nothing(tmp_path: Path) -> None:
+    """Published and consumed lines, Flower's address; Ctrl-C ends all; a second run goes on."""
+    for attempt in ("first", "second"):
+        screen = tmp_path / f"{attempt}.txt"
+        program = run(tmp_path / "data", screen)
+        try:
+            wait_until(
+                lambda: "consumed" in screen.read_text(),  # noqa: B023 - waited for at once
+                description="the first event is consumed",
+                seconds=60,
+            )
+            children = psutil.Process(program.pid).children(recursive=True)
+        finally:
+            program.send_signal(signal.SIGINT)
+            code = program.wait(60)
+        text = screen.read_text()
+        assert code == 0, text
+        assert "http://127.0.0.1:" in text
+        assert "celery -A tasks worker -Q relay" in text
+        assert "Traceback" not in text
+        assert "stopped" in text
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert alive == []
