@@ -105,6 +105,7 @@ class ConsumerStep(bootsteps.StartStopStep):
         self._consumers: list[Consumer] = []
         self._threads: list[threading.Thread] = []
         self._events: TaskEvents | None = None
+        self._runner: TaskRunner | None = None
 
     def include_if(self, worker: Any) -> bool:
         """Say whether this worker was started to consume."""
@@ -117,7 +118,7 @@ class ConsumerStep(bootsteps.StartStopStep):
             logger.warning("No handler is registered: events are acknowledged and ignored")
         self._events = TaskEvents(self._app, worker.hostname)
         self._events.start()
-        runner = TaskRunner(worker, self._events)
+        runner = self._runner = TaskRunner(worker, self._events)
         runner.prepare(list(registry.handlers.values()))
         for subscription in _subscriptions_of(self._app):
             own = runner.of()
@@ -155,7 +156,7 @@ class ConsumerStep(bootsteps.StartStopStep):
     def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Let running handlers finish for a bounded time, hand the rest back to Pulsar."""
         self.ask_to_stop()
-        hung = False
+        hung = self._runner is not None and self._runner.has_abandoned
         for thread in self._threads:
             thread.join(self._app.postroom.settings.shutdown_seconds + HUNG_GRACE_SECONDS)
             hung = hung or thread.is_alive()

@@ -101,6 +101,11 @@ class TaskRunner:
         self._abandoned = 0
         self._lock = threading.Lock()
 
+    @property
+    def has_abandoned(self) -> bool:
+        """Whether a thread of the pool hangs in a job that was abandoned."""
+        return self._abandoned > 0
+
     def prepare(self, handlers: list[Handler]) -> None:
         """Register the handlers' tasks."""
         for handler in handlers:
@@ -144,8 +149,10 @@ class TaskRunner:
         else:
             result.f.add_done_callback(lambda _: finish())
 
-    def abandon(self, job: Job) -> None:
+    def abandon(self, consumer: Consumer, job: Job) -> None:
         """Show a job as failed, and give the pool another thread for the one that hangs."""
+        # In a thread: MongoDB may be what it hangs on.
+        threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
         request = self._requests.get(job)
         if request is None:
             return
@@ -216,12 +223,15 @@ class _ConsumersRunner:
         self.consumer = consumer
 
     def submit(self, job: Job, done: Callable[[], None]) -> None:
-        if self.consumer is None:
-            raise AssertionError
-        self._runner.submit(self.consumer, job, done)
+        self._runner.submit(self._its_consumer(), job, done)
 
     def abandon(self, job: Job) -> None:
-        self._runner.abandon(job)
+        self._runner.abandon(self._its_consumer(), job)
+
+    def _its_consumer(self) -> Consumer:
+        if self.consumer is None:
+            raise AssertionError
+        return self.consumer
 
 
 def _shown(job: Job, *, payloads: bool) -> dict[str, Any]:

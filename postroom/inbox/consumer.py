@@ -106,6 +106,10 @@ class Consumer:
         """Run a job in the calling thread; what the handler raises is passed on."""
         return job.run(self._inbox, self._settings)
 
+    def cut_off(self, job: Job) -> None:
+        """Make sure that a job which has run for too long can never commit."""
+        self._inbox.cut_off(job.call)
+
     def _wait_after(self, error: Exception, seconds: float) -> None:
         if self._stopping.is_set():
             return
@@ -199,13 +203,15 @@ class Consumer:
         for feed in feeds:
             feed.stop()
         unfinished = dispatcher.drain(self._settings.shutdown_seconds)
-        self.status.running = unfinished
+        self.status.running = len(unfinished)
         if unfinished:
             logger.warning(
                 "%d handlers did not finish within %g s; their events are delivered again",
-                unfinished,
+                len(unfinished),
                 self._settings.shutdown_seconds,
             )
+        for job in unfinished:
+            self.cut_off(job)
         for feed in feeds:
             feed.close()
 

@@ -156,8 +156,8 @@ class Dispatcher:
                 self._take(self._mailbox.get_nowait())
         self._on_time()
 
-    def drain(self, seconds: float) -> int:
-        """Let running handlers finish, start none; return how many had not after `seconds`."""
+    def drain(self, seconds: float) -> list[Job]:
+        """Let running handlers finish, start none; return those that had not after `seconds`."""
         deadline = time.monotonic() + seconds
         while (self._running or self._parking()) and time.monotonic() < deadline:
             try:
@@ -169,7 +169,7 @@ class Dispatcher:
                     self._finish(item.job, go_on=False)
                 case Parked():
                     self._on_parked(item)
-        return len(self._running)
+        return list(self._running)
 
     def _parking(self) -> bool:
         return any(delivery.parked for delivery in self._held.values())

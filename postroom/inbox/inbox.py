@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.inbox.handlers import Handler
 
-__all__ = ["Applied", "Inbox", "identity"]
+__all__ = ["Applied", "Call", "Inbox", "identity"]
+
+logger = logging.getLogger(__name__)
 
 EXPIRY_INDEX = "idx_handledAt_ttl"
 INDEX_OPTIONS_CONFLICT = 85
@@ -56,6 +59,14 @@ class Applied:
         if not self.repeated:
             return "handled"
         return f"handled {self.handled}, {self.repeated} had been handled before"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a handler, which another thread may cut off."""
+
+    session_id: Any = None
+    is_cut_off: bool = False
 
 
 class Inbox:
@@ -88,27 +99,50 @@ class Inbox:
                 index={"name": EXPIRY_INDEX, "expireAfterSeconds": seconds},
             )
 
-    def apply(self, handler: Handler, events: Sequence[Event[dict[str, Any]]]) -> Applied:
+    def apply(
+        self, handler: Handler, events: Sequence[Event[dict[str, Any]]], call: Call | None = None
+    ) -> Applied:
         """Run a handler on events, all in one transaction, unless it has handled them before.
+
+        With a `call` it can be cut off from another thread.
 
         Raises:
             InvalidEvent: the data of an event do not fit what the handler asks for.
             Exception: whatever the handler raised, and PyMongo's errors; nothing was written.
 
         """
+        call = call or Call()
         prepared = [handler.prepared(event) for event in events]
         with self._database.client.start_session() as session, explained():
+            call.session_id = session.session_id
             for attempt in range(1, CONFLICT_TRIES + 1):
                 try:
                     return self._once(handler, prepared, session)
                 except mongo.PyMongoError as error:
                     passing = error.has_error_label("TransientTransactionError")
-                    if not passing or attempt == CONFLICT_TRIES:
+                    if not passing or attempt == CONFLICT_TRIES or call.is_cut_off:
                         raise
                 if attempt == CONFLICT_TRIES - 1:
                     self._orphans.end()
                 time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
         raise AssertionError  # the loop returns or raises
+
+    def cut_off(self, call: Call) -> None:
+        """End the transaction of a call that hangs, so that it can never commit.
+
+        Its rows are free at once for the next attempt; should the handler wake up, its writes fail.
+        """
+        call.is_cut_off = True
+        if call.session_id is None:
+            return
+        try:
+            self._database.client.admin.command("killSessions", [call.session_id])
+        except mongo.PyMongoError as error:
+            logger.warning(
+                "The transaction of a handler that hangs could not be ended (%s); MongoDB ends it "
+                "after transactionLifetimeLimitSeconds, and the event waits for that",
+                type(error).__name__,
+            )
 
     def _once(
         self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from postroom import errors
 from postroom.inbox import retry
-from postroom.inbox.inbox import Applied, identity
+from postroom.inbox.inbox import Applied, Call, identity
 
 if TYPE_CHECKING:
     from postroom.inbox.delivery import Delivery
@@ -35,6 +35,7 @@ class Job:
     applied: Applied | None = None
     verdict: retry.Verdict | None = None
     abandoned: bool = False
+    call: Call = field(default_factory=Call)
 
     @property
     def task_id(self) -> str:
@@ -50,7 +51,7 @@ class Job:
         self.started = time.monotonic()
         events = [d.event for d in self.deliveries if d.event is not None]
         try:
-            self.applied = inbox.apply(self.handler, events)
+            self.applied = inbox.apply(self.handler, events, self.call)
         except Exception as error:
             self.verdict = self._judged(error, settings)
             raise

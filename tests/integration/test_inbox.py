@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pymongo.errors import PyMongoError
 
 from postroom import Event, handles
 from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.inbox import Inbox
+from postroom.inbox.inbox import Call, Inbox
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -84,6 +85,43 @@ def test_eight_at_once_apply_it_once(lite_site: Site, inbox: Inbox) -> None:
     for thread in threads:
         thread.join()
     assert seen(lite_site) == [1]
+
+
+def test_a_call_that_is_cut_off_never_commits(lite_site: Site, inbox: Inbox) -> None:
+    """What a hanging call holds is free at once, and waking up it can write nothing."""
+    hangs, wakes = threading.Event(), threading.Event()
+    notes = lite_site.database["seen"]
+    first_registry, second_registry = Registry(), Registry()
+
+    @handles("Counted", name="note", into=first_registry)
+    def hang(event: Event[Any], session: ClientSession) -> None:
+        notes.update_one(
+            {"_id": 1}, {"$set": {"by": "the one that hangs"}}, upsert=True, session=session
+        )
+        hangs.set()
+        wakes.wait(30)
+
+    @handles("Counted", name="note", into=second_registry)
+    def work(event: Event[Any], session: ClientSession) -> None:
+        notes.update_one({"_id": 1}, {"$set": {"by": "the next"}}, upsert=True, session=session)
+
+    call, failed = Call(), []
+
+    def first() -> None:
+        try:
+            inbox.apply(first_registry.handlers["note"], [event(1)], call)
+        except PyMongoError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert hangs.wait(30)
+    inbox.cut_off(call)
+    inbox.apply(second_registry.handlers["note"], [event(1)])
+    wakes.set()
+    thread.join()
+    assert len(failed) == 1
+    assert [row["by"] for row in notes.find()] == ["the next"]
 
 
 def test_a_batch_leaves_out_what_was_handled(lite_site: Site, inbox: Inbox) -> None:

@@ -17,6 +17,7 @@ from bson import Binary, Decimal128, ObjectId
 
 from postroom import wire
 from postroom.errors import ConfigurationError
+from postroom.relay import retention
 from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
@@ -257,8 +258,11 @@ def test_sent_rows_are_marked_where_asked_for(pulsar_site: Site) -> None:
         wait_until(lambda: pulsar_site.outbox.count_documents(sent) == 10, description="marks")
 
 
-def test_relayed_rows_are_pruned_and_unsent_ones_never(pulsar_site: Site) -> None:
+def test_relayed_rows_are_pruned_and_unsent_ones_never(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Older than the retention and than the checkpoint less the margin: gone; the rest stays."""
+    monkeypatch.setattr(retention, "EVERY_SECONDS", 0.5)
     old = datetime.now(UTC) - timedelta(days=3)
     sent = [row(n) | {"_id": ObjectId.from_datetime(old + timedelta(seconds=n))} for n in range(20)]
     pulsar_site.outbox.insert_many(sent)
