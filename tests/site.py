@@ -173,7 +173,11 @@ class Site:
                     consumer.acknowledge(found[-1])
             return len(found) >= count
 
-        wait_until(enough, description=f"{count} messages, {len(found)} came", seconds=seconds)
+        try:
+            wait_until(enough, description=f"{count} messages", seconds=seconds)
+        except AssertionError as error:
+            error.add_note(f"{len(found)} came")
+            raise
         return found
 
     def stored(self, topic: str | None = None) -> list[str]:

@@ -28,7 +28,7 @@ class Shop:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.producer = site.pulsar.create_producer(site.topic)
+        self.producer = site.pulsar.create_producer(site.topic, block_if_queue_full=True)
 
     def worker(self, queue: str = "consumer", **variables: str) -> Worker:
         """Start a consumer worker."""
@@ -128,6 +128,46 @@ def test_bad_messages_become_dead_letters_and_good_ones_flow(site: Site) -> None
         assert found["dead-letter-attempts"] == "1"
         assert found["dead-letter-first-failure"]
         assert letter.partition_key() == "k"
+
+
+def test_ten_thousand_poison_messages_hold_up_nothing(shop: Shop) -> None:
+    """All of them are set aside, and the log stays short."""
+    for number in range(10_000):
+        shop.producer.send_async(b"%d is no event" % number, None, partition_key="k")
+    shop.producer.flush()
+    shop.send("Counted", 1, key="k")
+    worker = shop.worker()
+    assert shop.wait_for(1, seconds=60) == [1]
+    letters = shop.dead(10_000)
+    assert [m.data() for m in letters] == [b"%d is no event" % n for n in range(10_000)]
+    assert worker.text().count("dead letter") < 100
+
+
+def test_messages_of_other_producers_have_an_id_all_the_same(shop: Shop) -> None:
+    """Without an id it is the place in the topic; a very long one is remembered by its hash."""
+    shop.worker()
+    payload = orjson.dumps({"name": "Counted", "data": {"number": 1}})
+    place = shop.producer.send(payload)
+    for _ in range(2):
+        shop.producer.send(payload, properties={"id": "x" * 2000})
+    shop.send("Counted", 2)
+    assert sorted(shop.wait_for(3)) == [1, 1, 2]
+    seen = {row["event"] for row in shop.site.database["seen"].find({"number": 1})}
+    assert seen == {
+        f"{shop.site.topic}:{place.ledger_id()}:{place.entry_id()}:-1",
+        "x" * 2000,
+    }
+
+
+def test_a_pattern_of_topics(shop: Shop) -> None:
+    """One subscription reads all topics whose names fit."""
+    topics = [f"{shop.site.topic}-{name}" for name in ("north", "south")]
+    payload = orjson.dumps({"name": "Counted", "data": {"number": 1}})
+    for topic in topics:
+        shop.site.pulsar.create_producer(topic).send(payload, properties={"id": topic})
+    shop.worker(SHOP_PATTERN=f"re:{shop.site.topic}-(north|south)")
+    shop.wait_for(2)
+    assert sorted(row["event"] for row in shop.site.database["seen"].find()) == topics
 
 
 def test_failures_are_retried_in_order_and_given_up(shop: Shop) -> None:

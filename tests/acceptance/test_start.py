@@ -45,6 +45,13 @@ def test_options_that_do_not_fit_are_refused(lite_site: Site, options: str, word
     assert "Traceback" not in worker.text()
 
 
+def test_a_relay_that_cannot_keep_its_promise_ends_and_says_why(lite_site: Site) -> None:
+    """Exactly once on a broker that lacks it: the worker ends, and relays nothing."""
+    worker = lite_site.relay(POSTROOM_DELIVERY="exactly_once")
+    assert worker.exit_code() == 1
+    assert "lacks fencing and deduplication" in worker.text()
+
+
 def test_a_relay_worker_has_one_thread_whatever_is_asked_for(lite_site: Site) -> None:
     """Pool and concurrency given on the command line are overridden."""
     worker = lite_site.start("celery -A tasks worker -Q relay -c 8 -P prefork --loglevel=INFO")

@@ -14,6 +14,7 @@ import orjson
 import pulsar
 import pytest
 from bson import Binary, Decimal128, ObjectId
+from pymongo.errors import AutoReconnect
 
 from postroom import wire
 from postroom.errors import ConfigurationError
@@ -111,6 +112,37 @@ def test_a_dropped_collection_ends_nothing(pulsar_site: Site) -> None:
         pulsar_site.outbox.rename("elsewhere")
         written = pulsar_site.insert(3)
         assert ids(pulsar_site.receive(plain, 3)) == written
+
+
+def test_a_primary_that_steps_down_delays_and_loses_nothing(pulsar_site: Site) -> None:
+    """The relay goes on with the next primary, which here is the same one."""
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(10)
+        with contextlib.suppress(AutoReconnect):
+            pulsar_site.mongodb.admin.command(
+                {"replSetStepDown": 2, "secondaryCatchUpPeriodSecs": 0, "force": True}
+            )
+        wait_until(
+            lambda: pulsar_site.mongodb.admin.command("hello")["isWritablePrimary"],
+            description="a primary",
+        )
+        written += pulsar_site.insert(10)
+        saved(pulsar_site, 20)
+    assert pulsar_site.stored() == written
+
+
+def test_a_quiet_outbox_keeps_its_place_in_the_oplog(pulsar_site: Site) -> None:
+    """The token in the checkpoint moves on while others write, or the oplog would roll past it."""
+    with relaying(pulsar_site, idle_checkpoint_seconds=0.2):
+        pulsar_site.insert(1)
+        first = saved(pulsar_site, 1)
+        pulsar_site.database["others"].insert_one({})
+        wait_until(
+            lambda: pulsar_site.checkpoint["clusterTime"] > first["clusterTime"],
+            description="a later token",
+        )
+        assert pulsar_site.checkpoint["resumeToken"] != first["resumeToken"]
+        assert pulsar_site.checkpoint["position"] == 1
 
 
 def test_a_transaction_of_ten_thousand_events(pulsar_site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from datetime import timedelta
@@ -24,7 +25,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 2.0},
 )
-install(app, settings)
+pattern = os.environ.get("SHOP_PATTERN")
+install(app, settings, consume={"test": [pattern]} if pattern else None)
 
 QUICK: dict[str, Any] = {"backoff_seconds": 0.2}
 POISON = 13
