@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +13,19 @@ if TYPE_CHECKING:
 
     from postroom.relay.quarantine import Quarantined
 
-__all__ = ["Chunk"]
+__all__ = ["Ack", "Chunk", "Tell"]
+
+
+class Ack(NamedTuple):
+    """What the broker said of a chunk's part on one topic."""
+
+    chunk: Chunk
+    topic: str
+    result: Any
+    message_id: Any
+
+
+Tell = Callable[[Ack], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,7 +39,7 @@ class Chunk:
 
     token: Mapping[str, Any] | None
     cluster_time: Timestamp | None
-    position: int
+    position: int = 0
     last_id: Any = None
     sent: int = 0
     payload_bytes: int = 0
@@ -34,6 +47,14 @@ class Chunk:
     marks: dict[str, bytes] = field(default_factory=dict)
     poison: list[Quarantined] = field(default_factory=list)
     row_ids: list[Any] = field(default_factory=list)
+
+    def teller(self, topic: str, tell: Tell) -> Callable[[Any, Any], None]:
+        """Return the callback for the last message of the part on a topic."""
+
+        def stored(result: Any, message_id: Any) -> None:
+            tell(Ack(self, topic, result, message_id))
+
+        return stored
 
     @property
     def has_events(self) -> bool:

@@ -13,25 +13,26 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import errors, wire
-from postroom.relay import letter, source
+from postroom.relay import source
 from postroom.relay.checkpoint import Checkpoint, CheckpointStore, Scan
-from postroom.relay.chunk import Chunk
-from postroom.relay.lane import Lane, LaneOptions
-from postroom.relay.quarantine import Quarantine, Quarantined
+from postroom.relay.chunk import Ack, Chunk
+from postroom.relay.outbound import Outbound
+from postroom.relay.saver import Saver, Saving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     import pulsar
     from bson import Timestamp
     from pymongo.database import Database
 
+    from postroom.relay.lane import LaneOptions
+    from postroom.relay.quarantine import Quarantine
     from postroom.relay.routing import Routing
     from postroom.relay.status import Status
 
@@ -43,9 +44,7 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT_EVENTS = 10_000
 IN_FLIGHT_BYTES = 16 << 20
 READ_AHEAD_BATCHES = 3
-# A relay that has not heard of its own term for this long asks before it sends: it may have been
-# frozen, and the broker takes five seconds to give its mutex away.
-TRUST_SECONDS = 3.0
+IDLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +62,11 @@ class TermOptions:
     lanes: LaneOptions
 
 
-class _Ack(NamedTuple):
-    chunk: Chunk
-    topic: str
-    result: Any
-    message_id: Any
-
-
 class _ReadFailed(NamedTuple):
     error: BaseException
 
 
-class _Saving(NamedTuple):
-    """A checkpoint that is being written, in a thread of its own."""
-
-    future: Future[None]
-    marks: dict[str, bytes]
-    cluster_time: Timestamp | None
-    began: float
-
-
-Item = source.Batch | _Ack | _ReadFailed | _Saving | None
+Item = source.Batch | Ack | Saving | _ReadFailed | None
 
 
 class Term:
@@ -103,34 +86,34 @@ class Term:
     ) -> None:
         self._database = database
         self._outbox = database[wire.OUTBOX]
-        self._client = client
         self._checkpoints = checkpoints
         self._quarantine = quarantine
-        self._routing = routing
         self._options = options
         self._status = status
         self._stopping = stopping
         self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        # A checkpoint waits for the journal; sending does not wait for that.
-        self._saver = ThreadPoolExecutor(1, thread_name_prefix="relay-checkpoint")
-        self._saving: _Saving | None = None
+        self._saver = Saver(
+            checkpoints,
+            interval=options.checkpoint_interval,
+            idle_interval=options.idle_checkpoint_interval,
+            status=status,
+            tell=self._mailbox.put,
+        )
+        self._outbound = Outbound(
+            client,
+            routing=routing,
+            saver=self._saver,
+            lanes=options.lanes,
+            max_message_bytes=options.max_message_bytes,
+            block_on_poison=options.block_on_poison,
+        )
+        self._scan: Scan | None = None
         self._places = threading.Semaphore(READ_AHEAD_BATCHES)
         self._over = threading.Event()
         self._unsent: deque[source.Batch] = deque()
         self._sent: deque[Chunk] = deque()
-        self._stored: Chunk | None = None
-        self._lanes: dict[str, Lane] = {}
-        # What the checkpoint says of each lane, and what its next save will add to that. They are
-        # kept apart: a mark ahead of the token would hide from the next term what it must skip.
-        self._marks: dict[str, bytes | None] = {}
-        self._new_marks: dict[str, bytes] = {}
-        self._position = 0
         self._events_in_flight = 0
         self._bytes_in_flight = 0
-        self._confirmed = 0.0
-        self._saved = 0.0
-        self._scan: Scan | None = None
-        self._scanned_id: Any = None
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` is set, then drain; `on_idle` is called about once a second.
@@ -140,7 +123,6 @@ class Term:
 
         """
         checkpoint = self._checkpoints.begin_term()
-        self._renew_trust()
         try:
             batches = self._open(checkpoint)
             threading.Thread(
@@ -156,14 +138,13 @@ class Term:
             )
             self._relay(on_idle)
         except errors.HistoryLost:
-            self._await_saving()
+            self._saver.wait()
             self._lose_history(checkpoint)
             raise
         finally:
             self._over.set()
-            self._saver.shutdown(wait=False, cancel_futures=True)
-            for lane in self._lanes.values():
-                lane.close()
+            self._saver.close()
+            self._outbound.close()
 
     def stop(self) -> None:
         """Wake the term so that it sees `stopping` at once."""
@@ -172,13 +153,13 @@ class Term:
     # --- opening -----------------------------------------------------------------------------
 
     def _open(self, checkpoint: Checkpoint) -> Iterator[source.Batch]:
-        self._position = checkpoint.position
-        self._marks = dict(checkpoint.lanes)
         self._scan = checkpoint.scan
-        # All known topics are fenced before the first send, so that an older holder is out of all
-        # of them; the others when the first event goes there.
-        for topic in checkpoint.lanes:
-            self._open_lane(topic)
+        self._saver.begin(checkpoint.lanes)
+        self._outbound.open(
+            checkpoint.lanes,
+            position=checkpoint.position,
+            published_since=self._scan.published_since if self._scan else None,
+        )
         if self._scan is None and checkpoint.token is not None:
             return self._stream(checkpoint.token)
         return self._from_collection(checkpoint)
@@ -225,32 +206,6 @@ class Term:
             )
         )
 
-    def _open_lane(self, topic: str) -> Lane:
-        lane = Lane(self._client, topic, options=self._options.lanes)
-        self._lanes[topic] = lane
-        declared = topic in self._marks
-        self._marks[topic] = lane.open(
-            since=self._marks.get(topic),
-            declared=declared,
-            published_since=self._scan.published_since if self._scan else None,
-            keyed=self._routing.keyed,
-            shared=self._routing.is_shared(topic),
-        )
-        if not declared:
-            # Before the first send: should this term die, the next one knows where to look. A save
-            # that is under way does not know of this lane yet, and must not write after it.
-            self._await_saving()
-            self._checkpoints.declare_lanes(self._marks)
-        self._renew_trust()
-        if lane.tail:
-            logger.info(
-                "%d events after the checkpoint are on %s already and are left out",
-                len(lane.tail),
-                topic,
-                extra={"action": "tail"},
-            )
-        return lane
-
     # --- reading, in a thread of its own -----------------------------------------------------
 
     def _read(self, batches: Iterator[source.Batch]) -> None:
@@ -273,21 +228,15 @@ class Term:
     def _relay(self, on_idle: Callable[[], None]) -> None:
         idled = time.monotonic()
         while not self._stopping.is_set():
-            self._receive(self._patience())
+            self._receive(self._saver.patience())
             while self._unsent and self._has_room():
                 self._send(self._unsent.popleft())
                 self._places.release()
-            self._checkpoint_if_due()
-            if time.monotonic() - idled > 1.0:
+            self._saver.save_if_due()
+            if time.monotonic() - idled > IDLE_SECONDS:
                 on_idle()
                 idled = time.monotonic()
         self._drain()
-
-    def _patience(self) -> float:
-        if self._stored is None or not self._stored.has_events or self._saving is not None:
-            return 1.0
-        due = self._saved + self._options.checkpoint_interval.total_seconds()
-        return max(0.0, min(1.0, due - time.monotonic()))
 
     def _receive(self, timeout: float) -> None:
         try:
@@ -300,12 +249,12 @@ class Term:
 
     def _accept(self, item: Item) -> None:
         match item:
-            case _Saving():
-                self._saved_as(item)
-            case _Ack():
+            case Ack():
                 self._settle(item)
             case source.Batch():
                 self._unsent.append(item)
+            case Saving():
+                self._saver.finished(item)
             case _ReadFailed(error=error):
                 raise error
             case None:
@@ -324,118 +273,43 @@ class Term:
                 self._events_in_flight,
                 extra={"action": "drain"},
             )
-        self._await_saving()
-        self._save()
-        self._await_saving()
+        self._saver.save_all()
 
     # --- sending -----------------------------------------------------------------------------
 
     def _send(self, batch: source.Batch) -> None:
-        if time.monotonic() - self._confirmed > TRUST_SECONDS:
-            self._checkpoints.confirm()
-            self._renew_trust()
+        self._saver.require_trust()
         if batch.token is not None and self._scan is not None:
             logger.info("The collection is relayed; the change stream goes on from there")
             self._scan = None
-        chunk = Chunk(token=batch.token, cluster_time=batch.cluster_time, position=self._position)
-        touched: set[Lane] = set()
+            self._outbound.scan_is_over()
+        chunk = Chunk(token=batch.token, cluster_time=batch.cluster_time)
         try:
-            self._send_rows(batch.rows, chunk, touched)
+            self._outbound.fill(chunk, batch.rows)
         except errors.Blocked:
             # What stands before the row that blocks is sent all the same. There is no token for
             # the middle of a batch: the next term leaves it out by the tail.
             chunk.token = None
-            self._seal(chunk, touched)
+            self._seal(chunk)
             self._drain()
             raise
-        self._seal(chunk, touched)
+        self._status.skipped += len(batch.rows) - chunk.sent - len(chunk.poison)
+        if batch.rows:
+            chunk.last_id = source.id_of(batch.rows[-1])
+            if self._options.mark_sent:
+                chunk.row_ids = [source.id_of(row) for row in batch.rows]
+        self._seal(chunk)
 
-    def _seal(self, chunk: Chunk, touched: set[Lane]) -> None:
-        # A lane whose letters were all there already has nothing to tell.
-        touched = {lane for lane in touched if lane.has_ready}
-        chunk.position, chunk.awaiting = self._position, len(touched)
+    def _seal(self, chunk: Chunk) -> None:
+        self._outbound.seal(chunk, self._mailbox.put)
         self._sent.append(chunk)
         self._events_in_flight += chunk.sent
         self._bytes_in_flight += chunk.payload_bytes
-        for lane in touched:
-            lane.seal(self._tell(chunk, lane.topic))
         self._collect()
-
-    def _send_rows(self, rows: Sequence[source.Row], chunk: Chunk, touched: set[Lane]) -> None:
-        # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
-        lanes, routing, limit = self._lanes, self._routing, self._options.max_message_bytes
-        write = letter.write
-        position, sent, payload_bytes = self._position, 0, 0
-        lane: Lane | None = None
-        try:
-            for row in rows:
-                position += 1
-                try:
-                    ready = write(row, routing, limit)
-                except errors.Poison as poison:
-                    self._reject(row, position, poison, chunk)
-                    continue
-                if lane is None or ready.topic is not lane.topic:
-                    lane = lanes.get(ready.topic) or self._open_lane(ready.topic)
-                    touched.add(lane)
-                if lane.tail and ready.id in lane.tail:
-                    lane.tail.discard(ready.id)
-                    continue
-                if position <= lane.floor:
-                    position = self._renumbered(lane, position)
-                lane.send(ready, position)
-                sent += 1
-                payload_bytes += len(ready.payload)
-        finally:
-            chunk.sent, chunk.payload_bytes = sent, payload_bytes
-        self._finish(rows, position, chunk)
-
-    def _finish(self, rows: Sequence[source.Row], position: int, chunk: Chunk) -> None:
-        self._position = position
-        self._status.skipped += len(rows) - chunk.sent - len(chunk.poison)
-        if rows:
-            chunk.last_id = source.id_of(rows[-1])
-            if self._options.mark_sent:
-                chunk.row_ids = [source.id_of(row) for row in rows]
-
-    def _renumbered(self, lane: Lane, position: int) -> int:
-        # Another program moved the checkpoint since (Hermes does), or the collection was scanned.
-        # A number at or below the floor would be dropped by the broker's deduplication.
-        logger.info(
-            "Numbering goes on at %d on %s, not at %d: others moved the checkpoint meanwhile",
-            lane.floor + 1,
-            lane.topic,
-            position,
-            extra={"action": "renumber"},
-        )
-        return lane.floor + 1
-
-    def _reject(self, row: source.Row, position: int, poison: errors.Poison, chunk: Chunk) -> None:
-        row_id = source.id_of(row)
-        if self._options.block_on_poison:
-            raise errors.Blocked(
-                f"Row {row_id} can never be sent: {poison}. POSTROOM_ON_POISON=block: the relay "
-                "stops here and looks again; remove or mend the row, or choose quarantine"
-            ) from poison
-        logger.error(
-            "Row %s can never be sent and goes into quarantine: %s",
-            row_id,
-            poison,
-            extra={"action": "quarantine", "event_id": str(row_id)},
-        )
-        chunk.poison.append(Quarantined(row_id=row_id, position=position, reason=str(poison)))
 
     # --- storing -----------------------------------------------------------------------------
 
-    def _tell(self, chunk: Chunk, topic: str) -> Any:
-        mailbox = self._mailbox
-
-        def stored(result: Any, message_id: Any) -> None:
-            mailbox.put(_Ack(chunk, topic, result, message_id))
-
-        return stored
-
-    def _settle(self, ack: _Ack) -> None:
+    def _settle(self, ack: Ack) -> None:
         import pulsar
 
         if ack.result == pulsar.Result.Ok:
@@ -455,72 +329,12 @@ class Term:
             self._events_in_flight -= chunk.sent
             self._bytes_in_flight -= chunk.payload_bytes
             self._status.stored(chunk.sent, chunk.position, chunk.cluster_time)
-            self._after(chunk)
-
-    def _after(self, chunk: Chunk) -> None:
-        if chunk.poison:
-            self._quarantine.store(chunk.poison)
-            self._status.quarantined += len(chunk.poison)
-        if chunk.row_ids:
-            self._mark_sent(chunk.row_ids)
-        self._new_marks.update(chunk.marks)
-        if chunk.token is None:
-            # Nothing can go on from the middle of a scan; its end says which row was the last.
-            self._scanned_id = chunk.last_id
-            return
-        if not chunk.has_events:
-            chunk.last_id = self._scanned_id if self._stored is None else self._stored.last_id
-        self._scanned_id = None
-        self._stored = chunk
+            if chunk.poison:
+                self._quarantine.store(chunk.poison)
+                self._status.quarantined += len(chunk.poison)
+            if chunk.row_ids:
+                self._mark_sent(chunk.row_ids)
+            self._saver.stored(chunk)
 
     def _mark_sent(self, row_ids: list[Any]) -> None:
         self._outbox.update_many({"_id": {"$in": row_ids}}, {"$set": {"sentAt": datetime.now(UTC)}})
-
-    # --- checkpointing -----------------------------------------------------------------------
-
-    def _checkpoint_if_due(self) -> None:
-        if self._stored is None or self._saving is not None:
-            return
-        interval = (
-            self._options.checkpoint_interval
-            if self._stored.has_events
-            else self._options.idle_checkpoint_interval
-        )
-        if time.monotonic() - self._saved >= interval.total_seconds():
-            self._save()
-
-    def _save(self) -> None:
-        stored = self._stored
-        if stored is None or stored.token is None:
-            return
-        marks, self._new_marks = self._new_marks, {}
-        began = time.monotonic()
-        future = self._saver.submit(
-            self._checkpoints.save,
-            token=stored.token,
-            position=stored.position,
-            last_id=stored.last_id,
-            cluster_time=stored.cluster_time,
-            lanes={**self._marks, **marks},
-        )
-        saving = self._saving = _Saving(future, marks, stored.cluster_time, began)
-        future.add_done_callback(lambda _: self._mailbox.put(saving))
-        self._stored = None
-        self._saved = began
-
-    def _await_saving(self) -> None:
-        if self._saving is not None:
-            self._saved_as(self._saving)
-
-    def _saved_as(self, saving: _Saving) -> None:
-        if saving is not self._saving:
-            return  # it was waited for already
-        saving.future.result()
-        self._saving = None
-        self._marks.update(saving.marks)
-        self._status.checkpointed(saving.cluster_time)
-        # What the server said is as old as the question.
-        self._confirmed = saving.began
-
-    def _renew_trust(self) -> None:
-        self._confirmed = time.monotonic()

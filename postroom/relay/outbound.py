@@ -1,0 +1,170 @@
+"""Outbound: puts rows on their lanes, each once, under the number that is theirs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from postroom import errors
+from postroom.relay import letter, source
+from postroom.relay.lane import Lane, LaneOptions
+from postroom.relay.quarantine import Quarantined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    import pulsar
+
+    from postroom.relay.chunk import Chunk, Tell
+    from postroom.relay.routing import Routing
+    from postroom.relay.saver import Saver
+
+__all__ = ["Outbound"]
+
+logger = logging.getLogger(__name__)
+
+
+class Outbound:
+    """The lanes of a term, and the position of the last row that was put on one.
+
+    fill() a chunk, then seal() it; both in the term's thread.
+    """
+
+    def __init__(
+        self,
+        client: pulsar.Client,
+        *,
+        routing: Routing,
+        saver: Saver,
+        lanes: LaneOptions,
+        max_message_bytes: int,
+        block_on_poison: bool,
+    ) -> None:
+        self._client = client
+        self._routing = routing
+        self._saver = saver
+        self._lane_options = lanes
+        self._max_message_bytes = max_message_bytes
+        self._block_on_poison = block_on_poison
+        self._lanes: dict[str, Lane] = {}
+        self._published_since: datetime | None = None
+        self._position = 0
+        self._touched: set[Lane] = set()
+
+    def open(
+        self, topics: Iterable[str], *, position: int, published_since: datetime | None
+    ) -> None:
+        """Go on behind `position`; fence all known topics before the first send.
+
+        So an older holder is out of all of them; the others are fenced when the first event goes
+        there. With `published_since`, the tail is all that a topic received since.
+        """
+        self._position = position
+        self._published_since = published_since
+        for topic in topics:
+            self._open_lane(topic)
+
+    def scan_is_over(self) -> None:
+        """Read the tail of a lane from its mark on, from now on."""
+        self._published_since = None
+
+    def _open_lane(self, topic: str) -> Lane:
+        lane = Lane(self._client, topic, options=self._lane_options)
+        self._lanes[topic] = lane
+        declared = self._saver.is_declared(topic)
+        mark = lane.open(
+            since=self._saver.mark_of(topic),
+            declared=declared,
+            published_since=self._published_since,
+            keyed=self._routing.keyed,
+            shared=self._routing.is_shared(topic),
+        )
+        if not declared:
+            self._saver.declare(topic, mark)
+        self._saver.renew_trust()
+        if lane.tail:
+            logger.info(
+                "%d events after the checkpoint are on %s already and are left out",
+                len(lane.tail),
+                topic,
+                extra={"action": "tail"},
+            )
+        return lane
+
+    def fill(self, chunk: Chunk, rows: Iterable[source.Row]) -> None:
+        """Put rows on their lanes, but for those that the topics have and the poison.
+
+        Raises:
+            Blocked: a row is poison, and that is to stop the relay. The rows before it are on
+                their lanes, the others are not.
+
+        """
+        # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
+        lanes, routing, limit = self._lanes, self._routing, self._max_message_bytes
+        write = letter.write
+        position, sent, payload_bytes = self._position, 0, 0
+        lane: Lane | None = None
+        try:
+            for row in rows:
+                position += 1
+                try:
+                    ready = write(row, routing, limit)
+                except errors.Poison as poison:
+                    self._reject(row, position, poison, chunk)
+                    continue
+                if lane is None or ready.topic is not lane.topic:
+                    lane = lanes.get(ready.topic) or self._open_lane(ready.topic)
+                    self._touched.add(lane)
+                if lane.tail and ready.id in lane.tail:
+                    lane.tail.discard(ready.id)
+                    continue
+                if position <= lane.floor:
+                    position = self._renumbered(lane, position)
+                lane.send(ready, position)
+                sent += 1
+                payload_bytes += len(ready.payload)
+        finally:
+            self._position = chunk.position = position
+            chunk.sent, chunk.payload_bytes = sent, payload_bytes
+
+    def seal(self, chunk: Chunk, tell: Tell) -> None:
+        """Send what was filled in; `tell` hears from every lane when its part is stored."""
+        # A lane whose letters were all there already has nothing to tell.
+        ready = [lane for lane in self._touched if lane.has_ready]
+        self._touched.clear()
+        chunk.awaiting = len(ready)
+        for lane in ready:
+            lane.seal(chunk.teller(lane.topic, tell))
+
+    def _renumbered(self, lane: Lane, position: int) -> int:
+        # Another program moved the checkpoint since (Hermes does), or the collection was scanned.
+        # A number at or below the floor would be dropped by the broker's deduplication.
+        logger.info(
+            "Numbering goes on at %d on %s, not at %d: others moved the checkpoint meanwhile",
+            lane.floor + 1,
+            lane.topic,
+            position,
+            extra={"action": "renumber"},
+        )
+        return lane.floor + 1
+
+    def _reject(self, row: source.Row, position: int, poison: errors.Poison, chunk: Chunk) -> None:
+        row_id = source.id_of(row)
+        if self._block_on_poison:
+            raise errors.Blocked(
+                f"Row {row_id} can never be sent: {poison}. POSTROOM_ON_POISON=block: the relay "
+                "stops here and looks again; remove or mend the row, or choose quarantine"
+            ) from poison
+        logger.error(
+            "Row %s can never be sent and goes into quarantine: %s",
+            row_id,
+            poison,
+            extra={"action": "quarantine", "event_id": str(row_id)},
+        )
+        chunk.poison.append(Quarantined(row_id=row_id, position=position, reason=str(poison)))
+
+    def close(self) -> None:
+        """Close all lanes; what is not stored by now fails, and the next term sends it."""
+        for lane in self._lanes.values():
+            lane.close()

@@ -1,0 +1,180 @@
+"""Saver: writes the checkpoint when it is due, in a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import timedelta
+
+    from bson import Timestamp
+
+    from postroom.relay.checkpoint import CheckpointStore
+    from postroom.relay.chunk import Chunk
+    from postroom.relay.status import Status
+
+__all__ = ["Saver", "Saving"]
+
+# A relay that has not heard of its own term for this long asks before it sends: it may have been
+# frozen, and the broker takes five seconds to give its mutex away.
+TRUST_SECONDS = 3.0
+LONGEST_WAIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saving:
+    """A checkpoint that is being written."""
+
+    future: Future[None]
+    marks: dict[str, bytes]
+    cluster_time: Timestamp | None
+    began: float
+
+
+class Saver:
+    """Knows what is stored and what of that the checkpoint says; used by the term's thread alone.
+
+    A write waits for the journal of a majority, and sending does not wait for the write. `tell` is
+    called in the writing thread when one has ended; finished() then takes note of it.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        interval: timedelta,
+        idle_interval: timedelta,
+        status: Status,
+        tell: Callable[[Saving], None],
+    ) -> None:
+        self._store = store
+        self._interval = interval.total_seconds()
+        self._idle_interval = idle_interval.total_seconds()
+        self._status = status
+        self._tell = tell
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay-checkpoint")
+        self._saving: Saving | None = None
+        self._stored: Chunk | None = None
+        # What the checkpoint says of each lane, and what its next save will add to that. They are
+        # kept apart: a mark ahead of the token would hide from the next term what it must skip.
+        self._marks: dict[str, bytes | None] = {}
+        self._new_marks: dict[str, bytes] = {}
+        self._marks_without_token: dict[str, bytes] = {}
+        self._last_id: Any = None
+        self._confirmed = 0.0
+        self._saved = 0.0
+
+    def begin(self, marks: Mapping[str, bytes | None]) -> None:
+        """Take over what the checkpoint says of the lanes."""
+        self._marks = dict(marks)
+        self.renew_trust()
+
+    def mark_of(self, topic: str) -> bytes | None:
+        """Return what the checkpoint says of a lane."""
+        return self._marks.get(topic)
+
+    def is_declared(self, topic: str) -> bool:
+        """Whether the checkpoint names the lane, so that its tail can be found."""
+        return topic in self._marks
+
+    def declare(self, topic: str, mark: bytes | None) -> None:
+        """Name a lane in the checkpoint, before the first send: the next term looks there."""
+        # A save that is under way does not know of this lane yet, and must not write after it.
+        self.wait()
+        self._marks[topic] = mark
+        self._store.declare_lanes(self._marks)
+
+    # --- trust -------------------------------------------------------------------------------
+
+    def renew_trust(self) -> None:
+        """Note that MongoDB has just been told, or has told, whose term it is."""
+        self._confirmed = time.monotonic()
+
+    def require_trust(self) -> None:
+        """Make sure that this term is still the newest, by asking where that is long ago.
+
+        Raises:
+            Superseded: it is not.
+
+        """
+        if time.monotonic() - self._confirmed > TRUST_SECONDS:
+            self._store.confirm()
+            self.renew_trust()
+
+    # --- saving ------------------------------------------------------------------------------
+
+    def stored(self, chunk: Chunk) -> None:
+        """Note that a chunk, and all before it, is stored."""
+        self._marks_without_token.update(chunk.marks)
+        if chunk.has_events:
+            self._last_id = chunk.last_id
+        if chunk.token is not None:
+            # Nothing can go on from the middle of a scan, or of a batch that a row blocks.
+            self._new_marks.update(self._marks_without_token)
+            self._marks_without_token.clear()
+            self._stored = chunk
+
+    def patience(self) -> float:
+        """Return for how many seconds nothing has to be saved."""
+        if self._stored is None or self._saving is not None:
+            return LONGEST_WAIT_SECONDS
+        due = self._saved + self._interval_now()
+        return max(0.0, min(LONGEST_WAIT_SECONDS, due - time.monotonic()))
+
+    def save_if_due(self) -> None:
+        """Begin to write the checkpoint if there is news and the last one is old enough."""
+        if self._stored is None or self._saving is not None:
+            return
+        if time.monotonic() - self._saved >= self._interval_now():
+            self._save(self._stored)
+
+    def _interval_now(self) -> float:
+        return self._idle_interval if self._last_id is None else self._interval
+
+    def save_all(self) -> None:
+        """Write what there is, and wait for it."""
+        self.wait()
+        if self._stored is not None:
+            self._save(self._stored)
+        self.wait()
+
+    def _save(self, stored: Chunk) -> None:
+        marks, self._new_marks = self._new_marks, {}
+        last_id, self._last_id = self._last_id, None
+        began = time.monotonic()
+        future = self._thread.submit(
+            self._store.save,
+            token=stored.token or {},
+            position=stored.position,
+            last_id=last_id,
+            cluster_time=stored.cluster_time,
+            lanes={**self._marks, **marks},
+        )
+        saving = self._saving = Saving(future, marks, stored.cluster_time, began)
+        future.add_done_callback(lambda _: self._tell(saving))
+        self._stored = None
+        self._saved = began
+
+    def finished(self, saving: Saving) -> None:
+        """Take note of a write that has ended; raises what it failed with."""
+        if saving is not self._saving:
+            return  # it was waited for already
+        saving.future.result()
+        self._saving = None
+        self._marks.update(saving.marks)
+        self._status.checkpointed(saving.cluster_time)
+        # What the server said is as old as the question.
+        self._confirmed = saving.began
+
+    def wait(self) -> None:
+        """Wait until no write is under way."""
+        if self._saving is not None:
+            self.finished(self._saving)
+
+    def close(self) -> None:
+        """End the thread; a write that is under way is not waited for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
