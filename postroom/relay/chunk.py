@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from postroom.relay import source
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bson import Timestamp
 
@@ -34,19 +36,27 @@ class Chunk:
 
     `awaiting` counts the lanes that have not yet said that their part is stored; `marks` holds the
     serialised message id of each lane that has. A chunk of a scan has no token, and is never
-    checkpointed by itself.
+    checkpointed by itself. `row_ids` are collected where they are asked for by a list.
     """
 
     token: Mapping[str, Any] | None
     cluster_time: Timestamp | None
     position: int = 0
     last_id: Any = None
+    rows: int = 0
     sent: int = 0
     payload_bytes: int = 0
     awaiting: int = 0
     marks: dict[str, bytes] = field(default_factory=dict)
     poison: list[Quarantined] = field(default_factory=list)
-    row_ids: list[Any] = field(default_factory=list)
+    row_ids: list[Any] | None = None
+
+    def add(self, rows: Sequence[source.Row]) -> None:
+        """Take note of rows that were filled in, sent or not."""
+        self.rows += len(rows)
+        self.last_id = source.id_of(rows[-1])
+        if self.row_ids is not None:
+            self.row_ids += map(source.id_of, rows)
 
     def teller(self, topic: str, tell: Tell) -> Callable[[Any, Any], None]:
         """Return the callback for the last message of the part on a topic."""
@@ -57,6 +67,6 @@ class Chunk:
         return stored
 
     @property
-    def has_events(self) -> bool:
-        """Whether the batch held any row, sent or not."""
-        return self.last_id is not None
+    def skipped(self) -> int:
+        """How many rows the topics had already."""
+        return self.rows - self.sent - len(self.poison)

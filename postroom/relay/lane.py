@@ -199,19 +199,23 @@ class Lane:
         """Whether there is anything to seal."""
         return bool(self._ready)
 
+    def push(self) -> None:
+        """Send what is ready, all but the last: seal() needs one to hang its callback on."""
+        *others, last = self._ready
+        self._ready = [last]
+        send = self._send_async
+        for message in others:
+            send(message, None)
+
     def seal(self, stored: Stored) -> None:
-        """Send what is ready, and have `stored` called when all up to it is stored.
+        """Send the rest, and have `stored` called when all up to it is stored.
 
         Acknowledgements come in order and a failure fails all that is pending, so one callback a
         chunk tells of every letter in it, at a third of the cost of one each. It runs in a thread
         of the client: it must be quick and not raise.
         """
-        *others, last = self._ready
-        self._ready = []
-        send = self._send_async
-        for message in others:
-            send(message, None)
-        send(last, stored)
+        self.push()
+        self._send_async(self._ready.pop(), stored)
 
     def _flush(self) -> None:
         ready, self._ready = self._ready, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.relay import letter, source
@@ -11,12 +11,14 @@ from postroom.relay.lane import Lane, LaneOptions
 from postroom.relay.quarantine import Quarantined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     import pulsar
+    from pymongo.collection import Collection
 
     from postroom.relay.chunk import Chunk, Tell
+    from postroom.relay.letter import Letter
     from postroom.relay.routing import Routing
     from postroom.relay.saver import Saver
 
@@ -35,6 +37,7 @@ class Outbound:
         self,
         client: pulsar.Client,
         *,
+        outbox: Collection[Any],
         routing: Routing,
         saver: Saver,
         lanes: LaneOptions,
@@ -42,6 +45,7 @@ class Outbound:
         block_on_poison: bool,
     ) -> None:
         self._client = client
+        self._outbox = outbox
         self._routing = routing
         self._saver = saver
         self._lane_options = lanes
@@ -92,14 +96,22 @@ class Outbound:
             )
         return lane
 
-    def fill(self, chunk: Chunk, rows: Iterable[source.Row]) -> None:
-        """Put rows on their lanes, but for those that the topics have and the poison.
+    def fill(self, chunk: Chunk, batch: source.Batch) -> None:
+        """Put a batch's rows on their lanes, but for those that the topics have and the poison.
 
         Raises:
             Blocked: a row is poison, and that is to stop the relay. The rows before it are on
                 their lanes, the others are not.
 
         """
+        chunk.position = self._position
+        for rows in batch.slices:
+            self._fill(chunk, rows)
+            for lane in self._touched:
+                if lane.has_ready:
+                    lane.push()
+
+    def _fill(self, chunk: Chunk, rows: Sequence[source.Row]) -> None:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
         lanes, routing, limit = self._lanes, self._routing, self._max_message_bytes
         write = letter.write
@@ -111,8 +123,10 @@ class Outbound:
                 try:
                     ready = write(row, routing, limit)
                 except errors.Poison as poison:
-                    self._reject(row, position, poison, chunk)
-                    continue
+                    mended = self._rejected(row, position, poison, chunk)
+                    if mended is None:
+                        continue
+                    ready = mended
                 if lane is None or ready.topic is not lane.topic:
                     lane = lanes.get(ready.topic) or self._open_lane(ready.topic)
                     self._touched.add(lane)
@@ -126,7 +140,9 @@ class Outbound:
                 payload_bytes += len(ready.payload)
         finally:
             self._position = chunk.position = position
-            chunk.sent, chunk.payload_bytes = sent, payload_bytes
+            chunk.sent += sent
+            chunk.payload_bytes += payload_bytes
+        chunk.add(rows)
 
     def seal(self, chunk: Chunk, tell: Tell) -> None:
         """Send what was filled in; `tell` hears from every lane when its part is stored."""
@@ -149,13 +165,13 @@ class Outbound:
         )
         return lane.floor + 1
 
-    def _reject(self, row: source.Row, position: int, poison: errors.Poison, chunk: Chunk) -> None:
+    def _rejected(
+        self, row: source.Row, position: int, poison: errors.Poison, chunk: Chunk
+    ) -> Letter | None:
+        """Set a row aside; where poison blocks, return its letter if it has been mended since."""
         row_id = source.id_of(row)
         if self._block_on_poison:
-            raise errors.Blocked(
-                f"Row {row_id} can never be sent: {poison}. POSTROOM_ON_POISON=block: the relay "
-                "stops here and looks again; remove or mend the row, or choose quarantine"
-            ) from poison
+            return self._looked_at_again(row_id, poison)
         logger.error(
             "Row %s can never be sent and goes into quarantine: %s",
             row_id,
@@ -163,6 +179,28 @@ class Outbound:
             extra={"action": "quarantine", "event_id": str(row_id)},
         )
         chunk.poison.append(Quarantined(row_id=row_id, position=position, reason=str(poison)))
+        return None
+
+    def _looked_at_again(self, row_id: Any, poison: errors.Poison) -> Letter | None:
+        # The stream shows the row as it was written for ever; what was done about it since is in
+        # the collection.
+        current = None if row_id is None else source.find(self._outbox, row_id)
+        if current is None and row_id is not None:
+            logger.warning(
+                "Row %s could never be sent and was removed: the relay goes on behind it",
+                row_id,
+                extra={"action": "poison_removed", "event_id": str(row_id)},
+            )
+            return None
+        try:
+            if current is None:
+                raise poison
+            return letter.write(current, self._routing, self._max_message_bytes)
+        except errors.Poison as still:
+            raise errors.Blocked(
+                f"Row {row_id} can never be sent: {still}. POSTROOM_ON_POISON=block: the relay "
+                "stops here and looks again; mend or remove the row, or choose quarantine"
+            ) from still
 
     def close(self) -> None:
         """Close all lanes; what is not stored by now fails, and the next term sends it."""

@@ -110,7 +110,7 @@ class Saver:
     def stored(self, chunk: Chunk) -> None:
         """Note that a chunk, and all before it, is stored."""
         self._marks_without_token.update(chunk.marks)
-        if chunk.has_events:
+        if chunk.rows:
             self._last_id = chunk.last_id
         if chunk.token is not None:
             # Nothing can go on from the middle of a scan, or of a batch that a row blocks.

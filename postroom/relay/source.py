@@ -7,7 +7,9 @@ server held; its token is where the stream goes on after it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ __all__ = [
     "Batch",
     "Row",
     "Unreadable",
+    "find",
     "id_of",
     "open_stream",
     "scan",
@@ -41,6 +44,9 @@ __all__ = [
 
 # Larger replies cost less a row; the server ends one at 16 MiB anyway.
 BATCH_ROWS = 2000
+# A slice's rows, letters and messages stay in the processor's cache from decoding to sending, which
+# is more than twice as fast as taking all rows of a reply through one step after the other.
+SLICE_ROWS = 64
 # One getMore a second while idle; a reply comes at once when there is something.
 AWAIT_MS = 1000
 NOT_NEEDED = (
@@ -59,6 +65,7 @@ _OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 UNDECODABLE = (BSONError, UnicodeDecodeError)
+_LENGTH = struct.Struct("<i")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +83,11 @@ Row = Mapping[str, Any] | Unreadable
 class Batch:
     """Rows in order, and the token from which the stream goes on after them.
 
-    A batch of a scan has no token: nothing can go on from its middle.
+    `slices` are decoded one after the other, when they are asked for, and once. A batch of a scan
+    has no token: nothing can go on from its middle.
     """
 
-    rows: Sequence[Row]
+    slices: Iterable[Sequence[Row]] = ()
     token: Mapping[str, Any] | None
 
     @property
@@ -170,19 +178,35 @@ def _cursor(outbox: Collection[Any], partition: str, start: Mapping[str, Any]) -
 
 def _next(cursor: Any) -> Batch:
     raw: bytes | None = cursor.try_next()
+    # The driver keeps this token for its own ChangeStream; there is no public way to it.
+    token = cursor._post_batch_resume_token  # noqa: SLF001
     if not raw:
-        # The driver keeps this token for its own ChangeStream; there is no public way to it.
-        return Batch(rows=(), token=cursor._post_batch_resume_token)  # noqa: SLF001
-    rows, token = _rows(raw), cursor._post_batch_resume_token  # noqa: SLF001
-    if rows and rows[-1] is None:
+        return Batch(token=token)
+    starts = _starts(raw)
+    last = raw[starts[-1] :]
+    if b"fullDocument" not in last:
         # Behind an invalidate only its own token leads on, and only with startAfter.
-        return Batch(rows=rows[:-1], token=bson.decode_all(raw, _OPTIONS)[-1]["_id"])
-    return Batch(rows=rows, token=token)
+        raw, token = raw[: starts.pop()], bson.decode(last, _OPTIONS)["_id"]
+    return Batch(slices=_slices(raw, starts), token=token)
+
+
+def _starts(raw: bytes) -> list[int]:
+    """Return where each of the documents begins: it says its length first."""
+    starts, at, size, length_at = [], 0, len(raw), _LENGTH.unpack_from
+    while at < size:
+        starts.append(at)
+        at += length_at(raw, at)[0]
+    return starts
+
+
+def _slices(raw: bytes, starts: Sequence[int]) -> Iterator[list[Row]]:
+    for start, end in itertools.pairwise([*starts[::SLICE_ROWS], len(raw)]):
+        yield _rows(raw[start:end])
 
 
 def _rows(raw: bytes) -> list[Any]:
     try:
-        return [change.get("fullDocument") for change in bson.decode_all(raw, _OPTIONS)]
+        return [change["fullDocument"] for change in bson.decode_all(raw, _OPTIONS)]
     except UNDECODABLE:
         changes = bson.decode_all(raw, _RAW)
         return [_decoded(change["fullDocument"].raw) for change in changes]
@@ -227,15 +251,16 @@ def scan(
     for some millions of rows; later the term ends and a new scan leaves out what was sent).
     """
     position: dict[str, Any] = {"min": {"_id": ObjectId.from_datetime(since)}} if since else {}
-    while rows := _page(database, partition, at, position):
-        yield Batch(rows=rows, token=None)
+    while page := _page(database, partition, at, position):
+        slices = (page[start : start + SLICE_ROWS] for start in range(0, len(page), SLICE_ROWS))
+        yield Batch(slices=([_decoded(row) for row in part] for part in slices), token=None)
         # min ignores types, unlike $gt: rows of other programs may have ids of any kind.
-        position = {"min": {"_id": id_of(rows[-1])}, "skip": 1}
+        position = {"min": {"_id": id_of(_decoded(page[-1]))}, "skip": 1}
 
 
 def _page(
     database: Database[Any], partition: str, at: Timestamp, position: Mapping[str, Any]
-) -> list[Row]:
+) -> list[bytes]:
     command = {
         "find": wire.OUTBOX,
         "filter": {"partitionKey": partition},
@@ -248,7 +273,13 @@ def _page(
         "readConcern": {"level": "snapshot", "atClusterTime": at},
     }
     reply = database.command(command, codec_options=_RAW)
-    return [_decoded(document.raw) for document in reply["cursor"]["firstBatch"]]
+    return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
+
+
+def find(outbox: Collection[Any], row_id: Any) -> Row | None:
+    """Return a row as it is now, or None if it is gone."""
+    found = outbox.with_options(codec_options=_RAW).find_one({"_id": row_id})
+    return None if found is None else _decoded(bytes(found.raw))
 
 
 def id_of(row: Row) -> Any:

@@ -101,6 +101,7 @@ class Term:
         )
         self._outbound = Outbound(
             client,
+            outbox=self._outbox,
             routing=routing,
             saver=self._saver,
             lanes=options.lanes,
@@ -188,7 +189,7 @@ class Term:
             self._database, partition=self._options.partition, at=at, since=since
         )
         # The first batch with a token ends the scan, in the checkpoint too.
-        yield source.Batch(rows=(), token=token)
+        yield source.Batch(token=token)
         yield from self._stream(token)
 
     def _lose_history(self, checkpoint: Checkpoint) -> None:
@@ -284,8 +285,10 @@ class Term:
             self._scan = None
             self._outbound.scan_is_over()
         chunk = Chunk(token=batch.token, cluster_time=batch.cluster_time)
+        if self._options.mark_sent:
+            chunk.row_ids = []
         try:
-            self._outbound.fill(chunk, batch.rows)
+            self._outbound.fill(chunk, batch)
         except errors.Blocked:
             # What stands before the row that blocks is sent all the same. There is no token for
             # the middle of a batch: the next term leaves it out by the tail.
@@ -293,11 +296,7 @@ class Term:
             self._seal(chunk)
             self._drain()
             raise
-        self._status.skipped += len(batch.rows) - chunk.sent - len(chunk.poison)
-        if batch.rows:
-            chunk.last_id = source.id_of(batch.rows[-1])
-            if self._options.mark_sent:
-                chunk.row_ids = [source.id_of(row) for row in batch.rows]
+        self._status.skipped += chunk.skipped
         self._seal(chunk)
 
     def _seal(self, chunk: Chunk) -> None:

@@ -191,7 +191,9 @@ class LoggedTerm(Term):
         at = int(token["_data"])
         while at < len(self.world.log):
             upto = min(len(self.world.log), at + dice.randint(1, 7))
-            yield source.Batch(rows=self.world.log[at:upto], token={"_data": str(upto)})
+            middle = dice.randint(at, upto)
+            slices = [self.world.log[at:middle], self.world.log[middle:upto]]
+            yield source.Batch(slices=filter(None, slices), token={"_data": str(upto)})
             at = upto
         while not self._over.wait(0.001):
             if self.site.checkpoint["resumeToken"]["_data"] == str(at):

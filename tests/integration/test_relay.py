@@ -239,17 +239,29 @@ def test_clocks_hours_apart_change_no_order(pulsar_site: Site) -> None:
 
 
 def test_block_stops_at_poison_and_says_so(pulsar_site: Site) -> None:
-    """POSTROOM_ON_POISON=block: nothing behind it is sent until it is gone."""
+    """POSTROOM_ON_POISON=block: nothing behind it is sent until it is mended or removed."""
     plain = pulsar_site.subscribe()
     with relaying(pulsar_site, on_poison="block") as relay:
         before = pulsar_site.insert(2)
         poison = {**row(0), "data": {"name": 7}}
         pulsar_site.outbox.insert_one(poison)
-        pulsar_site.insert(2)
+        behind = pulsar_site.insert(2)
         wait_until(lambda: relay.status.state is State.WAITING, description="it waits")
         assert str(poison["_id"]) in relay.status.reason
         assert "POSTROOM_ON_POISON=block" in relay.status.reason
         assert ids(pulsar_site.receive(plain, 2)) == before
+        pulsar_site.outbox.update_one({"_id": poison["_id"]}, {"$set": {"data.name": "Mended"}})
+        pulsar_site.outbox.update_one({"_id": poison["_id"]}, {"$set": {"data.data": {}}})
+        mended, *after = pulsar_site.receive(plain, 3)
+        assert ids([mended]) == [str(poison["_id"])]
+        assert orjson.loads(mended.data()) == {"name": "Mended", "data": {}}
+        assert ids(after) == behind
+        removed = {**row(0), "data": {"name": 8}}
+        pulsar_site.outbox.insert_one(removed)
+        behind = pulsar_site.insert(1)
+        wait_until(lambda: str(removed["_id"]) in relay.status.reason, description="it waits")
+        pulsar_site.outbox.delete_one({"_id": removed["_id"]})
+        assert ids(pulsar_site.receive(plain, 1)) == behind
 
 
 def test_routing_to_several_topics(pulsar_site: Site) -> None:
