@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps, signals
 
 from postroom.celery.ending import end_worker, exit_after
-from postroom.celery.naming import name_after
 from postroom.celery.runner import TaskRunner
+from postroom.celery.shape import refuse_others, shape
 from postroom.celery.task_events import TaskEvents
 from postroom.inbox.consumer import Consumer
 from postroom.inbox.handlers import registry
@@ -49,11 +49,7 @@ def _subscriptions_of(app: Celery) -> list[str]:
 
 
 def _shape(sender: Any, **_: Any) -> None:
-    """Make the worker fit for consuming before its pool is built, or refuse it.
-
-    Threads, since the Pulsar client does not survive a fork. Celery swallows what a signal handler
-    raises, but for SystemExit.
-    """
+    """Make the worker fit for consuming before its pool is built, or refuse it."""
     wanted = _subscriptions_of(sender.app)
     if not wanted:
         return
@@ -64,21 +60,14 @@ def _shape(sender: Any, **_: Any) -> None:
             f"There is no subscription {', '.join(unknown)}; install(consume=…) knows "
             f"{', '.join(installation.consume)}."
         )
-    others = sorted(q for q in sender.app.amqp.queues.consume_from if not _is_ours(q))
-    if others:
-        raise SystemExit(
-            f"A consumer worker does nothing else: start it with `-Q consumer` alone, and another "
-            f"worker for {', '.join(others)}."
-        )
+    refuse_others(sender, kind=QUEUE, is_ours=_is_ours)
     if sender.options.get("autoscale"):
         raise SystemExit(
             "A consumer worker has a fixed number of threads (-c or POSTROOM_CONCURRENCY) and no "
             "use for --autoscale: leave it out."
         )
-    name_after(sender, QUEUE)
-    sender.pool_cls = "threads"
-    sender.concurrency = sender.options.get("concurrency") or installation.settings.concurrency
-    sender.prefetch_multiplier = 1
+    asked_for = sender.options.get("concurrency")
+    shape(sender, kind=QUEUE, concurrency=asked_for or installation.settings.concurrency)
 
 
 _steps: list[ConsumerStep] = []

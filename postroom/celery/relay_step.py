@@ -11,7 +11,7 @@ from celery import bootsteps, signals
 
 from postroom import errors
 from postroom.celery.ending import end_worker
-from postroom.celery.naming import name_after
+from postroom.celery.shape import refuse_others, shape
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
 
@@ -54,31 +54,18 @@ def _partitions_of(app: Celery) -> list[str]:
     return partitions(set(app.amqp.queues.consume_from), installation.settings.partition)
 
 
-def _shape(sender: Any, **_: Any) -> None:
-    """Make the worker fit for relaying before its pool is built, or refuse it.
+def _is_ours(queue: str) -> bool:
+    return queue == QUEUE or queue.startswith(f"{QUEUE}.")
 
-    One thread and no child processes: the Pulsar client does not survive a fork. Celery logs and
-    swallows what a signal handler raises, but for SystemExit.
-    """
-    relayed = _partitions_of(sender.app)
-    if not relayed:
+
+def _shape(sender: Any, **_: Any) -> None:
+    """Make the worker fit for relaying before its pool is built, or refuse it."""
+    if not _partitions_of(sender.app):
         return
-    others = sorted(
-        queue
-        for queue in sender.app.amqp.queues.consume_from
-        if queue != QUEUE and not queue.startswith(f"{QUEUE}.")
-    )
-    if others:
-        raise SystemExit(
-            f"A relay worker does nothing else: start it with `-Q relay` alone, and another worker "
-            f"for {', '.join(others)}."
-        )
+    refuse_others(sender, kind=QUEUE, is_ours=_is_ours)
     if sender.options.get("autoscale"):
         raise SystemExit("A relay worker has one relay and no use for --autoscale: leave it out.")
-    name_after(sender, QUEUE)
-    sender.pool_cls = "threads"
-    sender.concurrency = 1
-    sender.prefetch_multiplier = 1
+    shape(sender, kind=QUEUE, concurrency=1)
 
 
 _steps: list[RelayStep] = []

@@ -89,6 +89,13 @@ def register(app: Celery, handler: Handler, jobs: dict[str, tuple[Consumer, Job]
     return task
 
 
+class EventRequest(Request):
+    """A request that stands for an event, which Redis has nothing to do with."""
+
+    def cancel(self, *_args: Any, **_options: Any) -> None:
+        """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
+
+
 class TaskRunner:
     """Gives each job to the pool as the request that Celery would have made of a message."""
 
@@ -96,7 +103,7 @@ class TaskRunner:
         self._worker = worker
         self._events = events
         self._jobs: dict[str, tuple[Consumer, Job]] = {}
-        self._requests: dict[Job, Request] = {}
+        self._requests: dict[Job, EventRequest] = {}
         self._tasks: dict[str, HandlerTask] = {}
         self._abandoned = 0
         self._lock = threading.Lock()
@@ -182,7 +189,7 @@ class TaskRunner:
             self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
         done()
 
-    def _request(self, job: Job) -> Request:
+    def _request(self, job: Job) -> EventRequest:
         task = self._tasks[job.handler.name]
         shown = _shown(job, payloads=self._worker.app.postroom.settings.show_payloads)
         headers = {
@@ -203,7 +210,7 @@ class TaskRunner:
             content_type=None,
             content_encoding=None,
         )
-        return Request(
+        return EventRequest(
             message,
             app=self._worker.app,
             hostname=self._worker.hostname,

@@ -15,7 +15,12 @@ from pymongo import MongoClient
 from pymongo import errors as mongo
 
 from postroom import broker, errors
-from postroom.inbox.dead_letters import DeadLetters, redrive_topic
+from postroom.inbox.dead_letters import (
+    DeadLetters,
+    pattern_of,
+    redrive_pattern,
+    redrive_topic,
+)
 from postroom.inbox.dispatcher import Dispatcher, Failed, Received
 from postroom.inbox.inbox import Applied, Inbox
 from postroom.inbox.orphans import app_name
@@ -173,11 +178,18 @@ class Consumer:
         )
 
     def _feeds(self, client: pulsar.Client, dispatcher: Dispatcher) -> list[_Feed]:
-        patterns = [topic for topic in self._topics if topic.startswith("re:")]
-        plain = [broker.canonical(topic) for topic in self._topics if topic not in patterns]
-        plain.append(redrive_topic(self._topics[0], self._subscription))
-        wanted: list[Any] = [re.compile(_pattern(pattern)) for pattern in patterns]
-        feeds = [_Feed(self._subscribe(client, topics), dispatcher) for topics in (*wanted, plain)]
+        # Patterns cannot be subscribed to together with names, nor with each other.
+        names: list[str] = []
+        wanted: list[Any] = []
+        for topic in self._topics:
+            if topic.startswith("re:"):
+                wanted.append(re.compile(pattern_of(topic)))
+                wanted.append(re.compile(redrive_pattern(topic, self._subscription)))
+            else:
+                names += [broker.canonical(topic), redrive_topic(topic, self._subscription)]
+        if names:
+            wanted.append(names)
+        feeds = [_Feed(self._subscribe(client, topics), dispatcher) for topics in wanted]
         for feed in feeds:
             feed.start()
         return feeds
@@ -193,7 +205,6 @@ class Consumer:
             initial_position=pulsar.InitialPosition.Earliest,
             receiver_queue_size=min(RECEIVER_QUEUE, self._settings.prefetch),
             max_total_receiver_queue_size_across_partitions=self._settings.prefetch,
-            pattern_auto_discovery_period=10,
         )
 
     def _close(self, dispatcher: Dispatcher, feeds: list[_Feed]) -> None:
@@ -214,10 +225,6 @@ class Consumer:
             self.cut_off(job)
         for feed in feeds:
             feed.close()
-
-
-def _pattern(topic: str) -> str:
-    return broker.canonical(topic.removeprefix("re:"))
 
 
 class _Feed:

@@ -27,6 +27,9 @@ __all__ = ["DeadLetter", "DeadLetters", "Redriven", "list_dead", "redrive", "red
 logger = logging.getLogger(__name__)
 
 SUBSCRIPTION = "dead-letters"
+# How the names of our own topics end.
+DEAD = "-DLQ"
+REDRIVE = "-REDRIVE"
 # How long the dead-letter topic may say nothing before its end is taken as reached.
 QUIET_SECONDS = 2.0
 LONGEST_REASON = 1000
@@ -38,13 +41,36 @@ def base_topic(topic: str) -> str:
 
 
 def redrive_topic(topic: str, subscription: str) -> str:
-    """Name the topic through which dead letters come back to a subscription.
+    """Name the topic through which a topic's dead letters come back to a subscription.
 
     A topic of its own: the relay's fenced producers own the original one, and other subscriptions
     of it have handled the event long since.
     """
-    namespace = broker.canonical(topic.removeprefix("re:")).rpartition("/")[0]
-    return f"{namespace}/{subscription}-REDRIVE"
+    return f"{base_topic(broker.canonical(topic))}-{subscription}{REDRIVE}"
+
+
+def pattern_of(topic: str) -> str:
+    """Return the pattern of the full names that a `re:` topic stands for.
+
+    Dead letters and what comes back of them are left out: a subscription that read its own dead
+    letters would make dead letters of them for ever.
+    """
+    namespace, local = _split(topic)
+    return f"{namespace}/(?!.*(?:{DEAD}|{REDRIVE})$)(?:{local})"
+
+
+def redrive_pattern(topic: str, subscription: str) -> str:
+    """Return the pattern of the redrive topics of all topics that a `re:` topic stands for."""
+    namespace, local = _split(topic)
+    return f"{namespace}/(?:{local})-{re.escape(subscription)}{REDRIVE}"
+
+
+def _split(topic: str) -> tuple[str, str]:
+    # tenant and namespace are literal; only the topic's own name is a pattern.
+    tenant, namespace, local = (
+        topic.removeprefix("re:").removeprefix("persistent://").split("/", maxsplit=2)
+    )
+    return broker.canonical(f"{tenant}/{namespace}"), local
 
 
 class DeadLetters:
@@ -185,50 +211,64 @@ def redrive(
 ) -> Redriven:
     """Put dead letters back for the handler that failed, those for which `where` says yes.
 
-    Each is sent to the subscription's redrive topic first and acknowledged then: a crash in between
-    sends it again, which the inbox recognises; so does a redrive that is run twice. What fails
-    again becomes a dead letter again. Order against newer events of the same key is not kept.
+    Each is sent to the redrive topic of where it came from first and acknowledged then: a crash in
+    between sends it again, which the inbox recognises; so does a redrive that is run twice. What
+    fails again becomes a dead letter again. Order against newer events of the same key is not kept.
+    Letters of other subscriptions, where several share a dead-letter topic, are left.
 
     Raises:
         pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
 
     """
-    import pulsar
-
-    topic = topic or settings.topic
+    topic = broker.canonical(topic or settings.topic)
     subscription = subscription or settings.subscription
     done = Redriven()
     with _opened(settings, topic, subscription) as (client, consumer):
-        back = redrive_topic(topic, subscription)
-        with contextlib.suppress(pulsar.Timeout):  # the embedded broker's way to say it exists
-            broker.ensure_subscription(client, back, subscription)
-        producer = client.create_producer(back)
+        back = _WayBack(client, subscription)
         for message in _to_the_end(consumer):
             letter = DeadLetter.of(message)
-            if not where(letter):
+            if letter.subscription not in ("", subscription) or not where(letter):
                 done.left += 1
                 continue
-            _put_back(producer, message, letter)
+            back.send(message, letter, letter.topic or topic)
             consumer.acknowledge(message)
             done.put_back += 1
             if rate_per_second:
                 time.sleep(1 / rate_per_second)
-        producer.close()
     return done
 
 
-def _put_back(producer: pulsar.Producer, message: pulsar.Message, letter: DeadLetter) -> None:
-    properties = {
-        name: value
-        for name, value in message.properties().items()
-        if not name.startswith("dead-letter-") or name == wire.DEAD_TOPIC
-    }
-    producer.send(
-        message.data(),
-        properties={**properties, wire.REDRIVE_HANDLER: letter.handler},
-        partition_key=message.partition_key() or None,
-        event_timestamp=message.event_timestamp() or None,
-    )
+class _WayBack:
+    """Sends letters to the redrive topics of a subscription, whose consumers read them there."""
+
+    def __init__(self, client: pulsar.Client, subscription: str) -> None:
+        self._client = client
+        self._subscription = subscription
+        self._producers: dict[str, pulsar.Producer] = {}
+
+    def send(self, message: pulsar.Message, letter: DeadLetter, topic: str) -> None:
+        properties = {
+            name: value
+            for name, value in message.properties().items()
+            if not name.startswith("dead-letter-")
+        }
+        properties[wire.DEAD_TOPIC] = topic
+        properties[wire.REDRIVE_HANDLER] = letter.handler
+        self._producer(redrive_topic(topic, self._subscription)).send(
+            message.data(),
+            properties=properties,
+            partition_key=message.partition_key() or None,
+            event_timestamp=message.event_timestamp() or None,
+        )
+
+    def _producer(self, topic: str) -> pulsar.Producer:
+        import pulsar
+
+        if topic not in self._producers:
+            with contextlib.suppress(pulsar.Timeout):  # the embedded broker's way to say it exists
+                broker.ensure_subscription(self._client, topic, self._subscription)
+            self._producers[topic] = self._client.create_producer(topic)
+        return self._producers[topic]
 
 
 class _opened:  # noqa: N801 - a context manager

@@ -68,9 +68,15 @@ class Retention:
         while not self._stopping.wait(EVERY_SECONDS):
             try:
                 self.prune()
-            except mongo.PyMongoError as error:
+            except Exception as error:  # the thread must not end without a word
                 # Pruning is never urgent; the relay itself finds out what ails MongoDB.
-                logger.warning("Pruning the outbox failed (%s); it is tried again", error)
+                expected = isinstance(error, mongo.PyMongoError)
+                logger.warning(
+                    "Pruning the outbox failed (%s: %s); it is tried again",
+                    type(error).__name__,
+                    error,
+                    exc_info=None if expected else error,
+                )
 
     def prune(self) -> int:
         """Delete all that may go, by small ranges, and return how many rows that were."""
