@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from pymongo import UpdateOne
 
 from postroom import wire
+from postroom.row import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
-__all__ = ["Quarantine", "Quarantined"]
+__all__ = ["Entry", "Quarantine", "Quarantined"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +29,23 @@ class Quarantined:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row in quarantine, as it is listed."""
+
+    row_id: Any
+    position: int | None
+    reason: str
+    quarantined_at: datetime | None
+
+
 class Quarantine:
     """Stores quarantined rows' ids; the rows stay in the outbox and are never pruned."""
 
     def __init__(self, database: Database[Any], *, partition: str) -> None:
         self._rows = database[wire.QUARANTINE]
+        # Raw: a row that cannot be decoded is put back as it is.
+        self._outbox = database[wire.OUTBOX].with_options(codec_options=RAW)
         self._partition = partition
 
     def store(self, rows: Iterable[Quarantined]) -> None:
@@ -53,6 +67,41 @@ class Quarantine:
                 for row in rows
             ]
         )
+
+    def entries(self, *, limit: int = 0) -> list[Entry]:
+        """Return what is in quarantine, oldest first; at most `limit` entries if that is given."""
+        found = self._rows.find({"partitionKey": self._partition}).sort("quarantinedAt", 1)
+        return [
+            Entry(
+                row_id=row["_id"],
+                position=row.get("position"),
+                reason=row.get("reason", ""),
+                quarantined_at=row.get("quarantinedAt"),
+            )
+            for row in found.limit(limit)
+        ]
+
+    def retry(self, row_id: Any) -> bool:
+        """Have a row relayed as it is now, behind all others; return whether it was there.
+
+        It is deleted and inserted again in one transaction, which the change stream shows as a new
+        row under the id that it had.
+        """
+
+        def again(session: ClientSession) -> bool:
+            row = self._outbox.find_one_and_delete({"_id": row_id}, session=session)
+            if row is not None:
+                self._outbox.insert_one(row, session=session)
+                self._rows.delete_one({"_id": row_id}, session=session)
+            return row is not None
+
+        with self._rows.database.client.start_session() as session:
+            return session.with_transaction(again)
+
+    def discard(self, ids: list[Any]) -> int:
+        """Forget rows, so that they are pruned like those that were sent; return how many."""
+        found = {"_id": {"$in": ids}, "partitionKey": self._partition}
+        return self._rows.delete_many(found).deleted_count
 
     def among(self, ids: list[Any]) -> set[Any]:
         """Return those of `ids` that are quarantined."""

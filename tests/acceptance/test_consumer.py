@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,11 +13,14 @@ from celery import Celery
 
 from devstack.service import free_port
 from devstack.valkey import Valkey
-from tests.site import ROOT, Site, Worker
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pulsar
+
+    from tests.site import Site, Worker
 
 
 class Shop:
@@ -76,17 +76,7 @@ class Shop:
 
     def command(self, *words: str) -> str:
         """Run a command of the application and return what it prints."""
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "celery"), "-A", "tests.shop", *words],
-            env={**self.site.environment, "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return self.site.run(" ".join(("celery -A tests.shop", *words)))
 
 
 @pytest.fixture

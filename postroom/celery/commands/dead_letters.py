@@ -1,4 +1,4 @@
-"""Commands beside Celery's own: `celery -A tasks dead-letters …`."""
+"""`celery -A tasks dead-letters …`: the events that were given up."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from postroom import broker, inbox
+from postroom.celery.commands import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def dead_letters() -> None:
 @click.pass_context
 def list_(ctx: click.Context, /, *, limit: int, as_json: bool, **selection: Any) -> None:
     """List dead letters, oldest first, without their data."""
-    settings = _settings(ctx)
+    settings = settings_of(ctx)
     topic, subscription = selection.pop("topic"), selection.pop("subscription")
     chosen = _chosen(**selection)
     found: list[DeadLetter] = []
@@ -73,7 +74,7 @@ def list_(ctx: click.Context, /, *, limit: int, as_json: bool, **selection: Any)
 @click.pass_context
 def redrive(ctx: click.Context, /, *, rate: float | None, as_json: bool, **selection: Any) -> None:
     """Put dead letters back for the handler that failed."""
-    settings = _settings(ctx)
+    settings = settings_of(ctx)
     topic, subscription = selection.pop("topic"), selection.pop("subscription")
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with (
@@ -97,16 +98,6 @@ def redrive(ctx: click.Context, /, *, rate: float | None, as_json: bool, **selec
         click.echo(orjson.dumps(dataclasses.asdict(done)))
         return
     click.echo(f"{done.put_back} put back, {done.left} left.")
-
-
-def _settings(ctx: click.Context) -> Settings:
-    installation = getattr(ctx.obj.app, "postroom", None)
-    if installation is None:
-        raise click.ClickException(
-            "This application has no postroom: call postroom.celery.install(app) in it"
-        )
-    settings: Settings = installation.settings
-    return settings
 
 
 def _chosen(

@@ -1,0 +1,62 @@
+"""`celery -A tasks outbox …`: who relays, how far, and rows that could not be sent, mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from tests.site import ids, row
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.site import Site
+
+OUTBOX = "celery -A tasks outbox"
+
+
+def test_status_says_how_far_and_what_waits(lite_site: Site) -> None:
+    """Before the first relay, while it relays, and with rows written after its end."""
+    assert "No relay has ever been started" in lite_site.run(f"{OUTBOX} status")
+    relay = lite_site.relay()
+    relay.wait_for("goes on from there")
+    written = lite_site.insert(3)
+    wait_until(lambda: lite_site.checkpoint.get("position") == 3, description="the checkpoint")
+    assert relay.stop() == 0
+    lite_site.insert(2)
+    found = orjson.loads(lite_site.run(f"{OUTBOX} status --json"))
+    assert found["partition"] == "default"
+    assert found["epoch"] == 1
+    assert (found["position"], found["waiting"], found["quarantined"]) == (3, 2, 0)
+    assert found["last_relayed_row"] == written[-1]
+    assert found["topics"] == [lite_site.topic]
+    shown = lite_site.run(f"{OUTBOX} status")
+    assert "partition default" in shown
+    assert found["owner"] in shown
+
+
+def test_a_quarantined_row_is_mended_and_sent(lite_site: Site) -> None:
+    """Listed with its reason and without its data, put back as it is now, or forgotten."""
+    plain = lite_site.subscribe()
+    relay = lite_site.relay()
+    relay.wait_for("goes on from there")
+    poison = [row(0) | {"data": {"name": "Secret", "data": number}} for number in range(2)]
+    lite_site.outbox.insert_many(poison)
+    before = lite_site.insert(1)
+    assert ids(lite_site.receive(plain, 1)) == before
+    first, second = (str(each["_id"]) for each in poison)
+    wait_until(lambda: first in lite_site.run(f"{OUTBOX} quarantine list"), description="its entry")
+    listed = lite_site.run(f"{OUTBOX} quarantine list --json").splitlines()
+    assert [orjson.loads(line)["row_id"] for line in listed] == [first, second]
+    assert "no object as `data`" in listed[0]
+
+    lite_site.outbox.update_one({"_id": poison[0]["_id"]}, {"$set": {"data.data": {"n": 1}}})
+    put_back = lite_site.run(f"{OUTBOX} quarantine retry --id {first} --id {second}")
+    assert put_back == "2 put back.\n"
+    (mended,) = lite_site.receive(plain, 1)
+    assert ids([mended]) == [first]
+    assert orjson.loads(mended.data()) == {"name": "Secret", "data": {"n": 1}}
+    wait_until(lambda: second in lite_site.run(f"{OUTBOX} quarantine list"), description="it again")
+    assert lite_site.run(f"{OUTBOX} quarantine discard --all") == "1 discarded.\n"
+    assert lite_site.run(f"{OUTBOX} quarantine list --json") == ""
+    assert relay.stop() == 0
