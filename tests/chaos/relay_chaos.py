@@ -92,6 +92,8 @@ class RelayChaos:
     seed: int
     logs: Path
     services: Mapping[str, Service] = field(default_factory=dict)
+    application: str = "tasks"
+    only_kills: bool = False
     transaction_sizes: Sequence[int] = (1, 1, 5, 50, 200)
     pause_seconds: float = 0.005
     say: Callable[[str], None] = print
@@ -141,10 +143,10 @@ class RelayChaos:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._spawned += 1
-        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-Q", "relay"]
+        command = [sys.executable, "-m", "celery", "-A", self.application, "worker", "-Q"]
         with (self.logs / f"relay-{self._spawned}.log").open("wb") as log:
             return subprocess.Popen(
-                [*command, "-n", f"chaos{self._spawned}@%h", "--loglevel=INFO"],
+                [*command, "relay", "-n", f"chaos{self._spawned}@%h", "--loglevel=INFO"],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -171,6 +173,8 @@ class RelayChaos:
             *[self._freeze_relay] * 2,
             *[self._service_killer(name) for name in self.services],
         ]
+        if self.only_kills:
+            acts = [self._kill_relay]
         while time.monotonic() < end:
             self._over.wait(self._random.uniform(0.5, 3.0))
             act = self._random.choice(acts)(relays)

@@ -12,6 +12,7 @@ from devstack.stack import Stack
 from tests.chaos.consumer_chaos import ConsumerChaos
 from tests.chaos.relay_chaos import RelayChaos, judge
 from tests.conftest import REQUIRE_ALL
+from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,24 @@ def test_relays_lose_repeat_and_reorder_nothing(stack: Stack, tmp_path: Path) ->
     ).run()
     assert verdict.clean, str(verdict)
     assert verdict.written > 1000
+
+
+def test_relays_without_the_tail_repeat(stack: Stack, tmp_path: Path) -> None:
+    """The same driver sees duplicates where the tail is switched off: it can fail."""
+    assert stack.broker is not None
+    assert stack.broker.admin_url is not None
+    make_undeduplicated(stack.broker.admin_url)
+    found = environment(stack, "tailless")
+    verdict = RelayChaos(
+        environment={**found, "POSTROOM_TOPIC": f"{UNDEDUPLICATED}/tailless"},
+        seconds=8,
+        seed=1,
+        logs=tmp_path,
+        application="tests.tailless",
+        only_kills=True,
+    ).run()
+    assert verdict.duplicated > 0, str(verdict)
+    assert not verdict.lost, str(verdict)
 
 
 def test_consumers_apply_everything_once_in_order(stack: Stack, tmp_path: Path) -> None:

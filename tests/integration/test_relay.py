@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
 from postroom.relay.status import State
+from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
@@ -335,13 +335,8 @@ def test_a_broker_without_fencing_is_refused_where_exactly_once_is_demanded(
 @pytest.fixture
 def undeduplicated(pulsar_site: Site) -> Site:
     """Lend a site whose namespace has no deduplication, which hides most of a missing tail."""
-    admin = f"{pulsar_site.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/namespaces/public"
-    for method, path, body in (("PUT", "plain", b""), ("POST", "plain/deduplication", b"false")):
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{admin}/{path}", body, headers, method=method)
-        with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(request, timeout=10).close()
-    pulsar_site.topic = pulsar_site.topic.replace("/default/", "/plain/")
+    make_undeduplicated(pulsar_site.environment["POSTROOM_PULSAR_ADMIN_URL"])
+    pulsar_site.topic = pulsar_site.topic.replace("public/default", UNDEDUPLICATED)
     pulsar_site.environment["POSTROOM_TOPIC"] = pulsar_site.topic
     return pulsar_site
 
