@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from postroom import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pulsar
 
@@ -138,10 +138,17 @@ class Abilities:
     deduplication: bool
 
 
-def probe(client: pulsar.Client, topic: str) -> Abilities:
-    """Find out by trying, on a short-lived topic beside `topic`, what the broker can do."""
-    beside = f"{canonical(topic).rpartition('/')[0]}/postroom-probe-{uuid.uuid4().hex[:12]}"
-    return Abilities(fencing=_fences(client, beside), deduplication=_deduplicates(client, beside))
+def probe(client: pulsar.Client, topics: Iterable[str]) -> Abilities:
+    """Find out by trying what the broker can do in all namespaces of the topics.
+
+    That is tried on short-lived topics of their own.
+    """
+    namespaces = {canonical(topic).rpartition("/")[0] for topic in topics}
+    beside = [f"{name}/postroom-probe-{uuid.uuid4().hex[:12]}" for name in sorted(namespaces)]
+    return Abilities(
+        fencing=all(_fences(client, topic) for topic in beside),
+        deduplication=all(_deduplicates(client, topic) for topic in beside),
+    )
 
 
 def _fences(client: pulsar.Client, topic: str) -> bool:

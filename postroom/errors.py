@@ -9,7 +9,8 @@ PostroomError
 │   ├── TermEnded             the relay begins a new term
 │   │   ├── Superseded        a newer relay has raised the epoch or fenced us
 │   │   ├── MutexLost         the mutex is no longer ours
-│   │   └── HistoryLost       the change stream no longer reaches back to the checkpoint
+│   │   ├── HistoryLost       the change stream no longer reaches back to the checkpoint
+│   │   └── TooLarge          the broker takes less than the settings say
 │   ├── Poison                one row that can never be sent
 │   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
 ├── InboxError
@@ -46,6 +47,7 @@ __all__ = [
     "ServiceUnavailable",
     "Superseded",
     "TermEnded",
+    "TooLarge",
     "is_transient",
 ]
 
@@ -95,6 +97,14 @@ class MutexLost(TermEnded):
 
 class HistoryLost(TermEnded):
     """The change stream no longer reaches back to the checkpoint; the collection is scanned."""
+
+
+class TooLarge(TermEnded):
+    """The broker refused an event for its size; it is poison from the next term on."""
+
+    def __init__(self, message: str | None = None, *, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class Poison(RelayError):

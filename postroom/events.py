@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 import orjson
-from bson import Binary, Decimal128, ObjectId
+from bson import Binary, Decimal128, Int64, ObjectId
 from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -72,7 +72,8 @@ class Event(Generic[Data]):
 
 
 # Naive datetimes are UTC since MongoDB stores no zone; Z is what JavaScript writes.
-_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+# Subclasses are passed on to _to_json: code, for one, is a kind of string to BSON's Python types.
+_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def encode(wire: Mapping[str, Any]) -> bytes:
@@ -97,6 +98,8 @@ def encode(wire: Mapping[str, Any]) -> bytes:
 
 def _to_json(value: Any) -> Any:
     match value:
+        case Int64():
+            return int(value)
         case ObjectId() | Decimal128():
             return str(value)
         case Binary(subtype=subtype) if subtype in (UUID_SUBTYPE, OLD_UUID_SUBTYPE):

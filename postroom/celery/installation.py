@@ -26,7 +26,8 @@ class Installation:
     `topics` routes events: names or patterns to topics, or a function of name and data.
     `key` names the field of the wire data that keys an event, or is a function of name and data.
     `shared` names topics, or patterns, that other producers send to too: they are not fenced.
-    `consume` says which topics (or `re:` patterns of topics) each subscription reads.
+    `consume` says which topics (or `re:` patterns of topics) each subscription reads; left out,
+    POSTROOM_SUBSCRIPTION reads POSTROOM_TOPIC and all that `topics` names.
     """
 
     settings: Settings
@@ -63,10 +64,15 @@ def install(
         settings=settings,
         topics=topics or {},
         key=key,
-        consume=consume or {settings.subscription: [settings.topic]},
+        consume=consume or {settings.subscription: _routed_to(settings, topics)},
         shared=shared,
     )
     app.postroom = installation
     relay_step.install(app)
     consumer_step.install(app)
     return installation
+
+
+def _routed_to(settings: Settings, topics: Topics | None) -> list[str]:
+    named = topics.values() if isinstance(topics, Mapping) else ()
+    return list(dict.fromkeys((settings.topic, *named)))

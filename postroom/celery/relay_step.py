@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
 
 from postroom import errors
-from postroom.celery.ending import end_worker
+from postroom.celery.ending import EXIT_FAILURE, end_worker, exit_after
 from postroom.celery.shape import refuse_others, shape
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
@@ -26,6 +27,7 @@ QUEUE = "relay"
 # worker_ready comes when Redis has answered. The relay does not need Redis, and waits for it no
 # longer than this.
 PATIENCE_SECONDS = 5.0
+STUCK_GRACE_SECONDS = 1.0
 
 
 def partitions(queues: set[str], default: str) -> list[str]:
@@ -161,14 +163,17 @@ class RelayStep(bootsteps.StartStopStep):
         """Stop the relays and wait until they have, for a bounded time."""
         self._begun.acquire(blocking=False)
         self.ask_to_stop()
+        deadline = time.monotonic() + self._app.postroom.settings.shutdown_seconds
         for thread in self._threads:
-            thread.join(self._app.postroom.settings.shutdown_seconds + 1)
+            thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 logger.error(
                     "%s did not stop in time; what it had in flight is sent by the next relay if "
                     "the topic lacks it",
                     thread.name,
                 )
+        if any(thread.is_alive() for thread in self._threads):
+            exit_after(STUCK_GRACE_SECONDS, EXIT_FAILURE)
         if self in _steps:
             _steps.remove(self)
 

@@ -165,7 +165,7 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         epoch=row["epoch"],
         position=row.get("position") or 0,
-        token=row["resumeToken"],
+        token=row.get("resumeToken"),
         cluster_time=row.get("clusterTime"),
         lanes={lane["topic"]: lane["messageId"] for lane in row.get("lanes", ())},
         scan=scan and Scan(since=scan["since"], published_since=scan["publishedSince"]),

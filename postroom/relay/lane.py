@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,23 +17,33 @@ from typing import TYPE_CHECKING, Any
 from postroom import broker, errors, wire
 
 if TYPE_CHECKING:
+    import threading
     from datetime import datetime, timedelta
 
     import pulsar
 
     from postroom.relay.letter import Letter
 
-__all__ = ["Lane", "LaneOptions", "Stored"]
+__all__ = ["Lane", "LaneOptions", "Refused", "Stored"]
 
 logger = logging.getLogger(__name__)
 
 Stored = Callable[[Any, Any], None]
+# Told the topic, the result and the size of a large message; called in the client's threads.
+Refused = Callable[[str, Any, int], None]
 
 # More than the term keeps in flight, so that the client never blocks inside a send.
 MAX_PENDING_MESSAGES = 50_000
 BATCH_MESSAGES = 1000
-BATCH_BYTES = 1 << 20
+# A batch that is larger than the broker takes fails without a word; no broker's limit is that low.
+BATCH_BYTES = 128 << 10
 BATCH_DELAY_MS = 1
+# So does a single message. One that may be too large for the broker, whatever the settings say, is
+# asked after by a callback of its own.
+LARGE_BYTES = 64 << 10
+# An older holder's last messages may still be on their way into the topic's storage.
+UNCONFIRMED_SECONDS = 30.0
+PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +69,31 @@ class Lane:
     it meets. `floor` is the highest position that the broker may know from us.
     """
 
-    def __init__(self, client: pulsar.Client, topic: str, *, options: LaneOptions) -> None:
+    def __init__(
+        self,
+        client: pulsar.Client,
+        topic: str,
+        *,
+        options: LaneOptions,
+        confirm: Callable[[], None],
+        refused: Refused,
+        stopping: threading.Event,
+    ) -> None:
         self.topic = topic
         self.tail: set[str] = set()
         self.floor = 0
         self._client = client
         self._options = options
+        self._confirm = confirm
+        self._refused = refused
+        self._stopping = stopping
         self._producer: pulsar.Producer | None = None
         self._batching = True
         self._fenced = options.fenced
+        self._pushed = -1
         self._send_async: Any = None
         self._builder: Any = None
-        self._ready: list[Any] = []
+        self._ready: list[tuple[Any, Any]] = []
 
     def open(
         self,
@@ -77,12 +101,14 @@ class Lane:
         since: bytes | None,
         declared: bool,
         published_since: datetime | None,
+        position: int,
         keyed: bool,
         shared: bool = False,
     ) -> bytes | None:
         """Fence the topic, then read its tail; return the mark from which the lane counts.
 
-        `since` is the checkpoint's mark. A lane that was never `declared` has no tail: nothing was
+        `since` is the checkpoint's mark, `position` its position. A lane that was never `declared`
+        has no tail: nothing was
         sent on it; its mark is the topic's end as it is now. A `shared` topic has other producers,
         which a fence would throw out: there a frozen relay that wakes up may send some twice.
         """
@@ -90,9 +116,9 @@ class Lane:
         self._batching = self._options.batch_keyed or not keyed
         self._produce()
         if published_since is not None:
-            self._read_tail(None, published_since)
+            self._read_tail(None, position, published_since)
         elif declared:
-            self._read_tail(since, None)
+            self._read_tail(since, position, None)
         else:
             return self._end()
         return since
@@ -118,7 +144,8 @@ class Lane:
         self._send_async = self._producer._producer.send_async  # noqa: SLF001
         self._builder = _pulsar.MessageBuilder
         # With deduplication the broker drops what is not above the last id that it knows.
-        self.floor = max(self.floor, self._producer.last_sequence_id())
+        self._pushed = self._producer.last_sequence_id()
+        self.floor = max(self.floor, self._pushed)
 
     def _end(self) -> bytes | None:
         import pulsar
@@ -134,7 +161,9 @@ class Lane:
             message = self._read(reader)
         return None if message is None else message.message_id().serialize()
 
-    def _read_tail(self, since: bytes | None, published_since: datetime | None) -> None:
+    def _read_tail(
+        self, since: bytes | None, position: int, published_since: datetime | None
+    ) -> None:
         import pulsar
 
         start = pulsar.MessageId.deserialize(since) if since else pulsar.MessageId.earliest
@@ -142,9 +171,33 @@ class Lane:
         with contextlib.closing(reader):
             if published_since is not None:
                 reader.seek(round(published_since.timestamp() * 1000))
-            while message := self._read(reader):
-                if message.producer_name() == self._options.producer_name:
-                    self._found(message.properties())
+            highest = self._read_to_the_end(reader, position)
+            self._await_unconfirmed(reader, highest)
+
+    def _read_to_the_end(self, reader: pulsar.Reader, highest: int) -> int:
+        while message := self._read(reader):
+            if self._stopping.is_set():
+                raise errors.TermEnded("The relay was stopped while it opened a term")
+            if message.producer_name() == self._options.producer_name:
+                highest = max(highest, self._found(message.properties()))
+        return highest
+
+    def _await_unconfirmed(self, reader: pulsar.Reader, highest: int) -> None:
+        # What an older holder had sent may be accepted by the broker and not yet stored: no reader
+        # sees it, but deduplication knows its number.
+        deadline = time.monotonic() + UNCONFIRMED_SECONDS
+        while self._pushed > highest and time.monotonic() < deadline:
+            self._stopping.wait(PAUSE_SECONDS)
+            highest = self._read_to_the_end(reader, highest)
+        if self._pushed > highest:
+            logger.warning(
+                "The broker knows position %d on %s, but the topic ends at %d: its last messages "
+                "are gone, or will be there twice",
+                self._pushed,
+                self.topic,
+                highest,
+                extra={"action": "unconfirmed"},
+            )
 
     def _read(self, reader: pulsar.Reader) -> pulsar.Message | None:
         import pulsar
@@ -154,16 +207,19 @@ class Lane:
                 return None
             return reader.read_next(round(self._options.read_timeout.total_seconds() * 1000))
         except pulsar.UnknownError:
+            if self._options.fenced:
+                raise
             # The embedded broker's way to say that the topic is empty.
             return None
 
-    def _found(self, properties: dict[str, str]) -> None:
-        row_id = properties.get(wire.ID)
-        if row_id is None:
-            return
-        self.tail.add(row_id)
-        with contextlib.suppress(ValueError):
-            self.floor = max(self.floor, int(properties.get(wire.POSITION, "0")))
+    def _found(self, properties: dict[str, str]) -> int:
+        row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
+        if row_id is not None:
+            self.tail.add(row_id)
+        if not position.isdecimal():
+            return 0
+        self.floor = max(self.floor, int(position))
+        return int(position)
 
     def send(self, letter: Letter, position: int) -> None:
         """Put a letter behind all that was sent before; it leaves at the latest with seal().
@@ -173,7 +229,7 @@ class Lane:
         """
         if letter.key is not None and self._batching and not self._options.batch_keyed:
             self._stop_batching()
-        if letter.deliver_at:
+        if letter.deliver_at and self._batching:
             # A delayed message overtakes an open batch, and deduplication would then drop that.
             self._flush()
         # The client's own builder, without the wrapper around it that checks each argument again:
@@ -192,7 +248,15 @@ class Lane:
             message.event_timestamp(letter.occurred_at)
         if letter.deliver_at > 0:
             message.deliver_at(letter.deliver_at)
-        self._ready.append(message.build())
+        size = len(letter.payload)
+        watch = None if size < LARGE_BYTES else self._watching(size)
+        self._ready.append((message.build(), watch))
+
+    def _watching(self, size: int) -> Stored:
+        def told(result: Any, _: Any) -> None:
+            self._refused(self.topic, result, size)
+
+        return told
 
     @property
     def has_ready(self) -> bool:
@@ -204,8 +268,8 @@ class Lane:
         *others, last = self._ready
         self._ready = [last]
         send = self._send_async
-        for message in others:
-            send(message, None)
+        for message, watch in others:
+            send(message, watch)
 
     def seal(self, stored: Stored) -> None:
         """Send the rest, and have `stored` called when all up to it is stored.
@@ -215,12 +279,19 @@ class Lane:
         of the client: it must be quick and not raise.
         """
         self.push()
-        self._send_async(self._ready.pop(), stored)
+        message, watch = self._ready.pop()
+
+        def told(result: Any, message_id: Any) -> None:
+            if watch is not None:
+                watch(result, message_id)
+            stored(result, message_id)
+
+        self._send_async(message, told)
 
     def _flush(self) -> None:
         ready, self._ready = self._ready, []
-        for message in ready:
-            self._send_async(message, None)
+        for message, watch in ready:
+            self._send_async(message, watch)
         self._require().flush()
 
     def _stop_batching(self) -> None:
@@ -229,6 +300,8 @@ class Lane:
         self.close()
         self._batching = False
         self._produce()
+        # Frozen before that, the relay has now fenced out the one that replaced it.
+        self._confirm()
 
     def _require(self) -> pulsar.Producer:
         if self._producer is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from postroom import errors, events
+from postroom import errors, events, wire
 from postroom.relay.source import Row, Unreadable
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
+RESERVED = frozenset({wire.ID, wire.POSITION})
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -43,13 +44,13 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     if isinstance(row, Unreadable):
         raise errors.Poison(row.reason)
     try:
-        wire = row["data"]
-        name, data = wire["name"], wire["data"]
+        event = row["data"]
+        name, data = event["name"], event["data"]
     except (KeyError, TypeError):
         raise errors.Poison(_what_is_wrong(row)) from None
     if type(name) is not str or type(data) is not dict or not name:
         raise errors.Poison(_what_is_wrong(row))
-    payload = events.encode(wire)
+    payload = events.encode(event)
     key = row.get("key")
     key = routing.key(name, data) if key is None else str(key)
     letter = Letter(
@@ -84,7 +85,8 @@ def _milliseconds(value: object) -> int:
 def _headers(headers: object) -> Mapping[str, str]:
     if not isinstance(headers, Mapping):
         raise errors.Poison("The row's `headers` are no object")
-    return {str(name): str(value) for name, value in headers.items()}
+    # Ours come first, and readers differ in which of two properties of one name they take.
+    return {str(name): str(value) for name, value in headers.items() if name not in RESERVED}
 
 
 def _weigh(letter: Letter, max_bytes: int) -> None:

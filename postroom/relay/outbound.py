@@ -11,6 +11,7 @@ from postroom.relay.lane import Lane, LaneOptions
 from postroom.relay.quarantine import Quarantined
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
     from postroom.relay.chunk import Chunk, Tell
+    from postroom.relay.lane import Refused
     from postroom.relay.letter import Letter
     from postroom.relay.routing import Routing
     from postroom.relay.saver import Saver
@@ -43,8 +45,12 @@ class Outbound:
         lanes: LaneOptions,
         max_message_bytes: int,
         block_on_poison: bool,
+        refused: Refused,
+        stopping: threading.Event,
     ) -> None:
         self._client = client
+        self._refused = refused
+        self._stopping = stopping
         self._outbox = outbox
         self._routing = routing
         self._saver = saver
@@ -67,23 +73,66 @@ class Outbound:
         self._position = position
         self._published_since = published_since
         for topic in topics:
+            self._open_declared(topic)
+
+    def _open_declared(self, topic: str) -> None:
+        import pulsar
+
+        try:
             self._open_lane(topic)
+        except pulsar.TopicNotFound:
+            # Nothing may ever go there again; if something does, the lane is opened then.
+            logger.warning("The topic %s is gone; it is opened when an event goes there", topic)
 
     def scan_is_over(self) -> None:
         """Read the tail of a lane from its mark on, from now on."""
         self._published_since = None
 
+    def _lane(self, topic: str) -> Lane:
+        """Return the lane of a topic, opened if it has to be.
+
+        Raises:
+            Poison: the topic can never be opened, and nothing was ever sent there.
+
+        """
+        import pulsar
+
+        lane = self._lanes.get(topic)
+        if lane is None:
+            try:
+                lane = self._open_lane(topic)
+            except pulsar.PulsarException as error:
+                if errors.is_transient(error) or self._saver.is_declared(topic):
+                    raise
+                raise errors.Poison(
+                    f"The topic {topic} cannot be opened ({type(error).__name__})"
+                ) from error
+        self._touched.add(lane)
+        return lane
+
     def _open_lane(self, topic: str) -> Lane:
-        lane = Lane(self._client, topic, options=self._lane_options)
-        self._lanes[topic] = lane
-        declared = self._saver.is_declared(topic)
-        mark = lane.open(
-            since=self._saver.mark_of(topic),
-            declared=declared,
-            published_since=self._published_since,
-            keyed=self._routing.keyed,
-            shared=self._routing.is_shared(topic),
+        lane = Lane(
+            self._client,
+            topic,
+            options=self._lane_options,
+            confirm=self._saver.confirm,
+            refused=self._refused,
+            stopping=self._stopping,
         )
+        declared = self._saver.is_declared(topic)
+        try:
+            mark = lane.open(
+                since=self._saver.mark_of(topic),
+                declared=declared,
+                published_since=self._published_since,
+                position=self._position,
+                keyed=self._routing.keyed,
+                shared=self._routing.is_shared(topic),
+            )
+        except BaseException:
+            lane.close()
+            raise
+        self._lanes[topic] = lane
         if not declared:
             self._saver.declare(topic, mark)
         self._saver.renew_trust()
@@ -113,8 +162,7 @@ class Outbound:
 
     def _fill(self, chunk: Chunk, rows: Sequence[source.Row]) -> None:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
-        lanes, routing, limit = self._lanes, self._routing, self._max_message_bytes
-        write = letter.write
+        routing, limit, write = self._routing, self._max_message_bytes, letter.write
         position, sent, payload_bytes = self._position, 0, 0
         lane: Lane | None = None
         try:
@@ -122,14 +170,14 @@ class Outbound:
                 position += 1
                 try:
                     ready = write(row, routing, limit)
+                    if lane is None or ready.topic is not lane.topic:
+                        lane = self._lane(ready.topic)
                 except errors.Poison as poison:
                     mended = self._rejected(row, position, poison, chunk)
                     if mended is None:
                         continue
                     ready = mended
-                if lane is None or ready.topic is not lane.topic:
-                    lane = lanes.get(ready.topic) or self._open_lane(ready.topic)
-                    self._touched.add(lane)
+                    lane = self._lane(ready.topic)
                 if lane.tail and ready.id in lane.tail:
                     lane.tail.discard(ready.id)
                     continue
@@ -195,12 +243,14 @@ class Outbound:
         try:
             if current is None:
                 raise poison
-            return letter.write(current, self._routing, self._max_message_bytes)
+            mended = letter.write(current, self._routing, self._max_message_bytes)
+            self._lane(mended.topic)
         except errors.Poison as still:
             raise errors.Blocked(
                 f"Row {row_id} can never be sent: {still}. POSTROOM_ON_POISON=block: the relay "
                 "stops here and looks again; mend or remove the row, or choose quarantine"
             ) from still
+        return mended
 
     def close(self) -> None:
         """Close all lanes; what is not stored by now fails, and the next term sends it."""

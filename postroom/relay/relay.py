@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 # Longer than the five seconds a broker takes to see that a frozen holder of the mutex is gone.
 OPERATION_TIMEOUT = timedelta(seconds=10)
+DEFAULT_PARTITION = "default"
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 10.0
 # A term that lasted this long was a good one: the next trouble starts with a short wait again.
@@ -67,6 +68,7 @@ class Relay:
         self._stopping = threading.Event()
         self._term: Term | None = None
         self._abilities: broker.Abilities | None = None
+        self._largest = settings.max_message_bytes
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.status = Status(partition=self._partition, owner=owner)
 
@@ -86,6 +88,8 @@ class Relay:
                 self.status.enter(State.STOPPED, "configuration")
                 raise
             except Exception as error:  # noqa: BLE001 - any error ends the term, none the relay
+                if isinstance(error, errors.TooLarge):
+                    self._largest = min(self._largest, error.size - 1)
                 if time.monotonic() - began > GOOD_TERM_SECONDS:
                     backoff = FIRST_BACKOFF_SECONDS
                 self._wait_after(error, backoff)
@@ -135,9 +139,10 @@ class Relay:
         settings = self._settings
         with (
             connect_mongodb(settings) as mongodb,
+            connect_mongodb(settings, patient=True) as patient,
             broker.connected(settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
-            database = mongodb[settings.mongodb_database]
+            database, reading = (c[settings.mongodb_database] for c in (mongodb, patient))
             require_replica_set(mongodb, settings)
             self._probe(client)
             mutex = PulsarMutex(
@@ -149,15 +154,15 @@ class Relay:
             )
             try:
                 if mutex.acquire(self._stopping, waiting=self._standing_by):
-                    self._hold_office(database, client, mutex)
+                    self._hold_office(database, reading, client, mutex)
             finally:
                 mutex.release()
 
     def _mutex_topic(self) -> str:
+        # By the partition alone: relays of one partition must meet on one topic, however each of
+        # them came to know which partition it is for.
         topic = self._settings.mutex_topic
-        return (
-            topic if self._partition == self._settings.partition else f"{topic}-{self._partition}"
-        )
+        return topic if self._partition == DEFAULT_PARTITION else f"{topic}-{self._partition}"
 
     def _standing_by(self, reason: str) -> None:
         self.status.enter(State.STANDBY, reason)
@@ -168,17 +173,12 @@ class Relay:
         import pulsar
 
         try:
-            found = broker.probe(client, self._settings.topic)
+            found = broker.probe(client, self._routing.topics)
         except (pulsar.Timeout, pulsar.ConnectError) as error:
             raise broker.unreachable(self._settings.pulsar_url, error) from error
-        lacking = _lacking(found)
-        if lacking and self._settings.delivery == "exactly_once":
-            raise errors.ConfigurationError(
-                f"POSTROOM_DELIVERY is exactly_once, but the broker at "
-                f"{broker.masked(self._settings.pulsar_url)} lacks {lacking}. Nothing is relayed; "
-                "turn it on, or choose best_available"
-            )
-        if lacking:
+        if self._settings.delivery == "exactly_once":
+            self._require_exactly_once(found)
+        elif lacking := _lacking(found):
             logger.warning(
                 "The broker lacks %s: every event still arrives, in order, but a frozen relay that "
                 "wakes up or a lost connection may send some twice. Deduplication is turned on for "
@@ -189,8 +189,26 @@ class Relay:
             )
         self._abilities = found
 
+    def _require_exactly_once(self, found: broker.Abilities) -> None:
+        if lacking := _lacking(found):
+            raise errors.ConfigurationError(
+                f"POSTROOM_DELIVERY is exactly_once, but the broker at "
+                f"{broker.masked(self._settings.pulsar_url)} lacks {lacking}. Nothing is relayed; "
+                "turn it on, or choose best_available"
+            )
+        if self._routing.has_shared:
+            raise errors.ConfigurationError(
+                "POSTROOM_DELIVERY is exactly_once, but install(shared=…) names topics with other "
+                "producers, which cannot be fenced. Nothing is relayed; leave them out, or choose "
+                "best_available"
+            )
+
     def _hold_office(
-        self, database: Database[Any], client: pulsar.Client, mutex: PulsarMutex
+        self,
+        database: Database[Any],
+        reading: Database[Any],
+        client: pulsar.Client,
+        mutex: PulsarMutex,
     ) -> None:
         self.status.enter(State.OPENING)
         logger.info(
@@ -203,8 +221,8 @@ class Relay:
         if wire.OUTBOX not in database.list_collection_names(filter={"name": wire.OUTBOX}):
             database.create_collection(wire.OUTBOX, check_exists=False)
         quarantine = Quarantine(database, partition=self._partition)
-        retention = self._retention(database, quarantine)
-        self._term = self._new_term(database, client, quarantine)
+        retention = self._retention(reading, quarantine)
+        self._term = self._new_term(database, reading, client, quarantine)
         try:
             if retention is not None:
                 retention.start()
@@ -212,15 +230,18 @@ class Relay:
         finally:
             if retention is not None:
                 retention.stop()
-            if self._stopping.is_set():
-                self.status.enter(State.STOPPING)
             self._term = None
 
     def _new_term(
-        self, database: Database[Any], client: pulsar.Client, quarantine: Quarantine
+        self,
+        database: Database[Any],
+        reading: Database[Any],
+        client: pulsar.Client,
+        quarantine: Quarantine,
     ) -> Term:
         return Term(
             database=database,
+            reading=reading,
             client=client,
             checkpoints=CheckpointStore(
                 database, partition=self._partition, owner=self.status.owner
@@ -238,9 +259,10 @@ class Relay:
             partition=self._partition,
             checkpoint_interval=timedelta(seconds=settings.checkpoint_seconds),
             idle_checkpoint_interval=timedelta(seconds=settings.idle_checkpoint_seconds),
-            drain_timeout=timedelta(seconds=settings.shutdown_seconds),
+            # The rest is for the last checkpoint and for giving the mutex back.
+            drain_timeout=timedelta(seconds=settings.shutdown_seconds * 0.75),
             history_margin=timedelta(hours=settings.history_margin_hours),
-            max_message_bytes=settings.max_message_bytes,
+            max_message_bytes=self._largest,
             block_on_poison=settings.on_poison == "block",
             mark_sent=settings.mark_sent,
             lanes=LaneOptions(
@@ -290,13 +312,18 @@ def _lacking(found: broker.Abilities) -> str:
     return " and ".join(missing)
 
 
-def connect_mongodb(settings: Settings) -> MongoClient[dict[str, Any]]:
-    """Make a client whose every call ends within bounded time."""
+def connect_mongodb(settings: Settings, *, patient: bool = False) -> MongoClient[dict[str, Any]]:
+    """Make a client whose every call ends within bounded time.
+
+    A `patient` one lets a call last while the server works at it, as the first read of a change
+    stream does where the relay was down for hours; a server that has frozen it notices by its
+    heartbeat, and closes the connection.
+    """
     return MongoClient(
         settings.mongodb_uri,
         serverSelectionTimeoutMS=5_000,
         connectTimeoutMS=5_000,
-        socketTimeoutMS=15_000,
+        socketTimeoutMS=None if patient else 15_000,
         appname="postroom-relay",
         tz_aware=True,
     )

@@ -38,6 +38,17 @@ class Routing:
         """Whether events are keyed by rule, besides those whose rows bring a key."""
         return self._key is not None
 
+    @property
+    def topics(self) -> list[str]:
+        """All topics that are known beforehand; a function may name others."""
+        named = self._topics.values() if isinstance(self._topics, Mapping) else ()
+        return sorted({self._default, *map(broker.canonical, named)})
+
+    @property
+    def has_shared(self) -> bool:
+        """Whether any topic has other producers."""
+        return bool(self._shared)
+
     def is_shared(self, topic: str) -> bool:
         """Say whether other producers send to this topic too, so that it cannot be fenced."""
         return any(fnmatchcase(topic, pattern) for pattern in self._shared)
@@ -88,9 +99,18 @@ class Routing:
             return None
         if isinstance(self._key, str):
             value = data.get(self._key)
-            return value if value is None or isinstance(value, str) else str(value)
+        else:
+            value = self._key_called(self._key, name, data)
+        return value if value is None or isinstance(value, str) else str(value)
+
+    def _key_called(
+        self,
+        key: Callable[[str, Mapping[str, Any]], Any],
+        name: str,
+        data: Mapping[str, Any],
+    ) -> Any:
         try:
-            return self._key(name, data)
+            return key(name, data)
         except Exception as error:
             raise errors.Poison(
                 f"The key function failed with {type(error).__name__} for {name!r}"

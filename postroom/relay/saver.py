@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from postroom import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,16 +26,18 @@ __all__ = ["Saver", "Saving"]
 # frozen, and the broker takes five seconds to give its mutex away.
 TRUST_SECONDS = 3.0
 LONGEST_WAIT_SECONDS = 1.0
+LONGEST_WRITE_SECONDS = 20.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Saving:
-    """A checkpoint that is being written."""
+    """A checkpoint that is being written, and what that failed with."""
 
-    future: Future[None]
     marks: dict[str, bytes]
     cluster_time: Timestamp | None
     began: float
+    done: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
 
 
 class Saver:
@@ -56,7 +61,6 @@ class Saver:
         self._idle_interval = idle_interval.total_seconds()
         self._status = status
         self._tell = tell
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay-checkpoint")
         self._saving: Saving | None = None
         self._stored: Chunk | None = None
         # What the checkpoint says of each lane, and what its next save will add to that. They are
@@ -102,8 +106,17 @@ class Saver:
 
         """
         if time.monotonic() - self._confirmed > TRUST_SECONDS:
-            self._store.confirm()
-            self.renew_trust()
+            self.confirm()
+
+    def confirm(self) -> None:
+        """Ask whether this term is still the newest.
+
+        Raises:
+            Superseded: it is not.
+
+        """
+        self._store.confirm()
+        self.renew_trust()
 
     # --- saving ------------------------------------------------------------------------------
 
@@ -145,8 +158,10 @@ class Saver:
     def _save(self, stored: Chunk) -> None:
         marks, self._new_marks = self._new_marks, {}
         last_id, self._last_id = self._last_id, None
-        began = time.monotonic()
-        future = self._thread.submit(
+        saving = self._saving = Saving(marks, stored.cluster_time, time.monotonic())
+        self._stored = None
+        self._saved = saving.began
+        write = functools.partial(
             self._store.save,
             token=stored.token or {},
             position=stored.position,
@@ -154,27 +169,44 @@ class Saver:
             cluster_time=stored.cluster_time,
             lanes={**self._marks, **marks},
         )
-        saving = self._saving = Saving(future, marks, stored.cluster_time, began)
-        future.add_done_callback(lambda _: self._tell(saving))
-        self._stored = None
-        self._saved = began
+        # A thread for each, a few a second: one that MongoDB holds up keeps no process from ending.
+        threading.Thread(
+            target=self._write, args=(saving, write), name="relay-checkpoint", daemon=True
+        ).start()
+
+    def _write(self, saving: Saving, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:  # noqa: BLE001 - raised by finished(), in the term's thread
+            saving.error = error
+        finally:
+            saving.done.set()
+            self._tell(saving)
 
     def finished(self, saving: Saving) -> None:
         """Take note of a write that has ended; raises what it failed with."""
         if saving is not self._saving:
             return  # it was waited for already
-        saving.future.result()
         self._saving = None
+        if saving.error is not None:
+            raise saving.error
         self._marks.update(saving.marks)
         self._status.checkpointed(saving.cluster_time)
         # What the server said is as old as the question.
         self._confirmed = saving.began
 
     def wait(self) -> None:
-        """Wait until no write is under way."""
-        if self._saving is not None:
-            self.finished(self._saving)
+        """Wait until no write is under way.
 
-    def close(self) -> None:
-        """End the thread; a write that is under way is not waited for."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        Raises:
+            TermEnded: MongoDB took too long.
+
+        """
+        saving = self._saving
+        if saving is None:
+            return
+        if not saving.done.wait(LONGEST_WRITE_SECONDS):
+            raise errors.TermEnded(
+                "MongoDB did not confirm a checkpoint in time; a new term begins"
+            )
+        self.finished(saving)

@@ -64,7 +64,14 @@ _OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD,
 )
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-UNDECODABLE = (BSONError, UnicodeDecodeError)
+_LENIENT: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
+)
+UNDECODABLE = (BSONError, UnicodeDecodeError, ValueError)
+FIRST_OBJECT_ID = ObjectId("0" * 24)
 _LENGTH = struct.Struct("<i")
 
 
@@ -216,13 +223,16 @@ def _decoded(document: bytes) -> Row:
     try:
         return bson.decode(document, _OPTIONS)
     except UNDECODABLE as error:
-        lenient = _OPTIONS.with_options(unicode_decode_error_handler="replace")
-        row_id = None
-        with contextlib.suppress(*UNDECODABLE):
-            row_id = bson.decode(document, lenient).get("_id")
-        return Unreadable(
-            row_id=row_id, reason=f"The row cannot be decoded ({type(error).__name__})"
-        )
+        reason = f"The row cannot be decoded ({type(error).__name__})"
+        return Unreadable(row_id=_id_in(document), reason=reason)
+
+
+def _id_in(document: bytes) -> Any:
+    # Field by field: what cannot be decoded is another one.
+    try:
+        return RawBSONDocument(document, _LENIENT).get("_id")
+    except UNDECODABLE:
+        return None
 
 
 def snapshot_time(database: Database[Any]) -> Timestamp:
@@ -246,27 +256,50 @@ def scan(
 ) -> Iterator[Batch]:
     """Yield the partition's rows as they were at cluster time `at`, in the order of their ids.
 
-    Rows whose ObjectId is older than `since` are left out. One find a page: no cursor has to
-    outlive a failover, and MongoDB keeps the snapshot for five minutes (fewer than that are needed
-    for some millions of rows; later the term ends and a new scan leaves out what was sent).
+    Rows from before `since` are left out: by their ObjectId, or by occurredAt where other programs
+    gave them ids of other kinds. One find a page: no cursor has to outlive a failover, and MongoDB
+    keeps the snapshot for five minutes (fewer than that are needed for some millions of rows; later
+    the term ends and a new scan leaves out what was sent).
     """
-    position: dict[str, Any] = {"min": {"_id": ObjectId.from_datetime(since)}} if since else {}
-    while page := _page(database, partition, at, position):
+    if since is None:
+        yield from _pages(database, partition, at, {})
+        return
+    # min and max ignore types, unlike $gt. Strings, numbers and binary sort before all ObjectIds.
+    recent = {"occurredAt": {"$not": {"$lt": since}}}
+    yield from _pages(database, partition, at, {"max": {"_id": FIRST_OBJECT_ID}}, recent)
+    yield from _pages(database, partition, at, {"min": {"_id": ObjectId.from_datetime(since)}})
+
+
+def _pages(
+    database: Database[Any],
+    partition: str,
+    at: Timestamp,
+    bounds: Mapping[str, Any],
+    condition: Mapping[str, Any] | None = None,
+) -> Iterator[Batch]:
+    query = {"partitionKey": partition, **(condition or {})}
+    after: Any = None
+    while page := _page(database, query, at, bounds):
         slices = (page[start : start + SLICE_ROWS] for start in range(0, len(page), SLICE_ROWS))
         yield Batch(slices=([_decoded(row) for row in part] for part in slices), token=None)
-        # min ignores types, unlike $gt: rows of other programs may have ids of any kind.
-        position = {"min": {"_id": id_of(_decoded(page[-1]))}, "skip": 1}
+        last = _id_in(page[-1])
+        if last is None or last == after:
+            raise errors.TermEnded(
+                "The collection cannot be scanned behind a row whose id cannot be read; a new term "
+                "begins"
+            )
+        after, bounds = last, {**bounds, "min": {"_id": last}, "skip": 1}
 
 
 def _page(
-    database: Database[Any], partition: str, at: Timestamp, position: Mapping[str, Any]
+    database: Database[Any], query: Mapping[str, Any], at: Timestamp, bounds: Mapping[str, Any]
 ) -> list[bytes]:
     command = {
         "find": wire.OUTBOX,
-        "filter": {"partitionKey": partition},
+        "filter": query,
         "hint": {"_id": 1},
         "sort": {"_id": 1},
-        **position,
+        **bounds,
         "limit": BATCH_ROWS,
         "batchSize": BATCH_ROWS,
         "singleBatch": True,

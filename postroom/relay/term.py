@@ -15,7 +15,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from postroom import errors, wire
 from postroom.relay import source
@@ -23,6 +23,7 @@ from postroom.relay.checkpoint import Checkpoint, CheckpointStore, Scan
 from postroom.relay.chunk import Ack, Chunk
 from postroom.relay.outbound import Outbound
 from postroom.relay.saver import Saver, Saving
+from postroom.relay.status import State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from postroom.relay.lane import LaneOptions
     from postroom.relay.quarantine import Quarantine
     from postroom.relay.routing import Routing
-    from postroom.relay.status import Status
 
 __all__ = ["Term", "TermOptions"]
 
@@ -66,7 +66,13 @@ class _ReadFailed(NamedTuple):
     error: BaseException
 
 
-Item = source.Batch | Ack | Saving | _ReadFailed | None
+class _LargeStored(NamedTuple):
+    topic: str
+    result: Any
+    size: int
+
+
+Item = source.Batch | Ack | Saving | _ReadFailed | _LargeStored | None
 
 
 class Term:
@@ -76,6 +82,7 @@ class Term:
         self,
         *,
         database: Database[Any],
+        reading: Database[Any],
         client: pulsar.Client,
         checkpoints: CheckpointStore,
         quarantine: Quarantine,
@@ -84,7 +91,8 @@ class Term:
         status: Status,
         stopping: threading.Event,
     ) -> None:
-        self._database = database
+        # The same database, by a client whose reads may last as long as they need.
+        self._reading = reading
         self._outbox = database[wire.OUTBOX]
         self._checkpoints = checkpoints
         self._quarantine = quarantine
@@ -107,6 +115,8 @@ class Term:
             lanes=options.lanes,
             max_message_bytes=options.max_message_bytes,
             block_on_poison=options.block_on_poison,
+            refused=self._large_stored,
+            stopping=stopping,
         )
         self._scan: Scan | None = None
         self._places = threading.Semaphore(READ_AHEAD_BATCHES)
@@ -144,7 +154,6 @@ class Term:
             raise
         finally:
             self._over.set()
-            self._saver.close()
             self._outbound.close()
 
     def stop(self) -> None:
@@ -166,12 +175,14 @@ class Term:
         return self._from_collection(checkpoint)
 
     def _stream(self, token: Mapping[str, Any]) -> Iterator[source.Batch]:
-        return source.stream(self._outbox, partition=self._options.partition, token=token)
+        return source.stream(
+            self._reading[wire.OUTBOX], partition=self._options.partition, token=token
+        )
 
     def _from_collection(self, checkpoint: Checkpoint) -> Iterator[source.Batch]:
-        at = source.snapshot_time(self._database)
+        at = source.snapshot_time(self._reading)
         partition = self._options.partition
-        token = source.open_stream(self._outbox, partition=partition, after=at)
+        token = source.open_stream(self._reading[wire.OUTBOX], partition=partition, after=at)
         if self._scan is None:
             self._scan = Scan()
             self._checkpoints.begin_scan(self._scan, token=token)
@@ -185,9 +196,7 @@ class Term:
 
     def _scan_then_stream(self, at: Timestamp, token: Mapping[str, Any]) -> Iterator[source.Batch]:
         since = self._scan.since if self._scan else None
-        yield from source.scan(
-            self._database, partition=self._options.partition, at=at, since=since
-        )
+        yield from source.scan(self._reading, partition=self._options.partition, at=at, since=since)
         # The first batch with a token ends the scan, in the checkpoint too.
         yield source.Batch(token=token)
         yield from self._stream(token)
@@ -196,7 +205,9 @@ class Term:
         if checkpoint.scan is not None or checkpoint.token is None:
             return  # the collection is to be scanned anyway
         margin = self._options.history_margin
-        mark = checkpoint.cluster_time or source.time_of(checkpoint.token)
+        # Hermes moves the token only, and a mangled token tells nothing.
+        marks = (source.time_of(checkpoint.token), checkpoint.cluster_time)
+        mark = max((each for each in marks if each is not None), default=None)
         reached = datetime.fromtimestamp(mark.time, UTC) if mark else None
         beginning = datetime.fromtimestamp(1, UTC)
         self._checkpoints.begin_scan(
@@ -237,6 +248,7 @@ class Term:
             if time.monotonic() - idled > IDLE_SECONDS:
                 on_idle()
                 idled = time.monotonic()
+        self._status.enter(State.STOPPING)
         self._drain()
 
     def _receive(self, timeout: float) -> None:
@@ -256,6 +268,8 @@ class Term:
                 self._unsent.append(item)
             case Saving():
                 self._saver.finished(item)
+            case _LargeStored():
+                self._settle_large(item)
             case _ReadFailed(error=error):
                 raise error
             case None:
@@ -308,19 +322,42 @@ class Term:
 
     # --- storing -----------------------------------------------------------------------------
 
+    def _large_stored(self, topic: str, result: Any, size: int) -> None:
+        # In a thread of the client.
+        self._mailbox.put(_LargeStored(topic, result, size))
+
+    def _settle_large(self, large: _LargeStored) -> None:
+        import pulsar
+
+        if large.result == pulsar.Result.MessageTooBig:
+            raise errors.TooLarge(
+                f"The broker refused an event of {large.size} bytes on {large.topic}, fewer than "
+                "POSTROOM_MAX_MESSAGE_BYTES allows; from the next term on such events are poison",
+                size=large.size,
+            )
+        if large.result != pulsar.Result.Ok:
+            self._not_stored(large.topic, large.result)
+
     def _settle(self, ack: Ack) -> None:
         import pulsar
 
         if ack.result == pulsar.Result.Ok:
             ack.chunk.awaiting -= 1
-            ack.chunk.marks[ack.topic] = ack.message_id.serialize()
+            # A resend that deduplication has dropped is acknowledged without a place.
+            if ack.message_id.ledger_id() >= 0:
+                ack.chunk.marks[ack.topic] = ack.message_id.serialize()
             self._collect()
-        elif ack.result == pulsar.Result.ProducerFenced:
-            raise errors.Superseded(f"A newer relay has fenced {ack.topic}; this one stands by")
         else:
-            raise errors.TermEnded(
-                f"Pulsar did not store events on {ack.topic} ({ack.result}); a new term begins"
-            )
+            self._not_stored(ack.topic, ack.result)
+
+    def _not_stored(self, topic: str, result: Any) -> NoReturn:
+        import pulsar
+
+        if result == pulsar.Result.ProducerFenced:
+            raise errors.Superseded(f"A newer relay has fenced {topic}; this one stands by")
+        raise errors.TermEnded(
+            f"Pulsar did not store events on {topic} ({result}); a new term begins"
+        )
 
     def _collect(self) -> None:
         while self._sent and not self._sent[0].awaiting:
@@ -332,8 +369,11 @@ class Term:
                 self._quarantine.store(chunk.poison)
                 self._status.quarantined += len(chunk.poison)
             if chunk.row_ids:
-                self._mark_sent(chunk.row_ids)
+                self._mark_sent(chunk)
             self._saver.stored(chunk)
 
-    def _mark_sent(self, row_ids: list[Any]) -> None:
-        self._outbox.update_many({"_id": {"$in": row_ids}}, {"$set": {"sentAt": datetime.now(UTC)}})
+    def _mark_sent(self, chunk: Chunk) -> None:
+        poison = {each.row_id for each in chunk.poison}
+        ids = [row_id for row_id in chunk.row_ids or () if row_id not in poison]
+        unmarked = {"_id": {"$in": ids}, "sentAt": {"$exists": False}}
+        self._outbox.update_many(unmarked, {"$set": {"sentAt": datetime.now(UTC)}})

@@ -211,6 +211,7 @@ def relay(site: Site, world: World) -> bool:
     checkpoints.world = world
     term = LoggedTerm(
         database=site.database,
+        reading=site.database,
         client=Broker(world),
         checkpoints=checkpoints,
         quarantine=Quarantine(site.database, partition="default"),

@@ -238,6 +238,73 @@ def test_clocks_hours_apart_change_no_order(pulsar_site: Site) -> None:
         assert ids(pulsar_site.receive(plain, 4)) == written
 
 
+def test_a_row_that_cannot_be_decoded_is_known_by_its_id(pulsar_site: Site) -> None:
+    """Neither a scan, where it is the last row, nor the stream ends at it; its row is kept."""
+    plain = pulsar_site.subscribe()
+    bad = {"data": {"name": "Bad", "data": {"uuid": Binary(b"too short", 4)}}}
+    written = pulsar_site.insert(2)
+    poison = [row(0) | bad for _ in range(2)]
+    pulsar_site.outbox.insert_one(poison[0])
+    with relaying(pulsar_site) as relay:
+        assert ids(pulsar_site.receive(plain, 2)) == written
+        pulsar_site.outbox.insert_one(poison[1])
+        written = pulsar_site.insert(2)
+        assert ids(pulsar_site.receive(plain, 2)) == written
+        wait_until(lambda: relay.status.quarantined == 2, description="the quarantine")
+    entries = {entry["_id"] for entry in pulsar_site.database[wire.QUARANTINE].find()}
+    assert entries == {each["_id"] for each in poison}
+
+
+def test_an_event_that_is_larger_than_the_broker_takes_is_no_silent_loss(
+    pulsar_site: Site,
+) -> None:
+    """Where the settings allow more than the broker, its refusal makes the event poison."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site, max_message_bytes=32 << 20) as relay:
+        large = row(0) | {"data": {"name": "Large", "data": {"text": "x" * (6 << 20)}}}
+        rows = [row(1), large, row(2), row(3)]
+        with pulsar_site.mongodb.start_session() as session, session.start_transaction():
+            pulsar_site.outbox.insert_many(rows, session=session)
+        good = [str(each["_id"]) for each in rows if each is not large]
+        assert ids(pulsar_site.receive(plain, 3)) == good
+        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        written = pulsar_site.insert(1)
+        assert ids(pulsar_site.receive(plain, 1)) == written
+
+
+def test_lost_history_finds_rows_with_ids_of_any_kind(pulsar_site: Site) -> None:
+    """Strings and numbers sort before all ObjectIds; those that were not sent are found too."""
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(5)
+        saved(pulsar_site, 5)
+    pulsar_site.outbox.insert_many([row(n) | {"_id": key} for n, key in enumerate(("a", 7))])
+    broken = {"_data": "82" + "0" * 60}
+    pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": {"resumeToken": broken}})
+    with relaying(pulsar_site, wait=False):
+        assert ids(pulsar_site.receive(plain, 7)) == [*written, "7", "a"]
+
+
+def test_partitions_named_by_setting_or_queue_meet_on_one_mutex(pulsar_site: Site) -> None:
+    """A relay of another partition stands in nobody's way, one of the same stands by."""
+    name = {"POSTROOM_PARTITION": "tenant-1"}
+    first = pulsar_site.relay(**name)
+    first.wait_for("Relaying partition 'tenant-1'")
+    default = pulsar_site.relay()
+    default.wait_for("Relaying partition 'default'")
+    second = pulsar_site.start("celery -A tasks worker -Q relay.tenant-1 --loglevel=INFO")
+    second.wait_for("standing by")
+
+
+def test_a_topic_that_cannot_be_opened_holds_up_nothing(pulsar_site: Site) -> None:
+    """Events that are routed to it go into quarantine."""
+    plain = pulsar_site.subscribe()
+    topics = {"Lost": "persistent://public/no-such-namespace/x"}
+    with relaying(pulsar_site, topics=topics, wait=False) as relay:
+        wait_until(lambda: relay.status.reason != "", description="an answer")
+        print(relay.status)
+
+
 def test_block_stops_at_poison_and_says_so(pulsar_site: Site) -> None:
     """POSTROOM_ON_POISON=block: nothing behind it is sent until it is mended or removed."""
     plain = pulsar_site.subscribe()
