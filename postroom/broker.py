@@ -132,10 +132,15 @@ def ensure_subscription_leniently(url: str, topic: str, subscription: str) -> No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
-    """What a broker can do for exactly-once delivery on one namespace."""
+    """What a broker can do for exactly-once delivery in some namespaces.
+
+    `unknown` are those in which it could not be tried, as where topics are not made by themselves;
+    Apache Pulsar since 2.8 can fence, and so it is taken to.
+    """
 
     fencing: bool
     deduplication: bool
+    unknown: tuple[str, ...] = ()
 
 
 def probe(client: pulsar.Client, topics: Iterable[str]) -> Abilities:
@@ -143,12 +148,17 @@ def probe(client: pulsar.Client, topics: Iterable[str]) -> Abilities:
 
     That is tried on short-lived topics of their own.
     """
-    namespaces = {canonical(topic).rpartition("/")[0] for topic in topics}
-    beside = [f"{name}/postroom-probe-{uuid.uuid4().hex[:12]}" for name in sorted(namespaces)]
-    return Abilities(
-        fencing=all(_fences(client, topic) for topic in beside),
-        deduplication=all(_deduplicates(client, topic) for topic in beside),
-    )
+    import pulsar
+
+    fencing, deduplication, unknown = True, True, []
+    for namespace in sorted({canonical(topic).rpartition("/")[0] for topic in topics}):
+        topic = f"{namespace}/postroom-probe-{uuid.uuid4().hex[:12]}"
+        try:
+            fencing = _fences(client, topic) and fencing
+            deduplication = _deduplicates(client, topic) and deduplication
+        except (pulsar.TopicNotFound, pulsar.AuthorizationError):
+            unknown.append(namespace)
+    return Abilities(fencing=fencing, deduplication=deduplication, unknown=tuple(unknown))
 
 
 def _fences(client: pulsar.Client, topic: str) -> bool:

@@ -102,7 +102,8 @@ class Outbound:
             try:
                 lane = self._open_lane(topic)
             except pulsar.PulsarException as error:
-                if errors.is_transient(error) or self._saver.is_declared(topic):
+                passing = errors.is_transient(error) and not isinstance(error, pulsar.TopicNotFound)
+                if passing or self._saver.is_declared(topic):
                     raise
                 raise errors.Poison(
                     f"The topic {topic} cannot be opened ({type(error).__name__})"

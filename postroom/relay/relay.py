@@ -309,6 +309,8 @@ def _lacking(found: broker.Abilities) -> str:
         for name, there in (("fencing", found.fencing), ("deduplication", found.deduplication))
         if not there
     ]
+    if found.unknown:
+        missing.append(f"the right to make a topic to try that on in {', '.join(found.unknown)}")
     return " and ".join(missing)
 
 

@@ -300,9 +300,14 @@ def test_a_topic_that_cannot_be_opened_holds_up_nothing(pulsar_site: Site) -> No
     """Events that are routed to it go into quarantine."""
     plain = pulsar_site.subscribe()
     topics = {"Lost": "persistent://public/no-such-namespace/x"}
-    with relaying(pulsar_site, topics=topics, wait=False) as relay:
-        wait_until(lambda: relay.status.reason != "", description="an answer")
-        print(relay.status)
+    with relaying(pulsar_site, topics=topics) as relay:
+        written = pulsar_site.insert(1)
+        pulsar_site.insert(1, name="Lost")
+        written += pulsar_site.insert(1)
+        assert ids(pulsar_site.receive(plain, 2)) == written
+        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+    (entry,) = pulsar_site.database[wire.QUARANTINE].find()
+    assert "no-such-namespace" in entry["reason"]
 
 
 def test_block_stops_at_poison_and_says_so(pulsar_site: Site) -> None:
