@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ __all__ = ["DevstackError", "Service", "free_port"]
 
 LEASH = Path(__file__).with_name("leash.py")
 LOG_LINES_SHOWN = 8
+SERVER_PORTS = (15_000, 30_000)
 # Debian's and Ubuntu's names of the packages with libraries that the servers are linked to.
 PACKAGES = {
     "libcurl.so.4": "libcurl4",
@@ -37,8 +39,13 @@ class DevstackError(Exception):
 
 
 def free_port(wanted: int | None = None) -> int:
-    """Return `wanted` if nothing listens there, otherwise a port that is free now."""
-    for port in (wanted, 0):
+    """Return `wanted` if nothing listens there, otherwise a port that is free now.
+
+    Never one that the system gives to outgoing connections: a server that is killed and started
+    again would at times find its port taken by one.
+    """
+    others = random.sample(range(*SERVER_PORTS), 50)
+    for port in (wanted, *others):
         if port is None:
             continue
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -22,12 +22,10 @@ PostroomError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from datetime import timedelta
+from typing import ClassVar
 
 from pymongo import errors as mongo
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 __all__ = [
     "Blocked",
@@ -124,14 +122,17 @@ class InboxError(PostroomError):
 class Retry(InboxError):
     """The handler asks to be tried again, `after` a time if it says one.
 
-    Raise it in a handler: the attempt counts, the wait is `after` instead of the handler's backoff.
+    Raise it in a handler: the attempt counts, the wait is `after`, a timedelta or seconds, instead
+    of the handler's backoff.
     """
 
     transient: ClassVar[bool] = True
 
-    def __init__(self, message: str | None = None, *, after: timedelta | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, after: timedelta | float | None = None
+    ) -> None:
         super().__init__(message)
-        self.after = after
+        self.after = timedelta(seconds=after) if isinstance(after, (int, float)) else after
 
 
 class Reject(InboxError):

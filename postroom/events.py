@@ -143,5 +143,9 @@ def checked(wire: object) -> tuple[str, dict[str, Any]]:
 
 
 def utc(milliseconds: int) -> datetime | None:
-    """Turn a message's timestamp into an aware datetime; 0 stands for none."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+    """Turn a message's timestamp into an aware datetime; 0, and what is no date, stand for none."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+    except (ValueError, OverflowError, OSError):
+        # Other producers write microseconds at times.
+        return None

@@ -9,6 +9,7 @@ OUTBOX = "__outboxMessages"
 CHECKPOINTS = "__outboxConsumers"
 QUARANTINE = "__outboxQuarantine"
 INBOX = "__inboxMessages"
+BEGUN = "__inboxBegun"
 
 # Hermes makes this very index at each start and fails on another name or one that is not unique.
 CHECKPOINT_INDEX = "idx_partitionKey_asc"
@@ -28,3 +29,7 @@ DEAD_FIRST_FAILURE = "dead-letter-first-failure"
 DEAD_LAST_FAILURE = "dead-letter-last-failure"
 # A dead letter that was put back runs this handler only; all of them where it is empty.
 REDRIVE_HANDLER = "redrive-handler"
+
+# How the names of our own topics end.
+DEAD = "-DLQ"
+REDRIVE = "-REDRIVE"

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
+from celery.worker import state
 
 from postroom.celery.ending import end_worker, exit_after
 from postroom.celery.runner import TaskRunner
@@ -61,6 +62,11 @@ def _shape(sender: Any, **_: Any) -> None:
             f"{', '.join(installation.consume)}."
         )
     refuse_others(sender, kind=QUEUE, is_ours=_is_ours)
+    if not registry.handlers:
+        raise SystemExit(
+            "No handler is registered, and every event would be acknowledged unseen: name the "
+            "modules with @handles in Celery's `imports`."
+        )
     if sender.options.get("autoscale"):
         raise SystemExit(
             "A consumer worker has a fixed number of threads (-c or POSTROOM_CONCURRENCY) and no "
@@ -103,8 +109,6 @@ class ConsumerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Register the handlers as tasks and begin to consume."""
         installation = self._app.postroom
-        if not registry.handlers:
-            logger.warning("No handler is registered: events are acknowledged and ignored")
         self._events = TaskEvents(self._app, worker.hostname)
         self._events.start()
         runner = self._runner = TaskRunner(worker, self._events)
@@ -153,7 +157,7 @@ class ConsumerStep(bootsteps.StartStopStep):
             self._events.stop()
         if hung or any(consumer.status.running for consumer in self._consumers):
             # A thread cannot be stopped, and the pool would wait for it for ever.
-            exit_after(HUNG_GRACE_SECONDS, 0)
+            exit_after(HUNG_GRACE_SECONDS, int(state.should_stop or 0))
         if self in _steps:
             _steps.remove(self)
 

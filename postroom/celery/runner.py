@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["HandlerTask", "TaskRunner", "register"]
 
 MOST_NAMES_SHOWN = 5
+LONGEST_SHOWN = 4096
+# The field of a request in which its job travels to the task.
+JOB = "postroom_job"
 
 
 class HandlerTask(Task):
@@ -39,27 +42,35 @@ class HandlerTask(Task):
     abstract = True
     # Nothing waits for a result, and none must wait for Redis.
     ignore_result = True
+    store_errors_even_if_ignored = False
     acks_late = True
     send_events = True
     typing = False
-    jobs: dict[str, tuple[Consumer, Job]]
 
     def run(self, *_args: Any, **_shown: Any) -> str:
         """Hand the job's events to the handler; what it raises decides what Flower shows."""
-        try:
-            consumer, job = self.jobs[self.request.id]
-        except KeyError:
+        found: tuple[Consumer, Job] | None = getattr(self.request, JOB, None)
+        if found is None:
             raise errors.InboxError(
                 f"{self.name} is a handler: it runs for an event, in a consumer worker, and is not "
                 "to be called as a task"
-            ) from None
+            )
+        consumer, job = found
         try:
             return str(consumer.execute(job))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the dispatcher has its verdict already
+            shown = self._shown(error)
             if isinstance(job.verdict, retry.TryAgain):
                 # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
-                raise CeleryRetry(exc=error, when=job.verdict.after_seconds) from error
-            raise
+                raise CeleryRetry(exc=shown, when=job.verdict.after_seconds) from None
+            raise shown from None
+
+    def _shown(self, error: Exception) -> Exception:
+        """Return what log and Flower may show: drivers and validators quote an event's data."""
+        if self.app.postroom.settings.show_payloads or not retry.is_private(error):
+            error.__cause__ = None
+            return error
+        return errors.InboxError(retry.described(error)).with_traceback(error.__traceback__)
 
     def retry(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: it would move the event to Redis.
@@ -73,14 +84,13 @@ class HandlerTask(Task):
         )
 
 
-def register(app: Celery, handler: Handler, jobs: dict[str, tuple[Consumer, Job]]) -> HandlerTask:
+def register(app: Celery, handler: Handler) -> HandlerTask:
     """Make a handler's function known to the application as a task."""
     kind = type(
         "HandlerTask",
         (HandlerTask,),
         {
             "name": handler.name,
-            "jobs": jobs,
             "__doc__": handler.function.__doc__,
             "abstract": False,
         },
@@ -102,21 +112,20 @@ class TaskRunner:
     def __init__(self, worker: Any, events: TaskEvents) -> None:
         self._worker = worker
         self._events = events
-        self._jobs: dict[str, tuple[Consumer, Job]] = {}
         self._requests: dict[Job, EventRequest] = {}
         self._tasks: dict[str, HandlerTask] = {}
-        self._abandoned = 0
+        self._hung: set[Job] = set()
         self._lock = threading.Lock()
 
     @property
     def has_abandoned(self) -> bool:
         """Whether a thread of the pool hangs in a job that was abandoned."""
-        return self._abandoned > 0
+        return bool(self._hung)
 
     def prepare(self, handlers: list[Handler]) -> None:
         """Register the handlers' tasks."""
         for handler in handlers:
-            task = register(self._worker.app, handler, self._jobs)
+            task = register(self._worker.app, handler)
             task.__trace__ = trace.build_tracer(
                 task.name,
                 task,
@@ -132,10 +141,9 @@ class TaskRunner:
 
     def submit(self, consumer: Consumer, job: Job, done: Callable[[], None]) -> None:
         """Run a job in the pool; `done` is called in the end whatever happens."""
-        request = self._request(job)
-        self._jobs[request.id] = (consumer, job)
+        request = self._request(consumer, job)
         self._requests[job] = request
-        finish = functools.partial(self._finished, request.id, job, done)
+        finish = functools.partial(self._finished, job, done)
         self._events.send(
             "task-received",
             uuid=request.id,
@@ -152,53 +160,54 @@ class TaskRunner:
         try:
             result = request.execute_using_pool(self._worker.pool)
         except TaskRevokedError:
+            job.verdict = retry.GiveUp("The task was revoked before the handler ran")
             finish()
         else:
             result.f.add_done_callback(lambda _: finish())
 
-    def abandon(self, consumer: Consumer, job: Job) -> None:
+    def abandon(self, consumer: Consumer, job: Job, reason: str) -> None:
         """Show a job as failed, and give the pool another thread for the one that hangs."""
         # In a thread: MongoDB may be what it hangs on.
         threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
         request = self._requests.get(job)
         if request is None:
             return
-        request.send_event("task-failed", exception="HandlerTimeout()", traceback="")
+        request.send_event("task-failed", exception=reason, traceback="")
         with self._lock:
-            self._abandoned += 1
-            abandoned = self._abandoned
+            self._hung.add(job)
+            hung = len(self._hung)
         pool = self._worker.pool
         pool.executor._max_workers += 1  # noqa: SLF001 - a thread pool cannot be grown otherwise
-        if abandoned > pool.limit:
-            self._give_up_worker(abandoned)
+        if hung > pool.limit:
+            self._give_up_worker(hung)
 
-    def _give_up_worker(self, abandoned: int) -> None:
+    def _give_up_worker(self, hung: int) -> None:
         end_worker(
             self._worker.app,
-            f"{abandoned} handlers hang past their timeout and cannot be stopped; the worker ends "
+            f"{hung} handlers hang past their timeout and cannot be stopped; the worker ends "
             "with exit code 1 so that it is started anew, and their events are delivered again",
         )
 
-    def _finished(self, task_id: str, job: Job, done: Callable[[], None]) -> None:
+    def _finished(self, job: Job, done: Callable[[], None]) -> None:
         self._requests.pop(job, None)
-        if self._jobs.get(task_id, (None, None))[1] is job:
-            del self._jobs[task_id]
-        if job.abandoned:
-            with self._lock:
-                self._abandoned -= 1
+        with self._lock:
+            was_hung = job in self._hung
+            self._hung.discard(job)
+        if was_hung:
             self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
         done()
 
-    def _request(self, job: Job) -> EventRequest:
+    def _request(self, consumer: Consumer, job: Job) -> EventRequest:
         task = self._tasks[job.handler.name]
         shown = _shown(job, payloads=self._worker.app.postroom.settings.show_payloads)
         headers = {
-            "id": job.task_id,
+            "id": self._task_id(consumer, job),
             "task": task.name,
             "retries": job.attempt - 1,
             "argsrepr": "()",
-            "kwargsrepr": repr(shown),
+            "kwargsrepr": repr(shown)[:LONGEST_SHOWN],
             "origin": "postroom",
+            JOB: (consumer, job),
             "ignore_result": True,
         }
         message = SimpleNamespace(
@@ -221,6 +230,12 @@ class TaskRunner:
             decoded=True,
         )
 
+    def _task_id(self, consumer: Consumer, job: Job) -> str:
+        # Two subscriptions of one application may read the same event.
+        if len(self._worker.app.postroom.consume) == 1:
+            return job.task_id
+        return f"{job.task_id}@{consumer.status.subscription}"
+
 
 class _ConsumersRunner:
     """What a dispatcher sees of the TaskRunner."""
@@ -232,8 +247,8 @@ class _ConsumersRunner:
     def submit(self, job: Job, done: Callable[[], None]) -> None:
         self._runner.submit(self._its_consumer(), job, done)
 
-    def abandon(self, job: Job) -> None:
-        self._runner.abandon(self._its_consumer(), job)
+    def abandon(self, job: Job, reason: str) -> None:
+        self._runner.abandon(self._its_consumer(), job, reason)
 
     def _its_consumer(self) -> Consumer:
         if self.consumer is None:

@@ -213,7 +213,11 @@ class Consumer:
         self.status.state = "draining"
         for feed in feeds:
             feed.stop()
-        unfinished = dispatcher.drain(self._settings.shutdown_seconds)
+        try:
+            unfinished = dispatcher.drain(self._settings.shutdown_seconds)
+        finally:
+            for feed in feeds:
+                feed.close()
         self.status.running = len(unfinished)
         if unfinished:
             logger.warning(
@@ -221,10 +225,6 @@ class Consumer:
                 len(unfinished),
                 self._settings.shutdown_seconds,
             )
-        for job in unfinished:
-            self.cut_off(job)
-        for feed in feeds:
-            feed.close()
 
 
 class _Feed:
@@ -265,4 +265,6 @@ class _Feed:
                 message = self._consumer.receive(timeout_millis=RECEIVE_MILLISECONDS)
             except pulsar.Timeout:
                 continue
-            self._dispatcher.post(Received(self._consumer, message))
+            size = len(message.data())
+            self._dispatcher.announce(size)
+            self._dispatcher.post(Received(self._consumer, message, size))

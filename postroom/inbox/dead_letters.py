@@ -27,12 +27,10 @@ __all__ = ["DeadLetter", "DeadLetters", "Redriven", "list_dead", "redrive", "red
 logger = logging.getLogger(__name__)
 
 SUBSCRIPTION = "dead-letters"
-# How the names of our own topics end.
-DEAD = "-DLQ"
-REDRIVE = "-REDRIVE"
 # How long the dead-letter topic may say nothing before its end is taken as reached.
 QUIET_SECONDS = 2.0
 LONGEST_REASON = 1000
+LATEST_TIMESTAMP = 1 << 62
 
 
 def base_topic(topic: str) -> str:
@@ -46,7 +44,7 @@ def redrive_topic(topic: str, subscription: str) -> str:
     A topic of its own: the relay's fenced producers own the original one, and other subscriptions
     of it have handled the event long since.
     """
-    return f"{base_topic(broker.canonical(topic))}-{subscription}{REDRIVE}"
+    return f"{base_topic(broker.canonical(topic))}-{subscription}{wire.REDRIVE}"
 
 
 def pattern_of(topic: str) -> str:
@@ -56,13 +54,13 @@ def pattern_of(topic: str) -> str:
     letters would make dead letters of them for ever.
     """
     namespace, local = _split(topic)
-    return f"{namespace}/(?!.*(?:{DEAD}|{REDRIVE})$)(?:{local})"
+    return f"{namespace}/(?!.*(?:{wire.DEAD}|{wire.REDRIVE})$)(?:{local})"
 
 
 def redrive_pattern(topic: str, subscription: str) -> str:
     """Return the pattern of the redrive topics of all topics that a `re:` topic stands for."""
     namespace, local = _split(topic)
-    return f"{namespace}/(?:{local})-{re.escape(subscription)}{REDRIVE}"
+    return f"{namespace}/(?:{local})-{re.escape(subscription)}{wire.REDRIVE}"
 
 
 def _split(topic: str) -> tuple[str, str]:
@@ -101,28 +99,32 @@ class DeadLetters:
         stored: Callable[[bool], None],
     ) -> None:
         """Send a delivery away; `stored` is told, in the client's thread, whether it arrived."""
-        import pulsar
-
-        topic = delivery.properties.get(wire.DEAD_TOPIC) or base_topic(delivery.place[0])
-        properties = {
-            **delivery.properties,
+        ours = {
             wire.ID: delivery.event_id,
-            wire.DEAD_TOPIC: topic,
+            wire.DEAD_TOPIC: delivery.origin,
             wire.DEAD_SUBSCRIPTION: self._subscription,
             wire.DEAD_MESSAGE_ID: ":".join(map(str, delivery.place[1:])),
             wire.DEAD_HANDLER: handler.name if handler else "",
-            wire.DEAD_REASON: reason[:LONGEST_REASON],
+            wire.DEAD_REASON: _sendable(reason)[:LONGEST_REASON],
             wire.DEAD_ATTEMPTS: str(failures.attempts),
             wire.DEAD_FIRST_FAILURE: str(failures.first or ""),
             wire.DEAD_LAST_FAILURE: str(failures.last or ""),
         }
-        properties.pop(wire.REDRIVE_HANDLER, None)
-        self._producer(topic).send_async(
+        theirs = {k: v for k, v in delivery.properties.items() if k != wire.REDRIVE_HANDLER}
+        self._send(delivery, {**theirs, **ours}, stored)
+
+    def _send(
+        self, delivery: Delivery, properties: dict[str, str], stored: Callable[[bool], None]
+    ) -> None:
+        import pulsar
+
+        at = delivery.message.event_timestamp()
+        self._producer(delivery.origin).send_async(
             delivery.message.data(),
             lambda result, _: stored(result == pulsar.Result.Ok),
             properties=properties,
             partition_key=delivery.key,
-            event_timestamp=delivery.message.event_timestamp() or None,
+            event_timestamp=at if 0 < at < LATEST_TIMESTAMP else None,
         )
 
     def _producer(self, topic: str) -> pulsar.Producer:
@@ -135,8 +137,15 @@ class DeadLetters:
                 send_timeout_millis=round(self._settings.send_timeout_seconds * 1000),
                 block_if_queue_full=True,
                 max_pending_messages=200,
+                # What came in compressed or in chunks may be larger than one message can be.
+                chunking_enabled=True,
             )
         return found
+
+
+def _sendable(text: str) -> str:
+    # File names that are no UTF-8 come as lone surrogates.
+    return text.encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +276,7 @@ class _WayBack:
         if topic not in self._producers:
             with contextlib.suppress(pulsar.Timeout):  # the embedded broker's way to say it exists
                 broker.ensure_subscription(self._client, topic, self._subscription)
-            self._producers[topic] = self._client.create_producer(topic)
+            self._producers[topic] = self._client.create_producer(topic, chunking_enabled=True)
         return self._producers[topic]
 
 

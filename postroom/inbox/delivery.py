@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from postroom import events, wire
+from postroom import errors, events, wire
 
 if TYPE_CHECKING:
     import pulsar
@@ -17,11 +18,21 @@ __all__ = ["Delivery", "Failures", "place_of"]
 
 Place = tuple[str, int, int, int]
 
+LONGEST_POSITION = 20
+
 
 def place_of(message: pulsar.Message) -> Place:
     """Say where in Pulsar the message stands: topic, ledger, entry, index within a batch."""
     where = message.message_id()
     return (message.topic_name(), where.ledger_id(), where.entry_id(), where.batch_index())
+
+
+def _read(message: pulsar.Message) -> tuple[dict[str, str], str | None, str]:
+    # Another producer's may be no UTF-8; such a message is a dead letter, by its payload alone.
+    try:
+        return dict(message.properties()), message.partition_key() or None, ""
+    except UnicodeDecodeError:
+        return {}, None, "The message's properties or key are no UTF-8"
 
 
 @dataclass(slots=True)
@@ -55,12 +66,15 @@ class Delivery:
     waiting_for: set[str] = field(default_factory=set)
     failures: dict[str, Failures] = field(default_factory=dict)
     parked: bool = False
+    fault: str = ""
+    # Whether a worker that was ended may have held it.
+    suspect: bool = False
 
     @classmethod
     def of(cls, message: pulsar.Message, source: pulsar.Consumer) -> Delivery:
         """Take a message in, without looking into its payload."""
         place = place_of(message)
-        properties = dict(message.properties())
+        properties, key, fault = _read(message)
         topic, ledger, entry, index = place
         return cls(
             source=source,
@@ -68,10 +82,26 @@ class Delivery:
             place=place,
             # A producer that is not ours gives no id: its place in the topic is one.
             event_id=properties.get(wire.ID) or f"{topic}:{ledger}:{entry}:{index}",
-            key=message.partition_key() or None,
+            key=key,
             size=len(message.data()),
             properties=properties,
+            fault=fault,
         )
+
+    @property
+    def origin(self) -> str:
+        """The topic that the event was read from first: a redriven one says so."""
+        topic = self.place[0]
+        if topic.endswith(wire.REDRIVE):
+            return self.properties.get(wire.DEAD_TOPIC) or topic
+        return re.sub(r"-partition-\d+$", "", topic)
+
+    @property
+    def only_for(self) -> str | None:
+        """The one handler that a redriven event is for."""
+        if self.place[0].endswith(wire.REDRIVE):
+            return self.properties.get(wire.REDRIVE_HANDLER) or None
+        return None
 
     def open(self) -> events.Event[dict[str, Any]]:
         """Decode the payload.
@@ -80,14 +110,16 @@ class Delivery:
             InvalidEvent: it is not an event.
 
         """
+        if self.fault:
+            raise errors.InvalidEvent(self.fault)
         name, data = events.decode(self.message.data())
-        position = self.properties.get(wire.POSITION, "")
+        position = self.properties.get(wire.POSITION, "")[:LONGEST_POSITION]
         at = self.message.event_timestamp() or self.message.publish_timestamp()
         self.event = events.Event(
             id=self.event_id,
             name=name,
             data=data,
-            topic=self.properties.get(wire.DEAD_TOPIC) or self.place[0],
+            topic=self.origin,
             key=self.key,
             position=int(position) if position.isdecimal() else None,
             occurred_at=events.utc(at),

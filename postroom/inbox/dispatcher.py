@@ -7,11 +7,12 @@ import heapq
 import itertools
 import logging
 import queue
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from postroom import errors, wire
+from postroom import errors
 from postroom.inbox import retry
 from postroom.inbox.backlog import Backlog
 from postroom.inbox.delivery import Delivery
@@ -44,8 +45,8 @@ class Runner(Protocol):
     def submit(self, job: Job, done: Callable[[], None]) -> None:
         """Run job.run() in another thread, and call `done` there in any case, in the end."""
 
-    def abandon(self, job: Job) -> None:
-        """Report a job that has run past its timeout, and make up for the thread it occupies."""
+    def abandon(self, job: Job, reason: str) -> None:
+        """Show a job that runs for too long as failed, and make up for the thread it occupies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Received:
 
     source: pulsar.Consumer
     message: pulsar.Message
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,13 @@ class Dispatcher:
         )
         self._held: dict[Place, Delivery] = {}
         self._held_bytes = 0
+        self._coming = threading.Lock()
+        self._coming_bytes = 0
         self._backlog = Backlog()
         self._running: set[Job] = set()
         self._later: list[tuple[float, int, Job]] = []
         self._count = itertools.count()
+        self._suspects_left = settings.prefetch
         self._parked_since_report = 0
         self._report_at = 0.0
         self._next_tick = 0.0
@@ -129,7 +134,18 @@ class Dispatcher:
     def has_room(self) -> bool:
         """Whether more may be received."""
         waiting = len(self._held) + self._mailbox.qsize()
-        return waiting < self._settings.prefetch and self._held_bytes < MOST_HELD_BYTES
+        held_bytes = self._held_bytes + self._coming_bytes
+        return waiting < self._settings.prefetch and held_bytes < MOST_HELD_BYTES
+
+    def announce(self, size: int) -> None:
+        """Count a message that is about to be posted."""
+        with self._coming:
+            self._coming_bytes += size
+
+    def release(self, size: int) -> None:
+        """Take a message that was announced off that count."""
+        with self._coming:
+            self._coming_bytes -= size
 
     # The dispatcher's own thread.
 
@@ -169,6 +185,10 @@ class Dispatcher:
                     self._finish(item.job, go_on=False)
                 case Parked():
                     self._on_parked(item)
+        for job in self._running:
+            job.abandoned = job.call.is_cut_off = True
+            if job.started is not None:
+                self._runner.abandon(job, "The connection was closed; the event is delivered again")
         return list(self._running)
 
     def _parking(self) -> bool:
@@ -187,31 +207,41 @@ class Dispatcher:
 
     def _receive(self, item: Received) -> None:
         delivery = Delivery.of(item.message, item.source)
+        self.release(item.size)
         if delivery.place in self._held:
             # After a reconnect the broker sends again what it has no acknowledgement of.
             return
         self._held[delivery.place] = delivery
         self._held_bytes += delivery.size
         self.status.received += 1
+        delivery.suspect = self._suspects_left > 0
+        self._suspects_left -= 1
         try:
             event = delivery.open()
         except errors.InvalidEvent as error:
-            delivery.failed(None, counts=True)
-            self._park(delivery, None, str(error))
+            self._park_unread(delivery, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever is in it must not hold up the others
+            self._park_unread(delivery, f"The event cannot be read ({type(error).__name__})")
             return
         handlers = self._handlers_of(delivery, event.name)
         if handlers:
             self._queue(delivery, handlers)
+        elif delivery.only_for:
+            self._park_unread(delivery, f"There is no handler {delivery.only_for[:200]!r} here")
         elif self._settings.strict:
-            delivery.failed(None, counts=True)
-            self._park(delivery, None, f"No handler wants events called {event.name[:100]!r}")
+            self._park_unread(delivery, f"No handler wants events called {event.name[:100]!r}")
         else:
             self.status.ignored += 1
             self._settle(delivery)
 
+    def _park_unread(self, delivery: Delivery, reason: str) -> None:
+        delivery.failed(None, counts=True)
+        self._park(delivery, None, reason)
+
     def _handlers_of(self, delivery: Delivery, name: str) -> list[Handler]:
         wanted = self._registry.for_event(name, self._subscription)
-        only = delivery.properties.get(wire.REDRIVE_HANDLER)
+        only = delivery.only_for
         return [h for h in wanted if h.name == only] if only else wanted
 
     def _queue(self, delivery: Delivery, handlers: list[Handler]) -> None:
@@ -237,8 +267,8 @@ class Dispatcher:
             self.status.repeated += job.applied.repeated
             self._done_with(job, go_on=go_on)
             return
-        # A job without a verdict never ran: its task was revoked, or Celery failed around it.
-        verdict = job.verdict or retry.GiveUp("The task was revoked before the handler ran")
+        # Celery failed around a job that has no verdict.
+        verdict = job.verdict or retry.TryAgain(after_seconds=1.0, counts=True)
         if go_on:
             self._after_failure(job, verdict)
 
@@ -337,15 +367,16 @@ class Dispatcher:
     def _report_timeouts(self, now: float) -> None:
         for job in list(self._running):
             limit = job.handler.timeout_seconds or self._settings.handler_timeout_seconds
-            if job.started is None or now - job.started <= limit:
+            entered = job.call.entered
+            if entered is None or now - entered <= limit:
                 continue
             job.abandoned = True
             self._running.discard(job)
             self.status.timed_out += 1
-            self._runner.abandon(job)
             error = errors.HandlerTimeout(
                 f"The handler {job.handler.name} ran past its timeout of {limit:g} s"
             )
+            self._runner.abandon(job, "HandlerTimeout()")
             logger.error(
                 "%s with event %s; the event is given to it again",
                 error,

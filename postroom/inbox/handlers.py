@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from postroom import errors
 from postroom.events import DomainEvent, Event
+from postroom.inbox import retry
 
 __all__ = ["Handler", "Registry", "handles", "registry"]
 
@@ -68,12 +69,9 @@ def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[
     try:
         data = model.model_validate(event.data)
     except ValidationError as error:
-        # Never with the input: it is private.
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in found[:5]
-        )
-        raise errors.InvalidEvent(f"The data of {event.name} do not fit: {faults}") from None
+        raise errors.InvalidEvent(
+            f"The data of {event.name} do not fit: {retry.faults(error)}"
+        ) from None
     return Event(
         id=event.id,
         name=event.name,

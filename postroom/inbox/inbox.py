@@ -15,9 +15,9 @@ from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
-from postroom import wire
+from postroom import errors, mongodb, wire
+from postroom.inbox.begun import Begun
 from postroom.inbox.orphans import Orphans
-from postroom.outbox import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,10 +63,11 @@ class Applied:
 
 @dataclass(slots=True)
 class Call:
-    """One call of a handler, which another thread may cut off."""
+    """One call of a handler, which another thread may cut off; `entered` while the handler runs."""
 
     session_id: Any = None
     is_cut_off: bool = False
+    entered: float | None = None
 
 
 class Inbox:
@@ -82,11 +83,19 @@ class Inbox:
         self._subscription = subscription
         self._keep = keep
         self._rows = database[wire.INBOX]
+        self._begun = Begun(database)
         self._orphans = Orphans(database.client)
 
     def prepare(self) -> None:
-        """Make the index by which rows expire, or change its time; end what killed ones left."""
+        """Make the index by which rows expire, or change its time; end what killed ones left.
+
+        Raises:
+            ServiceUnavailable: MongoDB is no replica set, and has no transactions.
+
+        """
+        mongodb.require_replica_set(self._database.client)
         self._orphans.end()
+        self._begun.prepare()
         seconds = int(self._keep.total_seconds())
         try:
             self._rows.create_index("handledAt", name=EXPIRY_INDEX, expireAfterSeconds=seconds)
@@ -113,19 +122,29 @@ class Inbox:
         """
         call = call or Call()
         prepared = [handler.prepared(event) for event in events]
-        with self._database.client.start_session() as session, explained():
+        with self._database.client.start_session() as session:
             call.session_id = session.session_id
             for attempt in range(1, CONFLICT_TRIES + 1):
                 try:
-                    return self._once(handler, prepared, session)
+                    return self._once(handler, prepared, session, call)
                 except mongo.PyMongoError as error:
-                    passing = error.has_error_label("TransientTransactionError")
-                    if not passing or attempt == CONFLICT_TRIES or call.is_cut_off:
+                    conflict = error.has_error_label("TransientTransactionError")
+                    # A server that is away conflicts with nobody, to the driver's label it does.
+                    conflict = conflict and not isinstance(error, mongo.ConnectionFailure)
+                    if not conflict or attempt == CONFLICT_TRIES or call.is_cut_off:
                         raise
                 if attempt == CONFLICT_TRIES - 1:
                     self._orphans.end()
                 time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
         raise AssertionError  # the loop returns or raises
+
+    def begin(self, handler: Handler, events: Sequence[Event[Any]]) -> int:
+        """Note that events are begun; return how often one of them has ended its worker so far."""
+        return max(self._begun.begin(self._row_id(handler, event)) for event in events)
+
+    def end(self, handler: Handler, events: Sequence[Event[Any]]) -> None:
+        """Note that events which were begun have come to an end, whatever it was."""
+        self._begun.end(self._row_id(handler, event) for event in events)
 
     def cut_off(self, call: Call) -> None:
         """End the transaction of a call that hangs, so that it can never commit.
@@ -145,8 +164,10 @@ class Inbox:
             )
 
     def _once(
-        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession
+        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
     ) -> Applied:
+        if call.is_cut_off:
+            raise errors.HandlerTimeout("The event was handed back before its handler began")
         session.start_transaction(
             read_concern=ReadConcern("snapshot"),
             write_concern=WriteConcern("majority"),
@@ -155,10 +176,12 @@ class Inbox:
         try:
             fresh = self._remember(handler, events, session)
             if fresh:
+                call.entered = time.monotonic()
                 _call(handler, fresh, session)
+                call.entered = None
         except _Repeated:
             session.abort_transaction()
-            return self._leave_out_repeated(handler, events, session)
+            return self._leave_out_repeated(handler, events, session, call)
         except BaseException:
             if session.in_transaction:
                 with contextlib.suppress(mongo.PyMongoError):
@@ -194,7 +217,7 @@ class Inbox:
         }
 
     def _leave_out_repeated(
-        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession
+        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
     ) -> Applied:
         ids = {identity(event.id): event for event in events}
         known = self._rows.find(
@@ -206,7 +229,7 @@ class Inbox:
         repeated = len(events) - len(fresh)
         if not fresh:
             return Applied(handled=0, repeated=repeated)
-        applied = self._once(handler, fresh, session)
+        applied = self._once(handler, fresh, session, call)
         return Applied(handled=applied.handled, repeated=repeated + applied.repeated)
 
 

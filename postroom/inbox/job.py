@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pymongo.errors import PyMongoError
 
 from postroom import errors
 from postroom.inbox import retry
 from postroom.inbox.inbox import Applied, Call, identity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postroom.events import Event
     from postroom.inbox.delivery import Delivery
     from postroom.inbox.handlers import Handler
     from postroom.inbox.inbox import Inbox
@@ -50,7 +56,10 @@ class Job:
         """Apply the handler; the verdict is set where it fails, and the error passed on."""
         self.started = time.monotonic()
         events = [d.event for d in self.deliveries if d.event is not None]
+        suspect = any(delivery.suspect for delivery in self.deliveries)
         try:
+            if suspect:
+                self._begin(inbox, events, settings)
             self.applied = inbox.apply(self.handler, events, self.call)
         except Exception as error:
             self.verdict = self._judged(error, settings)
@@ -61,7 +70,33 @@ class Job:
             ended = errors.InboxError(f"The handler {self.handler.name} raised {name}")
             self.verdict = self._judged(RuntimeError(str(ended)), settings)
             raise ended from error
+        finally:
+            if suspect:
+                self._end(inbox, events)
         return self.applied
 
+    def _begin(
+        self, inbox: Inbox, events: Sequence[Event[dict[str, Any]]], settings: Settings
+    ) -> None:
+        ended = inbox.begin(self.handler, events)
+        if ended and len(events) > 1:
+            # A counted failure splits the batch, so that the one which ends workers is found.
+            raise errors.Retry("One of these events has ended its worker")
+        limit = self.handler.max_attempts or settings.max_attempts
+        if ended >= limit:
+            raise errors.Reject(f"The worker ended {ended} times while the handler ran")
+
+    def _end(self, inbox: Inbox, events: Sequence[Event[dict[str, Any]]]) -> None:
+        # Left behind by an outage, a row counts one attempt too many, and expires.
+        with contextlib.suppress(PyMongoError):
+            inbox.end(self.handler, events)
+
     def _judged(self, error: BaseException, settings: Settings) -> retry.Verdict:
-        return retry.judge(error, handler=self.handler, attempt=self.attempt, settings=settings)
+        failures = self.deliveries[0].failures.get(self.handler.name)
+        return retry.judge(
+            error,
+            handler=self.handler,
+            attempt=self.attempt,
+            settings=settings,
+            since=failures.first if failures else None,
+        )

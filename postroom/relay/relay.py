@@ -15,6 +15,7 @@ from pymongo import MongoClient
 from pymongo import errors as mongo
 
 from postroom import broker, errors, wire
+from postroom.mongodb import require_replica_set
 from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import LaneOptions
 from postroom.relay.mutex import PulsarMutex
@@ -143,7 +144,7 @@ class Relay:
             broker.connected(settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
             database, reading = (c[settings.mongodb_database] for c in (mongodb, patient))
-            require_replica_set(mongodb, settings)
+            require_replica_set(mongodb)
             self._probe(client)
             mutex = PulsarMutex(
                 client,
@@ -329,19 +330,3 @@ def connect_mongodb(settings: Settings, *, patient: bool = False) -> MongoClient
         appname="postroom-relay",
         tz_aware=True,
     )
-
-
-def require_replica_set(client: MongoClient[dict[str, Any]], settings: Settings) -> None:
-    """Refuse a MongoDB that has neither transactions nor change streams.
-
-    Raises:
-        ServiceUnavailable: it is a single server; the message says how to mend that.
-
-    """
-    hello = client.admin.command("hello")
-    if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise errors.ServiceUnavailable(
-            f"MongoDB at {broker.masked(settings.mongodb_uri)} is not a replica set, so it has no "
-            "transactions and no change streams. Start mongod with --replSet rs0 and run "
-            "rs.initiate() once; a single member is enough. It is looked at again"
-        )

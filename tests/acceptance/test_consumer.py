@@ -120,6 +120,60 @@ def test_bad_messages_become_dead_letters_and_good_ones_flow(site: Site) -> None
         assert letter.partition_key() == "k"
 
 
+def test_messages_that_cannot_even_be_read_become_dead_letters(shop: Shop) -> None:
+    """Times that are no dates, giant positions, names of our own properties, 5 MiB of poison."""
+    worker = shop.worker()
+    worker.wait_for("Consuming ")
+    payload = orjson.dumps({"name": "Counted", "data": {"number": 1}})
+    shop.producer.send(payload, event_timestamp=1_764_000_000_000_000, partition_key="k")
+    shop.producer.send(payload, properties={"position": "9" * 5000}, partition_key="k")
+    strange = {"redrive-handler": "shop.nobody", "dead-letter-topic": "no topic/at all"}
+    shop.producer.send(payload, properties=strange, partition_key="k")
+    chunked = shop.site.pulsar.create_producer(shop.site.topic, chunking_enabled=True)
+    chunked.send(b"x" * (6 << 20), partition_key="k")
+    shop.send("Counted", 2, key="k")
+    assert shop.wait_for(4) == [1, 1, 1, 2]
+    (letter,) = shop.dead(1)
+    assert letter.data() == b"x" * (6 << 20)
+    assert "again in" not in worker.text()
+
+
+def test_a_handler_that_ends_its_worker_is_given_up(shop: Shop) -> None:
+    """Its event is a dead letter after as many workers as it has attempts; the others go on."""
+    shop.send("Crash", key="k")
+    for _ in range(2):
+        assert shop.worker().exit_code() == 7
+    shop.worker()
+    shop.send("Counted", 1, key="k")
+    assert shop.wait_for(1) == [1]
+    (letter,) = shop.dead(1)
+    assert "worker ended 2 times" in letter.properties()["dead-letter-reason"]
+
+
+def test_what_a_driver_quotes_is_shown_nowhere(shop: Shop) -> None:
+    """MongoDB's errors hold whole documents; log, dead letter and listing name kind and code."""
+    worker = shop.worker()
+    shop.send("Swallow", "private", key="k")
+    (letter,) = shop.dead(1)
+    assert "BulkWriteError" in letter.properties()["dead-letter-reason"]
+    worker.wait_for("BulkWriteError")
+    listed = shop.command("dead-letters", "list", "--json")
+    for text in (worker.text(), repr(letter.properties()), listed):
+        assert "private" not in text
+
+
+def test_a_redriven_event_whose_handler_is_gone_is_kept(shop: Shop) -> None:
+    """It becomes a dead letter again, and is not acknowledged unseen."""
+    worker = shop.worker()
+    worker.wait_for("Consuming ")
+    back = shop.site.pulsar.create_producer(f"{shop.site.topic}-test-REDRIVE")
+    payload = orjson.dumps({"name": "Counted", "data": {"number": 1}})
+    asked = {"redrive-handler": "shop.renamed", "dead-letter-topic": shop.site.topic}
+    back.send(payload, properties={"id": "e1", **asked})
+    (letter,) = shop.dead(1)
+    assert "There is no handler 'shop.renamed' here" in letter.properties()["dead-letter-reason"]
+
+
 def test_ten_thousand_poison_messages_hold_up_nothing(shop: Shop) -> None:
     """All of them are set aside, and the log stays short."""
     for number in range(10_000):

@@ -108,6 +108,20 @@ def on_exit(event: Event[Any]) -> None:
     sys.exit(3)
 
 
+@handles("Crash", name="shop.crash", max_attempts=2)
+def on_crash(event: Event[Any]) -> None:
+    """End the process, as a crash in a library would."""
+    os._exit(7)
+
+
+@handles("Swallow", name="shop.swallow", max_attempts=2, **QUICK)
+def on_swallow(event: Event[Any], session: ClientSession) -> None:
+    """Provoke an error of MongoDB with private data in its text."""
+    things = collection(session, "things")
+    patient = event.data["number"]
+    things.insert_many([{"_id": 1, "patient": patient}, {"_id": 1}], session=session)
+
+
 @handles("Odd", name="shop.odd")
 def on_odd(event: Event[Any], session: ClientSession) -> object:
     """Return something that no one can serialise."""

@@ -26,6 +26,9 @@ def test_the_names_are_frozen() -> None:
         "DEAD_FIRST_FAILURE": "dead-letter-first-failure",
         "DEAD_LAST_FAILURE": "dead-letter-last-failure",
         "REDRIVE_HANDLER": "redrive-handler",
+        "DEAD": "-DLQ",
+        "REDRIVE": "-REDRIVE",
+        "BEGUN": "__inboxBegun",
     }
 
 

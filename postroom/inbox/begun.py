@@ -1,0 +1,51 @@
+"""Begun: which events a worker had begun when it was ended, and how often that has happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ReturnDocument
+
+from postroom import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pymongo.database import Database
+
+__all__ = ["Begun"]
+
+EXPIRY_INDEX = "idx_begunAt_ttl"
+KEEP = timedelta(days=1)
+
+
+class Begun:
+    """Counts the times a handler was begun with an event and never came back. Thread-safe.
+
+    A handler that ends the process (os._exit, a crash in a library, too much memory) leaves no
+    other trace: its event would come to the next worker, and end that too, for ever. Rows are
+    written for the first events after a connect only, since those are what an ended worker held.
+    """
+
+    def __init__(self, database: Database[Any]) -> None:
+        self._rows = database[wire.BEGUN]
+
+    def prepare(self) -> None:
+        """Make the index by which rows expire."""
+        seconds = int(KEEP.total_seconds())
+        self._rows.create_index("begunAt", name=EXPIRY_INDEX, expireAfterSeconds=seconds)
+
+    def begin(self, row_id: Mapping[str, str]) -> int:
+        """Note that an event is begun, and return how often it was so before without an end."""
+        row = self._rows.find_one_and_update(
+            {"_id": row_id},
+            {"$inc": {"times": 1}, "$set": {"begunAt": datetime.now(UTC)}},
+            upsert=True,
+            return_document=ReturnDocument.BEFORE,
+        )
+        return int(row["times"]) if row else 0
+
+    def end(self, row_ids: Iterable[Mapping[str, str]]) -> None:
+        """Note that events have come to an end, whatever it was."""
+        self._rows.delete_many({"_id": {"$in": list(row_ids)}})
