@@ -42,7 +42,13 @@ services: $(STAMP)  ## Run the services alone (PULSAR=real: Apache Pulsar)
 
 .PHONY: test
 test: $(STAMP) pulsar-jars  ## Run every test that this machine can (TESTS=path, or options of pytest)
+ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
+else
+	@# Two at a time, since most of a test is waiting; chaos by itself, since it wants the machine.
+	$(BIN)/python -m pytest -n 2 -m "not chaos"
+	$(BIN)/python -m pytest -m chaos
+endif
 
 .PHONY: pulsar-jars
 pulsar-jars: $(STAMP)

@@ -29,9 +29,15 @@ class Stack:
     """
 
     def __init__(
-        self, folder: Path, *, real_pulsar: bool = False, given: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        real_pulsar: bool = False,
+        given: Mapping[str, str] | None = None,
+        usual_ports: bool = True,
     ) -> None:
         self._folder = folder
+        self._usual_ports = usual_ports
         self._given = os.environ if given is None else given
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = self._choose_ports()
@@ -91,7 +97,8 @@ class Stack:
         known: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(file.read_text())
-        chosen = {name: free_port(known.get(name, port)) for name, port in PORTS.items()}
+        usual: Mapping[str, int | None] = PORTS if self._usual_ports else dict.fromkeys(PORTS)
+        chosen = {name: free_port(known.get(name, port)) for name, port in usual.items()}
         if len(set(chosen.values())) != len(chosen):
             raise DevstackError(f"{file} names a port twice; remove it")
         file.write_text(json.dumps(chosen))

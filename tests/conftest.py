@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stack(folder: Path) -> Iterator[Stack]:
     """Lend MongoDB, the compatible broker and Valkey."""
-    found = Stack(folder, given={})
+    found = Stack(folder, given={}, usual_ports=False)
     found.start()
     yield found
     found.stop()

@@ -84,7 +84,7 @@ def test_a_mongodb_without_a_replica_set_is_refused_with_the_remedy(
 @pytest.fixture
 def own_services(tmp_path: Path) -> Iterator[Stack]:
     """Lend services that the test may end."""
-    found = Stack(tmp_path / "services", given={})
+    found = Stack(tmp_path / "services", given={}, usual_ports=False)
     found.start()
     yield found
     found.stop()

@@ -28,7 +28,7 @@ def main(kind: str, *, seconds: float, seed: int | None, keep_services: bool) ->
     seed = int(time.time()) if seed is None else seed
     folder = Path(tempfile.mkdtemp(prefix="postroom-chaos-"))
     click.echo(f"seed {seed}, logs in {folder}")
-    stack = Stack(folder, real_pulsar=True, given={})
+    stack = Stack(folder, real_pulsar=True, given={}, usual_ports=False)
     stack.start()
     name = f"chaos{seed}"
     environment = {

@@ -27,7 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if not has_java():
         reason = "Apache Pulsar needs Java 17 or later and Maven"
         pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
-    found = Stack(tmp_path_factory.mktemp("chaos"), real_pulsar=True, given={})
+    found = Stack(tmp_path_factory.mktemp("chaos"), real_pulsar=True, given={}, usual_ports=False)
     found.start()
     yield found
     found.stop()
