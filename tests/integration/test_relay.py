@@ -17,7 +17,8 @@ from pymongo.errors import AutoReconnect
 
 from postroom import wire
 from postroom.errors import ConfigurationError
-from postroom.relay import retention
+from postroom.relay import retention, source
+from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
@@ -179,6 +180,35 @@ def test_an_outside_fence_ends_the_term_and_nothing_is_lost(pulsar_site: Site) -
         written += pulsar_site.insert(10)
         assert ids(pulsar_site.receive(plain, 20)) == written
         assert relay.status.terms == 2
+
+
+@pytest.mark.parametrize("where", ["stream", "save"])
+def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
+    lite_site: Site, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The reader's and the checkpoint's: nothing is lost, and the reason is seen."""
+    plain = lite_site.subscribe()
+    died: list[str] = []
+
+    def dying(function: Any) -> Any:
+        def once(*args: Any, **options: Any) -> Any:
+            if len(died) < 1 and (where == "stream" or options["position"]):
+                died.append(where)
+                raise KeyError(where)
+            return function(*args, **options)
+
+        return once
+
+    owner: Any = source if where == "stream" else CheckpointStore
+    monkeypatch.setattr(owner, where, dying(getattr(owner, where)))
+    with relaying(lite_site, wait=False) as relay:
+        wait_until(lambda: relay.status.terms > 0, description="a term")
+        written = lite_site.insert(5)
+        assert ids(lite_site.receive(plain, 5)) == written
+        written = lite_site.insert(5)
+        assert ids(lite_site.receive(plain, 5)) == written
+        assert died == [where]
+        wait_until(lambda: relay.status.terms == 2, description="the second term")
 
 
 def test_an_unloaded_topic_is_no_end(pulsar_site: Site) -> None:

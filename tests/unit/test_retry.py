@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from postroom import InvalidEvent, Reject, Retry, Settings, handles
 from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.retry import GiveUp, TryAgain, judge, wait_seconds
+from postroom.inbox.retry import GiveUp, TryAgain, described, judge, wait_seconds
 
 
 def handler(**options: Any) -> Handler:
@@ -30,6 +30,34 @@ def test_an_outage_burns_no_attempts() -> None:
     found = verdict(AutoReconnect(), attempt=1000)
     assert isinstance(found, TryAgain)
     assert not found.counts
+
+
+@pytest.mark.parametrize("code", [13, 18, 20, 10107])
+def test_what_mongodb_refuses_to_all_burns_no_attempts(code: int) -> None:
+    """Wrong credentials, no replica set, no primary: nothing is wrong with the event."""
+    found = verdict(OperationFailure("x", code), attempt=1000)
+    assert found.counts is False if isinstance(found, TryAgain) else pytest.fail("given up")
+
+
+@pytest.mark.parametrize("code", [50, 112, 251, 388])
+def test_a_conflict_that_lasts_is_the_handlers_own(code: int) -> None:
+    """For a while it may be another transaction's; afterwards each failure is an attempt."""
+    now = datetime.now(UTC)
+    for since, counts in ((None, False), (now, False), (now - timedelta(seconds=100), True)):
+        found = judge(
+            OperationFailure("x", code),
+            handler=handler(),
+            attempt=1,
+            settings=Settings(),
+            since=since,
+        )
+        assert isinstance(found, TryAgain)
+        assert found.counts is counts
+
+
+def test_a_drivers_text_is_not_repeated() -> None:
+    """It may hold whole documents; the kind and the code are enough."""
+    assert described(OperationFailure("of Jane Doe", 121)) == "OperationFailure, code 121"
 
 
 @pytest.mark.parametrize("error", [Reject("no"), InvalidEvent("no")])
@@ -55,6 +83,7 @@ def test_a_handler_says_how_long_to_wait() -> None:
     """Retry(after=…) replaces the backoff and counts."""
     found = verdict(Retry(after=timedelta(seconds=7)))
     assert found == TryAgain(after_seconds=7.0, counts=True)
+    assert verdict(Retry(after=7)) == found
 
 
 def test_waits_double_up_to_the_longest() -> None:
