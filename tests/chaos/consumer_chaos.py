@@ -53,7 +53,7 @@ class Verdict:
     @property
     def clean(self) -> bool:
         """Whether every event had its effect once, in order, or is a dead letter."""
-        return not any(
+        return self.good > 0 and not any(
             (
                 self.not_applied,
                 self.applied_twice,
@@ -131,12 +131,7 @@ class ConsumerChaos:
     def _send(self) -> None:
         dice = random.Random(f"{self.seed}-sender")
         client = self._client()
-        producer = client.create_producer(
-            self.environment["POSTROOM_TOPIC"],
-            producer_name="chaos",
-            send_timeout_millis=0,
-            block_if_queue_full=True,
-        )
+        producer = self._producer(client)
         number = 0
         while not self._over.is_set():
             number += 1
@@ -154,6 +149,20 @@ class ConsumerChaos:
             self._over.wait(dice.expovariate(self.rate_per_second))
         producer.flush()
         client.close()
+
+    def _producer(self, client: pulsar.Client) -> pulsar.Producer:
+        while True:
+            try:
+                return client.create_producer(
+                    self.environment["POSTROOM_TOPIC"],
+                    producer_name="chaos",
+                    send_timeout_millis=0,
+                    block_if_queue_full=True,
+                )
+            except pulsar.PulsarException:
+                # The broker may just have been killed.
+                if self._over.wait(0.5):
+                    raise
 
     def _torment(self, workers: list[subprocess.Popen[bytes]]) -> None:
         end = time.monotonic() + self.seconds
