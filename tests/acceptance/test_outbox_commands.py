@@ -32,6 +32,9 @@ def test_status_says_how_far_and_what_waits(lite_site: Site) -> None:
     assert found["topics"] == [lite_site.topic]
     shown = lite_site.run(f"{OUTBOX} status")
     assert "partition default" in shown
+    assert [line.split() for line in shown.splitlines() if "quarantined" in line] == [
+        ["quarantined", "0"]
+    ]
     assert found["owner"] in shown
 
 

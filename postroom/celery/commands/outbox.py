@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from bson import ObjectId
 from pymongo import MongoClient
 from pymongo import errors as mongo
 from rich.console import Console
@@ -152,10 +151,8 @@ def _show(partition: Overview) -> None:
     table = Table(box=None, show_header=False, title=f"partition {partition.partition}")
     table.title_justify = "left"
     for name, value in dataclasses.asdict(partition).items():
-        if name == "partition" or value in (None, [], False):
+        if name == "partition" or value is None or value is False or value == []:
             continue
         shown = ", ".join(value) if isinstance(value, list) else str(value)
-        if isinstance(value, ObjectId):
-            shown = str(value)
         table.add_row(name.replace("_", " "), shown)
     Console().print(table)
