@@ -132,7 +132,9 @@ class Retry(InboxError):
         self, message: str | None = None, *, after: timedelta | float | None = None
     ) -> None:
         super().__init__(message)
-        self.after = timedelta(seconds=after) if isinstance(after, (int, float)) else after
+        self.after: timedelta | None = None
+        if after is not None:
+            self.after = after if isinstance(after, timedelta) else timedelta(seconds=float(after))
 
 
 class Reject(InboxError):

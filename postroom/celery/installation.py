@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import errors
+from postroom import broker, errors
 from postroom import settings as settings_module
 from postroom.celery import consumer_step, relay_step
 
@@ -75,4 +75,4 @@ def install(
 
 def _routed_to(settings: Settings, topics: Topics | None) -> list[str]:
     named = topics.values() if isinstance(topics, Mapping) else ()
-    return list(dict.fromkeys((settings.topic, *named)))
+    return list({broker.canonical(topic): topic for topic in (settings.topic, *named)}.values())

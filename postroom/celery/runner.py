@@ -169,15 +169,15 @@ class TaskRunner:
         """Show a job as failed, and give the pool another thread for the one that hangs."""
         # In a thread: MongoDB may be what it hangs on.
         threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
-        request = self._requests.get(job)
-        if request is None:
-            return
-        request.send_event("task-failed", exception=reason, traceback="")
+        pool = self._worker.pool
         with self._lock:
+            request = self._requests.get(job)
+            if request is None:
+                return
             self._hung.add(job)
             hung = len(self._hung)
-        pool = self._worker.pool
-        pool.executor._max_workers += 1  # noqa: SLF001 - a thread pool cannot be grown otherwise
+            pool.executor._max_workers += 1  # noqa: SLF001 - a thread pool cannot be grown otherwise
+        request.send_event("task-failed", exception=reason, traceback="")
         if hung > pool.limit:
             self._give_up_worker(hung)
 
@@ -189,12 +189,11 @@ class TaskRunner:
         )
 
     def _finished(self, job: Job, done: Callable[[], None]) -> None:
-        self._requests.pop(job, None)
         with self._lock:
-            was_hung = job in self._hung
-            self._hung.discard(job)
-        if was_hung:
-            self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
+            self._requests.pop(job, None)
+            if job in self._hung:
+                self._hung.discard(job)
+                self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
         done()
 
     def _request(self, consumer: Consumer, job: Job) -> EventRequest:

@@ -46,6 +46,11 @@ class Begun:
         )
         return int(row["times"]) if row else 0
 
+    def times(self, row_ids: Iterable[Mapping[str, str]]) -> int:
+        """Return how often one of several events was begun without an end."""
+        found = self._rows.find({"_id": {"$in": list(row_ids)}}, {"times": 1})
+        return max((int(row["times"]) for row in found), default=0)
+
     def end(self, row_ids: Iterable[Mapping[str, str]]) -> None:
         """Note that events have come to an end, whatever it was."""
         self._rows.delete_many({"_id": {"$in": list(row_ids)}})

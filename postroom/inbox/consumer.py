@@ -114,6 +114,7 @@ class Consumer:
     def cut_off(self, job: Job) -> None:
         """Make sure that a job which has run for too long can never commit."""
         self._inbox.cut_off(job.call)
+        job.end(self._inbox)
 
     def _wait_after(self, error: Exception, seconds: float) -> None:
         if self._stopping.is_set():

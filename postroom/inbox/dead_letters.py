@@ -104,7 +104,7 @@ class DeadLetters:
             wire.DEAD_TOPIC: delivery.origin,
             wire.DEAD_SUBSCRIPTION: self._subscription,
             wire.DEAD_MESSAGE_ID: ":".join(map(str, delivery.place[1:])),
-            wire.DEAD_HANDLER: handler.name if handler else "",
+            wire.DEAD_HANDLER: handler.name if handler else delivery.only_for or "",
             wire.DEAD_REASON: _sendable(reason)[:LONGEST_REASON],
             wire.DEAD_ATTEMPTS: str(failures.attempts),
             wire.DEAD_FIRST_FAILURE: str(failures.first or ""),

@@ -89,17 +89,21 @@ class Delivery:
         )
 
     @property
+    def _topic(self) -> str:
+        return re.sub(r"-partition-\d+$", "", self.place[0])
+
+    @property
     def origin(self) -> str:
         """The topic that the event was read from first: a redriven one says so."""
-        topic = self.place[0]
+        topic = self._topic
         if topic.endswith(wire.REDRIVE):
             return self.properties.get(wire.DEAD_TOPIC) or topic
-        return re.sub(r"-partition-\d+$", "", topic)
+        return topic
 
     @property
     def only_for(self) -> str | None:
         """The one handler that a redriven event is for."""
-        if self.place[0].endswith(wire.REDRIVE):
+        if self._topic.endswith(wire.REDRIVE):
             return self.properties.get(wire.REDRIVE_HANDLER) or None
         return None
 

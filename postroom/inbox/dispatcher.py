@@ -267,10 +267,16 @@ class Dispatcher:
             self.status.repeated += job.applied.repeated
             self._done_with(job, go_on=go_on)
             return
-        # Celery failed around a job that has no verdict.
-        verdict = job.verdict or retry.TryAgain(after_seconds=1.0, counts=True)
+        verdict = job.verdict or self._without_verdict(job)
         if go_on:
             self._after_failure(job, verdict)
+
+    def _without_verdict(self, job: Job) -> retry.Verdict:
+        # Celery failed around the job, or the error could not be judged.
+        limit = job.handler.max_attempts or self._settings.max_attempts
+        if job.attempt >= limit:
+            return retry.GiveUp(f"It failed {limit} times, the last time without a word")
+        return retry.TryAgain(after_seconds=1.0, counts=True)
 
     def _after_failure(self, job: Job, verdict: retry.Verdict) -> None:
         if len(job.deliveries) > 1 and (isinstance(verdict, retry.GiveUp) or verdict.counts):

@@ -138,6 +138,10 @@ class Inbox:
                 time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
         raise AssertionError  # the loop returns or raises
 
+    def begun(self, handler: Handler, events: Sequence[Event[Any]]) -> int:
+        """Return how often one of several events has ended its worker so far."""
+        return self._begun.times(self._row_id(handler, event) for event in events)
+
     def begin(self, handler: Handler, events: Sequence[Event[Any]]) -> int:
         """Note that events are begun; return how often one of them has ended its worker so far."""
         return max(self._begun.begin(self._row_id(handler, event)) for event in events)

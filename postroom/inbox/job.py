@@ -56,10 +56,11 @@ class Job:
         """Apply the handler; the verdict is set where it fails, and the error passed on."""
         self.started = time.monotonic()
         events = [d.event for d in self.deliveries if d.event is not None]
-        suspect = any(delivery.suspect for delivery in self.deliveries)
+        suspect, begun = any(delivery.suspect for delivery in self.deliveries), False
         try:
             if suspect:
                 self._begin(inbox, events, settings)
+                begun = True
             self.applied = inbox.apply(self.handler, events, self.call)
         except Exception as error:
             self.verdict = self._judged(error, settings)
@@ -71,25 +72,28 @@ class Job:
             self.verdict = self._judged(RuntimeError(str(ended)), settings)
             raise ended from error
         finally:
-            if suspect:
-                self._end(inbox, events)
+            if begun:
+                self.end(inbox)
         return self.applied
 
     def _begin(
         self, inbox: Inbox, events: Sequence[Event[dict[str, Any]]], settings: Settings
     ) -> None:
-        ended = inbox.begin(self.handler, events)
-        if ended and len(events) > 1:
+        if len(events) > 1 and inbox.begun(self.handler, events):
             # A counted failure splits the batch, so that the one which ends workers is found.
             raise errors.Retry("One of these events has ended its worker")
-        limit = self.handler.max_attempts or settings.max_attempts
+        ended = inbox.begin(self.handler, events)
+        # Once may be a mere restart.
+        limit = max(2, self.handler.max_attempts or settings.max_attempts)
         if ended >= limit:
+            self.end(inbox)
             raise errors.Reject(f"The worker ended {ended} times while the handler ran")
 
-    def _end(self, inbox: Inbox, events: Sequence[Event[dict[str, Any]]]) -> None:
+    def end(self, inbox: Inbox) -> None:
+        """Note that the job's end was no end of its worker."""
         # Left behind by an outage, a row counts one attempt too many, and expires.
         with contextlib.suppress(PyMongoError):
-            inbox.end(self.handler, events)
+            inbox.end(self.handler, [d.event for d in self.deliveries if d.event is not None])
 
     def _judged(self, error: BaseException, settings: Settings) -> retry.Verdict:
         failures = self.deliveries[0].failures.get(self.handler.name)

@@ -124,7 +124,10 @@ def described(error: BaseException) -> str:
         return type(error).__name__ if code is None else f"{type(error).__name__}, code {code}"
     if isinstance(error, ValidationError):
         return f"ValidationError: {faults(error)}"
-    text = _line(str(error))
+    try:
+        text = _line(str(error))
+    except Exception:  # noqa: BLE001 - an error without a text is still an error
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -187,7 +187,8 @@ class Lane:
         # sees it, but deduplication knows its number.
         deadline = time.monotonic() + UNCONFIRMED_SECONDS
         while self._pushed > highest and time.monotonic() < deadline:
-            self._stopping.wait(PAUSE_SECONDS)
+            if self._stopping.wait(PAUSE_SECONDS):
+                raise errors.TermEnded("The relay was stopped while it opened a term")
             highest = self._read_to_the_end(reader, highest)
         if self._pushed > highest:
             logger.warning(

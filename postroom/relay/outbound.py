@@ -58,6 +58,7 @@ class Outbound:
         self._max_message_bytes = max_message_bytes
         self._block_on_poison = block_on_poison
         self._lanes: dict[str, Lane] = {}
+        self._unopened: dict[str, str] = {}
         self._published_since: datetime | None = None
         self._position = 0
         self._touched: set[Lane] = set()
@@ -99,17 +100,30 @@ class Outbound:
 
         lane = self._lanes.get(topic)
         if lane is None:
+            if topic in self._unopened:
+                raise errors.Poison(self._unopened[topic])
             try:
                 lane = self._open_lane(topic)
             except pulsar.PulsarException as error:
-                passing = errors.is_transient(error) and not isinstance(error, pulsar.TopicNotFound)
-                if passing or self._saver.is_declared(topic):
+                if not self._never_opens(topic, error):
                     raise
-                raise errors.Poison(
+                self._unopened[topic] = (
                     f"The topic {topic} cannot be opened ({type(error).__name__})"
-                ) from error
+                )
+                raise errors.Poison(self._unopened[topic]) from error
         self._touched.add(lane)
         return lane
+
+    def _never_opens(self, topic: str, error: Exception) -> bool:
+        import pulsar
+
+        # Rights are granted later, and without the default topic there is nothing to go on with.
+        waits = (pulsar.AuthorizationError, pulsar.AuthenticationError)
+        if isinstance(error, waits) or topic == self._routing.default:
+            return False
+        if self._saver.is_declared(topic):
+            return False
+        return isinstance(error, pulsar.TopicNotFound) or not errors.is_transient(error)
 
     def _open_lane(self, topic: str) -> Lane:
         lane = Lane(

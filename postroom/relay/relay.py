@@ -292,16 +292,29 @@ class Relay:
         self.status.pruned += rows
 
     def _subscribe_ahead(self, client: pulsar.Client) -> None:
-        strict = self._abilities is not None and self._abilities.fencing
+        import pulsar
+
         for subscription, topics in self._subscriptions.items():
             for topic in topics:
                 if topic.startswith("re:"):
                     continue
-                if strict:
-                    broker.ensure_subscription(client, topic, subscription)
-                else:
-                    url = self._settings.pulsar_url
-                    broker.ensure_subscription_leniently(url, topic, subscription)
+                try:
+                    self._make_subscription(client, topic, subscription)
+                except (pulsar.TopicNotFound, pulsar.AuthorizationError) as error:
+                    logger.warning(
+                        "The subscription %r on %s cannot be made (%s): what is sent there before "
+                        "it exists may be gone",
+                        subscription,
+                        topic,
+                        type(error).__name__,
+                        extra={"action": "subscribe_ahead"},
+                    )
+
+    def _make_subscription(self, client: pulsar.Client, topic: str, subscription: str) -> None:
+        if self._abilities is not None and self._abilities.fencing:
+            broker.ensure_subscription(client, topic, subscription)
+        else:
+            broker.ensure_subscription_leniently(self._settings.pulsar_url, topic, subscription)
 
 
 def _lacking(found: broker.Abilities) -> str:

@@ -27,7 +27,7 @@ class Routing:
     def __init__(
         self, *, default: str, topics: Topics, key: Key | None, shared: Iterable[str] = ()
     ) -> None:
-        self._default = broker.canonical(default)
+        self.default = broker.canonical(default)
         self._topics = topics
         self._key = key
         self._shared = [broker.canonical(topic) for topic in shared]
@@ -42,7 +42,7 @@ class Routing:
     def topics(self) -> list[str]:
         """All topics that are known beforehand; a function may name others."""
         named = self._topics.values() if isinstance(self._topics, Mapping) else ()
-        return sorted({self._default, *map(broker.canonical, named)})
+        return sorted({self.default, *map(broker.canonical, named)})
 
     @property
     def has_shared(self) -> bool:
@@ -73,7 +73,7 @@ class Routing:
         if exact is not None:
             return exact
         matches = (topic for pattern, topic in topics.items() if fnmatchcase(name, pattern))
-        return next(matches, self._default)
+        return next(matches, self.default)
 
     def _called(
         self,
@@ -82,7 +82,7 @@ class Routing:
         data: Mapping[str, Any],
     ) -> str:
         try:
-            return broker.canonical(topics(name, data) or self._default)
+            return broker.canonical(topics(name, data) or self.default)
         except Exception as error:
             raise errors.Poison(
                 f"The routing function failed with {type(error).__name__} for {name!r}"
