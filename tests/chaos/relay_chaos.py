@@ -221,14 +221,23 @@ class RelayChaos:
         end = time.monotonic() + SETTLE_SECONDS
         verdict: Verdict | None = None
         while True:
-            before, verdict = verdict, judge(truth, self._topic(), self._actions)
+            before, verdict = verdict, self._verdict(truth)
             # Two looks: what comes twice may come last.
-            if (verdict == before and not verdict.lost) or time.monotonic() > end:
+            settled = verdict is not None and verdict == before and not verdict.lost
+            if verdict is not None and (settled or time.monotonic() > end):
                 return verdict
+            if time.monotonic() > end + SETTLE_SECONDS:
+                raise TimeoutError("The broker did not show its topic; nothing was judged")
             for n, relay in enumerate(relays):
                 if relay.poll() is not None:
                     relays[n] = self._spawn()
             threading.Event().wait(2.0)
+
+    def _verdict(self, truth: list[str]) -> Verdict | None:
+        # The broker may just have been killed.
+        with contextlib.suppress(pulsar.PulsarException):
+            return judge(truth, self._topic(), self._actions)
+        return None
 
     def _truth(self) -> list[str]:
         marker = self._outbox.insert_one({"partitionKey": "none of ours"}).inserted_id
