@@ -38,6 +38,9 @@ BATCH_MESSAGES = 1000
 # A batch that is larger than the broker takes fails without a word; no broker's limit is that low.
 BATCH_BYTES = 128 << 10
 BATCH_DELAY_MS = 1
+# Messages are handed to the client in bursts: in a trickle its timer would cut small batches, each of
+# which costs the broker as much as a large one.
+BURST_MESSAGES = 500
 # So does a single message. One that may be too large for the broker, whatever the settings say, is
 # asked after by a callback of its own.
 LARGE_BYTES = 64 << 10
@@ -263,6 +266,11 @@ class Lane:
     def has_ready(self) -> bool:
         """Whether there is anything to seal."""
         return bool(self._ready)
+
+    def push_if_many(self) -> None:
+        """Send what is ready, once it is enough to fill a batch in one burst."""
+        if len(self._ready) >= BURST_MESSAGES:
+            self.push()
 
     def push(self) -> None:
         """Send what is ready, all but the last: seal() needs one to hang its callback on."""

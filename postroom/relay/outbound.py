@@ -172,8 +172,7 @@ class Outbound:
         for rows in batch.slices:
             self._fill(chunk, rows)
             for lane in self._touched:
-                if lane.has_ready:
-                    lane.push()
+                lane.push_if_many()
 
     def _fill(self, chunk: Chunk, rows: Sequence[source.Row]) -> None:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
