@@ -38,8 +38,8 @@ BATCH_MESSAGES = 1000
 # A batch that is larger than the broker takes fails without a word; no broker's limit is that low.
 BATCH_BYTES = 128 << 10
 BATCH_DELAY_MS = 1
-# Messages are handed to the client in bursts: in a trickle its timer would cut small batches, each of
-# which costs the broker as much as a large one.
+# Messages are handed to the client in bursts: in a trickle its timer would cut small batches, each
+# of which costs the broker as much as a large one.
 BURST_MESSAGES = 500
 # So does a single message. One that may be too large for the broker, whatever the settings say, is
 # asked after by a callback of its own.
