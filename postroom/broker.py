@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     import pulsar
 
-__all__ = ["Abilities", "canonical", "connect", "ensure_subscription", "masked", "probe"]
+__all__ = [
+    "Abilities",
+    "base_topic",
+    "canonical",
+    "connect",
+    "ensure_subscription",
+    "masked",
+    "probe",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +86,11 @@ def close(client: Any) -> None:
 def canonical(topic: str) -> str:
     """Give the topic its full name, persistent://tenant/namespace/topic."""
     return topic if "://" in topic else f"persistent://{topic}"
+
+
+def base_topic(topic: str) -> str:
+    """Return the topic that a partition belongs to, or the topic itself."""
+    return re.sub(r"-partition-\d+$", "", topic)
 
 
 def masked(url: str) -> str:

@@ -33,18 +33,13 @@ LONGEST_REASON = 1000
 LATEST_TIMESTAMP = 1 << 62
 
 
-def base_topic(topic: str) -> str:
-    """Return the topic that a partition belongs to, or the topic itself."""
-    return re.sub(r"-partition-\d+$", "", topic)
-
-
 def redrive_topic(topic: str, subscription: str) -> str:
     """Name the topic through which a topic's dead letters come back to a subscription.
 
     A topic of its own: the relay's fenced producers own the original one, and other subscriptions
     of it have handled the event long since.
     """
-    return f"{base_topic(broker.canonical(topic))}-{subscription}{wire.REDRIVE}"
+    return f"{broker.base_topic(broker.canonical(topic))}-{subscription}{wire.REDRIVE}"
 
 
 def pattern_of(topic: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors, events, wire
+from postroom import broker, errors, events, wire
 
 if TYPE_CHECKING:
     import pulsar
@@ -90,7 +89,7 @@ class Delivery:
 
     @property
     def _topic(self) -> str:
-        return re.sub(r"-partition-\d+$", "", self.place[0])
+        return broker.base_topic(self.place[0])
 
     @property
     def origin(self) -> str:
