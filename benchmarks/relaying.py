@@ -286,7 +286,7 @@ def _medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
 
 
 # One writer alone does not get to a thousand transactions a second beside all the others.
-WRITERS = 4
+WRITERS = 5
 WRITER = """
 import sys, time, pymongo
 from bson import ObjectId
@@ -369,7 +369,7 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
         )
         for n in range(WRITERS)
     ]
-    with ThreadPoolExecutor() as readers:
+    with ThreadPoolExecutor(WRITERS) as readers:
         said = list(readers.map(lambda writer: writer.communicate("go\n")[0], writers))
     assert not any(writer.returncode for writer in writers)
     return {

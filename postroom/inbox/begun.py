@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, WriteConcern
 
 from postroom import wire
 
@@ -18,6 +18,11 @@ __all__ = ["Begun"]
 
 EXPIRY_INDEX = "idx_begunAt_ttl"
 KEEP = timedelta(days=1)
+# The primary's memory is enough: what MongoDB loses with it is one crash that is not counted, and
+# no handler has to wait for a journal.
+QUICK = WriteConcern(w=1, j=False)
+# Nor for an answer, where there is nothing to be learned from it.
+UNASKED = WriteConcern(w=0)
 
 
 class Begun:
@@ -29,7 +34,8 @@ class Begun:
     """
 
     def __init__(self, database: Database[Any]) -> None:
-        self._rows = database[wire.BEGUN]
+        self._rows = database[wire.BEGUN].with_options(write_concern=QUICK)
+        self._ended = self._rows.with_options(write_concern=UNASKED)
 
     def prepare(self) -> None:
         """Make the index by which rows expire."""
@@ -53,4 +59,4 @@ class Begun:
 
     def end(self, row_ids: Iterable[Mapping[str, str]]) -> None:
         """Note that events have come to an end, whatever it was."""
-        self._rows.delete_many({"_id": {"$in": list(row_ids)}})
+        self._ended.delete_many({"_id": {"$in": list(row_ids)}})
