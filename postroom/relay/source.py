@@ -50,9 +50,9 @@ BATCH_ROWS = 2000
 SLICE_ROWS = 64
 # One getMore a second while idle; a reply comes at once when there is something.
 AWAIT_MS = 1000
-# Behind a reply with few rows the next ones gather before they are asked for. Each alone, a thousand
-# a second cost server, relay and broker twice as much, and on a busy machine that is what events
-# then wait for. The first row after a silence does not wait, and a backlog does not either.
+# Behind a reply with few rows the next ones gather before they are asked for. Each alone, a
+# thousand a second cost server, relay and broker twice as much, and on a busy machine that is what
+# events then wait for. The first row after a silence does not wait, and a backlog does not either.
 FEW_ROWS = 100
 GATHER_SECONDS = 0.002
 NOT_NEEDED = (
@@ -96,8 +96,8 @@ Row = Mapping[str, Any] | Unreadable
 class Batch:
     """Rows in order, and the token from which the stream goes on after them.
 
-    `slices` are decoded one after the other, when they are asked for, and once; `rows` says how many
-    rows a batch of the stream has. A batch of a scan has no token: nothing can go on from its
+    `slices` are decoded one after the other, when they are asked for, and once; `rows` counts the
+    rows of a batch of the stream. A batch of a scan has no token: nothing can go on from its
     middle.
     """
 
