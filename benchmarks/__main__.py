@@ -30,7 +30,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "idle": lambda: relaying.idle(site(), 30),
         "failover": lambda: failover.failover(site()),
         "publish": lambda: writing.publish(site(), 3000),
-        "consuming": lambda: consuming.rate(site(), site(), 5000),
+        "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000),
         "consuming-latency": lambda: consuming.latency(site(), rate=100, seconds=20),
         "consuming-memory": lambda: consuming.memory(site(), 1_000_000, 30),
         "consuming-batches": lambda: consuming.batches(site(), site(), 5000),

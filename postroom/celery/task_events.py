@@ -65,8 +65,11 @@ class TaskEvents:
                 self._flush(dispatcher)
 
     def _flush(self, dispatcher: Any) -> None:
-        while self._waiting:
+        # Those that are there now: what comes meanwhile makes one larger batch after the pause.
+        left = len(self._waiting)
+        while left > 0:
             batch = [self._waiting[i] for i in range(min(MOST_AT_ONCE, len(self._waiting)))]
+            left -= len(batch)
             dispatcher._publish(batch, dispatcher.producer, "task.multi")  # noqa: SLF001 - its flush() does just this
             for _ in batch:
                 self._waiting.popleft()
