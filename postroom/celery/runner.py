@@ -20,6 +20,7 @@ from postroom.inbox import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from celery import Celery
 
@@ -113,6 +114,7 @@ class TaskRunner:
         self._worker = worker
         self._events = events
         self._requests: dict[Job, EventRequest] = {}
+        self._futures: dict[Job, Future[Any]] = {}
         self._tasks: dict[str, HandlerTask] = {}
         self._hung: set[Job] = set()
         self._lock = threading.Lock()
@@ -163,7 +165,13 @@ class TaskRunner:
             job.verdict = retry.GiveUp("The task was revoked before the handler ran")
             finish()
         else:
+            self._futures[job] = result.f
             result.f.add_done_callback(lambda _: finish())
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job back that no thread has begun, and say whether that was in time."""
+        future = self._futures.get(job)
+        return future is not None and future.cancel()
 
     def abandon(self, consumer: Consumer, job: Job, reason: str) -> None:
         """Show a job as failed, and give the pool another thread for the one that hangs."""
@@ -191,6 +199,7 @@ class TaskRunner:
     def _finished(self, job: Job, done: Callable[[], None]) -> None:
         with self._lock:
             self._requests.pop(job, None)
+            self._futures.pop(job, None)
             if job in self._hung:
                 self._hung.discard(job)
                 self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
@@ -245,6 +254,9 @@ class _ConsumersRunner:
 
     def submit(self, job: Job, done: Callable[[], None]) -> None:
         self._runner.submit(self._its_consumer(), job, done)
+
+    def withdraw(self, job: Job) -> bool:
+        return self._runner.withdraw(job)
 
     def abandon(self, job: Job, reason: str) -> None:
         self._runner.abandon(self._its_consumer(), job, reason)
