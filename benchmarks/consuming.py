@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import psutil
 import pulsar
 from bson import ObjectId
-from pymongo import MongoClient
 
+from benchmarks.by_hand import THREADS
 from benchmarks.relaying import relaying
 from benchmarks.report import Figure, percentile
 from postroom import wire
-from postroom.inbox.delivery import Delivery
-from postroom.inbox.handlers import registry
-from postroom.inbox.inbox import Inbox
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
     from tests.site import Site
 
-THREADS = 8
 PATIENTS = 1000
 
 
@@ -90,54 +87,19 @@ def rate(sites: Sequence[Site], count: int) -> list[Figure]:
             unit="x",
             bar=0.7,
             at_least=True,
-            detail=f"{detail}, medians of {len(pairs)} rounds of {count:,} events of the aid-kit",
+            detail=f"{detail}, medians of {len(pairs)} rounds of {count:,} events of "
+            "the aid-kit, in turn, behind one to warm up",
         )
     ]
 
 
 def _by_hand(site: Site, count: int) -> float:
-    import os
-
-    os.environ.update(
-        {name: value for name, value in site.environment.items() if name.startswith("POSTROOM_")}
-    )
-    import workers.consumer  # noqa: F401 - registers the aid-kit's handler
-
-    # The handler's own line in the log is a part of its work, in the worker too.
-    logged = logging.FileHandler(site.folder / "by-hand.log")
-    logger = logging.getLogger("workers")
-    logger.addHandler(logged)
-    logger.setLevel(logging.INFO)
-    handler = registry.handlers["workers.keep_chart"]
-    client: MongoClient[Any] = MongoClient(site.environment["POSTROOM_MONGODB_URI"], tz_aware=True)
-    database = client[site.name]
-    inbox = Inbox(database, subscription="test", keep=timedelta(days=30))
-    inbox.prepare()
-    consumer = site.pulsar.subscribe(
-        site.topic, "test", consumer_type=pulsar.ConsumerType.KeyShared
-    )
-    stopping = threading.Event()
-
-    def loop() -> None:
-        while not stopping.is_set():
-            try:
-                message = consumer.receive(200)
-            except pulsar.Timeout:
-                continue
-            inbox.apply(handler, [Delivery.of(message, consumer).open()])
-            consumer.acknowledge(message)
-
-    threads = [threading.Thread(target=loop) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    found = _rate(database[wire.INBOX].estimated_document_count, count)
-    stopping.set()
-    for thread in threads:
-        thread.join()
-    client.close()
-    logger.removeHandler(logged)
-    logged.close()
-    return found
+    command = [sys.executable, "-m", "benchmarks.by_hand", site.topic, str(site.folder / "log")]
+    with subprocess.Popen(command, env={**os.environ, **site.environment}) as loop:
+        try:
+            return _rate(site.database[wire.INBOX].estimated_document_count, count)
+        finally:
+            loop.kill()
 
 
 def latency(site: Site, *, rate: int, seconds: float) -> list[Figure]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.site import Site, Worker
 
 MAIN_MUTEX = "mutex"
+WARM_UP_PASSES = 2
 
 
 def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
@@ -92,10 +93,10 @@ class Pass(NamedTuple):
 def backlog(sites: Sequence[Site], count: int) -> list[Figure]:
     """Relay a backlog, beside reading the same change stream into nothing; medians.
 
-    The first two passes are not counted: the broker has to be warm, as one that runs is. Until then
-    it takes twice the processor time for each event.
+    The first passes are not counted: the broker has to be warm, as one that runs is. Until then it
+    takes twice the processor time for each event.
     """
-    passes = [_relay_backlog(site, count) for site in sites][2:]
+    passes = [_relay_backlog(site, count) for site in sites][WARM_UP_PASSES:]
     ratio, rate, reading, processor = (
         statistics.median(values)
         for values in zip(
@@ -118,7 +119,7 @@ def backlog(sites: Sequence[Site], count: int) -> list[Figure]:
             value=processor,
             unit="µs",
             bar=30,
-            detail=f"medians of {len(passes)} passes",
+            detail=f"medians of {len(passes)} passes, behind {WARM_UP_PASSES} that warm the broker",
         ),
     ]
 
@@ -247,13 +248,17 @@ def latency(site: Site, thin: Site, *, rate: int, seconds: float, rounds: int) -
     is not counted: the broker has to be warm, as one that runs is.
     """
     ours, thinnest = [], []
-    with relaying(site):
-        for _ in range(rounds + 1):
+    for _ in range(rounds + 1):
+        with relaying(site) as worker:
             ours.append(_latencies(site, rate=rate, seconds=seconds))
-            thinnest.append(_thin_latencies(thin, rate=rate, seconds=seconds))
+            worker.stop()
+        thinnest.append(_thin_latencies(thin, rate=rate, seconds=seconds))
     p50, p99, achieved = _medians(ours[1:])
-    thin50, thin99, _ = _medians(thinnest[1:])
-    detail = f"p50 {p50:.1f}; thinnest path p50 {thin50:.1f}, p99 {thin99:.1f} ms; {achieved:.0f}/s"
+    thin50, thin99, thin_achieved = _medians(thinnest[1:])
+    detail = (
+        f"p50 {p50:.1f} ms at {achieved:.0f}/s; thinnest path p50 {thin50:.1f}, "
+        f"p99 {thin99:.1f} ms at {thin_achieved:.0f}/s"
+    )
     name = f"commit to subscriber at {rate:,}/s"
     if rate < 100:
         return [Figure(what=f"{name}, p99", value=p99, unit="ms", bar=15, detail=detail)]
@@ -265,7 +270,7 @@ def latency(site: Site, thin: Site, *, rate: int, seconds: float, rounds: int) -
             value=p99 / thin99,
             unit="x",
             bar=1.5,
-            detail=f"medians of {rounds} rounds of {seconds:g} s each, in turn",
+            detail=f"medians of {rounds} rounds of {seconds:g} s each, in turn; one more to warm up",
         ),
     ]
 
@@ -292,7 +297,7 @@ WRITER = """
 import sys, time, pymongo
 from bson import ObjectId
 from datetime import UTC, datetime
-uri, database, rate, count, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+uri, database, rate, count, first, late = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 client = pymongo.MongoClient(uri)
 outbox = client[database]["__outboxMessages"]
 client.admin.command("ping")
@@ -300,7 +305,7 @@ sys.stdin.readline()
 began = time.perf_counter()
 with client.start_session() as session:
     for n in range(count):
-        time.sleep(max(0.0, began + n / rate - time.perf_counter()))
+        time.sleep(max(0.0, began + n / rate + late / 1e6 - time.perf_counter()))
         data = {"name": "Timed", "data": {"n": first + n}}
         row = {"_id": ObjectId(), "partitionKey": "default", "data": data}
         row["occurredAt"] = datetime.now(UTC)
@@ -362,7 +367,8 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
         subprocess.Popen(
             [
                 *(sys.executable, "-c", WRITER, uri, site.name),
-                *map(str, (rate // WRITERS, share, first + n * share)),
+                # One after the other, not all at once.
+                *map(str, (rate // WRITERS, share, first + n * share, n * 1_000_000 // rate)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 QUEUE = "consumer"
 HUNG_GRACE_SECONDS = 2.0
+# What the runner is given beyond its threads: one that is done finds its next job at once, and does
+# not wait until the dispatcher has had its turn. An eighth of the threads' time was spent waiting.
+AHEAD = 0.5
 
 
 def install(app: Celery) -> None:
@@ -113,7 +117,9 @@ class ConsumerStep(bootsteps.StartStopStep):
         self._events.start()
         runner = self._runner = TaskRunner(worker, self._events)
         runner.prepare(list(registry.handlers.values()))
-        for subscription in _subscriptions_of(self._app):
+        subscriptions = _subscriptions_of(self._app)
+        ahead = math.ceil(worker.concurrency * AHEAD / len(subscriptions))
+        for subscription in subscriptions:
             own = runner.of()
             own.consumer = Consumer(
                 installation.settings,
@@ -121,7 +127,7 @@ class ConsumerStep(bootsteps.StartStopStep):
                 subscription=subscription,
                 topics=installation.consume[subscription],
                 runner=own,
-                concurrency=worker.concurrency,
+                most_submitted=worker.concurrency + ahead,
             )
             self._consumers.append(own.consumer)
         _steps.append(self)
@@ -153,10 +159,12 @@ class ConsumerStep(bootsteps.StartStopStep):
         for thread in self._threads:
             thread.join(self._app.postroom.settings.shutdown_seconds + HUNG_GRACE_SECONDS)
             hung = hung or thread.is_alive()
+        if self._runner is not None:
+            self._runner.stop()
         if self._events is not None:
             self._events.stop()
         if hung or any(consumer.status.running for consumer in self._consumers):
-            # A thread cannot be stopped, and the pool would wait for it for ever.
+            # A thread cannot be stopped, and what it holds could keep the process from ending.
             exit_after(HUNG_GRACE_SECONDS, int(state.should_stop or 0))
         if self in _steps:
             _steps.remove(self)

@@ -1,4 +1,4 @@
-"""Runner: runs jobs as Celery tasks in the worker's pool, without Redis in between."""
+"""Runner: runs jobs as Celery tasks in threads of its own, without Redis in between."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.app import trace
+from celery.concurrency.base import apply_target
 from celery.exceptions import Retry as CeleryRetry
 from celery.exceptions import TaskRevokedError
 from celery.worker import state
@@ -16,11 +17,11 @@ from celery.worker.request import Request
 
 from postroom import errors
 from postroom.celery.ending import end_worker
+from postroom.celery.handler_threads import HandlerThreads, Turn
 from postroom.inbox import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from celery import Celery
 
@@ -35,6 +36,7 @@ MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096
 # The field of a request in which its job travels to the task.
 JOB = "postroom_job"
+REVOKED = "The task was revoked before the handler ran"
 
 
 class HandlerTask(Task):
@@ -57,6 +59,10 @@ class HandlerTask(Task):
                 "to be called as a task"
             )
         consumer, job = found
+        if self.request.id in state.revoked:
+            # Celery looks when it takes a task in, and this one has waited since for a thread.
+            job.verdict = retry.GiveUp(REVOKED)
+            raise errors.Reject(REVOKED)
         try:
             return str(consumer.execute(job))
         except Exception as error:  # noqa: BLE001 - the dispatcher has its verdict already
@@ -107,22 +113,41 @@ class EventRequest(Request):
         """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
 
 
+class _Pool:
+    """What a request takes for Celery's pool: it becomes a turn in the handler threads."""
+
+    def __init__(self, threads: HandlerThreads, turn: Turn) -> None:
+        self._threads = threads
+        self._turn = turn
+
+    def apply_async(
+        self, target: Any, *, args: Any, callback: Any, accept_callback: Any, **_options: Any
+    ) -> Turn:
+        self._turn.run = functools.partial(
+            apply_target, target, args, None, callback, accept_callback
+        )
+        self._threads.submit(self._turn)
+        return self._turn
+
+
 class TaskRunner:
-    """Gives each job to the pool as the request that Celery would have made of a message."""
+    """Runs each job as the request that Celery would have made of a message."""
 
     def __init__(self, worker: Any, events: TaskEvents) -> None:
         self._worker = worker
         self._events = events
-        self._requests: dict[Job, EventRequest] = {}
-        self._futures: dict[Job, Future[Any]] = {}
+        self._threads = HandlerThreads(worker.concurrency)
+        self._placed: dict[Job, tuple[EventRequest, Turn]] = {}
         self._tasks: dict[str, HandlerTask] = {}
-        self._hung: set[Job] = set()
-        self._lock = threading.Lock()
 
     @property
     def has_abandoned(self) -> bool:
-        """Whether a thread of the pool hangs in a job that was abandoned."""
-        return bool(self._hung)
+        """Whether a thread hangs in a job that was abandoned."""
+        return self._threads.hung > 0
+
+    def stop(self) -> None:
+        """Have the threads end as soon as they are free."""
+        self._threads.stop()
 
     def prepare(self, handlers: list[Handler]) -> None:
         """Register the handlers' tasks."""
@@ -142,10 +167,10 @@ class TaskRunner:
         return _ConsumersRunner(self, consumer)
 
     def submit(self, consumer: Consumer, job: Job, done: Callable[[], None]) -> None:
-        """Run a job in the pool; `done` is called in the end whatever happens."""
+        """Run a job in a thread; `done` is called in the end whatever happens."""
         request = self._request(consumer, job)
-        self._requests[job] = request
-        finish = functools.partial(self._finished, job, done)
+        turn = Turn(run=_nothing, done=functools.partial(self._finished, job, done))
+        self._placed[job] = request, turn
         self._events.send(
             "task-received",
             uuid=request.id,
@@ -160,34 +185,30 @@ class TaskRunner:
         )
         state.task_reserved(request)
         try:
-            result = request.execute_using_pool(self._worker.pool)
+            request.execute_using_pool(_Pool(self._threads, turn))
         except TaskRevokedError:
-            job.verdict = retry.GiveUp("The task was revoked before the handler ran")
-            finish()
-        else:
-            self._futures[job] = result.f
-            result.f.add_done_callback(lambda _: finish())
+            job.verdict = retry.GiveUp(REVOKED)
+            turn.done()
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that no thread has begun, and say whether that was in time."""
-        future = self._futures.get(job)
-        return future is not None and future.cancel()
+        placed = self._placed.get(job)
+        if placed is None or not self._threads.withdraw(placed[1]):
+            return False
+        del self._placed[job]
+        state.task_ready(placed[0])
+        return True
 
     def abandon(self, consumer: Consumer, job: Job, reason: str) -> None:
-        """Show a job as failed, and give the pool another thread for the one that hangs."""
+        """Show a job as failed, and put another thread in the place of the one that hangs."""
         # In a thread: MongoDB may be what it hangs on.
         threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
-        pool = self._worker.pool
-        with self._lock:
-            request = self._requests.get(job)
-            if request is None:
-                return
-            self._hung.add(job)
-            hung = len(self._hung)
-            pool.executor._max_workers += 1  # noqa: SLF001 - a thread pool cannot be grown otherwise
-        request.send_event("task-failed", exception=reason, traceback="")
-        if hung > pool.limit:
-            self._give_up_worker(hung)
+        placed = self._placed.get(job)
+        if placed is None or not self._threads.replace(placed[1]):
+            return
+        placed[0].send_event("task-failed", exception=reason, traceback="")
+        if self._threads.hung > self._threads.limit:
+            self._give_up_worker(self._threads.hung)
 
     def _give_up_worker(self, hung: int) -> None:
         end_worker(
@@ -197,12 +218,7 @@ class TaskRunner:
         )
 
     def _finished(self, job: Job, done: Callable[[], None]) -> None:
-        with self._lock:
-            self._requests.pop(job, None)
-            self._futures.pop(job, None)
-            if job in self._hung:
-                self._hung.discard(job)
-                self._worker.pool.executor._max_workers -= 1  # noqa: SLF001 - see abandon()
+        self._placed.pop(job, None)
         done()
 
     def _request(self, consumer: Consumer, job: Job) -> EventRequest:
@@ -243,6 +259,10 @@ class TaskRunner:
         if len(self._worker.app.postroom.consume) == 1:
             return job.task_id
         return f"{job.task_id}@{consumer.status.subscription}"
+
+
+def _nothing() -> None:
+    pass
 
 
 class _ConsumersRunner:

@@ -21,7 +21,7 @@ KEEP = timedelta(days=1)
 # The primary's memory is enough: what MongoDB loses with it is one crash that is not counted, and
 # no handler has to wait for a journal.
 QUICK = WriteConcern(w=1, j=False)
-# Nor for an answer, where there is nothing to be learned from it.
+# Nor for an answer, where the event will not be begun again.
 UNASKED = WriteConcern(w=0)
 
 
@@ -57,6 +57,7 @@ class Begun:
         found = self._rows.find({"_id": {"$in": list(row_ids)}}, {"times": 1})
         return max((int(row["times"]) for row in found), default=0)
 
-    def end(self, row_ids: Iterable[Mapping[str, str]]) -> None:
-        """Note that events have come to an end, whatever it was."""
-        self._ended.delete_many({"_id": {"$in": list(row_ids)}})
+    def end(self, row_ids: Iterable[Mapping[str, str]], *, for_good: bool) -> None:
+        """Note that events have come to an end; they may be begun again unless it is for good."""
+        rows = self._ended if for_good else self._rows
+        rows.delete_many({"_id": {"$in": list(row_ids)}})

@@ -21,7 +21,7 @@ from postroom.inbox.dead_letters import (
     redrive_pattern,
     redrive_topic,
 )
-from postroom.inbox.dispatcher import Dispatcher, Failed, Received
+from postroom.inbox.dispatcher import Dispatcher, Failed, Received, Woken
 from postroom.inbox.inbox import Applied, Inbox
 from postroom.inbox.orphans import app_name
 from postroom.inbox.status import Status
@@ -52,6 +52,8 @@ RECEIVER_QUEUE = 100
 class Consumer:
     """Reads the topics of one subscription and has each event handled. One thread, run().
 
+    Up to `most_submitted` jobs are with the runner, which may have fewer threads.
+
     The subscription is Key_Shared: several workers share it, and a key stays with one of them. Any
     error closes the connection; what was held and not acknowledged is delivered again, in order.
     """
@@ -64,14 +66,15 @@ class Consumer:
         subscription: str,
         topics: Sequence[str],
         runner: Runner,
-        concurrency: int,
+        most_submitted: int,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._subscription = subscription
         self._topics = list(topics)
         self._runner = runner
-        self._concurrency = concurrency
+        self._most_submitted = most_submitted
+        self._dispatcher: Dispatcher | None = None
         self._stopping = threading.Event()
         self._mongo: MongoClient[Any] = MongoClient(
             settings.mongodb_uri,
@@ -106,6 +109,8 @@ class Consumer:
     def stop(self) -> None:
         """Ask the consumer to start nothing new and end; safe from any thread."""
         self._stopping.set()
+        if (dispatcher := self._dispatcher) is not None:
+            dispatcher.post(Woken())
 
     def execute(self, job: Job) -> Applied:
         """Run a job in the calling thread; what the handler raises is passed on."""
@@ -148,7 +153,7 @@ class Consumer:
         with broker.connected(
             self._settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT
         ) as client:
-            dispatcher = self._dispatcher(client)
+            dispatcher = self._dispatcher = self._made_for(client)
             feeds = self._feeds(client, dispatcher)
             logger.info(
                 "Consuming %s as %r",
@@ -163,7 +168,7 @@ class Consumer:
             finally:
                 self._close(dispatcher, feeds)
 
-    def _dispatcher(self, client: pulsar.Client) -> Dispatcher:
+    def _made_for(self, client: pulsar.Client) -> Dispatcher:
         dead_letters = DeadLetters(client, self._settings, subscription=self._subscription)
         for topic in self._topics:
             if not topic.startswith("re:"):
@@ -175,7 +180,7 @@ class Consumer:
             runner=self._runner,
             dead_letters=dead_letters,
             status=self.status,
-            concurrency=self._concurrency,
+            most_submitted=self._most_submitted,
         )
 
     def _feeds(self, client: pulsar.Client, dispatcher: Dispatcher) -> list[_Feed]:

@@ -6,7 +6,6 @@ import functools
 import heapq
 import itertools
 import logging
-import math
 import queue
 import threading
 import time
@@ -36,9 +35,6 @@ logger = logging.getLogger(__name__)
 
 # What is held at most besides POSTROOM_PREFETCH: a few of the largest messages fill a gigabyte.
 MOST_HELD_BYTES = 32 * 1024 * 1024
-# What is handed to the pool beyond its threads: one that is done finds its next job at once, and
-# does not wait until this thread has had its turn. An eighth of the time was spent waiting.
-AHEAD = 0.5
 TICK_SECONDS = 0.25
 PARKED_REPORT_SECONDS = 1.0
 
@@ -88,6 +84,14 @@ class Failed:
     error: Exception
 
 
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Something outside has changed."""
+
+
+Item = Received | Finished | Parked | Failed | Woken
+
+
 class Dispatcher:
     """The one thread that knows what is held, for as long as one connection lasts.
 
@@ -106,17 +110,15 @@ class Dispatcher:
         runner: Runner,
         dead_letters: DeadLetters,
         status: Status,
-        concurrency: int,
+        most_submitted: int,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._subscription = subscription
         self._runner = runner
         self._dead_letters = dead_letters
-        self._most_submitted = concurrency + math.ceil(concurrency * AHEAD)
-        self._mailbox: queue.SimpleQueue[Received | Finished | Parked | Failed] = (
-            queue.SimpleQueue()
-        )
+        self._most_submitted = most_submitted
+        self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._held: dict[Place, Delivery] = {}
         self._held_bytes = 0
         self._coming = threading.Lock()
@@ -133,7 +135,7 @@ class Dispatcher:
 
     # Called from other threads.
 
-    def post(self, item: Received | Finished | Parked | Failed) -> None:
+    def post(self, item: Item) -> None:
         """Tell the dispatcher something."""
         self._mailbox.put(item)
 
@@ -208,7 +210,7 @@ class Dispatcher:
     def _parking(self) -> bool:
         return any(delivery.parked for delivery in self._held.values())
 
-    def _take(self, item: Received | Finished | Parked | Failed) -> None:
+    def _take(self, item: Item) -> None:
         match item:
             case Received():
                 self._receive(item)
@@ -218,6 +220,8 @@ class Dispatcher:
                 self._on_parked(item)
             case Failed():
                 raise item.error
+            case Woken():
+                pass
 
     def _receive(self, item: Received) -> None:
         delivery = Delivery.of(item.message, item.source)

@@ -146,9 +146,9 @@ class Inbox:
         """Note that events are begun; return how often one of them has ended its worker so far."""
         return max(self._begun.begin(self._row_id(handler, event)) for event in events)
 
-    def end(self, handler: Handler, events: Sequence[Event[Any]]) -> None:
-        """Note that events which were begun have come to an end, whatever it was."""
-        self._begun.end(self._row_id(handler, event) for event in events)
+    def end(self, handler: Handler, events: Sequence[Event[Any]], *, for_good: bool) -> None:
+        """Note that events which were begun have come to an end, perhaps to be begun again."""
+        self._begun.end((self._row_id(handler, event) for event in events), for_good=for_good)
 
     def cut_off(self, call: Call) -> None:
         """End the transaction of a call that hangs, so that it can never commit.

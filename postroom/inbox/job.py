@@ -29,8 +29,8 @@ __all__ = ["Job"]
 class Job:
     """Deliveries to be handed to a handler, and what came of it.
 
-    run() is called in a thread of the pool, once; everything else belongs to the dispatcher. `then`
-    are the other parts of a batch that was split, to be run after this one.
+    run() is called in a thread of the runner, once; everything else belongs to the dispatcher.
+    `then` are the other parts of a batch that was split, to be run after this one.
     """
 
     handler: Handler
@@ -93,7 +93,8 @@ class Job:
         """Note that the job's end was no end of its worker."""
         # Left behind by an outage, a row counts one attempt too many, and expires.
         with contextlib.suppress(PyMongoError):
-            inbox.end(self.handler, [d.event for d in self.deliveries if d.event is not None])
+            events = [d.event for d in self.deliveries if d.event is not None]
+            inbox.end(self.handler, events, for_good=self.applied is not None)
 
     def _judged(self, error: BaseException, settings: Settings) -> retry.Verdict:
         failures = self.deliveries[0].failures.get(self.handler.name)

@@ -350,6 +350,46 @@ def test_a_hanging_handler_is_reported_and_tried_again(shop: Shop) -> None:
     assert worker.stop() == 0
 
 
+def test_a_hanging_handler_holds_up_nothing_behind_it(shop: Shop) -> None:
+    """With one thread and no further attempt, another takes the hanging one's place at once."""
+    worker = shop.worker(POSTROOM_CONCURRENCY="1", POSTROOM_SHUTDOWN_SECONDS="2")
+    for number in range(3):
+        shop.send("Counted", number)
+    shop.wait_for(3)
+    shop.send("Stuck", key="k")
+    shop.send("Counted", 3, key="other")
+    assert shop.wait_for(4, seconds=10)[-1] == 3
+    assert len(shop.dead(1)) == 1
+    assert worker.stop() == 0
+
+
+def test_a_revoked_task_becomes_a_dead_letter(shop: Shop) -> None:
+    """Also one that was received and waits for a thread."""
+    worker = shop.worker(POSTROOM_CONCURRENCY="1")
+    shop.send("Slow", 1)
+    wait_until(
+        lambda: shop.site.database["tries"].count_documents({}) == 1,
+        description="the first handler runs",
+    )
+    revoked = shop.send("Counted", 2)
+    url = shop.site.environment["POSTROOM_REDIS_URL"]
+    app = Celery(broker=url, backend=url)
+    wait_until(
+        lambda: any(
+            task["id"] == revoked
+            for tasks in (app.control.inspect(timeout=0.2).reserved() or {}).values()
+            for task in tasks
+        ),
+        description="the second is received",
+    )
+    app.control.revoke(revoked, reply=True, timeout=1)
+    (letter,) = shop.dead(1)
+    assert letter.properties()["id"] == revoked
+    assert "revoked" in letter.properties()["dead-letter-reason"]
+    assert shop.wait_for(1) == [1]
+    assert worker.stop() == 0
+
+
 def test_batches_are_one_transaction_and_split_around_poison(shop: Shop) -> None:
     """A hundred events take a few tasks; the poison one is found and the others are applied."""
     for number in range(100):

@@ -137,6 +137,12 @@ def on_hang(event: Event[Any], session: ClientSession) -> None:
     note(event, session, "hang")
 
 
+@handles("Stuck", name="shop.stuck", timeout_seconds=1.0, max_attempts=1)
+def on_stuck(event: Event[Any]) -> None:
+    """Hang, for longer than anyone waits."""
+    threading.Event().wait(60)
+
+
 @handles("Slow", name="shop.slow")
 def on_slow(event: Event[Any], session: ClientSession) -> None:
     """Take two seconds."""

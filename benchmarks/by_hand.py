@@ -1,0 +1,57 @@
+"""The consumer that one would write by hand: threads, the aid-kit's handler, no Celery.
+
+`python -m benchmarks.by_hand TOPIC LOG`, with the settings in the environment; runs until killed.
+It applies the handler through the inbox, in the same transaction as the worker does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pulsar
+from pymongo import MongoClient
+
+from postroom.inbox.delivery import Delivery
+from postroom.inbox.handlers import registry
+from postroom.inbox.inbox import Inbox
+
+THREADS = 8
+
+
+def main() -> None:
+    """Consume for ever."""
+    topic, log = sys.argv[1:]
+    # The handler's own line in the log is a part of its work, in the worker too.
+    logging.basicConfig(filename=log, level=logging.WARNING)
+    logging.getLogger("workers").setLevel(logging.INFO)
+    import workers.consumer  # noqa: F401 - registers the aid-kit's handler
+
+    handler = registry.handlers["workers.keep_chart"]
+    mongo: MongoClient[Any] = MongoClient(os.environ["POSTROOM_MONGODB_URI"], tz_aware=True)
+    database = mongo[os.environ["POSTROOM_MONGODB_DATABASE"]]
+    inbox = Inbox(database, subscription="test", keep=timedelta(days=30))
+    inbox.prepare()
+    quiet = pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull)
+    client = pulsar.Client(os.environ["POSTROOM_PULSAR_URL"], logger=quiet)
+    consumer = client.subscribe(topic, "test", consumer_type=pulsar.ConsumerType.KeyShared)
+
+    def loop() -> None:
+        while True:
+            message = consumer.receive()
+            inbox.apply(handler, [Delivery.of(message, consumer).open()])
+            consumer.acknowledge(message)
+
+    threads = [threading.Thread(target=loop) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

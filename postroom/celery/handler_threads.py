@@ -1,0 +1,114 @@
+"""Handler threads: where handlers run. One that hangs is replaced, and ends should it come back."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HandlerThreads", "Turn"]
+
+logger = logging.getLogger(__name__)
+
+
+class Stage(enum.Enum):
+    """How far a turn has come."""
+
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    REPLACED = enum.auto()  # it hangs: another thread has taken the place of its own
+    OVER = enum.auto()
+
+
+@dataclass(eq=False)
+class Turn:
+    """Something to run in a thread, and to call there afterwards, whatever came of it."""
+
+    run: Callable[[], object]
+    done: Callable[[], None]
+    stage: Stage = Stage.WAITING
+
+
+class HandlerThreads:
+    """A fixed number of threads that take turns in the order in which they were handed in.
+
+    Celery's own pool cannot do without a thread: one more than it was made with comes at its next
+    task at the earliest, and stays. Here no more than `limit` turns run side by side, but for those
+    that were replaced. Thread-safe.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._waiting: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._replaced = 0
+        for _ in range(limit):
+            self._start()
+
+    @property
+    def hung(self) -> int:
+        """How many threads hang in a turn that was given up."""
+        return self._replaced
+
+    def submit(self, turn: Turn) -> None:
+        """Have a turn run as soon as a thread is free."""
+        self._waiting.put(turn)
+
+    def withdraw(self, turn: Turn) -> bool:
+        """Take a turn back that no thread has begun, and say whether that was in time.
+
+        Neither it nor its `done` is called then.
+        """
+        return self._move(turn, Stage.WAITING, Stage.OVER)
+
+    def replace(self, turn: Turn) -> bool:
+        """Put another thread in the place of one that hangs, and say whether it still did."""
+        with self._lock:
+            if turn.stage is not Stage.RUNNING:
+                return False
+            turn.stage = Stage.REPLACED
+            self._replaced += 1
+        self._start()
+        return True
+
+    def stop(self) -> None:
+        """Have the threads end when they are free; returns at once."""
+        for _ in range(self.limit):
+            self._waiting.put(None)
+
+    def _start(self) -> None:
+        # Daemons: one that hangs must not keep the process from ending.
+        threading.Thread(target=self._work, name="handler", daemon=True).start()
+
+    def _move(self, turn: Turn, before: Stage, after: Stage) -> bool:
+        with self._lock:
+            if turn.stage is not before:
+                return False
+            turn.stage = after
+            return True
+
+    def _work(self) -> None:
+        while (turn := self._waiting.get()) is not None:
+            if not self._move(turn, Stage.WAITING, Stage.RUNNING):
+                continue
+            try:
+                turn.run()
+            except BaseException:
+                # What the handler raises ends up in its task; this is Celery's own around it.
+                logger.exception("Celery failed around a handler; its event is tried again")
+            if self._is_last(turn):
+                return
+
+    def _is_last(self, turn: Turn) -> bool:
+        with self._lock:
+            was_replaced = turn.stage is Stage.REPLACED
+            self._replaced -= was_replaced
+            turn.stage = Stage.OVER
+        turn.done()
+        return was_replaced
