@@ -270,7 +270,7 @@ def latency(site: Site, thin: Site, *, rate: int, seconds: float, rounds: int) -
             value=p99 / thin99,
             unit="x",
             bar=1.5,
-            detail=f"medians of {rounds} rounds of {seconds:g} s each, in turn; one more to warm up",
+            detail=f"medians of {rounds} rounds of {seconds:g} s each, in turn, behind one warm-up",
         ),
     ]
 
