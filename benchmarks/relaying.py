@@ -301,8 +301,8 @@ uri, database, rate, count, first, late = sys.argv[1], sys.argv[2], *map(int, sy
 client = pymongo.MongoClient(uri)
 outbox = client[database]["__outboxMessages"]
 client.admin.command("ping")
-sys.stdin.readline()
-began = time.perf_counter()
+print("ready", flush=True)
+began = time.perf_counter() + float(sys.stdin.readline()) - time.time()
 with client.start_session() as session:
     for n in range(count):
         time.sleep(max(0.0, began + n / rate + late / 1e6 - time.perf_counter()))
@@ -376,8 +376,12 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
         )
         for n in range(WRITERS)
     ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    begin = f"{time.time() + 0.5}\n"
     with ThreadPoolExecutor(WRITERS) as readers:
-        said = list(readers.map(lambda writer: writer.communicate("go\n")[0], writers))
+        said = list(readers.map(lambda writer: writer.communicate(begin)[0], writers))
     assert not any(writer.returncode for writer in writers)
     return {
         first + n * share + number: int(line)

@@ -72,10 +72,10 @@ class HandlerThreads:
         with self._lock:
             if turn.stage is not Stage.RUNNING:
                 return False
+            self._start()
             turn.stage = Stage.REPLACED
             self._replaced += 1
-        self._start()
-        return True
+            return True
 
     def stop(self) -> None:
         """Have the threads end when they are free; returns at once."""
@@ -94,21 +94,28 @@ class HandlerThreads:
             return True
 
     def _work(self) -> None:
-        while (turn := self._waiting.get()) is not None:
-            if not self._move(turn, Stage.WAITING, Stage.RUNNING):
-                continue
-            try:
-                turn.run()
-            except BaseException:
-                # What the handler raises ends up in its task; this is Celery's own around it.
-                logger.exception("Celery failed around a handler; its event is tried again")
-            if self._is_last(turn):
-                return
+        while self._take_turn():
+            pass
 
-    def _is_last(self, turn: Turn) -> bool:
+    def _take_turn(self) -> bool:
+        # A function of its own, so that a thread that waits for the next turn holds no last one.
+        turn = self._waiting.get()
+        if turn is None:
+            return False
+        if not self._move(turn, Stage.WAITING, Stage.RUNNING):
+            return True
+        _guarded(turn.run)
         with self._lock:
             was_replaced = turn.stage is Stage.REPLACED
             self._replaced -= was_replaced
             turn.stage = Stage.OVER
-        turn.done()
-        return was_replaced
+        _guarded(turn.done)
+        return not was_replaced
+
+
+def _guarded(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except BaseException:
+        # What a handler raises ends up in its task, and does not come here.
+        logger.exception("Celery failed around a handler")

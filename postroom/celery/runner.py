@@ -61,7 +61,7 @@ class HandlerTask(Task):
         consumer, job = found
         if self.request.id in state.revoked:
             # Celery looks when it takes a task in, and this one has waited since for a thread.
-            job.verdict = retry.GiveUp(REVOKED)
+            job.verdict = retry.GiveUp(REVOKED, whole=True)
             raise errors.Reject(REVOKED)
         try:
             return str(consumer.execute(job))
@@ -111,6 +111,9 @@ class EventRequest(Request):
 
     def cancel(self, *_args: Any, **_options: Any) -> None:
         """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
+
+    def terminate(self, *_args: Any, **_options: Any) -> None:
+        """Do nothing: a thread cannot be terminated. A task that has not begun is revoked."""
 
 
 class _Pool:
@@ -187,7 +190,7 @@ class TaskRunner:
         try:
             request.execute_using_pool(_Pool(self._threads, turn))
         except TaskRevokedError:
-            job.verdict = retry.GiveUp(REVOKED)
+            job.verdict = retry.GiveUp(REVOKED, whole=True)
             turn.done()
 
     def withdraw(self, job: Job) -> bool:
@@ -195,20 +198,21 @@ class TaskRunner:
         placed = self._placed.get(job)
         if placed is None or not self._threads.withdraw(placed[1]):
             return False
-        del self._placed[job]
-        state.task_ready(placed[0])
+        self._forget(job)
         return True
 
-    def abandon(self, consumer: Consumer, job: Job, reason: str) -> None:
-        """Show a job as failed, and put another thread in the place of the one that hangs."""
-        # In a thread: MongoDB may be what it hangs on.
-        threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
+    def abandon(self, consumer: Consumer, job: Job, reason: str, *, hangs: bool) -> bool:
+        """Show a job as failed and put another thread in the place of its own, if it still runs."""
         placed = self._placed.get(job)
         if placed is None or not self._threads.replace(placed[1]):
-            return
+            return False
+        job.call.is_cut_off = True
+        # In a thread: MongoDB may be what it hangs on.
+        threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
         placed[0].send_event("task-failed", exception=reason, traceback="")
-        if self._threads.hung > self._threads.limit:
+        if hangs and self._threads.hung > self._threads.limit:
             self._give_up_worker(self._threads.hung)
+        return True
 
     def _give_up_worker(self, hung: int) -> None:
         end_worker(
@@ -218,8 +222,19 @@ class TaskRunner:
         )
 
     def _finished(self, job: Job, done: Callable[[], None]) -> None:
-        self._placed.pop(job, None)
+        self._forget(job)
         done()
+
+    def _forget(self, job: Job) -> None:
+        placed = self._placed.pop(job, None)
+        if placed is None:
+            return
+        # Where Celery has not: what it fails around, and what never ran, would stay for ever.
+        request = placed[0]
+        state.reserved_requests.discard(request)
+        state.active_requests.discard(request)
+        if state.requests.get(request.id) is request:
+            del state.requests[request.id]
 
     def _request(self, consumer: Consumer, job: Job) -> EventRequest:
         task = self._tasks[job.handler.name]
@@ -278,8 +293,8 @@ class _ConsumersRunner:
     def withdraw(self, job: Job) -> bool:
         return self._runner.withdraw(job)
 
-    def abandon(self, job: Job, reason: str) -> None:
-        self._runner.abandon(self._its_consumer(), job, reason)
+    def abandon(self, job: Job, reason: str, *, hangs: bool) -> bool:
+        return self._runner.abandon(self._its_consumer(), job, reason, hangs=hangs)
 
     def _its_consumer(self) -> Consumer:
         if self.consumer is None:

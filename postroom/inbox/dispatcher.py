@@ -48,8 +48,11 @@ class Runner(Protocol):
     def withdraw(self, job: Job) -> bool:
         """Take a job back that no thread has begun, and say whether that was in time."""
 
-    def abandon(self, job: Job, reason: str) -> None:
-        """Show a job that runs for too long as failed, and make up for the thread it occupies."""
+    def abandon(self, job: Job, reason: str, *, hangs: bool) -> bool:
+        """Show a job that runs for too long as failed, and make up for the thread it occupies.
+
+        Says whether it still ran. `hangs` where it is at fault itself.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +186,18 @@ class Dispatcher:
 
     def drain(self, seconds: float) -> list[Job]:
         """Let running handlers finish, start none; return those that had not after `seconds`."""
-        deadline = time.monotonic() + seconds
         self._withdraw_waiting()
+        try:
+            self._await_submitted(time.monotonic() + seconds)
+        finally:
+            # Whatever happens: nobody looks after them from now on.
+            for job in self._submitted:
+                job.abandoned = job.call.is_cut_off = True
+                reason = "The connection was closed; the event is delivered again"
+                self._runner.abandon(job, reason, hangs=False)
+        return list(self._submitted)
+
+    def _await_submitted(self, deadline: float) -> None:
         while (self._submitted or self._parking()) and time.monotonic() < deadline:
             try:
                 item = self._mailbox.get(timeout=0.05)
@@ -193,13 +206,10 @@ class Dispatcher:
             match item:
                 case Finished():
                     self._finish(item.job, go_on=False)
-                case Parked():
+                case Parked(stored=True):
                     self._on_parked(item)
-        for job in self._submitted:
-            job.abandoned = job.call.is_cut_off = True
-            if job.started is not None:
-                self._runner.abandon(job, "The connection was closed; the event is delivered again")
-        return list(self._submitted)
+                case Parked():
+                    item.delivery.parked = False  # not acknowledged, it comes again
 
     def _withdraw_waiting(self) -> None:
         for job in list(self._submitted):
@@ -273,8 +283,8 @@ class Dispatcher:
                 self._start(Job(handler, deliveries, attempt=1))
 
     def _start(self, job: Job) -> None:
-        self._submitted.add(job)
         self._runner.submit(job, functools.partial(self.post, Finished(job)))
+        self._submitted.add(job)
 
     def _finish(self, job: Job, *, go_on: bool) -> None:
         if job.abandoned:
@@ -297,10 +307,11 @@ class Dispatcher:
         return retry.TryAgain(after_seconds=1.0, counts=True)
 
     def _after_failure(self, job: Job, verdict: retry.Verdict) -> None:
-        if len(job.deliveries) > 1 and (isinstance(verdict, retry.GiveUp) or verdict.counts):
+        counts = isinstance(verdict, retry.GiveUp) or verdict.counts
+        whole = isinstance(verdict, retry.GiveUp) and verdict.whole
+        if len(job.deliveries) > 1 and counts and not whole:
             self._split(job)
             return
-        counts = isinstance(verdict, retry.GiveUp) or verdict.counts
         for delivery in job.deliveries:
             delivery.failed(job.handler, counts=counts)
         match verdict:
@@ -395,13 +406,14 @@ class Dispatcher:
             entered = job.call.entered
             if entered is None or now - entered <= limit:
                 continue
+            if not self._runner.abandon(job, "HandlerTimeout()", hangs=True):
+                continue  # it has just come back, and says so itself
             job.abandoned = True
             self._submitted.discard(job)
             self.status.timed_out += 1
             error = errors.HandlerTimeout(
                 f"The handler {job.handler.name} ran past its timeout of {limit:g} s"
             )
-            self._runner.abandon(job, "HandlerTimeout()")
             logger.error(
                 "%s with event %s; the event is given to it again",
                 error,

@@ -69,6 +69,16 @@ class Call:
     is_cut_off: bool = False
     entered: float | None = None
 
+    def require_time(self) -> None:
+        """Go on only if it was not cut off.
+
+        Raises:
+            HandlerTimeout: it was; the event has been handed back, or is with another call.
+
+        """
+        if self.is_cut_off:
+            raise errors.HandlerTimeout("The handler's time was up before it was done")
+
 
 class Inbox:
     """Applies a handler to an event once for each subscription. Thread-safe.
@@ -170,8 +180,7 @@ class Inbox:
     def _once(
         self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
     ) -> Applied:
-        if call.is_cut_off:
-            raise errors.HandlerTimeout("The event was handed back before its handler began")
+        call.require_time()
         session.start_transaction(
             read_concern=ReadConcern("snapshot"),
             write_concern=WriteConcern("majority"),
@@ -183,6 +192,7 @@ class Inbox:
                 call.entered = time.monotonic()
                 _call(handler, fresh, session)
                 call.entered = None
+                call.require_time()
         except _Repeated:
             session.abort_transaction()
             return self._leave_out_repeated(handler, events, session, call)

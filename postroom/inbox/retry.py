@@ -49,9 +49,10 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The event goes to the dead letters, for a reason."""
+    """The event goes to the dead letters, for a reason; of a batch all, or the one at fault."""
 
     reason: str
+    whole: bool = False
 
 
 Verdict = TryAgain | GiveUp
