@@ -151,7 +151,7 @@ class _Publisher:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._taken: list[tuple[str, str]] = []
-        self._pending: list[tuple[Any, str, str]] = []
+        self._pending: list[tuple[Any, str, tuple[str, str]]] = []
         self._random = random.Random()  # noqa: S311 - sample data
 
     def publish(self) -> None:
@@ -162,21 +162,24 @@ class _Publisher:
             return
         medicine = f"medicine-{time.time_ns() // 1_000_000 % 10**9:09d}"
         patient = f"patient-{self._random.randrange(PATIENTS):03d}"
-        self._taken = [*self._taken, (medicine, patient)][-100:]
         self._send("tasks.assign_medicine", "assigned", medicine, patient)
 
     def results(self) -> list[tuple[str, str]]:
         """Return a verb and a text for each task that has ended since."""
         ended: list[tuple[str, str]] = []
         waiting = []
-        for result, verb, text in self._pending:
+        for result, verb, what in self._pending:
             state = result.state
+            text = f"{what[0]} {'to' if verb == 'assigned' else 'by'} {what[1]}"
             if state == "SUCCESS":
                 ended.append((verb, text))
+                if verb == "assigned":
+                    # Not before: the pool may take two tasks of one moment in any order.
+                    self._taken = [*self._taken, what][-100:]
             elif state == "FAILURE":
                 ended.append(("failed", f"{text}: {result.result}"))
             else:
-                waiting.append((result, verb, text))
+                waiting.append((result, verb, what))
         self._pending = waiting
         return ended
 
@@ -185,8 +188,7 @@ class _Publisher:
             sent = self._app.send_task(
                 task, kwargs={"medicine_id": medicine, "patient_id": patient}, retry=False
             )
-            preposition = "to" if verb == "assigned" else "by"
-            self._pending.append((sent, verb, f"{medicine} {preposition} {patient}"))
+            self._pending.append((sent, verb, (medicine, patient)))
 
 
 def _shown(path: Path) -> str:
