@@ -72,7 +72,9 @@ def held_back(site: Site) -> Iterator[Worker]:
 def relaying(site: Site) -> Iterator[Worker]:
     """Lend a relay that relays."""
     worker = site.relay()
-    worker.wait_for("goes on from there")
+    worker.wait_for("Relaying partition")
+    if "from the collection first" in worker.text():
+        worker.wait_for("goes on from there")
     yield worker
 
 
