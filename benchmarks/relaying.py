@@ -246,15 +246,15 @@ def idle(site: Site, seconds: float) -> list[Figure]:
 def latency(site: Site, thin: Site, *, rate: int, seconds: float, rounds: int) -> list[Figure]:
     """Commit single-event transactions at a rate; time them to a plain subscriber.
 
-    Ours and the thinnest path in turn; each figure is the median of the rounds'. The first round
-    is not counted: the broker has to be warm, as one that runs is.
+    Ours and the thinnest path in turn, each beside the other, which is idle: what that costs the
+    server, both bear. Each figure is the median of the rounds'. The first round is not counted: the
+    broker has to be warm, as one that runs is.
     """
     ours, thinnest = [], []
-    for _ in range(rounds + 1):
-        with relaying(site) as worker:
+    with relaying(site), _thinnest_path(thin):
+        for _ in range(rounds + 1):
             ours.append(_latencies(site, rate=rate, seconds=seconds))
-            worker.stop()
-        thinnest.append(_thin_latencies(thin, rate=rate, seconds=seconds))
+            thinnest.append(_latencies(thin, rate=rate, seconds=seconds))
     p50, p99, achieved = _medians(ours[1:])
     thin50, thin99, thin_achieved = _medians(thinnest[1:])
     detail = (
@@ -392,8 +392,8 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
     }
 
 
-def _thin_latencies(site: Site, *, rate: int, seconds: float) -> Round:
-    site.database.drop_collection(wire.OUTBOX)
+@contextlib.contextmanager
+def _thinnest_path(site: Site) -> Iterator[None]:
     site.database.create_collection(wire.OUTBOX)
     environment = site.environment
     thin = subprocess.Popen(
@@ -407,7 +407,7 @@ def _thin_latencies(site: Site, *, rate: int, seconds: float) -> Round:
     try:
         assert thin.stdout is not None
         thin.stdout.readline()
-        return _latencies(site, rate=rate, seconds=seconds)
+        yield
     finally:
         thin.kill()
         thin.wait()
