@@ -16,6 +16,7 @@ from typing import Any
 import pulsar
 from pymongo import MongoClient
 
+from postroom import broker
 from postroom.inbox.delivery import Delivery
 from postroom.inbox.handlers import registry
 from postroom.inbox.inbox import Inbox
@@ -36,8 +37,8 @@ def main() -> None:
     database = mongo[os.environ["POSTROOM_MONGODB_DATABASE"]]
     inbox = Inbox(database, subscription="test", keep=timedelta(days=30))
     inbox.prepare()
-    quiet = pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull)
-    client = pulsar.Client(os.environ["POSTROOM_PULSAR_URL"], logger=quiet)
+    url = os.environ["POSTROOM_PULSAR_URL"]
+    client = broker.connect(url, operation_timeout=timedelta(seconds=10))
     consumer = client.subscribe(topic, "test", consumer_type=pulsar.ConsumerType.KeyShared)
 
     def loop() -> None:

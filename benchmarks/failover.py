@@ -34,10 +34,7 @@ def failover(site: Site) -> list[Figure]:
 
 
 def _gap(site: Site, number: signal.Signals) -> float:
-    leader = site.relay()
-    leader.wait_for("Relaying partition")
-    standby = site.relay()
-    standby.wait_for("standing by")
+    leader, standby = site.relay_and_standby()
     arrived: list[float] = []
     over = threading.Event()
     consumer = site.pulsar.subscribe(site.topic, f"gap-{number.name}")

@@ -72,9 +72,7 @@ def held_back(site: Site) -> Iterator[Worker]:
 def relaying(site: Site) -> Iterator[Worker]:
     """Lend a relay that relays."""
     worker = site.relay()
-    worker.wait_for("Relaying partition")
-    if "from the collection first" in worker.text():
-        worker.wait_for("goes on from there")
+    worker.wait_for("goes on from there")
     yield worker
 
 
@@ -299,7 +297,7 @@ WRITER = """
 import sys, time, pymongo
 from bson import ObjectId
 from datetime import UTC, datetime
-uri, database, rate, count, first, late = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+uri, database, rate, count, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 client = pymongo.MongoClient(uri)
 outbox = client[database]["__outboxMessages"]
 client.admin.command("ping")
@@ -307,7 +305,7 @@ print("ready", flush=True)
 began = time.perf_counter() + float(sys.stdin.readline()) - time.time()
 with client.start_session() as session:
     for n in range(count):
-        time.sleep(max(0.0, began + n / rate + late / 1e6 - time.perf_counter()))
+        time.sleep(max(0.0, began + n / rate - time.perf_counter()))
         data = {"name": "Timed", "data": {"n": first + n}}
         row = {"_id": ObjectId(), "partitionKey": "default", "data": data}
         row["occurredAt"] = datetime.now(UTC)
@@ -369,8 +367,7 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
         subprocess.Popen(
             [
                 *(sys.executable, "-c", WRITER, uri, site.name),
-                # One after the other, not all at once.
-                *map(str, (rate // WRITERS, share, first + n * share, n * 1_000_000 // rate)),
+                *map(str, (rate // WRITERS, share, first + n * share)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -381,9 +378,10 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
     for writer in writers:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
-    begin = f"{time.time() + 0.5}\n"
+    # One after the other, not all at once.
+    begin = [f"{time.time() + 0.5 + n / rate}\n" for n in range(WRITERS)]
     with ThreadPoolExecutor(WRITERS) as readers:
-        said = list(readers.map(lambda writer: writer.communicate(begin)[0], writers))
+        said = list(readers.map(lambda writer, at: writer.communicate(at)[0], writers, begin))
     assert not any(writer.returncode for writer in writers)
     return {
         first + n * share + number: int(line)

@@ -156,6 +156,14 @@ class Site:
         """Start a relay worker."""
         return self.start("celery -A tasks worker -Q relay --loglevel=INFO", **variables)
 
+    def relay_and_standby(self) -> tuple[Worker, Worker]:
+        """Start a relay worker, and another one that waits for its mutex."""
+        leader = self.relay()
+        leader.wait_for("Relaying partition")
+        standby = self.relay()
+        standby.wait_for("standing by")
+        return leader, standby
+
     def consumer(self, **variables: str) -> Worker:
         """Start a consumer worker."""
         return self.start("celery -A tasks worker -Q consumer --loglevel=INFO", **variables)

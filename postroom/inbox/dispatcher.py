@@ -49,7 +49,7 @@ class Runner(Protocol):
         """Take a job back that no thread has begun, and say whether that was in time."""
 
     def abandon(self, job: Job, reason: str, *, hangs: bool) -> bool:
-        """Show a job that runs for too long as failed, and make up for the thread it occupies.
+        """Cut off a job that runs for too long, show it as failed, make up for its thread.
 
         Says whether it still ran. `hangs` where it is at fault itself.
         """
@@ -191,9 +191,9 @@ class Dispatcher:
             self._await_submitted(time.monotonic() + seconds)
         finally:
             # Whatever happens: nobody looks after them from now on.
+            reason = "The connection was closed; the event is delivered again"
             for job in self._submitted:
-                job.abandoned = job.call.is_cut_off = True
-                reason = "The connection was closed; the event is delivered again"
+                job.abandoned = True
                 self._runner.abandon(job, reason, hangs=False)
         return list(self._submitted)
 

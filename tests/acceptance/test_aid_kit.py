@@ -147,10 +147,7 @@ def test_a_stopped_relay_loses_and_repeats_nothing(site: Site) -> None:
 def test_a_standby_relay_takes_over_from_a_killed_one(pulsar_site: Site) -> None:
     """A second worker stands by and relays what a killed one did not, each event once."""
     plain = pulsar_site.subscribe()
-    leader = pulsar_site.relay()
-    leader.wait_for("Relaying partition")
-    standby = pulsar_site.relay()
-    standby.wait_for("standing by")
+    leader, standby = pulsar_site.relay_and_standby()
     written = write_while(pulsar_site, leader.kill)
     assert ids(pulsar_site.receive(plain, 1000, seconds=60)) == written
     assert standby.stop() == 0

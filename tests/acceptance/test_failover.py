@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 def test_a_woken_leader_sends_nothing_and_stands_by(pulsar_site: Site) -> None:
     """Frozen until another relay has taken over, it finds that out before it sends."""
     plain = pulsar_site.subscribe()
-    leader = pulsar_site.relay()
-    leader.wait_for("goes on from there")
-    standby = pulsar_site.relay()
-    standby.wait_for("standing by")
+    leader, standby = pulsar_site.relay_and_standby()
     written = pulsar_site.insert(10)
     assert ids(pulsar_site.receive(plain, 10)) == written
     leader.signal(signal.SIGSTOP)
