@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bson import Timestamp
 
-__all__ = ["State", "Status"]
+__all__ = ["NEXT", "State", "Status"]
 
 
 class State(enum.Enum):
-    """Where a relay stands; docs/architecture.md draws the transitions."""
+    """Where a relay stands; what follows what is in NEXT, and drawn in docs/architecture.md."""
 
     STANDBY = "standby"  # asks for the mutex
     OPENING = "opening"  # holds it; raises the epoch, fences, reads the tails
@@ -23,6 +25,16 @@ class State(enum.Enum):
     WAITING = "waiting"  # a term has ended with an error; the next one begins after a wait
     STOPPING = "stopping"  # sends nothing new; drains, checkpoints, gives the mutex back
     STOPPED = "stopped"
+
+
+NEXT: Mapping[State, frozenset[State]] = {
+    State.STANDBY: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
+    State.OPENING: frozenset({State.RELAYING, State.WAITING, State.STOPPED}),
+    State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
+    State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
+    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPED: frozenset(),
+}
 
 
 @dataclass(slots=True)
@@ -44,8 +56,15 @@ class Status:
     reached: int | None = None
 
     def enter(self, state: State, reason: str = "") -> None:
-        """Go into another state, for a reason worth showing if there is one."""
+        """Go into another state, or stay, for a reason worth showing if there is one.
+
+        Raises:
+            RuntimeError: no relay goes from here to there; a mistake in the code.
+
+        """
         if state is not self.state:
+            if state not in NEXT[self.state]:
+                raise RuntimeError(f"A relay goes from {self.state.value} never to {state.value}")
             self.state, self.since = state, datetime.now(UTC)
         self.reason = reason
 

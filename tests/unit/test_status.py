@@ -1,0 +1,48 @@
+"""A relay's states, and what may follow what."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from postroom.relay.status import NEXT, State, Status
+
+
+def at(state: State) -> Status:
+    """Make a status that is in a state already."""
+    return Status(partition="default", owner="me", state=state)
+
+
+@pytest.mark.parametrize(("state", "following"), list(itertools.product(State, State)))
+def test_a_relay_goes_only_where_the_table_leads(state: State, following: State) -> None:
+    """What is not in the table is refused, and changes nothing."""
+    status = at(state)
+
+    if following is state or following in NEXT[state]:
+        status.enter(following, "because")
+        assert (status.state, status.reason) == (following, "because")
+    else:
+        with pytest.raises(RuntimeError, match=f"from {state.value} never to {following.value}"):
+            status.enter(following)
+        assert status.state is state
+
+
+def test_every_state_leads_to_stopped() -> None:
+    """No relay can be where a stop does not end."""
+    for state in State:
+        reached = {state}
+        while more := {n for each in reached for n in NEXT[each]} - reached:
+            reached |= more
+        assert State.STOPPED in reached
+
+
+def test_staying_in_a_state_keeps_its_since_and_changes_its_reason() -> None:
+    """Since when a relay stands by does not move with every refused mutex."""
+    status = at(State.STANDBY)
+    since = status.since
+
+    status.enter(State.STANDBY, "another relay holds the mutex")
+
+    assert status.since is since
+    assert status.snapshot()["reason"] == "another relay holds the mutex"
