@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.site import Site, Worker
 
 MAIN_MUTEX = "mutex"
-WARM_UP_PASSES = 2
+WARM_UP_PASSES = 5
 WARM_UP_SECONDS = 30.0
 
 
