@@ -24,7 +24,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
     """Name what is measured; each with sites of its own."""
     return {
         "backlog": lambda: relaying.backlog([site() for _ in range(12)], 100_000),
-        "latency-1000": lambda: relaying.latency(site(), site(), rate=1000, seconds=6, rounds=5),
+        "latency-1000": lambda: relaying.latency(site(), site(), rate=1000, seconds=6, rounds=7),
         "latency-10": lambda: relaying.latency(site(), site(), rate=10, seconds=12, rounds=3),
         "memory": lambda: relaying.memory(site(), 1_000_000),
         "idle": lambda: relaying.idle(site(), 30),
