@@ -18,26 +18,31 @@ if TYPE_CHECKING:
     from tests.site import Site, Worker
 
 BARS = {"SIGTERM": 1.0, "SIGKILL": 2.0, "SIGSTOP": 8.0}
+TIMES = 3
 
 
 def failover(site: Site) -> list[Figure]:
-    """Signal the leader while events are written; time the standby's first event."""
-    return [
-        Figure(
-            what=f"{name} of the leader to the standby's first event",
-            value=_gap(site, signal.Signals[name]),
-            unit="s",
-            bar=bar,
+    """Signal the leader while events are written; time the standby's first event, the worst one."""
+    figures = []
+    for name, bar in BARS.items():
+        gaps = [_gap(site, signal.Signals[name]) for _ in range(TIMES)]
+        figures.append(
+            Figure(
+                what=f"{name} of the leader to the standby's first event",
+                value=max(gaps),
+                unit="s",
+                bar=bar,
+                detail=f"the worst of {', '.join(f'{gap:.2f}' for gap in sorted(gaps))}",
+            )
         )
-        for name, bar in BARS.items()
-    ]
+    return figures
 
 
 def _gap(site: Site, number: signal.Signals) -> float:
     leader, standby = site.relay_and_standby()
     arrived: list[float] = []
     over = threading.Event()
-    consumer = site.pulsar.subscribe(site.topic, f"gap-{number.name}")
+    consumer = site.pulsar.subscribe(site.topic, f"gap-{leader.process.pid}")
 
     def receive() -> None:
         while not over.is_set():

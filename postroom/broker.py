@@ -31,6 +31,7 @@ __all__ = [
     "ensure_subscription",
     "masked",
     "probe",
+    "require_unpartitioned",
 ]
 
 logger = logging.getLogger(__name__)
@@ -140,6 +141,25 @@ def ensure_subscription_leniently(url: str, topic: str, subscription: str) -> No
             consumer_type=pulsar.ConsumerType.KeyShared,
             initial_position=pulsar.InitialPosition.Earliest,
             receiver_queue_size=0,
+        )
+
+
+def require_unpartitioned(client: pulsar.Client, topic: str) -> None:
+    """Make sure that a topic is one log.
+
+    The acknowledgements of a partitioned one come in no order, and it has no one end: nothing could
+    tell what is stored.
+
+    Raises:
+        PartitionedTopic: it has several partitions.
+
+    """
+    count = len(client.get_topic_partitions(topic))
+    if count > 1:
+        raise errors.PartitionedTopic(
+            f"The topic {topic} has {count} partitions, and a relay keeps one order: route to a "
+            "topic without partitions, or to one of these by its own name (…-partition-0). "
+            "Nothing is sent there"
         )
 
 

@@ -2,6 +2,7 @@
 
 PostroomError
 ├── ConfigurationError        a setting or an argument is wrong: nothing starts
+│   └── PartitionedTopic      the relay cannot send to it
 ├── InvalidEvent              an event is not one: refused where it was made or read
 ├── OutboxError
 │   └── ScopeClosed           publish() after the scope has ended
@@ -36,6 +37,7 @@ __all__ = [
     "InvalidEvent",
     "MutexLost",
     "OutboxError",
+    "PartitionedTopic",
     "Poison",
     "PostroomError",
     "Reject",
@@ -61,6 +63,10 @@ class PostroomError(Exception):
 
 class ConfigurationError(PostroomError):
     """A setting is wrong; nothing was started."""
+
+
+class PartitionedTopic(ConfigurationError):
+    """A topic with several partitions keeps no order; nothing is sent there."""
 
 
 class InvalidEvent(PostroomError):

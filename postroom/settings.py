@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     partition: Name = Field("default", description="The outbox partition written and relayed")
     mutex_retry_seconds: Positive = Field(
-        1.0, description="How often a standby relay asks for the mutex"
+        0.25, description="How often a standby relay asks for the mutex"
     )
     delivery: Literal["best_available", "exactly_once"] = Field(
         "best_available",

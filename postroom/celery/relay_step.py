@@ -67,7 +67,30 @@ def _shape(sender: Any, **_: Any) -> None:
     refuse_others(sender, kind=QUEUE, is_ours=_is_ours)
     if sender.options.get("autoscale"):
         raise SystemExit("A relay worker has one relay and no use for --autoscale: leave it out.")
+    _refuse_rivals(sender.app)
     shape(sender, kind=QUEUE, concurrency=1)
+
+
+def _refuse_rivals(app: Celery) -> None:
+    """Refuse several partitions where they are sure to fence each other out of a topic."""
+    several, routing = _partitions_of(app), _routing(app)
+    fenced = [topic for topic in routing.topics if not routing.is_shared(topic)]
+    if len(several) > 1 and fenced:
+        raise SystemExit(
+            f"Partitions {', '.join(several)} would all send to {fenced[0]}, and a topic has one "
+            "relay: start a worker for each, with POSTROOM_TOPIC of its own, or declare the topic "
+            "with install(shared=…)."
+        )
+
+
+def _routing(app: Celery) -> Routing:
+    installation = app.postroom
+    return Routing(
+        default=installation.settings.topic,
+        topics=installation.topics,
+        key=installation.key,
+        shared=installation.shared,
+    )
 
 
 _steps: list[RelayStep] = []
@@ -109,13 +132,7 @@ class RelayStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Get ready; the relay begins on worker_ready."""
-        installation = self._app.postroom
-        routing = Routing(
-            default=installation.settings.topic,
-            topics=installation.topics,
-            key=installation.key,
-            shared=installation.shared,
-        )
+        installation, routing = self._app.postroom, _routing(self._app)
         self._relays = [
             Relay(
                 installation.settings,

@@ -80,6 +80,8 @@ class Consumer:
             settings.mongodb_uri,
             serverSelectionTimeoutMS=5_000,
             connect=False,
+            # Within a transaction nothing else is allowed, whatever the URI says.
+            readPreference="primary",
             tz_aware=True,
             appname=app_name(),
             maxPoolSize=None,

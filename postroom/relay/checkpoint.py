@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
@@ -103,6 +103,18 @@ class CheckpointStore:
             raise errors.TermEnded("MongoDB did not return the checkpoint; a new term begins")
         return row
 
+    def current(self) -> Checkpoint:
+        """Return the checkpoint as it is now.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+
+        """
+        row = self._rows.find_one(self._guard)
+        if row is None:
+            self._superseded()
+        return _from_row(row)
+
     def confirm(self) -> None:
         """Look whether this relay's term is still the newest.
 
@@ -153,7 +165,7 @@ class CheckpointStore:
         if not self._rows.update_one(self._guard, update).matched_count:
             self._superseded()
 
-    def _superseded(self) -> None:
+    def _superseded(self) -> NoReturn:
         raise errors.Superseded(
             f"Another relay has taken over partition {self._partition!r}, or its checkpoint was "
             f"removed (epoch {self._guard['epoch']}); this relay sends nothing more and stands by"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,17 @@ __all__ = ["Lane", "LaneOptions", "Refused", "Stored"]
 logger = logging.getLogger(__name__)
 
 Stored = Callable[[Any, Any], None]
-# Told the topic, the result and the size of a large message; called in the client's threads.
+# Told the topic, the result and the size of a large message, or 0, where the broker did not store
+# something; called in the client's threads.
 Refused = Callable[[str, Any, int], None]
 
 # More than the term keeps in flight, so that the client never blocks inside a send.
 MAX_PENDING_MESSAGES = 50_000
 BATCH_MESSAGES = 1000
-# A batch that is larger than the broker takes fails without a word; no broker's limit is that low.
+# A batch that is larger than the broker takes fails without a word, and the client counts payloads
+# alone. Together with ids and positions these two stay below the lowest limit in use, a mebibyte.
 BATCH_BYTES = 128 << 10
+BATCH_BYTES_BESIDE = 256 << 10
 BATCH_DELAY_MS = 1
 # Messages are handed to the client in bursts: in a trickle its timer would cut small batches, each
 # of which costs the broker as much as a large one.
@@ -47,18 +50,21 @@ LARGE_BYTES = 64 << 10
 # An older holder's last messages may still be on their way into the topic's storage.
 UNCONFIRMED_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
+REMIND_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneOptions:
     """What all lanes of a term have in common.
 
-    `fenced` says whether the broker can fence.
+    `producer_name` is the relays' own on fenced topics; `shared_producer_name` tells the outboxes
+    apart that send to one shared topic. `fenced` says whether the broker can fence.
     `batch_keyed` lets messages of different keys share a batch: twice as fast, but a Key_Shared
     subscription then spreads one key over several consumers.
     """
 
     producer_name: str
+    shared_producer_name: str
     fenced: bool
     send_timeout: timedelta
     read_timeout: timedelta
@@ -77,12 +83,14 @@ class Lane:
         client: pulsar.Client,
         topic: str,
         *,
+        shared: bool = False,
         options: LaneOptions,
         confirm: Callable[[], None],
         refused: Refused,
         stopping: threading.Event,
     ) -> None:
         self.topic = topic
+        self.shared = shared
         self.tail: set[str] = set()
         self.floor = 0
         self._client = client
@@ -92,8 +100,10 @@ class Lane:
         self._stopping = stopping
         self._producer: pulsar.Producer | None = None
         self._batching = True
-        self._fenced = options.fenced
+        self._fenced = options.fenced and not shared
+        self._name = options.shared_producer_name if shared else options.producer_name
         self._pushed = -1
+        self._bytes_beside = 0
         self._send_async: Any = None
         self._builder: Any = None
         self._ready: list[tuple[Any, Any]] = []
@@ -106,16 +116,15 @@ class Lane:
         published_since: datetime | None,
         position: int,
         keyed: bool,
-        shared: bool = False,
     ) -> bytes | None:
         """Fence the topic, then read its tail; return the mark from which the lane counts.
 
         `since` is the checkpoint's mark, `position` its position. A lane that was never `declared`
-        has no tail: nothing was
-        sent on it; its mark is the topic's end as it is now. A `shared` topic has other producers,
-        which a fence would throw out: there a frozen relay that wakes up may send some twice.
+        has no tail: nothing was sent on it; its mark is the topic's end as it is now.
+
+        A `shared` topic has other producers, which a fence would throw out: there a frozen relay
+        that wakes up may send some twice.
         """
-        self._fenced = self._options.fenced and not shared
         self._batching = self._options.batch_keyed or not keyed
         self._produce()
         if published_since is not None:
@@ -123,7 +132,7 @@ class Lane:
         elif declared:
             self._read_tail(since, position, None)
         else:
-            return self._end()
+            return self.end()
         return since
 
     def _produce(self) -> None:
@@ -133,7 +142,7 @@ class Lane:
         mode = pulsar.ProducerAccessMode
         self._producer = self._client.create_producer(
             self.topic,
-            producer_name=self._options.producer_name,
+            producer_name=self._name,
             access_mode=mode.ExclusiveWithFencing if self._fenced else mode.Shared,
             batching_enabled=self._batching,
             batching_max_messages=BATCH_MESSAGES,
@@ -150,7 +159,8 @@ class Lane:
         self._pushed = self._producer.last_sequence_id()
         self.floor = max(self.floor, self._pushed)
 
-    def _end(self) -> bytes | None:
+    def end(self) -> bytes | None:
+        """Return a mark at the topic's end, or None for its beginning where that is not known."""
         import pulsar
 
         if not self._options.fenced:
@@ -178,10 +188,19 @@ class Lane:
             self._await_unconfirmed(reader, highest)
 
     def _read_to_the_end(self, reader: pulsar.Reader, highest: int) -> int:
+        read, said_at = 0, time.monotonic()
         while message := self._read(reader):
             if self._stopping.is_set():
                 raise errors.TermEnded("The relay was stopped while it opened a term")
-            if message.producer_name() == self._options.producer_name:
+            read += 1
+            if time.monotonic() - said_at > REMIND_SECONDS:
+                logger.info(
+                    "Reading what %s received since the checkpoint: %d messages so far",
+                    self.topic,
+                    read,
+                )
+                said_at = time.monotonic()
+            if message.producer_name() == self._name:
                 highest = max(highest, self._found(message.properties()))
         return highest
 
@@ -207,7 +226,7 @@ class Lane:
         import pulsar
 
         try:
-            if not reader.has_message_available():
+            if not self._has_more(reader):
                 return None
             return reader.read_next(round(self._options.read_timeout.total_seconds() * 1000))
         except pulsar.UnknownError:
@@ -215,6 +234,18 @@ class Lane:
                 raise
             # The embedded broker's way to say that the topic is empty.
             return None
+
+    def _has_more(self, reader: pulsar.Reader) -> bool:
+        # The client answers no as well where the connection was lost while it asked.
+        for _ in range(2):
+            if reader.has_message_available():
+                return True
+            if not reader.is_connected():
+                raise errors.TermEnded(
+                    f"The connection was lost while the end of {self.topic} was read; a new term "
+                    "begins"
+                )
+        return False
 
     def _found(self, properties: dict[str, str]) -> int:
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
@@ -236,6 +267,9 @@ class Lane:
         if letter.deliver_at and self._batching:
             # A delayed message overtakes an open batch, and deduplication would then drop that.
             self._flush()
+        size = letter.size
+        if size > len(letter.payload):
+            self._make_room(size - len(letter.payload))
         # The client's own builder, without the wrapper around it that checks each argument again:
         # a fifth of the relay's time.
         message = self._builder()
@@ -252,13 +286,24 @@ class Lane:
             message.event_timestamp(letter.occurred_at)
         if letter.deliver_at > 0:
             message.deliver_at(letter.deliver_at)
-        size = len(letter.payload)
         watch = None if size < LARGE_BYTES else self._watching(size)
         self._ready.append((message.build(), watch))
 
+    def _make_room(self, beside: int) -> None:
+        """Begin a new batch where the headers of this one would make it too large."""
+        self._bytes_beside += beside
+        if self._batching and self._bytes_beside > BATCH_BYTES_BESIDE:
+            self._flush()
+            self._bytes_beside = beside
+
     def _watching(self, size: int) -> Stored:
+        import pulsar
+
+        stored = pulsar.Result.Ok
+
         def told(result: Any, _: Any) -> None:
-            self._refused(self.topic, result, size)
+            if result != stored:
+                self._refused(self.topic, result, size)
 
         return told
 
@@ -273,12 +318,14 @@ class Lane:
             self.push()
 
     def push(self) -> None:
-        """Send what is ready, all but the last: seal() needs one to hang its callback on."""
+        """Send what is ready, all but the last: seal() needs one to hang its callback on.
+
+        The burst's own last message is watched. What waits for an acknowledgement fails all at
+        once, so that one tells of a failure between this burst and the next.
+        """
         *others, last = self._ready
         self._ready = [last]
-        send = self._send_async
-        for message, watch in others:
-            send(message, watch)
+        self._send_all(others)
 
     def seal(self, stored: Stored) -> None:
         """Send the rest, and have `stored` called when all up to it is stored.
@@ -297,10 +344,18 @@ class Lane:
 
         self._send_async(message, told)
 
+    def _send_all(self, messages: Sequence[tuple[Any, Stored | None]]) -> None:
+        if not messages:
+            return
+        send = self._send_async
+        *others, (last, watch) = messages
+        for message, of_its_own in others:
+            send(message, of_its_own)
+        send(last, watch or self._watching(0))
+
     def _flush(self) -> None:
         ready, self._ready = self._ready, []
-        for message, watch in ready:
-            self._send_async(message, watch)
+        self._send_all(ready)
         self._require().flush()
 
     def _stop_batching(self) -> None:

@@ -18,12 +18,16 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
+SHORT_KEY = 100
 RESERVED = frozenset({wire.ID, wire.POSITION})
 NO_HEADERS: Mapping[str, str] = {}
 
 
 class Letter(NamedTuple):
-    """What one message will hold; times are milliseconds since 1970 in UTC, 0 for none."""
+    """What one message will hold; times are milliseconds since 1970 in UTC, 0 for none.
+
+    `size` is the payload's bytes, and the headers' and the key's where they are worth counting.
+    """
 
     id: str
     topic: str
@@ -32,6 +36,7 @@ class Letter(NamedTuple):
     occurred_at: int
     deliver_at: int
     headers: Mapping[str, str]
+    size: int
 
 
 def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
@@ -53,18 +58,26 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     payload = events.encode(event)
     key = row.get("key")
     key = routing.key(name, data) if key is None else str(key)
-    letter = Letter(
+    headers = _headers(row["headers"]) if "headers" in row else NO_HEADERS
+    size = len(payload)
+    if headers or (key and len(key) > SHORT_KEY):
+        size += _size_beside(key, headers)
+    if size > max_bytes - OVERHEAD_BYTES:
+        # Checked here, since the client reports a message that is too large to nobody.
+        raise errors.Poison(
+            f"The event takes {size + OVERHEAD_BYTES} bytes, and the broker {max_bytes} at most "
+            "(POSTROOM_MAX_MESSAGE_BYTES)"
+        )
+    return Letter(
         str(row["_id"]),
         routing.topic(name, data),
         payload,
         key,
         _milliseconds(row.get("occurredAt")),
         _milliseconds(row["deliverAt"]) if "deliverAt" in row else 0,
-        _headers(row["headers"]) if "headers" in row else NO_HEADERS,
+        headers,
+        size,
     )
-    if len(payload) > max_bytes - OVERHEAD_BYTES or letter.headers or (key and len(key) > 100):
-        _weigh(letter, max_bytes)
-    return letter
 
 
 def _what_is_wrong(row: Mapping[str, Any]) -> str:
@@ -89,14 +102,6 @@ def _headers(headers: object) -> Mapping[str, str]:
     return {str(name): str(value) for name, value in headers.items() if name not in RESERVED}
 
 
-def _weigh(letter: Letter, max_bytes: int) -> None:
-    # Checked here, since the client reports a message that is too large to nobody.
-    size = len(letter.payload) + OVERHEAD_BYTES + len((letter.key or "").encode())
-    size += sum(
-        len(name.encode()) + len(value.encode()) + 8 for name, value in letter.headers.items()
-    )
-    if size > max_bytes:
-        raise errors.Poison(
-            f"The event takes {size} bytes, and the broker {max_bytes} at most "
-            "(POSTROOM_MAX_MESSAGE_BYTES)"
-        )
+def _size_beside(key: str | None, headers: Mapping[str, str]) -> int:
+    texts = (key or "", *headers, *headers.values())
+    return sum(len(text.encode()) for text in texts) + 8 * len(headers)

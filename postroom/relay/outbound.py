@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
+from postroom import broker, errors
 from postroom.relay import letter, source
 from postroom.relay.lane import Lane, LaneOptions
 from postroom.relay.quarantine import Quarantined
@@ -86,8 +86,23 @@ class Outbound:
             logger.warning("The topic %s is gone; it is opened when an event goes there", topic)
 
     def scan_is_over(self) -> None:
-        """Read the tail of a lane from its mark on, from now on."""
+        """Read the tail of a lane from its mark on, from now on; what is in the tails was met.
+
+        The stream goes on from a time after they were read.
+        """
         self._published_since = None
+        for lane in self._lanes.values():
+            lane.tail.clear()
+
+    def mark_shared_ends(self) -> None:
+        """Have the checkpoint begin the tails of shared lanes at their topics' ends, as they are.
+
+        To be called while nothing is in flight. Where others send much and we little, the next
+        term would have to read all of theirs.
+        """
+        for lane in self._lanes.values():
+            if lane.shared and (mark := lane.end()) is not None:
+                self._saver.mark(lane.topic, mark)
 
     def _lane(self, topic: str) -> Lane:
         """Return the lane of a topic, opened if it has to be.
@@ -104,6 +119,11 @@ class Outbound:
                 raise errors.Poison(self._unopened[topic])
             try:
                 lane = self._open_lane(topic)
+            except errors.PartitionedTopic as error:
+                if topic in self._routing.topics or self._saver.is_declared(topic):
+                    raise
+                self._unopened[topic] = str(error)
+                raise errors.Poison(self._unopened[topic]) from error
             except pulsar.PulsarException as error:
                 if not self._never_opens(topic, error):
                     raise
@@ -126,9 +146,11 @@ class Outbound:
         return isinstance(error, pulsar.TopicNotFound) or not errors.is_transient(error)
 
     def _open_lane(self, topic: str) -> Lane:
+        broker.require_unpartitioned(self._client, topic)
         lane = Lane(
             self._client,
             topic,
+            shared=self._routing.is_shared(topic),
             options=self._lane_options,
             confirm=self._saver.confirm,
             refused=self._refused,
@@ -142,7 +164,6 @@ class Outbound:
                 published_since=self._published_since,
                 position=self._position,
                 keyed=self._routing.keyed,
-                shared=self._routing.is_shared(topic),
             )
         except BaseException:
             lane.close()
@@ -199,7 +220,7 @@ class Outbound:
                     position = self._renumbered(lane, position)
                 lane.send(ready, position)
                 sent += 1
-                payload_bytes += len(ready.payload)
+                payload_bytes += ready.size
         finally:
             self._position = chunk.position = position
             chunk.sent += sent

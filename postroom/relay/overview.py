@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import errors, wire
 from postroom.relay import source
+from postroom.relay.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,7 @@ def _of(database: Database[Any], row: Mapping[str, Any]) -> Overview:
         waiting=_waiting(database, row),
         scanning=row.get("scan") is not None,
         topics=[lane["topic"] for lane in row.get("lanes", ())],
-        quarantined=database[wire.QUARANTINE].count_documents({"partitionKey": partition}),
+        quarantined=Quarantine(database, partition=partition).count(),
     )
 
 

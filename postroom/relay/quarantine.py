@@ -40,13 +40,18 @@ class Entry:
 
 
 class Quarantine:
-    """Stores quarantined rows' ids; the rows stay in the outbox and are never pruned."""
+    """Stores quarantined rows' ids; the rows stay in the outbox and are never pruned.
+
+    An entry that is retried is kept, unseen, until its row must have been relayed: the row's id may
+    be so old that pruning, or a scan after lost history, would pass it by.
+    """
 
     def __init__(self, database: Database[Any], *, partition: str) -> None:
         self._rows = database[wire.QUARANTINE]
         # Raw: a row that cannot be decoded is put back as it is.
         self._outbox = database[wire.OUTBOX].with_options(codec_options=RAW)
         self._partition = partition
+        self._waiting = {"partitionKey": partition, "retriedAt": None}
 
     def store(self, rows: Iterable[Quarantined]) -> None:
         """Store them; the same row stored twice, as a replay does, is one entry."""
@@ -57,6 +62,7 @@ class Quarantine:
                     {"_id": row.row_id},
                     {
                         "$set": {"reason": row.reason, "position": row.position},
+                        "$unset": {"retriedAt": ""},
                         "$setOnInsert": {
                             "partitionKey": self._partition,
                             "quarantinedAt": now,
@@ -70,7 +76,7 @@ class Quarantine:
 
     def entries(self, *, limit: int = 0) -> list[Entry]:
         """Return what is in quarantine, oldest first; at most `limit` entries if that is given."""
-        found = self._rows.find({"partitionKey": self._partition}).sort("quarantinedAt", 1)
+        found = self._rows.find(self._waiting).sort("quarantinedAt", 1)
         return [
             Entry(
                 row_id=row["_id"],
@@ -92,7 +98,8 @@ class Quarantine:
             row = self._outbox.find_one_and_delete({"_id": row_id}, session=session)
             if row is not None:
                 self._outbox.insert_one(row, session=session)
-                self._rows.delete_one({"_id": row_id}, session=session)
+                retried = {"$set": {"retriedAt": datetime.now(UTC)}}
+                self._rows.update_one({"_id": row_id}, retried, session=session)
             return row is not None
 
         with self._rows.database.client.start_session() as session:
@@ -103,6 +110,20 @@ class Quarantine:
         found = {"_id": {"$in": ids}, "partitionKey": self._partition}
         return self._rows.delete_many(found).deleted_count
 
+    def count(self) -> int:
+        """Return how many rows are in quarantine."""
+        return self._rows.count_documents(self._waiting)
+
+    def retried_since(self, since: datetime) -> list[Any]:
+        """Return the ids of rows that were retried since, and may not have been relayed yet."""
+        found = {"partitionKey": self._partition, "retriedAt": {"$gte": since}}
+        return [row["_id"] for row in self._rows.find(found, {"_id": 1})]
+
+    def forget_retried(self, before: datetime) -> None:
+        """Let go of those that were retried before a time by which they have been relayed."""
+        found = {"partitionKey": self._partition, "retriedAt": {"$lt": before}}
+        self._rows.delete_many(found)
+
     def among(self, ids: list[Any]) -> set[Any]:
-        """Return those of `ids` that are quarantined."""
+        """Return those of `ids` that are quarantined, or were and may not have been relayed yet."""
         return {row["_id"] for row in self._rows.find({"_id": {"$in": ids}}, {"_id": 1})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -174,6 +175,10 @@ class Relay:
         import pulsar
 
         try:
+            for topic in self._routing.topics:
+                # One that cannot even be asked after is looked at when its lane is opened.
+                with contextlib.suppress(pulsar.TopicNotFound, pulsar.AuthorizationError):
+                    broker.require_unpartitioned(client, topic)
             found = broker.probe(client, self._routing.topics)
         except (pulsar.Timeout, pulsar.ConnectError) as error:
             raise broker.unreachable(self._settings.pulsar_url, error) from error
@@ -268,6 +273,8 @@ class Relay:
             mark_sent=settings.mark_sent,
             lanes=LaneOptions(
                 producer_name=f"postroom-relay-{self._partition}",
+                # Two services share no mutex topic, so its name tells them apart.
+                shared_producer_name=f"postroom-relay-{broker.canonical(self._mutex_topic())}",
                 fenced=self._abilities is not None and self._abilities.fencing,
                 send_timeout=timedelta(seconds=settings.send_timeout_seconds),
                 read_timeout=OPERATION_TIMEOUT,
@@ -340,6 +347,8 @@ def connect_mongodb(settings: Settings, *, patient: bool = False) -> MongoClient
         serverSelectionTimeoutMS=5_000,
         connectTimeoutMS=5_000,
         socketTimeoutMS=None if patient else 15_000,
+        # Whatever the URI says: a secondary that lags would call rows and epochs gone.
+        readPreference="primary",
         appname="postroom-relay",
         tz_aware=True,
     )

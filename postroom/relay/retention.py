@@ -80,9 +80,13 @@ class Retention:
 
     def prune(self) -> int:
         """Delete all that may go, by small ranges, and return how many rows that were."""
-        cutoff = self._cutoff()
+        reached = self._reached()
+        if reached is None:
+            return 0
+        self._quarantine.forget_retried(reached)
+        cutoff = ObjectId.from_datetime(min(reached, datetime.now(UTC) - self._age))
         total, after = 0, None
-        while cutoff is not None and not self._stopping.is_set():
+        while not self._stopping.is_set():
             ids = self._oldest(cutoff, after)
             if not ids:
                 break
@@ -95,12 +99,13 @@ class Retention:
             self._stopping.wait(PAUSE_SECONDS)
         return total
 
-    def _cutoff(self) -> ObjectId | None:
+    def _reached(self) -> datetime | None:
+        """Return a time by whose end all that was committed is relayed, or None."""
         row = self._checkpoints.find_one({"partitionKey": self._partition})
         if row is None or row.get("clusterTime") is None or row.get("scan") is not None:
             return None
-        reached = row["clusterTime"].as_datetime() - self._margin
-        return ObjectId.from_datetime(min(reached, datetime.now(UTC) - self._age))
+        reached: datetime = row["clusterTime"].as_datetime() - self._margin
+        return reached
 
     def _oldest(self, cutoff: ObjectId, after: ObjectId | None) -> list[ObjectId]:
         bounds = {"$lt": cutoff} if after is None else {"$lt": cutoff, "$gt": after}

@@ -131,6 +131,10 @@ class Saver:
             self._marks_without_token.clear()
             self._stored = chunk
 
+    def mark(self, topic: str, message_id: bytes) -> None:
+        """Move a lane's mark with the next save, as if something of ours had been stored there."""
+        self._marks_without_token[topic] = message_id
+
     def patience(self) -> float:
         """Return for how many seconds nothing has to be saved."""
         if self._stored is None or self._saving is not None:

@@ -262,14 +262,20 @@ def snapshot_time(database: Database[Any]) -> Timestamp:
 
 
 def scan(
-    database: Database[Any], *, partition: str, at: Timestamp, since: datetime | None
+    database: Database[Any],
+    *,
+    partition: str,
+    at: Timestamp,
+    since: datetime | None,
+    retried: Sequence[Any] = (),
 ) -> Iterator[Batch]:
     """Yield the partition's rows as they were at cluster time `at`, in the order of their ids.
 
     Rows from before `since` are left out: by their ObjectId, or by occurredAt where other programs
-    gave them ids of other kinds. One find a page: no cursor has to outlive a failover, and MongoDB
-    keeps the snapshot for five minutes (fewer than that are needed for some millions of rows; later
-    the term ends and a new scan leaves out what was sent).
+    gave them ids of other kinds; but for those in `retried`, which come last. One find a page: no
+    cursor has to outlive a failover, and MongoDB keeps the snapshot for five minutes (fewer than
+    that are needed for some millions of rows; later the term ends and a new scan leaves out what
+    was sent).
     """
     if since is None:
         yield from _pages(database, partition, at, {})
@@ -277,7 +283,16 @@ def scan(
     # min and max ignore types, unlike $gt. Strings, numbers and binary sort before all ObjectIds.
     recent = {"occurredAt": {"$not": {"$lt": since}}}
     yield from _pages(database, partition, at, {"max": {"_id": FIRST_OBJECT_ID}}, recent)
-    yield from _pages(database, partition, at, {"min": {"_id": ObjectId.from_datetime(since)}})
+    first = ObjectId.from_datetime(since)
+    yield from _pages(database, partition, at, {"min": {"_id": first}})
+    if retried:
+        left_out = [
+            {"_id": {"$lt": first}},
+            {"_id": {"$not": {"$type": "objectId"}}, "occurredAt": {"$lt": since}},
+        ]
+        yield from _pages(
+            database, partition, at, {}, {"_id": {"$in": list(retried)}, "$or": left_out}
+        )
 
 
 def _pages(
@@ -290,8 +305,7 @@ def _pages(
     query = {"partitionKey": partition, **(condition or {})}
     after: Any = None
     while page := _page(database, query, at, bounds):
-        slices = (page[start : start + SLICE_ROWS] for start in range(0, len(page), SLICE_ROWS))
-        yield Batch(slices=([_decoded(row) for row in part] for part in slices), token=None)
+        yield Batch(slices=_page_slices(page), token=None)
         last = _id_in(page[-1])
         if last is None or last == after:
             raise errors.TermEnded(
@@ -299,6 +313,12 @@ def _pages(
                 "begins"
             )
         after, bounds = last, {**bounds, "min": {"_id": last}, "skip": 1}
+
+
+def _page_slices(page: Sequence[bytes]) -> Iterator[list[Row]]:
+    # A function of its own: it keeps its page while the reader goes on to the next one.
+    for start in range(0, len(page), SLICE_ROWS):
+        yield [_decoded(row) for row in page[start : start + SLICE_ROWS]]
 
 
 def _page(

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import pulsar
-    from bson import Timestamp
     from pymongo.database import Database
 
     from postroom.relay.lane import LaneOptions
@@ -45,6 +44,7 @@ IN_FLIGHT_EVENTS = 10_000
 IN_FLIGHT_BYTES = 16 << 20
 READ_AHEAD_BATCHES = 3
 IDLE_SECONDS = 1.0
+SHARED_ENDS_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +66,13 @@ class _ReadFailed(NamedTuple):
     error: BaseException
 
 
-class _LargeStored(NamedTuple):
+class _Refused(NamedTuple):
     topic: str
     result: Any
     size: int
 
 
-Item = source.Batch | Ack | Saving | _ReadFailed | _LargeStored | None
+Item = source.Batch | Ack | Saving | _ReadFailed | _Refused | None
 
 
 class Term:
@@ -115,7 +115,7 @@ class Term:
             lanes=options.lanes,
             max_message_bytes=options.max_message_bytes,
             block_on_poison=options.block_on_poison,
-            refused=self._large_stored,
+            refused=self._refused,
             stopping=stopping,
         )
         self._scan: Scan | None = None
@@ -150,7 +150,7 @@ class Term:
             self._relay(on_idle)
         except errors.HistoryLost:
             self._saver.wait()
-            self._lose_history(checkpoint)
+            self._lose_history(self._checkpoints.current())
             raise
         finally:
             self._over.set()
@@ -180,8 +180,10 @@ class Term:
         )
 
     def _from_collection(self, checkpoint: Checkpoint) -> Iterator[source.Batch]:
+        partition, since = self._options.partition, self._scan.since if self._scan else None
+        # Asked before the snapshot, which then has each of these as it was put back.
+        retried = self._quarantine.retried_since(since) if since else []
         at = source.snapshot_time(self._reading)
-        partition = self._options.partition
         token = source.open_stream(self._reading[wire.OUTBOX], partition=partition, after=at)
         if self._scan is None:
             self._scan = Scan()
@@ -192,11 +194,13 @@ class Term:
             f", rows since {self._scan.since:%Y-%m-%d %H:%M}" if self._scan.since else "",
             extra={"action": "scan", "epoch": checkpoint.epoch},
         )
-        return self._scan_then_stream(at, token)
+        rows = source.scan(self._reading, partition=partition, at=at, since=since, retried=retried)
+        return self._scan_then_stream(rows, token)
 
-    def _scan_then_stream(self, at: Timestamp, token: Mapping[str, Any]) -> Iterator[source.Batch]:
-        since = self._scan.since if self._scan else None
-        yield from source.scan(self._reading, partition=self._options.partition, at=at, since=since)
+    def _scan_then_stream(
+        self, rows: Iterator[source.Batch], token: Mapping[str, Any]
+    ) -> Iterator[source.Batch]:
+        yield from rows
         # The first batch with a token ends the scan, in the checkpoint too.
         yield source.Batch(token=token)
         yield from self._stream(token)
@@ -238,16 +242,20 @@ class Term:
     # --- the loop ----------------------------------------------------------------------------
 
     def _relay(self, on_idle: Callable[[], None]) -> None:
-        idled = time.monotonic()
+        idled = looked = time.monotonic()
         while not self._stopping.is_set():
             self._receive(self._saver.patience())
             while self._unsent and self._has_room():
                 self._send(self._unsent.popleft())
                 self._places.release()
             self._saver.save_if_due()
-            if time.monotonic() - idled > IDLE_SECONDS:
+            now = time.monotonic()
+            if now - idled > IDLE_SECONDS:
                 on_idle()
-                idled = time.monotonic()
+                idled = now
+            if now - looked > SHARED_ENDS_SECONDS and not self._sent:
+                self._outbound.mark_shared_ends()
+                looked = now
         self._status.enter(State.STOPPING)
         self._drain()
 
@@ -268,8 +276,8 @@ class Term:
                 self._unsent.append(item)
             case Saving():
                 self._saver.finished(item)
-            case _LargeStored():
-                self._settle_large(item)
+            case _Refused():
+                self._end_with(item)
             case _ReadFailed(error=error):
                 raise error
             case None:
@@ -322,21 +330,21 @@ class Term:
 
     # --- storing -----------------------------------------------------------------------------
 
-    def _large_stored(self, topic: str, result: Any, size: int) -> None:
+    def _refused(self, topic: str, result: Any, size: int) -> None:
         # In a thread of the client.
-        self._mailbox.put(_LargeStored(topic, result, size))
+        self._mailbox.put(_Refused(topic, result, size))
 
-    def _settle_large(self, large: _LargeStored) -> None:
+    def _end_with(self, refused: _Refused) -> NoReturn:
         import pulsar
 
-        if large.result == pulsar.Result.MessageTooBig:
+        if refused.size and refused.result == pulsar.Result.MessageTooBig:
             raise errors.TooLarge(
-                f"The broker refused an event of {large.size} bytes on {large.topic}, fewer than "
-                "POSTROOM_MAX_MESSAGE_BYTES allows; from the next term on such events are poison",
-                size=large.size,
+                f"The broker refused an event of {refused.size} bytes on {refused.topic}, fewer "
+                "than POSTROOM_MAX_MESSAGE_BYTES allows; from the next term on such events are "
+                "poison",
+                size=refused.size,
             )
-        if large.result != pulsar.Result.Ok:
-            self._not_stored(large.topic, large.result)
+        self._not_stored(refused.topic, refused.result)
 
     def _settle(self, ack: Ack) -> None:
         import pulsar
@@ -354,7 +362,12 @@ class Term:
         import pulsar
 
         if result == pulsar.Result.ProducerFenced:
-            raise errors.Superseded(f"A newer relay has fenced {topic}; this one stands by")
+            self._checkpoints.confirm()
+            raise errors.TermEnded(
+                f"Another producer has fenced {topic}, and it is no newer relay of partition "
+                f"{self._options.partition!r}: is a relay of another partition or service sending "
+                "there? A topic has one, unless it is declared shared; a new term begins"
+            )
         raise errors.TermEnded(
             f"Pulsar did not store events on {topic} ({result}); a new term begins"
         )

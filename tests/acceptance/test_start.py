@@ -31,6 +31,7 @@ def test_a_wrong_setting_is_one_sentence(lite_site: Site, command: str) -> None:
     ("options", "words"),
     [
         ("-Q relay,celery", "A relay worker does nothing else"),
+        ("-Q relay,relay.tenant-1", "a topic has one relay"),
         ("-Q relay --autoscale=4,1", "no use for --autoscale"),
         ("-Q consumer,celery", "A consumer worker does nothing else"),
         ("-Q consumer --autoscale=4,1", "no use for --autoscale"),

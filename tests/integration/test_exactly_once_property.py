@@ -24,7 +24,7 @@ from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import Lane, LaneOptions
 from postroom.relay.quarantine import Quarantine
 from postroom.relay.routing import Routing
-from postroom.relay.status import Status
+from postroom.relay.status import State, Status
 from postroom.relay.term import Term, TermOptions
 
 if TYPE_CHECKING:
@@ -125,6 +125,10 @@ class Reader:
         self._next += 1
         return Stored(self._messages[self._next - 1], message_id(self._next - 1))
 
+    def is_connected(self) -> bool:
+        """Say that it is."""
+        return True
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -154,6 +158,10 @@ class Broker:
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def get_topic_partitions(self, topic: str) -> list[str]:
+        """Say that there are none."""
+        return [topic]
 
     def create_producer(self, topic: str, **_: Any) -> Topic:
         """Open a topic."""
@@ -227,13 +235,14 @@ def relay(site: Site, world: World) -> bool:
             mark_sent=False,
             lanes=LaneOptions(
                 producer_name="relay",
+                shared_producer_name="relay",
                 fenced=True,
                 send_timeout=SECOND,
                 read_timeout=SECOND,
                 batch_keyed=False,
             ),
         ),
-        status=Status(partition="default", owner="test"),
+        status=Status(partition="default", owner="test", state=State.OPENING),
         stopping=threading.Event(),
     )
     term.world, term.site = world, site

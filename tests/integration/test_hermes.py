@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from postroom import Outbox, wire
-from tests.integration.test_relay import relaying, saved
+from tests.relays import relaying, saved
 from tests.site import ids
 from tests.waiting import wait_until
 

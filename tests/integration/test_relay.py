@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,54 +14,28 @@ import pytest
 from bson import Binary, Decimal128, ObjectId
 from pymongo.errors import AutoReconnect
 
+from devstack.mongodb import MongoDB
+from devstack.service import free_port
 from postroom import wire
 from postroom.errors import ConfigurationError
 from postroom.relay import retention, source
 from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import Lane
+from postroom.relay.quarantine import Quarantine
 from postroom.relay.relay import Relay
+from postroom.relay.retention import Retention
 from postroom.relay.routing import Routing
 from postroom.relay.status import State
 from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
+from tests.relays import relaying, saved
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
-
-@contextlib.contextmanager
-def relaying(
-    site: Site,
-    *,
-    topics: Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None] | None = None,
-    shared: tuple[str, ...] = (),
-    wait: bool = True,
-    **settings: Any,
-) -> Iterator[Relay]:
-    """Run a relay in a thread of this process."""
-    found = site.settings(mutex_retry_seconds=0.1, checkpoint_seconds=0.05, **settings)
-    routing = Routing(default=found.topic, topics=topics or {}, key=None, shared=shared)
-    relay = Relay(found, routing, subscriptions={"plain": [site.topic]})
-    thread = threading.Thread(target=relay.run)
-    thread.start()
-    try:
-        if wait:
-            wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
-            wait_until(lambda: site.checkpoint.get("position") is not None, description="its scan")
-        yield relay
-    finally:
-        relay.stop()
-        thread.join(20)
-        assert not thread.is_alive()
-
-
-def saved(site: Site, position: int) -> dict[str, Any]:
-    """Wait until the checkpoint has reached a position, and return it."""
-    wait_until(
-        lambda: site.checkpoint.get("position") == position, description=f"position {position}"
-    )
-    return site.checkpoint
+    from devstack.brokers import Pulsar
 
 
 def test_lost_history_is_filled_from_the_collection(pulsar_site: Site) -> None:
@@ -79,6 +52,15 @@ def test_lost_history_is_filled_from_the_collection(pulsar_site: Site) -> None:
         written += pulsar_site.insert(5, first=100)
         assert ids(pulsar_site.receive(plain, 5)) == written[-5:]
         assert relay.status.events_sent == 55
+
+
+def test_a_first_start_with_many_pages_sends_each_row_once_in_order(pulsar_site: Site) -> None:
+    """The next pages are read while the first ones are sent."""
+    plain = pulsar_site.subscribe()
+    written = pulsar_site.insert(source.BATCH_ROWS * 5 + 1)
+    with relaying(pulsar_site):
+        written += pulsar_site.insert(10)
+        assert ids(pulsar_site.receive(plain, len(written))) == written
 
 
 def test_a_crash_while_filling_lost_history_repeats_nothing(pulsar_site: Site) -> None:
@@ -154,6 +136,103 @@ def test_a_transaction_of_ten_thousand_events(pulsar_site: Site) -> None:
         with pulsar_site.mongodb.start_session() as session, session.start_transaction():
             pulsar_site.outbox.insert_many(rows, session=session)
         assert ids(pulsar_site.receive(plain, 10_000)) == [str(r["_id"]) for r in rows]
+
+
+@pytest.fixture(scope="module")
+def failing_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
+    """Lend a MongoDB that can be told to fail."""
+    server = MongoDB(
+        tmp_path_factory.mktemp("failing"),
+        port=free_port(),
+        more=["--setParameter", "enableTestCommands=1"],
+    )
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def failing_site(
+    failing_mongodb: MongoDB, pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Site]:
+    """Lend a site on that MongoDB."""
+    addresses = {
+        "POSTROOM_MONGODB_URI": failing_mongodb.url,
+        "POSTROOM_PULSAR_URL": pulsar_server.url,
+    }
+    found = Site({**environment, **addresses}, tmp_path)
+    yield found
+    found.close()
+
+
+def fail_once(site: Site, command: str, code: int) -> None:
+    """Have the server refuse a relay's next command."""
+    data = {"failCommands": [command], "appName": "postroom-relay", "errorCode": code}
+    site.mongodb.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
+
+
+# ChangeStreamHistoryLost, ChangeStreamFatalError, InvalidResumeToken.
+@pytest.mark.parametrize("code", [286, 280, 260])
+@pytest.mark.parametrize("running", [False, True])
+def test_each_way_to_lose_history_leads_to_the_collection(
+    failing_site: Site, code: int, *, running: bool
+) -> None:
+    """As a term begins, or in the middle of one: nothing is lost, and nothing sent again."""
+    plain = failing_site.subscribe()
+    with relaying(failing_site) as relay:
+        written = failing_site.insert(5)
+        saved(failing_site, 5)
+        if running:
+            fail_once(failing_site, "getMore", code)
+            wait_until(lambda: relay.status.terms == 2, description="the second term")
+            written += failing_site.insert(5)
+            assert ids(failing_site.receive(plain, 10)) == written
+    if not running:
+        written += failing_site.insert(5)
+        fail_once(failing_site, "aggregate", code)
+        with relaying(failing_site, wait=False) as relay:
+            assert ids(failing_site.receive(plain, 10)) == written
+            assert (relay.status.events_sent, relay.status.skipped) == (5, 5)
+
+
+def test_a_quarantined_row_that_is_retried_is_neither_pruned_nor_forgotten(
+    failing_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id is older than what the relay has reached, its event is not: lost history finds it."""
+    monkeypatch.setattr(retention, "EVERY_SECONDS", 0.2)
+    site = failing_site
+    old = datetime.now(UTC) - timedelta(days=9)
+    poison = row(0) | {"_id": ObjectId.from_datetime(old), "data": {"name": "Mended"}}
+    with relaying(site, history_margin_hours=1) as relay:
+        site.outbox.insert_one(poison)
+        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        written = site.insert(1)
+        saved(site, 2)
+    (entry,) = site.database[wire.QUARANTINE].find()
+    assert abs(entry["quarantinedAt"] - datetime.now(UTC)) < timedelta(minutes=1)
+    site.outbox.update_one({"_id": poison["_id"]}, {"$set": {"data.data": {}}})
+    quarantine = Quarantine(site.database, partition="default")
+    assert quarantine.retry(poison["_id"])
+    assert (quarantine.count(), quarantine.entries()) == (0, [])
+    prune = Retention(
+        site.database,
+        quarantine,
+        partition="default",
+        age=timedelta(days=1),
+        margin=timedelta(hours=1),
+        pruned=lambda _: None,
+    ).prune
+    assert prune() == 0
+    plain = site.subscribe()
+    fail_once(site, "aggregate", 286)
+    with relaying(site, wait=False, history_margin_hours=1):
+        assert ids(site.receive(plain, 2)) == [*written, str(poison["_id"])]
+        saved(site, 4)
+    retried = {"$set": {"retriedAt": datetime.now(UTC) - timedelta(hours=2)}}
+    site.database[wire.QUARANTINE].update_one({}, retried)
+    assert prune() == 1
+    assert site.outbox.find_one({"_id": poison["_id"]}) is None
 
 
 def test_rows_of_other_partitions_are_left_alone(pulsar_site: Site) -> None:
@@ -381,20 +460,6 @@ def test_routing_to_several_topics(pulsar_site: Site) -> None:
         assert ids(pulsar_site.receive(second, 2)) == there
 
 
-def test_a_shared_topic_has_other_producers(pulsar_site: Site) -> None:
-    """A topic declared shared is not fenced, and still nothing is sent twice after a stop."""
-    plain = pulsar_site.subscribe()
-    stranger = pulsar_site.pulsar.create_producer(pulsar_site.topic)
-    with relaying(pulsar_site, shared=(pulsar_site.topic,)):
-        written = pulsar_site.insert(3)
-        assert ids(pulsar_site.receive(plain, 3)) == written
-        stranger.send(b"x", properties={"id": "stranger"})
-        assert ids(pulsar_site.receive(plain, 1)) == ["stranger"]
-    written = pulsar_site.insert(3)
-    with relaying(pulsar_site, shared=(pulsar_site.topic,)):
-        assert ids(pulsar_site.receive(plain, 3)) == written
-
-
 def test_sent_rows_are_marked_where_asked_for(pulsar_site: Site) -> None:
     """POSTROOM_MARK_SENT=1 writes Hermes' sentAt."""
     with relaying(pulsar_site, mark_sent=True):
@@ -432,6 +497,19 @@ def test_a_broker_without_fencing_is_refused_where_exactly_once_is_demanded(
     relay = Relay(settings, Routing(default=settings.topic, topics={}, key=None))
     with pytest.raises(ConfigurationError, match="lacks fencing and deduplication"):
         relay.run()
+
+
+def test_a_broker_without_fencing_is_named_in_one_line(
+    lite_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What still holds, what does not, and how to turn it on; then it relays."""
+    with relaying(lite_site, wait=False) as relay:
+        wait_until(lambda: relay.status.terms == 1, description="a term")
+    (line,) = (r.getMessage() for r in caplog.records if getattr(r, "action", "") == "probe")
+    assert "lacks fencing and deduplication" in line
+    assert "every event still arrives, in order" in line
+    assert "may send some twice" in line
+    assert "set-deduplication -e" in line
 
 
 @pytest.fixture

@@ -135,7 +135,11 @@ def _quarantine(ctx: click.Context, partition: str | None) -> Iterator[Quarantin
 def _database(settings: Settings) -> Iterator[Database[Any]]:
     """Lend the database; turn the driver's errors into a sentence."""
     client: MongoClient[Any] = MongoClient(
-        settings.mongodb_uri, serverSelectionTimeoutMS=5_000, tz_aware=True, appname="postroom-cli"
+        settings.mongodb_uri,
+        serverSelectionTimeoutMS=5_000,
+        readPreference="primary",
+        tz_aware=True,
+        appname="postroom-cli",
     )
     try:
         with client:

@@ -1,0 +1,54 @@
+"""A relay in a thread of the tests' own process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from postroom.relay.relay import Relay
+from postroom.relay.routing import Key, Routing
+from postroom.relay.status import State
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.site import Site
+
+__all__ = ["relaying", "saved"]
+
+
+@contextlib.contextmanager
+def relaying(
+    site: Site,
+    *,
+    topics: Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None] | None = None,
+    key: Key | None = None,
+    shared: tuple[str, ...] = (),
+    wait: bool = True,
+    **settings: Any,
+) -> Iterator[Relay]:
+    """Run a relay in a thread of this process."""
+    found = site.settings(mutex_retry_seconds=0.1, checkpoint_seconds=0.05, **settings)
+    routing = Routing(default=found.topic, topics=topics or {}, key=key, shared=shared)
+    relay = Relay(found, routing, subscriptions={"plain": [site.topic]})
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        if wait:
+            wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
+            wait_until(lambda: site.checkpoint.get("position") is not None, description="its scan")
+        yield relay
+    finally:
+        relay.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def saved(site: Site, position: int) -> dict[str, Any]:
+    """Wait until the checkpoint has reached a position, and return it."""
+    wait_until(
+        lambda: site.checkpoint.get("position") == position, description=f"position {position}"
+    )
+    return site.checkpoint
