@@ -103,7 +103,7 @@ class Inbox:
             ServiceUnavailable: MongoDB is no replica set, and has no transactions.
 
         """
-        mongodb.require_replica_set(self._database.client)
+        mongodb.require_fit_server(self._database.client)
         self._orphans.end()
         self._begun.prepare()
         seconds = int(self._keep.total_seconds())

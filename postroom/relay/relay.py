@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo import errors as mongo
 
 from postroom import broker, errors, wire
-from postroom.mongodb import require_replica_set
+from postroom.mongodb import require_fit_server
 from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import LaneOptions
 from postroom.relay.mutex import PulsarMutex
@@ -145,7 +145,7 @@ class Relay:
             broker.connected(settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
             database, reading = (c[settings.mongodb_database] for c in (mongodb, patient))
-            require_replica_set(mongodb)
+            require_fit_server(mongodb)
             self._probe(client)
             mutex = PulsarMutex(
                 client,

@@ -5,11 +5,15 @@ Its tests look at rows and checkpoints; these also at what was published, in whi
 
 from __future__ import annotations
 
+import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pulsar
 import pytest
 
 from postroom import Outbox, wire
+from postroom.relay.status import State
 from tests.relays import relaying, saved
 from tests.site import ids
 from tests.waiting import wait_until
@@ -100,6 +104,55 @@ def test_resuming_goes_on_behind_the_last_event(pulsar_site: Site) -> None:
     with relaying(pulsar_site, wait=False):
         assert ids(pulsar_site.receive(plain, 5)) == written
         last(pulsar_site, written[-1])
+
+
+def test_failed_deliveries_leave_the_checkpoint_on_the_last_that_was_stored(
+    pulsar_site: Site,
+) -> None:
+    """failed-deliveries.test.ts: the first is sent, then publishing always fails."""
+    outbox = Outbox(pulsar_site.database)
+    with relaying(pulsar_site) as relay:
+        (first,) = outbox.publish(event(0))
+        saved(pulsar_site, 1)
+        path = pulsar_site.topic.replace("://", "/")
+        admin = pulsar_site.environment["POSTROOM_PULSAR_ADMIN_URL"]
+        request = urllib.request.Request(f"{admin}/admin/v2/{path}/terminate", method="POST")
+        urllib.request.urlopen(request, timeout=10).close()
+        written = [first, *outbox.publish([event(n) for n in range(1, 5)])]
+        wait_until(lambda: relay.status.state is State.WAITING, description="it waits")
+        assert "Pulsar" in relay.status.reason
+    assert [str(row["_id"]) for row in pulsar_site.outbox.find()] == written
+    assert str(pulsar_site.checkpoint["lastProcessedId"]) == first
+    assert pulsar_site.stored() == [first]
+    assert pulsar_site.database[wire.QUARANTINE].count_documents({}) == 0
+
+
+def test_failed_deliveries_in_between_are_made_good(pulsar_site: Site) -> None:
+    """failed-deliveries.test.ts: publishing fails twice, once, once; all are sent in the end."""
+    plain, outbox = pulsar_site.subscribe(), Outbox(pulsar_site.database)
+    written: list[str] = []
+    with relaying(pulsar_site):
+        for number, failures in enumerate((0, 2, 1, 1, 0)):
+            for _ in range(failures):
+                pulsar_site.pulsar.create_producer(
+                    pulsar_site.topic, access_mode=pulsar.ProducerAccessMode.ExclusiveWithFencing
+                ).close()
+            written += outbox.publish(event(number))
+        assert ids(pulsar_site.receive(plain, 5)) == written
+        last(pulsar_site, written[-1])
+
+
+def test_sent_timestamps(pulsar_site: Site) -> None:
+    """events-with-sent-timestamps.test.ts: none before, then the time of sending, on each row."""
+    outbox = Outbox(pulsar_site.database)
+    written = outbox.publish([event(n) for n in range(5)])
+    assert pulsar_site.outbox.count_documents({"sentAt": {"$exists": True}}) == 0
+    before = datetime.now(UTC).replace(microsecond=0)
+    with relaying(pulsar_site, mark_sent=True):
+        last(pulsar_site, written[-1])
+        rows = list(pulsar_site.outbox.find())
+    assert all(before <= row["sentAt"] <= datetime.now(UTC) for row in rows)
+    assert len({row["sentAt"] for row in rows}) == 1, "one write for all that went together"
 
 
 def test_partitions_have_checkpoints_of_their_own(pulsar_site: Site) -> None:
