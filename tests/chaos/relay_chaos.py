@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 OUTBOX = "__outboxMessages"
 FREEZE_SECONDS = 7.0
 SETTLE_SECONDS = 90.0
+BACKLOG_CHUNK = 1000
+FIRST_START_SECONDS = 90.0
+FIRST_START_KILLS = 2
 
 
 class Service(Protocol):
@@ -98,6 +101,7 @@ class RelayChaos:
     only_kills: bool = False
     transaction_sizes: Sequence[int] = (1, 1, 5, 50, 200)
     pause_seconds: float = 0.005
+    backlog: int = 100_000
     say: Callable[[str], None] = print
 
     def run(self) -> Verdict:
@@ -114,8 +118,9 @@ class RelayChaos:
         with self._outbox.watch() as stream:
             stream.try_next()
             self._beginning = stream.resume_token
+        self._write_backlog()
         relays = [self._spawn() for _ in range(2)]
-        self._await_first_term()
+        self._disturb_first_start(relays)
         writers = [threading.Thread(target=self._write, args=(n,)) for n in range(2)]
         for writer in writers:
             writer.start()
@@ -133,15 +138,35 @@ class RelayChaos:
                 relay.wait()
             self._mongodb.close()
 
-    def _await_first_term(self) -> None:
-        # What is there before the first term is sent in the order of its ids: the stream does not
-        # reach back that far. Commit order is promised, and judged, from then on.
-        checkpoints = self._outbox.database["__outboxConsumers"]
-        end = time.monotonic() + 30
-        while not checkpoints.find_one({"resumeToken": {"$ne": None}, "scan": None}):
+    def _write_backlog(self) -> None:
+        for _ in range(0, self.backlog, BACKLOG_CHUNK):
+            self._outbox.insert_many([_row(0) for _ in range(BACKLOG_CHUNK)])
+
+    def _disturb_first_start(self, relays: list[subprocess.Popen[bytes]]) -> None:
+        # What is there before the first term is sent in the order of its ids, which for these rows
+        # is that of their commits. What is written from then on has the order of commits alone, so
+        # that the writers wait until the collection is relayed.
+        end = time.monotonic() + FIRST_START_SECONDS
+        kills = FIRST_START_KILLS
+        while not self._checkpoint_has({"resumeToken": {"$ne": None}, "scan": None}):
             if time.monotonic() > end:
-                raise TimeoutError(f"No relay began a term in 30 s; see {self.logs}")
-            threading.Event().wait(0.1)
+                raise TimeoutError(
+                    f"The backlog was not relayed in {FIRST_START_SECONDS:.0f} s; see {self.logs}"
+                )
+            self._over.wait(self._random.uniform(0.1, 0.6))
+            if kills and self._checkpoint_has(
+                {"scan": {"$ne": None}, "lanes.0": {"$exists": True}}
+            ):
+                for n in range(len(relays)):
+                    relays[n].kill()
+                    relays[n].wait()
+                    relays[n] = self._spawn()
+                kills -= 1
+                self._actions["kills of both in the first start"] = FIRST_START_KILLS - kills
+                self.say("The backlog is being relayed: both relays killed")
+
+    def _checkpoint_has(self, what: Mapping[str, Any]) -> bool:
+        return self._outbox.database["__outboxConsumers"].find_one(what) is not None
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._spawned += 1

@@ -72,6 +72,7 @@ def test_relays_without_the_tail_repeat(stack: Stack, tmp_path: Path) -> None:
         logs=tmp_path,
         application="tests.tailless",
         only_kills=True,
+        backlog=0,
     ).run()
     assert verdict.duplicated > 0, str(verdict)
     assert not verdict.lost, str(verdict)
