@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
     from pymongo import MongoClient
 
-__all__ = ["require_fit_server"]
+__all__ = ["PRIMARY", "require_fit_server"]
+
+# Options of a client that reads from the primary, whatever the URI says: a secondary that lags
+# would call rows and epochs gone.
+PRIMARY: Mapping[str, Any] = {
+    "readPreference": "primary",
+    "readPreferenceTags": "",
+    "maxStalenessSeconds": -1,
+}
 
 # What a server of MongoDB 5.0 says of its wire protocol. Before that it has no snapshot reads
 # outside of transactions.

@@ -25,6 +25,7 @@ from postroom.inbox.dispatcher import Dispatcher, Failed, Received, Woken
 from postroom.inbox.inbox import Applied, Inbox
 from postroom.inbox.orphans import app_name
 from postroom.inbox.status import Status
+from postroom.mongodb import PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,11 +81,10 @@ class Consumer:
             settings.mongodb_uri,
             serverSelectionTimeoutMS=5_000,
             connect=False,
-            # Within a transaction nothing else is allowed, whatever the URI says.
-            readPreference="primary",
             tz_aware=True,
             appname=app_name(),
             maxPoolSize=None,
+            **PRIMARY,
         )
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],

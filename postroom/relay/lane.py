@@ -37,7 +37,8 @@ Refused = Callable[[str, Any, int], None]
 MAX_PENDING_MESSAGES = 50_000
 BATCH_MESSAGES = 1000
 # A batch that is larger than the broker takes fails without a word, and the client counts payloads
-# alone. Together with ids and positions these two stay below the lowest limit in use, a mebibyte.
+# alone. Once the first and twice the second, with ids and positions, stay below the lowest limit in
+# use, a mebibyte.
 BATCH_BYTES = 128 << 10
 BATCH_BYTES_BESIDE = 256 << 10
 BATCH_DELAY_MS = 1
@@ -102,8 +103,11 @@ class Lane:
         self._batching = True
         self._fenced = options.fenced and not shared
         self._name = options.shared_producer_name if shared else options.producer_name
+        # Both, since a topic may have been declared shared, or no longer, since the last term.
+        self._names = {options.shared_producer_name, options.producer_name}
         self._pushed = -1
         self._bytes_beside = 0
+        self._letters_beside = 0
         self._send_async: Any = None
         self._builder: Any = None
         self._ready: list[tuple[Any, Any]] = []
@@ -200,8 +204,13 @@ class Lane:
                     read,
                 )
                 said_at = time.monotonic()
-            if message.producer_name() == self._name:
-                highest = max(highest, self._found(message.properties()))
+            name = message.producer_name()
+            if name in self._names:
+                number = self._found(message.properties())
+                if name == self._name:
+                    # The broker's deduplication goes by the name.
+                    self.floor = max(self.floor, number)
+                    highest = max(highest, number)
         return highest
 
     def _await_unconfirmed(self, reader: pulsar.Reader, highest: int) -> None:
@@ -251,10 +260,7 @@ class Lane:
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
         if row_id is not None:
             self.tail.add(row_id)
-        if not position.isdecimal():
-            return 0
-        self.floor = max(self.floor, int(position))
-        return int(position)
+        return int(position) if position.isdecimal() else 0
 
     def send(self, letter: Letter, position: int) -> None:
         """Put a letter behind all that was sent before; it leaves at the latest with seal().
@@ -268,7 +274,7 @@ class Lane:
             # A delayed message overtakes an open batch, and deduplication would then drop that.
             self._flush()
         size = letter.size
-        if size > len(letter.payload):
+        if size > len(letter.payload) or self._bytes_beside > BATCH_BYTES_BESIDE:
             self._make_room(size - len(letter.payload))
         # The client's own builder, without the wrapper around it that checks each argument again:
         # a fifth of the relay's time.
@@ -291,10 +297,14 @@ class Lane:
 
     def _make_room(self, beside: int) -> None:
         """Begin a new batch where the headers of this one would make it too large."""
+        if self._letters_beside == BATCH_MESSAGES:
+            # A batch of the client has no more.
+            self._bytes_beside = self._letters_beside = 0
         self._bytes_beside += beside
+        self._letters_beside += 1
         if self._batching and self._bytes_beside > BATCH_BYTES_BESIDE:
             self._flush()
-            self._bytes_beside = beside
+            self._bytes_beside, self._letters_beside = beside, 1
 
     def _watching(self, size: int) -> Stored:
         import pulsar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,10 @@ class Outbound:
         except pulsar.TopicNotFound:
             # Nothing may ever go there again; if something does, the lane is opened then.
             logger.warning("The topic %s is gone; it is opened when an event goes there", topic)
+        except errors.PartitionedTopic as error:
+            if topic in self._routing.topics:
+                raise
+            logger.warning("%s; it is no longer read either", error)
 
     def scan_is_over(self) -> None:
         """Read the tail of a lane from its mark on, from now on; what is in the tails was met.
@@ -100,9 +105,13 @@ class Outbound:
         To be called while nothing is in flight. Where others send much and we little, the next
         term would have to read all of theirs.
         """
+        import pulsar
+
         for lane in self._lanes.values():
-            if lane.shared and (mark := lane.end()) is not None:
-                self._saver.mark(lane.topic, mark)
+            # It saves reading, and is no reason to end a term.
+            with contextlib.suppress(pulsar.PulsarException, errors.TermEnded):
+                if lane.shared and (mark := lane.end()) is not None:
+                    self._saver.mark(lane.topic, mark)
 
     def _lane(self, topic: str) -> Lane:
         """Return the lane of a topic, opened if it has to be.

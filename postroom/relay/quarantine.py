@@ -14,10 +14,15 @@ from postroom.row import RAW
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bson import Timestamp
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
 __all__ = ["Entry", "Quarantine", "Quarantined"]
+
+
+# Far more than one reply could hold.
+MOST_RETRIED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +119,19 @@ class Quarantine:
         """Return how many rows are in quarantine."""
         return self._rows.count_documents(self._waiting)
 
-    def retried_since(self, since: datetime) -> list[Any]:
-        """Return the ids of rows that were retried since, and may not have been relayed yet."""
-        found = {"partitionKey": self._partition, "retriedAt": {"$gte": since}}
-        return [row["_id"] for row in self._rows.find(found, {"_id": 1})]
+    def retried_since(self, since: datetime, *, at: Timestamp) -> list[Any]:
+        """Return the ids of rows that were retried since, as it was at a cluster time."""
+        reply = self._rows.database.command(
+            {
+                "find": self._rows.name,
+                "filter": {"partitionKey": self._partition, "retriedAt": {"$gte": since}},
+                "projection": {"_id": 1},
+                "batchSize": MOST_RETRIED,
+                "singleBatch": True,
+                "readConcern": {"level": "snapshot", "atClusterTime": at},
+            }
+        )
+        return [row["_id"] for row in reply["cursor"]["firstBatch"]]
 
     def forget_retried(self, before: datetime) -> None:
         """Let go of those that were retried before a time by which they have been relayed."""

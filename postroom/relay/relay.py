@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo import errors as mongo
 
 from postroom import broker, errors, wire
-from postroom.mongodb import require_fit_server
+from postroom.mongodb import PRIMARY, require_fit_server
 from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import LaneOptions
 from postroom.relay.mutex import PulsarMutex
@@ -347,8 +347,7 @@ def connect_mongodb(settings: Settings, *, patient: bool = False) -> MongoClient
         serverSelectionTimeoutMS=5_000,
         connectTimeoutMS=5_000,
         socketTimeoutMS=None if patient else 15_000,
-        # Whatever the URI says: a secondary that lags would call rows and epochs gone.
-        readPreference="primary",
         appname="postroom-relay",
         tz_aware=True,
+        **PRIMARY,
     )

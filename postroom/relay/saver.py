@@ -95,7 +95,7 @@ class Saver:
     # --- trust -------------------------------------------------------------------------------
 
     def renew_trust(self) -> None:
-        """Note that MongoDB has just been told, or has told, whose term it is."""
+        """Note that whose term it is was just settled: by MongoDB, or by the fence of a lane."""
         self._confirmed = time.monotonic()
 
     def require_trust(self) -> None:

@@ -181,9 +181,8 @@ class Term:
 
     def _from_collection(self, checkpoint: Checkpoint) -> Iterator[source.Batch]:
         partition, since = self._options.partition, self._scan.since if self._scan else None
-        # Asked before the snapshot, which then has each of these as it was put back.
-        retried = self._quarantine.retried_since(since) if since else []
         at = source.snapshot_time(self._reading)
+        retried = self._quarantine.retried_since(since, at=at) if since else []
         token = source.open_stream(self._reading[wire.OUTBOX], partition=partition, after=at)
         if self._scan is None:
             self._scan = Scan()

@@ -139,8 +139,12 @@ class RelayChaos:
             self._mongodb.close()
 
     def _write_backlog(self) -> None:
-        for _ in range(0, self.backlog, BACKLOG_CHUNK):
-            self._outbox.insert_many([_row(0) for _ in range(BACKLOG_CHUNK)])
+        # The counter in an ObjectId starts anywhere, and these are to be in order.
+        now = f"{int(time.time()):08x}"
+        for first in range(0, self.backlog, BACKLOG_CHUNK):
+            numbers = range(first, first + BACKLOG_CHUNK)
+            rows = [_row(0) | {"_id": ObjectId(f"{now}{n:016x}")} for n in numbers]
+            self._outbox.insert_many(rows)
 
     def _disturb_first_start(self, relays: list[subprocess.Popen[bytes]]) -> None:
         # What is there before the first term is sent in the order of its ids, which for these rows

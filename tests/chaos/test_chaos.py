@@ -57,6 +57,7 @@ def test_relays_lose_repeat_and_reorder_nothing(stack: Stack, tmp_path: Path) ->
     ).run()
     assert verdict.clean, str(verdict)
     assert verdict.written > 1000
+    assert verdict.actions["kills of both in the first start"]
 
 
 def test_relays_without_the_tail_repeat(stack: Stack, tmp_path: Path) -> None:

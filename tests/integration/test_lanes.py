@@ -151,6 +151,26 @@ def test_a_partitioned_topic_that_is_met_later_holds_up_nothing(pulsar_site: Sit
     assert "has 3 partitions" in entry["reason"]
 
 
+def test_a_known_topic_that_got_partitions_keeps_no_term_from_opening(pulsar_site: Site) -> None:
+    """It was made anew, and nothing is routed there any more."""
+    torn = f"{pulsar_site.topic}-torn"
+
+    def topics(name: str, _: object) -> str | None:
+        return torn if name == "Torn" else None
+
+    with relaying(pulsar_site, topics=topics):
+        pulsar_site.insert(1, name="Torn")
+        saved(pulsar_site, 1)
+    path = torn.replace("://", "/")
+    address = f"{pulsar_site.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/{path}?force=true"
+    urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=10).close()
+    make_partitions(pulsar_site, torn, 2)
+    plain = pulsar_site.subscribe()
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(1)
+        assert ids(pulsar_site.receive(plain, 1)) == written
+
+
 def test_a_shared_topic_has_other_producers(pulsar_site: Site) -> None:
     """A topic declared shared is not fenced, and still nothing is sent twice after a stop."""
     plain = pulsar_site.subscribe()
@@ -163,6 +183,25 @@ def test_a_shared_topic_has_other_producers(pulsar_site: Site) -> None:
     written = pulsar_site.insert(3)
     with relaying(pulsar_site, shared=(pulsar_site.topic,)):
         assert ids(pulsar_site.receive(plain, 3)) == written
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_topic_that_is_declared_shared_since_a_crash_repeats_nothing(
+    pulsar_site: Site, *, first: bool
+) -> None:
+    """Or no longer: what was sent behind the last checkpoint bears the other producer's name."""
+    plain = pulsar_site.subscribe()
+
+    shared: dict[bool, tuple[str, ...]] = {True: (pulsar_site.topic,), False: ()}
+    with relaying(pulsar_site, shared=shared[first]):
+        written = pulsar_site.insert(10)
+        before = saved(pulsar_site, 10)
+        written += pulsar_site.insert(10, first=10)
+        saved(pulsar_site, 20)
+    pulsar_site.database[wire.CHECKPOINTS].replace_one({}, before)
+    with relaying(pulsar_site, shared=shared[not first], wait=False):
+        written += pulsar_site.insert(1, first=20)
+        assert ids(pulsar_site.receive(plain, 21)) == written
 
 
 def test_two_services_share_a_topic(pulsar_site: Site, tmp_path: Path) -> None:

@@ -6,15 +6,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pymongo import MongoClient, ReadPreference
 
 from postroom.errors import ServiceUnavailable
-from postroom.mongodb import require_fit_server
+from postroom.mongodb import PRIMARY, require_fit_server
 
 
 def server(**hello: Any) -> Any:
     """Return what is asked of a client of a server that says this."""
     admin = SimpleNamespace(command=lambda _: hello)
     return SimpleNamespace(admin=admin, nodes={("db", 27017)})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "readPreference=secondary",
+        "readPreference=secondaryPreferred&maxStalenessSeconds=120",
+        "readPreference=nearest&readPreferenceTags=nodeType:ANALYTICS",
+    ],
+)
+def test_the_primary_is_read_whatever_the_uri_says(options: str) -> None:
+    """Tags and staleness of the URI go together with no primary, so they are put aside."""
+    with MongoClient[Any](f"mongodb://db/?{options}", connect=False, **PRIMARY) as client:
+        assert client.read_preference == ReadPreference.PRIMARY
 
 
 @pytest.mark.parametrize("version", [13, 17, 21, 25])

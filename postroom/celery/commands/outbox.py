@@ -15,6 +15,7 @@ from rich.table import Table
 
 from postroom import broker
 from postroom.celery.commands import settings_of
+from postroom.mongodb import PRIMARY
 from postroom.relay.overview import Overview, overview
 from postroom.relay.quarantine import Quarantine
 
@@ -137,9 +138,9 @@ def _database(settings: Settings) -> Iterator[Database[Any]]:
     client: MongoClient[Any] = MongoClient(
         settings.mongodb_uri,
         serverSelectionTimeoutMS=5_000,
-        readPreference="primary",
         tz_aware=True,
         appname="postroom-cli",
+        **PRIMARY,
     )
     try:
         with client:
