@@ -335,7 +335,8 @@ class Lane:
         """
         *others, last = self._ready
         self._ready = [last]
-        self._send_all(others)
+        if others:
+            self._send(others, last_watch=self._watching(0))
 
     def seal(self, stored: Stored) -> None:
         """Send the rest, and have `stored` called when all up to it is stored.
@@ -344,28 +345,27 @@ class Lane:
         chunk tells of every letter in it, at a third of the cost of one each. It runs in a thread
         of the client: it must be quick and not raise.
         """
-        self.push()
-        message, watch = self._ready.pop()
+        ready, self._ready = self._ready, []
+        self._send(ready, last_watch=stored)
 
-        def told(result: Any, message_id: Any) -> None:
-            if watch is not None:
-                watch(result, message_id)
-            stored(result, message_id)
-
-        self._send_async(message, told)
-
-    def _send_all(self, messages: Sequence[tuple[Any, Stored | None]]) -> None:
-        if not messages:
-            return
-        send = self._send_async
+    def _send(self, messages: Sequence[tuple[Any, Stored | None]], *, last_watch: Stored) -> None:
         *others, (last, watch) = messages
+        send = self._send_async
         for message, of_its_own in others:
             send(message, of_its_own)
-        send(last, watch or self._watching(0))
+        if watch is None:
+            send(last, last_watch)
+            return
+
+        def told(result: Any, message_id: Any) -> None:
+            watch(result, message_id)
+            last_watch(result, message_id)
+
+        send(last, told)
 
     def _flush(self) -> None:
-        ready, self._ready = self._ready, []
-        self._send_all(ready)
+        if self._ready:
+            self.seal(self._watching(0))
         self._require().flush()
 
     def _stop_batching(self) -> None:
