@@ -6,6 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from postroom.relay.lane import LaneOptions
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Key, Routing
 from postroom.relay.status import State
@@ -13,10 +14,23 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
 
     from tests.site import Site
 
-__all__ = ["relaying", "saved"]
+__all__ = ["lane_options", "relaying", "saved"]
+
+
+def lane_options(timeout: timedelta) -> LaneOptions:
+    """Return options of a fenced lane for a producer named `relay`."""
+    return LaneOptions(
+        producer_name="relay",
+        shared_producer_name="relay",
+        fenced=True,
+        send_timeout=timeout,
+        read_timeout=timeout,
+        batch_keyed=False,
+    )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -181,6 +182,20 @@ class Site:
             subscription,
             initial_position=pulsar.InitialPosition.Earliest,
         )
+
+    def admin(
+        self, method: str, what: str, *, topic: str | None = None, body: bytes | None = None
+    ) -> bytes:
+        """Ask the admin interface of real Pulsar something of a topic; return its answer."""
+        path = broker.canonical(topic or self.topic).replace("://", "/")
+        request = urllib.request.Request(
+            f"{self.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/{path}{what}",
+            body,
+            {"Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return bytes(answer.read())
 
     def receive(
         self, consumer: pulsar.Consumer, count: int, *, seconds: float = 30

@@ -128,31 +128,29 @@ class Outbound:
                 raise errors.Poison(self._unopened[topic])
             try:
                 lane = self._open_lane(topic)
-            except errors.PartitionedTopic as error:
-                if topic in self._routing.topics or self._saver.is_declared(topic):
+            except (errors.PartitionedTopic, pulsar.PulsarException) as error:
+                reason = self._why_it_never_opens(topic, error)
+                if reason is None:
                     raise
-                self._unopened[topic] = str(error)
-                raise errors.Poison(self._unopened[topic]) from error
-            except pulsar.PulsarException as error:
-                if not self._never_opens(topic, error):
-                    raise
-                self._unopened[topic] = (
-                    f"The topic {topic} cannot be opened ({type(error).__name__})"
-                )
-                raise errors.Poison(self._unopened[topic]) from error
+                self._unopened[topic] = reason
+                raise errors.Poison(reason) from error
         self._touched.add(lane)
         return lane
 
-    def _never_opens(self, topic: str, error: Exception) -> bool:
+    def _why_it_never_opens(self, topic: str, error: Exception) -> str | None:
         import pulsar
 
+        if self._saver.is_declared(topic):
+            return None
+        if isinstance(error, errors.PartitionedTopic):
+            return None if topic in self._routing.topics else str(error)
         # Rights are granted later, and without the default topic there is nothing to go on with.
         waits = (pulsar.AuthorizationError, pulsar.AuthenticationError)
         if isinstance(error, waits) or topic == self._routing.default:
-            return False
-        if self._saver.is_declared(topic):
-            return False
-        return isinstance(error, pulsar.TopicNotFound) or not errors.is_transient(error)
+            return None
+        if errors.is_transient(error) and not isinstance(error, pulsar.TopicNotFound):
+            return None
+        return f"The topic {topic} cannot be opened ({type(error).__name__})"
 
     def _open_lane(self, topic: str) -> Lane:
         broker.require_unpartitioned(self._client, topic)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests.site import ids
@@ -36,11 +35,8 @@ def test_a_woken_leader_sends_nothing_and_stands_by(pulsar_site: Site) -> None:
 
 def holders(site: Site) -> list[dict[str, Any]]:
     """Return the consumers of the mutex's subscription."""
-    topic = site.environment["POSTROOM_MUTEX_TOPIC"]
-    admin = site.environment["POSTROOM_PULSAR_ADMIN_URL"]
-    address = f"{admin}/admin/v2/persistent/{topic}/stats"
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        found: list[dict[str, Any]] = json.load(answer)["subscriptions"]["mutex"]["consumers"]
+    stats = json.loads(site.admin("GET", "/stats", topic=site.environment["POSTROOM_MUTEX_TOPIC"]))
+    found: list[dict[str, Any]] = stats["subscriptions"]["mutex"]["consumers"]
     return found
 
 

@@ -162,9 +162,7 @@ class RelayChaos:
                 {"scan": {"$ne": None}, "lanes.0": {"$exists": True}}
             ):
                 for n in range(len(relays)):
-                    relays[n].kill()
-                    relays[n].wait()
-                    relays[n] = self._spawn()
+                    self._respawn(relays, n, signal.SIGKILL)
                 kills -= 1
                 self._actions["kills of both in the first start"] = FIRST_START_KILLS - kills
                 self.say("The backlog is being relayed: both relays killed")
@@ -221,11 +219,15 @@ class RelayChaos:
     def _replace(
         self, relays: list[subprocess.Popen[bytes]], signum: signal.Signals, name: str
     ) -> str:
-        n = self._random.randrange(len(relays))
+        self._respawn(relays, self._random.randrange(len(relays)), signum)
+        return name
+
+    def _respawn(
+        self, relays: list[subprocess.Popen[bytes]], n: int, signum: signal.Signals
+    ) -> None:
         relays[n].send_signal(signum)
         relays[n].wait(timeout=30)
         relays[n] = self._spawn()
-        return name
 
     def _freeze_relay(self, relays: list[subprocess.Popen[bytes]]) -> str:
         relay = self._random.choice(relays)

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from postroom import wire
 from postroom.relay import source
 from postroom.relay.checkpoint import CheckpointStore
-from postroom.relay.lane import Lane, LaneOptions
+from postroom.relay.lane import Lane
 from postroom.relay.quarantine import Quarantine
 from postroom.relay.routing import Routing
 from postroom.relay.status import State, Status
 from postroom.relay.term import Term, TermOptions
+from tests.relays import lane_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -233,14 +234,7 @@ def relay(site: Site, world: World) -> bool:
             max_message_bytes=1 << 20,
             block_on_poison=False,
             mark_sent=False,
-            lanes=LaneOptions(
-                producer_name="relay",
-                shared_producer_name="relay",
-                fenced=True,
-                send_timeout=SECOND,
-                read_timeout=SECOND,
-                batch_keyed=False,
-            ),
+            lanes=lane_options(SECOND),
         ),
         status=Status(partition="default", owner="test", state=State.OPENING),
         stopping=threading.Event(),

@@ -5,7 +5,6 @@ Its tests look at rows and checkpoints; these also at what was published, in whi
 
 from __future__ import annotations
 
-import urllib.request
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +113,7 @@ def test_failed_deliveries_leave_the_checkpoint_on_the_last_that_was_stored(
     with relaying(pulsar_site) as relay:
         (first,) = outbox.publish(event(0))
         saved(pulsar_site, 1)
-        path = pulsar_site.topic.replace("://", "/")
-        admin = pulsar_site.environment["POSTROOM_PULSAR_ADMIN_URL"]
-        request = urllib.request.Request(f"{admin}/admin/v2/{path}/terminate", method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
+        pulsar_site.admin("POST", "/terminate")
         written = [first, *outbox.publish([event(n) for n in range(1, 5)])]
         wait_until(lambda: relay.status.state is State.WAITING, description="it waits")
         assert "Pulsar" in relay.status.reason

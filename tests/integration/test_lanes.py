@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,11 @@ import pytest
 from postroom import broker, wire
 from postroom.errors import PartitionedTopic
 from postroom.relay import term
-from postroom.relay.lane import Lane, LaneOptions
+from postroom.relay.lane import Lane
 from postroom.relay.letter import Letter
 from postroom.relay.relay import Relay
 from postroom.relay.routing import Routing
-from tests.relays import relaying, saved
+from tests.relays import lane_options, relaying, saved
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
@@ -28,11 +27,7 @@ if TYPE_CHECKING:
 
 def make_partitions(site: Site, topic: str, count: int) -> None:
     """Make a topic with partitions."""
-    path = topic.replace("://", "/")
-    address = f"{site.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/{path}/partitions"
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(address, str(count).encode(), headers, method="PUT")
-    urllib.request.urlopen(request, timeout=10).close()
+    site.admin("PUT", "/partitions", topic=topic, body=str(count).encode())
 
 
 def test_rows_that_bring_keys_end_the_batches_and_keep_their_order(pulsar_site: Site) -> None:
@@ -93,18 +88,10 @@ def test_large_headers_make_no_batch_too_large(pulsar_site: Site) -> None:
 def test_a_burst_that_fails_before_its_chunk_is_sealed_is_heard_of(pulsar_site: Site) -> None:
     """What is sent behind it may well be stored, and the seal's answer tell nothing of it."""
     refused: queue.Queue[tuple[str, object, int]] = queue.Queue()
-    second = timedelta(seconds=10)
     lane = Lane(
         pulsar_site.pulsar,
         pulsar_site.topic,
-        options=LaneOptions(
-            producer_name="relay",
-            shared_producer_name="relay",
-            fenced=True,
-            send_timeout=second,
-            read_timeout=second,
-            batch_keyed=False,
-        ),
+        options=lane_options(timedelta(seconds=10)),
         confirm=lambda: None,
         refused=lambda *told: refused.put(told),
         stopping=threading.Event(),
@@ -161,9 +148,7 @@ def test_a_known_topic_that_got_partitions_keeps_no_term_from_opening(pulsar_sit
     with relaying(pulsar_site, topics=topics):
         pulsar_site.insert(1, name="Torn")
         saved(pulsar_site, 1)
-    path = torn.replace("://", "/")
-    address = f"{pulsar_site.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/{path}?force=true"
-    urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=10).close()
+    pulsar_site.admin("DELETE", "?force=true", topic=torn)
     make_partitions(pulsar_site, torn, 2)
     plain = pulsar_site.subscribe()
     with relaying(pulsar_site):
@@ -191,7 +176,6 @@ def test_a_topic_that_is_declared_shared_since_a_crash_repeats_nothing(
 ) -> None:
     """Or no longer: what was sent behind the last checkpoint bears the other producer's name."""
     plain = pulsar_site.subscribe()
-
     shared: dict[bool, tuple[str, ...]] = {True: (pulsar_site.topic,), False: ()}
     with relaying(pulsar_site, shared=shared[first]):
         written = pulsar_site.insert(10)

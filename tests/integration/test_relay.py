@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -296,9 +295,7 @@ def test_an_unloaded_topic_is_no_end(pulsar_site: Site) -> None:
         written = pulsar_site.insert(10)
         saved(pulsar_site, 10)
         for topic in (pulsar_site.topic, f"{pulsar_site.topic}-mutex"):
-            address = topic.replace("persistent://", "/admin/v2/persistent/")
-            url = f"{pulsar_site.environment['POSTROOM_PULSAR_ADMIN_URL']}{address}/unload"
-            urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=10).close()
+            pulsar_site.admin("PUT", "/unload", topic=topic)
         written += pulsar_site.insert(10)
         saved(pulsar_site, 20)
     # A consumer that is disconnected gets some again, so the topic itself is read.
