@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import threading
-import time
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pymongo import MongoClient
-from pymongo import errors as mongo
 
 from postroom import broker, errors, wire
 from postroom.mongodb import PRIMARY, require_fit_server
@@ -24,6 +23,8 @@ from postroom.relay.quarantine import Quarantine
 from postroom.relay.retention import Retention
 from postroom.relay.status import State, Status
 from postroom.relay.term import Term, TermOptions
+from postroom.sentences import Sentences
+from postroom.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,10 +42,6 @@ logger = logging.getLogger(__name__)
 # Longer than the five seconds a broker takes to see that a frozen holder of the mutex is gone.
 OPERATION_TIMEOUT = timedelta(seconds=10)
 DEFAULT_PARTITION = "default"
-FIRST_BACKOFF_SECONDS = 0.25
-LONGEST_BACKOFF_SECONDS = 10.0
-# A term that lasted this long was a good one: the next trouble starts with a short wait again.
-GOOD_TERM_SECONDS = 30.0
 
 
 class Relay:
@@ -72,6 +69,11 @@ class Relay:
         self._abilities: broker.Abilities | None = None
         self._largest = settings.max_message_bytes
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._sentences = Sentences(
+            mongodb_uri=settings.mongodb_uri,
+            pulsar_url=settings.pulsar_url,
+            next_step="a new term begins",
+        )
         self.status = Status(partition=self._partition, owner=owner)
 
     def run(self) -> None:
@@ -81,21 +83,18 @@ class Relay:
             ConfigurationError: the relay cannot work with this broker as it is set up.
 
         """
-        backoff = FIRST_BACKOFF_SECONDS
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                self._stand_for_office()
-            except errors.ConfigurationError:
-                self.status.enter(State.STOPPED, "configuration")
-                raise
-            except Exception as error:  # noqa: BLE001 - any error ends the term, none the relay
-                if isinstance(error, errors.TooLarge):
-                    self._largest = min(self._largest, error.size - 1)
-                if time.monotonic() - began > GOOD_TERM_SECONDS:
-                    backoff = FIRST_BACKOFF_SECONDS
-                self._wait_after(error, backoff)
-                backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+        supervisor = Supervisor(
+            self._stand_for_office,
+            stopping=self._stopping,
+            sentence=self._sentences.of,
+            waiting=functools.partial(self.status.enter, State.WAITING),
+            extra={"action": "term_ended", "partition": self._partition},
+        )
+        try:
+            supervisor.supervise()
+        except errors.ConfigurationError:
+            self.status.enter(State.STOPPED, "configuration")
+            raise
         self.status.enter(State.STOPPED)
 
     def stop(self) -> None:
@@ -104,35 +103,6 @@ class Relay:
         term = self._term
         if term is not None:
             term.stop()
-
-    def _wait_after(self, error: Exception, seconds: float) -> None:
-        if self._stopping.is_set():
-            return
-        sentence = self._sentence(error)
-        self.status.enter(State.WAITING, sentence)
-        level = logging.WARNING if errors.is_transient(error) else logging.ERROR
-        unexpected = not isinstance(error, (errors.PostroomError, mongo.PyMongoError))
-        logger.log(
-            level,
-            "%s (again in %.1f s)",
-            sentence,
-            seconds,
-            exc_info=error if unexpected and level == logging.ERROR else None,
-            extra={"action": "term_ended", "partition": self._partition},
-        )
-        self._stopping.wait(seconds)
-
-    def _sentence(self, error: Exception) -> str:
-        if isinstance(error, errors.PostroomError):
-            return str(error)
-        if isinstance(error, mongo.PyMongoError):
-            where = broker.masked(self._settings.mongodb_uri)
-            brief = str(error).partition(", Timeout:")[0][:300]
-            return f"MongoDB at {where} failed ({type(error).__name__}: {brief}); a new term begins"
-        if type(error).__module__.startswith(("pulsar", "_pulsar")):
-            where = broker.masked(self._settings.pulsar_url)
-            return f"Pulsar at {where} failed ({type(error).__name__}); a new term begins"
-        return f"The term ended with {type(error).__name__}: {error}"
 
     # --- one candidacy ------------------------------------------------------------------------
 
@@ -157,6 +127,9 @@ class Relay:
             try:
                 if mutex.acquire(self._stopping, waiting=self._standing_by):
                     self._hold_office(database, reading, client, mutex)
+            except errors.TooLarge as error:
+                self._largest = min(self._largest, error.size - 1)
+                raise
             finally:
                 mutex.release()
 

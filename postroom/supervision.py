@@ -1,0 +1,95 @@
+"""Supervision: what has to run for ever is run, and again after whatever ends it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroom import errors, sentences
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Backoff", "Supervisor"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long to wait after a failure: doubling from `first` to `longest`, with a little jitter.
+
+    A run that lasted for `good_seconds` was a good one: the next trouble begins with `first` again.
+    """
+
+    first_seconds: float = 0.25
+    longest_seconds: float = 10.0
+    good_seconds: float = 30.0
+    jitter: float = 0.1
+
+
+class Supervisor:
+    """Calls `run` again and again until `stopping` is set, in the thread that calls supervise().
+
+    Whatever it raises is said in one sentence with what comes next, and `waiting` is told that
+    sentence; the wait ends early with `stopping`. What no wait can mend (ConfigurationError) is
+    passed on, and so is what is no Exception. A failure after `stopping` is not worth a word.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[], None],
+        *,
+        stopping: threading.Event,
+        sentence: Callable[[BaseException], str],
+        waiting: Callable[[str], None],
+        backoff: Backoff | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
+        self._run = run
+        self._stopping = stopping
+        self._sentence = sentence
+        self._waiting = waiting
+        self._backoff = backoff or Backoff()
+        self._extra = dict(extra or {})
+
+    def supervise(self) -> None:
+        """Run until `stopping` is set.
+
+        Raises:
+            ConfigurationError: no wait can mend that.
+
+        """
+        seconds = self._backoff.first_seconds
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._run()
+            except errors.ConfigurationError:
+                raise
+            except Exception as error:  # noqa: BLE001 - any error ends the run, none the supervision
+                if time.monotonic() - began > self._backoff.good_seconds:
+                    seconds = self._backoff.first_seconds
+                self._wait_after(error, seconds)
+                seconds = min(seconds * 2, self._backoff.longest_seconds)
+
+    def _wait_after(self, error: Exception, seconds: float) -> None:
+        if self._stopping.is_set():
+            return
+        jitter = self._backoff.jitter
+        seconds *= random.uniform(1 - jitter, 1 + jitter)  # noqa: S311 - jitter
+        sentence = self._sentence(error)
+        self._waiting(sentence)
+        logger.log(
+            logging.WARNING if errors.is_transient(error) else logging.ERROR,
+            "%s (again in %.1f s)",
+            sentence,
+            seconds,
+            exc_info=None if sentences.is_named(error) else error,
+            extra=self._extra,
+        )
+        self._stopping.wait(seconds)

@@ -1,0 +1,77 @@
+"""Supervision: run, back off, say what and what next, begin again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from postroom import errors
+from postroom.sentences import Sentences
+from postroom.supervision import Backoff, Supervisor
+
+QUICK = Backoff(first_seconds=0.01, longest_seconds=0.04, good_seconds=0.2, jitter=0)
+
+
+def sentences() -> Sentences:
+    """Return the sentences of some services."""
+    return Sentences(
+        mongodb_uri="mongodb://m", pulsar_url="pulsar://p", next_step="a new one begins"
+    )
+
+
+def test_the_waits_double_to_a_longest_and_start_anew_after_a_good_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each failure is said with the wait that follows; a long run forgives the earlier ones."""
+    stopping, runs = threading.Event(), iter(range(6))
+    told: list[str] = []
+
+    def run() -> None:
+        number = next(runs)
+        if number == 4:
+            time.sleep(0.25)
+        if number == 5:
+            stopping.set()
+        raise errors.TermEnded(f"over {number}")
+
+    caplog.set_level(logging.WARNING)
+    Supervisor(
+        run, stopping=stopping, sentence=sentences().of, waiting=told.append, backoff=QUICK
+    ).supervise()
+    assert told == [f"over {number}" for number in range(5)]
+    waits = [record.args[1] for record in caplog.records if isinstance(record.args, tuple)]
+    assert waits == [0.01, 0.02, 0.04, 0.04, 0.01]
+
+
+def test_what_no_wait_can_mend_is_passed_on() -> None:
+    """A wrong setting is not tried again."""
+
+    def run() -> None:
+        raise errors.ConfigurationError("wrong")
+
+    supervisor = Supervisor(
+        run, stopping=threading.Event(), sentence=sentences().of, waiting=lambda _: None
+    )
+    with pytest.raises(errors.ConfigurationError, match="wrong"):
+        supervisor.supervise()
+
+
+def test_a_wait_ends_with_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for a backoff that is no longer needed; the unexpected has its traceback."""
+    stopping = threading.Event()
+
+    def run() -> None:
+        threading.Timer(0.05, stopping.set).start()
+        raise ValueError("a mistake")
+
+    slow = Backoff(first_seconds=60, longest_seconds=60)
+    began = time.monotonic()
+    Supervisor(
+        run, stopping=stopping, sentence=sentences().of, waiting=lambda _: None, backoff=slow
+    ).supervise()
+    assert time.monotonic() - began < 10
+    assert "ValueError: a mistake; a new one begins" in caplog.text
+    assert "Traceback" in caplog.text
