@@ -12,7 +12,7 @@ from pymongo import errors as mongo
 
 from postroom import errors, wire
 from postroom.outbox import COMMIT_SECONDS, MAJORITY, RowIds, explained
-from postroom.row import Key, Publishable, RowWriter, listed
+from postroom.store.outbox_rows import Key, Publishable, RowWriter, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
+from postroom.topics import base_topic, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,16 +83,6 @@ def close(client: Any) -> None:
         client.close()
     except pulsar.PulsarException as error:
         logger.debug("Closing %s: %s", type(client).__name__, error)
-
-
-def canonical(topic: str) -> str:
-    """Give the topic its full name, persistent://tenant/namespace/topic."""
-    return topic if "://" in topic else f"persistent://{topic}"
-
-
-def base_topic(topic: str) -> str:
-    """Return the topic that a partition belongs to, or the topic itself."""
-    return re.sub(r"-partition-\d+$", "", topic)
 
 
 def masked(url: str) -> str:

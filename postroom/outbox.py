@@ -11,7 +11,7 @@ from pymongo import WriteConcern
 from pymongo import errors as mongo
 
 from postroom import errors, wire
-from postroom.row import Key, Publishable, RowWriter, listed
+from postroom.store.outbox_rows import Key, Publishable, RowWriter, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

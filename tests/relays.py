@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.relay.lane import LaneOptions
 from postroom.relay.relay import Relay
-from postroom.relay.routing import Key, Routing
 from postroom.relay.status import State
+from postroom.routing import Key, Routing
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

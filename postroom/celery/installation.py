@@ -13,7 +13,7 @@ from postroom.celery import consumer_step, relay_step
 if TYPE_CHECKING:
     from celery import Celery
 
-    from postroom.relay.routing import Key, Topics
+    from postroom.routing import Key, Topics
     from postroom.settings import Settings
 
 Consume = Mapping[str, Sequence[str]]

@@ -14,7 +14,7 @@ from postroom import errors
 from postroom.celery.ending import EXIT_FAILURE, end_worker, exit_after
 from postroom.celery.shape import refuse_others, shape
 from postroom.relay.relay import Relay
-from postroom.relay.routing import Routing
+from postroom.routing import Routing
 
 if TYPE_CHECKING:
     from celery import Celery

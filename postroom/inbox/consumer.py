@@ -11,7 +11,6 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pymongo import MongoClient
 from pymongo import errors as mongo
 
 from postroom import broker, errors
@@ -25,7 +24,7 @@ from postroom.inbox.dispatcher import Dispatcher, Failed, Received, Woken
 from postroom.inbox.inbox import Applied, Inbox
 from postroom.inbox.orphans import app_name
 from postroom.inbox.status import Status
-from postroom.mongodb import PRIMARY
+from postroom.store import clients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,15 +76,7 @@ class Consumer:
         self._most_submitted = most_submitted
         self._dispatcher: Dispatcher | None = None
         self._stopping = threading.Event()
-        self._mongo: MongoClient[Any] = MongoClient(
-            settings.mongodb_uri,
-            serverSelectionTimeoutMS=5_000,
-            connect=False,
-            tz_aware=True,
-            appname=app_name(),
-            maxPoolSize=None,
-            **PRIMARY,
-        )
+        self._mongo = clients.for_consumer(settings.mongodb_uri, name=app_name())
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],
             subscription=subscription,

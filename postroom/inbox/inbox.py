@@ -15,9 +15,10 @@ from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
-from postroom import errors, mongodb, wire
-from postroom.inbox.begun import Begun
+from postroom import errors, wire
 from postroom.inbox.orphans import Orphans
+from postroom.store.begun import Begun
+from postroom.store.clients import require_fit_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,7 +104,7 @@ class Inbox:
             ServiceUnavailable: MongoDB is no replica set, and has no transactions.
 
         """
-        mongodb.require_fit_server(self._database.client)
+        require_fit_server(self._database.client)
         self._orphans.end()
         self._begun.prepare()
         seconds = int(self._keep.total_seconds())

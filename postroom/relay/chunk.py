@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bson import Timestamp
 
-    from postroom.relay.quarantine import Quarantined
+    from postroom.store.quarantine import Quarantined
 
 __all__ = ["Ack", "Chunk", "Tell"]
 

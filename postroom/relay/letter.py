@@ -10,7 +10,7 @@ from postroom import errors, events, wire
 from postroom.relay.source import Row, Unreadable
 
 if TYPE_CHECKING:
-    from postroom.relay.routing import Routing
+    from postroom.routing import Routing
 
 __all__ = ["Letter", "write"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from postroom import broker, errors
 from postroom.relay import letter, source
 from postroom.relay.lane import Lane, LaneOptions
-from postroom.relay.quarantine import Quarantined
+from postroom.store.quarantine import Quarantined
 
 if TYPE_CHECKING:
     import threading
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from postroom.relay.chunk import Chunk, Tell
     from postroom.relay.lane import Refused
     from postroom.relay.letter import Letter
-    from postroom.relay.routing import Routing
     from postroom.relay.saver import Saver
+    from postroom.routing import Routing
 
 __all__ = ["Outbound"]
 

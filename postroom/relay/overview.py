@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import errors, wire
 from postroom.relay import source
-from postroom.relay.quarantine import Quarantine
+from postroom.store.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

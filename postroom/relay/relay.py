@@ -12,18 +12,16 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pymongo import MongoClient
-
 from postroom import broker, errors, wire
-from postroom.mongodb import PRIMARY, require_fit_server
-from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import LaneOptions
 from postroom.relay.mutex import PulsarMutex
-from postroom.relay.quarantine import Quarantine
 from postroom.relay.retention import Retention
 from postroom.relay.status import State, Status
 from postroom.relay.term import Term, TermOptions
 from postroom.sentences import Sentences
+from postroom.store import clients
+from postroom.store.checkpoints import CheckpointStore
+from postroom.store.quarantine import Quarantine
 from postroom.supervision import Supervisor
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     import pulsar
     from pymongo.database import Database
 
-    from postroom.relay.routing import Routing
+    from postroom.routing import Routing
     from postroom.settings import Settings
 
 __all__ = ["Relay"]
@@ -110,12 +108,12 @@ class Relay:
         self.status.enter(State.STANDBY)
         settings = self._settings
         with (
-            connect_mongodb(settings) as mongodb,
-            connect_mongodb(settings, patient=True) as patient,
+            clients.for_relay(settings.mongodb_uri) as mongodb,
+            clients.for_change_stream(settings.mongodb_uri) as patient,
             broker.connected(settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
             database, reading = (c[settings.mongodb_database] for c in (mongodb, patient))
-            require_fit_server(mongodb)
+            clients.require_fit_server(mongodb)
             self._probe(client)
             mutex = PulsarMutex(
                 client,
@@ -306,21 +304,3 @@ def _lacking(found: broker.Abilities) -> str:
     if found.unknown:
         missing.append(f"the right to make a topic to try that on in {', '.join(found.unknown)}")
     return " and ".join(missing)
-
-
-def connect_mongodb(settings: Settings, *, patient: bool = False) -> MongoClient[dict[str, Any]]:
-    """Make a client whose every call ends within bounded time.
-
-    A `patient` one lets a call last while the server works at it, as the first read of a change
-    stream does where the relay was down for hours; a server that has frozen it notices by its
-    heartbeat, and closes the connection.
-    """
-    return MongoClient(
-        settings.mongodb_uri,
-        serverSelectionTimeoutMS=5_000,
-        connectTimeoutMS=5_000,
-        socketTimeoutMS=None if patient else 15_000,
-        appname="postroom-relay",
-        tz_aware=True,
-        **PRIMARY,
-    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from postroom.relay.quarantine import Quarantine
+    from postroom.store.quarantine import Quarantine
 
 __all__ = ["Retention"]
 

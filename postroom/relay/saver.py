@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from bson import Timestamp
 
-    from postroom.relay.checkpoint import CheckpointStore
     from postroom.relay.chunk import Chunk
     from postroom.relay.status import Status
+    from postroom.store.checkpoints import CheckpointStore
 
 __all__ = ["Saver", "Saving"]
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from postroom import errors, wire
 from postroom.relay import source
-from postroom.relay.checkpoint import Checkpoint, CheckpointStore, Scan
 from postroom.relay.chunk import Ack, Chunk
 from postroom.relay.outbound import Outbound
 from postroom.relay.saver import Saver, Saving
 from postroom.relay.status import State, Status
+from postroom.store.checkpoints import Checkpoint, CheckpointStore, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.relay.lane import LaneOptions
-    from postroom.relay.quarantine import Quarantine
-    from postroom.relay.routing import Routing
+    from postroom.routing import Routing
+    from postroom.store.quarantine import Quarantine
 
 __all__ = ["Term", "TermOptions"]
 

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from postroom import wire
 from postroom.relay import source
-from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import Lane
-from postroom.relay.quarantine import Quarantine
-from postroom.relay.routing import Routing
 from postroom.relay.status import State, Status
 from postroom.relay.term import Term, TermOptions
+from postroom.routing import Routing
+from postroom.store.checkpoints import CheckpointStore
+from postroom.store.quarantine import Quarantine
 from tests.relays import lane_options
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from postroom.relay import term
 from postroom.relay.lane import Lane
 from postroom.relay.letter import Letter
 from postroom.relay.relay import Relay
-from postroom.relay.routing import Routing
+from postroom.routing import Routing
 from tests.relays import lane_options, relaying, saved
 from tests.site import Site, ids, row
 from tests.waiting import wait_until

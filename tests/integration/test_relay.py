@@ -18,13 +18,13 @@ from devstack.service import free_port
 from postroom import wire
 from postroom.errors import ConfigurationError
 from postroom.relay import retention, source
-from postroom.relay.checkpoint import CheckpointStore
 from postroom.relay.lane import Lane
-from postroom.relay.quarantine import Quarantine
 from postroom.relay.relay import Relay
 from postroom.relay.retention import Retention
-from postroom.relay.routing import Routing
 from postroom.relay.status import State
+from postroom.routing import Routing
+from postroom.store.checkpoints import CheckpointStore
+from postroom.store.quarantine import Quarantine
 from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
 from tests.relays import relaying, saved
 from tests.site import Site, ids, row

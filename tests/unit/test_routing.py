@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.errors import Poison
-from postroom.relay.routing import Routing
+from postroom.routing import Routing
 
 
 def test_names_win_over_patterns_and_the_rest_is_default() -> None:

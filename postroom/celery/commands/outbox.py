@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from pymongo import MongoClient
 from pymongo import errors as mongo
 from rich.console import Console
 from rich.table import Table
 
 from postroom import broker
 from postroom.celery.commands import settings_of
-from postroom.mongodb import PRIMARY
 from postroom.relay.overview import Overview, overview
-from postroom.relay.quarantine import Quarantine
+from postroom.store import clients
+from postroom.store.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,16 +134,9 @@ def _quarantine(ctx: click.Context, partition: str | None) -> Iterator[Quarantin
 @contextlib.contextmanager
 def _database(settings: Settings) -> Iterator[Database[Any]]:
     """Lend the database; turn the driver's errors into a sentence."""
-    client: MongoClient[Any] = MongoClient(
-        settings.mongodb_uri,
-        serverSelectionTimeoutMS=5_000,
-        tz_aware=True,
-        appname="postroom-cli",
-        **PRIMARY,
-    )
     try:
-        with client:
-            yield client[settings.mongodb_database]
+        with clients.for_command_line(settings.mongodb_uri) as mongodb:
+            yield mongodb[settings.mongodb_database]
     except mongo.PyMongoError as error:
         where = broker.masked(settings.mongodb_uri)
         raise click.ClickException(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from postroom import broker, errors
+from postroom import errors
+from postroom.topics import canonical
 
 __all__ = ["Key", "Routing", "Topics"]
 
@@ -27,10 +28,10 @@ class Routing:
     def __init__(
         self, *, default: str, topics: Topics, key: Key | None, shared: Iterable[str] = ()
     ) -> None:
-        self.default = broker.canonical(default)
+        self.default = canonical(default)
         self._topics = topics
         self._key = key
-        self._shared = [broker.canonical(topic) for topic in shared]
+        self._shared = [canonical(topic) for topic in shared]
         self._known: dict[str, str] = {}
 
     @property
@@ -42,7 +43,7 @@ class Routing:
     def topics(self) -> list[str]:
         """All topics that are known beforehand; a function may name others."""
         named = self._topics.values() if isinstance(self._topics, Mapping) else ()
-        return sorted({self.default, *map(broker.canonical, named)})
+        return sorted({self.default, *map(canonical, named)})
 
     @property
     def has_shared(self) -> bool:
@@ -65,7 +66,7 @@ class Routing:
             return known
         if not isinstance(self._topics, Mapping):
             return self._called(self._topics, name, data)
-        found = self._known[name] = broker.canonical(self._matched(self._topics, name))
+        found = self._known[name] = canonical(self._matched(self._topics, name))
         return found
 
     def _matched(self, topics: Mapping[str, str], name: str) -> str:
@@ -82,7 +83,7 @@ class Routing:
         data: Mapping[str, Any],
     ) -> str:
         try:
-            return broker.canonical(topics(name, data) or self.default)
+            return canonical(topics(name, data) or self.default)
         except Exception as error:
             raise errors.Poison(
                 f"The routing function failed with {type(error).__name__} for {name!r}"

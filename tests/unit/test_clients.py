@@ -9,7 +9,7 @@ import pytest
 from pymongo import MongoClient, ReadPreference
 
 from postroom.errors import ServiceUnavailable
-from postroom.mongodb import PRIMARY, require_fit_server
+from postroom.store.clients import PRIMARY, require_fit_server
 
 
 def server(**hello: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import UpdateOne
 
 from postroom import wire
-from postroom.row import RAW
+from postroom.store.outbox_rows import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

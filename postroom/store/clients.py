@@ -1,17 +1,24 @@
-"""MongoDB as the rooms use it: what it has to be."""
+"""The MongoDB client of each purpose: what it may wait for, and what the URI may not change."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from pymongo import MongoClient
 
 from postroom import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pymongo import MongoClient
-
-__all__ = ["PRIMARY", "require_fit_server"]
+__all__ = [
+    "PRIMARY",
+    "for_change_stream",
+    "for_command_line",
+    "for_consumer",
+    "for_relay",
+    "require_fit_server",
+]
 
 # Options of a client that reads from the primary, whatever the URI says: a secondary that lags
 # would call rows and epochs gone.
@@ -20,10 +27,48 @@ PRIMARY: Mapping[str, Any] = {
     "readPreferenceTags": "",
     "maxStalenessSeconds": -1,
 }
+SELECTION_MS = 5_000
+CALL_MS = 15_000
 
 # What a server of MongoDB 5.0 says of its wire protocol. Before that it has no snapshot reads
 # outside of transactions.
 WIRE_VERSION_5_0 = 13
+
+Client = MongoClient[dict[str, Any]]
+
+
+def for_relay(uri: str) -> Client:
+    """Make the relay's client, whose every call ends within bounded time."""
+    return _client(uri, appname="postroom-relay", socketTimeoutMS=CALL_MS)
+
+
+def for_change_stream(uri: str) -> Client:
+    """Make the client of the change stream, whose calls last while the server works at them.
+
+    The first read of a change stream takes long where the relay was down for hours. A server that
+    has frozen it notices by its heartbeat, and closes the connection.
+    """
+    return _client(uri, appname="postroom-relay", socketTimeoutMS=None)
+
+
+def for_consumer(uri: str, *, name: str) -> Client:
+    """Make a consumer's client, known to the server by `name`; nothing is connected yet."""
+    return _client(uri, appname=name, connect=False, maxPoolSize=None)
+
+
+def for_command_line(uri: str) -> Client:
+    """Make a command's client."""
+    return _client(uri, appname="postroom-cli")
+
+
+def _client(uri: str, **options: Any) -> Client:
+    return MongoClient(
+        uri,
+        serverSelectionTimeoutMS=SELECTION_MS,
+        connectTimeoutMS=SELECTION_MS,
+        tz_aware=True,
+        **{**PRIMARY, **options},
+    )
 
 
 def require_fit_server(client: MongoClient[Any]) -> None:
