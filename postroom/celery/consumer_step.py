@@ -8,8 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
-from celery.worker import state
 
+from postroom.celery import adapter
 from postroom.celery.ending import end_worker, exit_after
 from postroom.celery.runner import TaskRunner
 from postroom.celery.shape import refuse_others, shape
@@ -48,7 +48,7 @@ def _subscriptions_of(app: Celery) -> list[str]:
     if installation is None:
         return []
     found: list[str] = []
-    for queue in sorted(filter(_is_ours, app.amqp.queues.consume_from)):
+    for queue in sorted(filter(_is_ours, adapter.queues(app))):
         found += list(installation.consume) if queue == QUEUE else [queue.split(".", 1)[1]]
     return list(dict.fromkeys(found))
 
@@ -96,7 +96,7 @@ class ConsumerStep(bootsteps.StartStopStep):
     """
 
     name = "postroom-consumer"
-    requires = ("celery.worker.components:Pool",)
+    requires = (adapter.POOL,)
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
@@ -165,7 +165,7 @@ class ConsumerStep(bootsteps.StartStopStep):
             self._events.stop()
         if hung or any(consumer.status.running for consumer in self._consumers):
             # A thread cannot be stopped, and what it holds could keep the process from ending.
-            exit_after(HUNG_GRACE_SECONDS, int(state.should_stop or 0))
+            exit_after(HUNG_GRACE_SECONDS, adapter.exit_code())
         if self in _steps:
             _steps.remove(self)
 

@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from celery.worker import state
+from postroom.celery import adapter
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -26,7 +26,7 @@ def end_worker(app: Celery, reason: str, *, cause: BaseException | None = None) 
     A worker that answers pings and does nothing would be the worst of all.
     """
     logger.critical("%s", reason, exc_info=cause)
-    state.should_stop = EXIT_FAILURE
+    adapter.ask_to_end(EXIT_FAILURE)
     exit_after(app.postroom.settings.shutdown_seconds + GRACE_SECONDS, EXIT_FAILURE)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps, signals
 
 from postroom import errors
+from postroom.celery import adapter
 from postroom.celery.ending import EXIT_FAILURE, end_worker, exit_after
 from postroom.celery.shape import refuse_others, shape
 from postroom.relay.relay import Relay
@@ -53,7 +54,7 @@ def _partitions_of(app: Celery) -> list[str]:
     installation = getattr(app, "postroom", None)
     if installation is None:
         return []
-    return partitions(set(app.amqp.queues.consume_from), installation.settings.partition)
+    return partitions(adapter.queues(app), installation.settings.partition)
 
 
 def _is_ours(queue: str) -> bool:
@@ -117,7 +118,7 @@ class RelayStep(bootsteps.StartStopStep):
     """
 
     name = "postroom-relay"
-    requires = ("celery.worker.components:Pool",)
+    requires = (adapter.POOL,)
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)

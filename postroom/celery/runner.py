@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import functools
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
-from celery.app import trace
-from celery.concurrency.base import apply_target
 from celery.exceptions import Retry as CeleryRetry
-from celery.exceptions import TaskRevokedError
-from celery.worker import state
-from celery.worker.request import Request
 
 from postroom import errors
+from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
 from postroom.inbox import retry
@@ -34,8 +29,6 @@ __all__ = ["HandlerTask", "TaskRunner", "register"]
 
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096
-# The field of a request in which its job travels to the task.
-JOB = "postroom_job"
 REVOKED = "The task was revoked before the handler ran"
 
 
@@ -52,14 +45,14 @@ class HandlerTask(Task):
 
     def run(self, *_args: Any, **_shown: Any) -> str:
         """Hand the job's events to the handler; what it raises decides what Flower shows."""
-        found: tuple[Consumer, Job] | None = getattr(self.request, JOB, None)
+        found: tuple[Consumer, Job] | None = adapter.carried(self.request)
         if found is None:
             raise errors.InboxError(
                 f"{self.name} is a handler: it runs for an event, in a consumer worker, and is not "
                 "to be called as a task"
             )
         consumer, job = found
-        if self.request.id in state.revoked:
+        if adapter.is_revoked(self.request.id):
             # Celery looks when it takes a task in, and this one has waited since for a thread.
             job.verdict = retry.GiveUp(REVOKED, whole=True)
             raise errors.Reject(REVOKED)
@@ -106,33 +99,6 @@ def register(app: Celery, handler: Handler) -> HandlerTask:
     return task
 
 
-class EventRequest(Request):
-    """A request that stands for an event, which Redis has nothing to do with."""
-
-    def cancel(self, *_args: Any, **_options: Any) -> None:
-        """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
-
-    def terminate(self, *_args: Any, **_options: Any) -> None:
-        """Do nothing: a thread cannot be terminated. A task that has not begun is revoked."""
-
-
-class _Pool:
-    """What a request takes for Celery's pool: it becomes a turn in the handler threads."""
-
-    def __init__(self, threads: HandlerThreads, turn: Turn) -> None:
-        self._threads = threads
-        self._turn = turn
-
-    def apply_async(
-        self, target: Any, *, args: Any, callback: Any, accept_callback: Any, **_options: Any
-    ) -> Turn:
-        self._turn.run = functools.partial(
-            apply_target, target, args, None, callback, accept_callback
-        )
-        self._threads.submit(self._turn)
-        return self._turn
-
-
 class TaskRunner:
     """Runs each job as the request that Celery would have made of a message."""
 
@@ -140,7 +106,7 @@ class TaskRunner:
         self._worker = worker
         self._events = events
         self._threads = HandlerThreads(worker.concurrency)
-        self._placed: dict[Job, tuple[EventRequest, Turn]] = {}
+        self._placed: dict[Job, tuple[adapter.EventRequest, Turn]] = {}
         self._tasks: dict[str, HandlerTask] = {}
 
     @property
@@ -156,13 +122,7 @@ class TaskRunner:
         """Register the handlers' tasks."""
         for handler in handlers:
             task = register(self._worker.app, handler)
-            task.__trace__ = trace.build_tracer(
-                task.name,
-                task,
-                self._worker.app.loader,
-                self._worker.hostname,
-                app=self._worker.app,
-            )
+            adapter.trace_in(self._worker.app, task, self._worker.hostname)
             self._tasks[handler.name] = task
 
     def of(self, consumer: Consumer | None = None) -> _ConsumersRunner:
@@ -186,12 +146,16 @@ class TaskRunner:
             eta=None,
             expires=None,
         )
-        state.task_reserved(request)
         try:
-            request.execute_using_pool(_Pool(self._threads, turn))
-        except TaskRevokedError:
+            adapter.run(request, functools.partial(self._submit, turn))
+        except adapter.TaskRevokedError:
             job.verdict = retry.GiveUp(REVOKED, whole=True)
             turn.done()
+
+    def _submit(self, turn: Turn, call: Callable[[], object]) -> Turn:
+        turn.run = call
+        self._threads.submit(turn)
+        return turn
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that no thread has begun, and say whether that was in time."""
@@ -227,46 +191,21 @@ class TaskRunner:
 
     def _forget(self, job: Job) -> None:
         placed = self._placed.pop(job, None)
-        if placed is None:
-            return
-        # Where Celery has not: what it fails around, and what never ran, would stay for ever.
-        request = placed[0]
-        state.reserved_requests.discard(request)
-        state.active_requests.discard(request)
-        if state.requests.get(request.id) is request:
-            del state.requests[request.id]
+        if placed is not None:
+            adapter.forget(placed[0])
 
-    def _request(self, consumer: Consumer, job: Job) -> EventRequest:
-        task = self._tasks[job.handler.name]
+    def _request(self, consumer: Consumer, job: Job) -> adapter.EventRequest:
         shown = _shown(job, payloads=self._worker.app.postroom.settings.show_payloads)
-        headers = {
-            "id": self._task_id(consumer, job),
-            "task": task.name,
-            "retries": job.attempt - 1,
-            "argsrepr": "()",
-            "kwargsrepr": repr(shown)[:LONGEST_SHOWN],
-            "origin": "postroom",
-            JOB: (consumer, job),
-            "ignore_result": True,
-        }
-        message = SimpleNamespace(
-            headers=headers,
-            body=((), shown, {}),
-            payload=((), shown, {}),
-            delivery_info={"exchange": "pulsar", "routing_key": job.deliveries[0].place[0]},
-            properties={},
-            content_type=None,
-            content_encoding=None,
-        )
-        return EventRequest(
-            message,
-            app=self._worker.app,
+        return adapter.request(
+            self._tasks[job.handler.name],
             hostname=self._worker.hostname,
             eventer=self._events,
-            task=task,
-            body=message.body,
-            headers=headers,
-            decoded=True,
+            task_id=self._task_id(consumer, job),
+            retries=job.attempt - 1,
+            shown=shown,
+            kwargsrepr=repr(shown)[:LONGEST_SHOWN],
+            routing_key=job.deliveries[0].place[0],
+            cargo=(consumer, job),
         )
 
     def _task_id(self, consumer: Consumer, job: Job) -> str:

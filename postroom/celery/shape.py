@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from celery.utils.nodenames import default_nodename, nodename, nodesplit
+from postroom.celery import adapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ def refuse_others(worker: Any, *, kind: str, is_ours: Callable[[str], bool]) -> 
         SystemExit: it was. Celery logs and swallows everything else that a signal handler raises.
 
     """
-    others = sorted(queue for queue in worker.app.amqp.queues.consume_from if not is_ours(queue))
+    others = sorted(queue for queue in adapter.queues(worker.app) if not is_ours(queue))
     if others:
         raise SystemExit(
             f"A {kind} worker does nothing else: start it with `-Q {kind}` alone, and another "
@@ -35,11 +35,9 @@ def shape(worker: Any, *, kind: str, concurrency: int) -> None:
     Celery does to agree with other workers about that, or to cancel it when Redis goes away, would
     only cost time and fill the log.
     """
-    worker.hostname = _named_after(worker.hostname, kind)
-    worker.pool_cls = "threads"
-    worker.concurrency = concurrency
-    worker.prefetch_multiplier = 1
-    worker.options = {**worker.options, "without_gossip": True, "without_mingle": True}
+    adapter.into_threads(
+        worker, hostname=_named_after(worker.hostname, kind), concurrency=concurrency
+    )
     # Celery warns at length, each time that Redis goes, where this is off. The requests that stand
     # for events cannot be cancelled, so that it means nothing here.
     worker.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
@@ -48,6 +46,6 @@ def shape(worker: Any, *, kind: str, concurrency: int) -> None:
 def _named_after(hostname: str, kind: str) -> str:
     # Every worker started without -n on one machine would be celery@<host>, and Flower and
     # `inspect` would take them for one.
-    if hostname != default_nodename(None):
+    if not adapter.is_unnamed(hostname):
         return hostname
-    return str(nodename(f"{kind}-{os.getpid()}", nodesplit(hostname)[1]))
+    return adapter.named(hostname, f"{kind}-{os.getpid()}")

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from celery.events import Event
+from postroom.celery import adapter
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,9 +44,7 @@ class TaskEvents:
 
     def send(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name for it
         """Queue an event; returns at once."""
-        self._waiting.append(
-            Event(type, hostname=self._hostname, clock=self._app.clock.forward(), **fields)
-        )
+        self._waiting.append(adapter.event(self._app, type, self._hostname, fields))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -70,6 +68,6 @@ class TaskEvents:
         while left > 0:
             batch = [self._waiting[i] for i in range(min(MOST_AT_ONCE, len(self._waiting)))]
             left -= len(batch)
-            dispatcher._publish(batch, dispatcher.producer, "task.multi")  # noqa: SLF001 - its flush() does just this
+            adapter.publish(dispatcher, batch)
             for _ in batch:
                 self._waiting.popleft()

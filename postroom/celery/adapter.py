@@ -1,0 +1,209 @@
+"""Adapter: all that postroom takes from inside Celery, in one place.
+
+Celery promises none of it. `tests/unit/test_celery_adapter.py` names each piece and the form in
+which it is used here, so that a new Celery which has changed one fails there, by name. The other
+modules of this room know Celery's documented side only: applications, tasks, signals, bootsteps.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from celery.app import trace
+from celery.concurrency.base import apply_target
+from celery.events import Event
+from celery.exceptions import TaskRevokedError
+from celery.utils.nodenames import default_nodename, nodename, nodesplit
+from celery.worker import state
+from celery.worker.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery, Task
+
+__all__ = [
+    "POOL",
+    "EventRequest",
+    "TaskRevokedError",
+    "ask_to_end",
+    "carried",
+    "event",
+    "exit_code",
+    "forget",
+    "into_threads",
+    "is_revoked",
+    "is_unnamed",
+    "named",
+    "publish",
+    "queues",
+    "request",
+    "run",
+    "trace_in",
+]
+
+# The step of the worker behind which ours start.
+POOL = "celery.worker.components:Pool"
+# The field of a request in which what it stands for travels to the task.
+CARGO = "postroom_cargo"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """What a request carries. Its repr says nothing: receivers of signals may log a request."""
+
+    cargo: Any = field(repr=False)
+
+
+class EventRequest(Request):
+    """A request that stands for an event, which Redis has nothing to do with."""
+
+    def cancel(self, *_args: Any, **_options: Any) -> None:
+        """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
+
+    def terminate(self, *_args: Any, **_options: Any) -> None:
+        """Do nothing: a thread cannot be terminated. A task that has not begun is revoked."""
+
+
+def request(
+    task: Task,
+    *,
+    hostname: str,
+    eventer: Any,
+    task_id: str,
+    retries: int,
+    shown: dict[str, Any],
+    kwargsrepr: str,
+    routing_key: str,
+    cargo: object,
+) -> EventRequest:
+    """Make the request that Celery would have made of a message; the task finds `cargo` in it."""
+    headers = {
+        "id": task_id,
+        "task": task.name,
+        "retries": retries,
+        "argsrepr": "()",
+        "kwargsrepr": kwargsrepr,
+        "origin": "postroom",
+        CARGO: _Sealed(cargo),
+        "ignore_result": True,
+    }
+    message = SimpleNamespace(
+        headers=headers,
+        body=((), shown, {}),
+        payload=((), shown, {}),
+        delivery_info={"exchange": "pulsar", "routing_key": routing_key},
+        properties={},
+        content_type=None,
+        content_encoding=None,
+    )
+    return EventRequest(
+        message,
+        app=task.app,
+        hostname=hostname,
+        eventer=eventer,
+        task=task,
+        body=message.body,
+        headers=headers,
+        decoded=True,
+    )
+
+
+def carried(task_request: Any) -> Any:
+    """Return the cargo of the request that a task runs for, or None where it has none."""
+    sealed: _Sealed | None = getattr(task_request, CARGO, None)
+    return None if sealed is None else sealed.cargo
+
+
+def run(taken: EventRequest, submit: Callable[[Callable[[], object]], object]) -> None:
+    """Have a request run: `submit` is given the call to make in a thread.
+
+    Raises:
+        TaskRevokedError: the task was revoked; nothing is submitted.
+
+    """
+    state.task_reserved(taken)
+    taken.execute_using_pool(_Pool(submit))
+
+
+class _Pool:
+    """What a request takes for Celery's pool."""
+
+    def __init__(self, submit: Callable[[Callable[[], object]], object]) -> None:
+        self._submit = submit
+
+    def apply_async(
+        self, target: Any, *, args: Any, callback: Any, accept_callback: Any, **_options: Any
+    ) -> object:
+        return self._submit(
+            functools.partial(apply_target, target, args, None, callback, accept_callback)
+        )
+
+
+def forget(over: EventRequest) -> None:
+    """Take a request out of Celery's books where Celery has not.
+
+    What it fails around, and what never ran, would stay there for ever.
+    """
+    state.reserved_requests.discard(over)
+    state.active_requests.discard(over)
+    if state.requests.get(over.id) is over:
+        del state.requests[over.id]
+
+
+def is_revoked(task_id: str) -> bool:
+    """Say whether somebody has revoked a task."""
+    return task_id in state.revoked
+
+
+def trace_in(app: Celery, task: Task, hostname: str) -> None:
+    """Prepare a task that was registered after the worker has prepared all it knew."""
+    task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
+
+
+def event(app: Celery, kind: str, hostname: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Make a task event as Celery's dispatcher does, with the time and clock of now."""
+    made: dict[str, Any] = Event(kind, hostname=hostname, clock=app.clock.forward(), **fields)
+    return made
+
+
+def publish(dispatcher: Any, events: list[dict[str, Any]]) -> None:
+    """Send task events in one message; the dispatcher's own flush() does just this."""
+    dispatcher._publish(events, dispatcher.producer, "task.multi")  # noqa: SLF001 - see above
+
+
+def ask_to_end(code: int) -> None:
+    """Have the worker stop as on TERM at its event loop's next turn, with an exit code."""
+    state.should_stop = code
+
+
+def exit_code() -> int:
+    """Return the code with which the worker was asked to end; 0 where it was not."""
+    return int(state.should_stop or 0)
+
+
+def queues(app: Celery) -> set[str]:
+    """Name the queues that this worker reads; right from worker_init on."""
+    return set(app.amqp.queues.consume_from)
+
+
+def is_unnamed(hostname: str) -> bool:
+    """Say whether a worker has the node name that all get which were given none."""
+    return bool(hostname == default_nodename(None))
+
+
+def named(hostname: str, name: str) -> str:
+    """Return the node name with another name before its host."""
+    return str(nodename(name, nodesplit(hostname)[1]))
+
+
+def into_threads(worker: Any, *, hostname: str, concurrency: int) -> None:
+    """Give a worker that is in worker_init threads for its pool; nothing is built before that."""
+    worker.hostname = hostname
+    worker.pool_cls = "threads"
+    worker.concurrency = concurrency
+    worker.prefetch_multiplier = 1
+    worker.options = {**worker.options, "without_gossip": True, "without_mingle": True}

@@ -1,0 +1,161 @@
+"""The adapter: a Celery that has changed what postroom leans on fails here, by name."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery, Task, current_app
+from celery.app import trace
+from celery.concurrency.base import apply_target
+from celery.events import Event, EventDispatcher
+from celery.utils import nodenames
+from celery.worker import state
+from celery.worker.request import Request
+from celery.worker.worker import WorkController
+
+from postroom.celery import adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOM = Path(adapter.__file__).parent
+# Celery's documented side: any module of the room may know it.
+DOCUMENTED = {"celery", "celery.exceptions", "celery.bootsteps", "celery.signals"}
+
+USED: list[tuple[str, Any, set[str]]] = [
+    ("celery.app.trace.build_tracer", trace.build_tracer, {"name", "task", "loader", "app"}),
+    (
+        "celery.concurrency.base.apply_target",
+        apply_target,
+        {"target", "args", "kwargs", "callback", "accept_callback"},
+    ),
+    ("celery.events.Event", Event, {"type", "fields"}),
+    (
+        "EventDispatcher._publish",
+        EventDispatcher._publish,
+        {"event", "producer", "routing_key"},
+    ),
+    ("nodenames.default_nodename", nodenames.default_nodename, {"hostname"}),
+    ("nodenames.nodename", nodenames.nodename, {"name", "hostname"}),
+    ("nodenames.nodesplit", nodenames.nodesplit, {"name"}),
+    ("state.task_reserved", state.task_reserved, {"request"}),
+    (
+        "Request",
+        Request.__init__,
+        {"message", "app", "hostname", "eventer", "task", "body", "headers", "decoded"},
+    ),
+    ("Request.execute_using_pool", Request.execute_using_pool, {"pool"}),
+    ("Request.cancel", Request.cancel, {"pool"}),
+    ("Request.terminate", Request.terminate, {"pool"}),
+    ("WorkController.setup_instance", WorkController.setup_instance, {"queues"}),
+]
+
+
+@pytest.mark.parametrize(("name", "used", "parameters"), USED, ids=[u[0] for u in USED])
+def test_what_is_called_takes_what_it_is_given(name: str, used: Any, parameters: set[str]) -> None:
+    """Each function still has the parameters that the adapter uses."""
+    assert parameters <= set(inspect.signature(used).parameters), name
+
+
+@pytest.mark.parametrize(
+    "name", ["requests", "reserved_requests", "active_requests", "revoked", "should_stop"]
+)
+def test_a_workers_books_are_where_they_were(name: str) -> None:
+    """celery.worker.state still has each of them."""
+    assert hasattr(state, name)
+
+
+def test_the_pool_step_is_where_it_was() -> None:
+    """Our steps start behind it."""
+    assert adapter.POOL in WorkController.Blueprint.default_steps
+
+
+def test_publish_sends_what_the_dispatchers_own_flush_sends() -> None:
+    """The same events leave with the same words to the producer."""
+    sent: list[Any] = []
+
+    class Producer:
+        def publish(self, body: Any, **words: Any) -> None:
+            sent.append((body, words))
+
+    app = Celery("contract", set_as_current=False)
+    dispatcher = app.events.Dispatcher(None, hostname="here", enabled=False)
+    dispatcher.producer = Producer()
+    made = adapter.event(app, "task-received", "here", {"uuid": "7"})
+    assert (made["type"], made["hostname"], made["uuid"]) == ("task-received", "here", "7")
+    dispatcher._group_buffer["task"] = [made]
+    dispatcher.flush()
+    adapter.publish(dispatcher, [made])
+    [by_flush, by_us] = sent
+    assert by_us == by_flush
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    """Lend an application that is the current one."""
+    before = current_app._get_current_object()
+    yield Celery("contract", set_as_current=True)
+    before.set_current()
+
+
+def test_a_request_runs_and_is_forgotten(app: Celery) -> None:
+    """A request made here runs its task where it is told to, with its cargo."""
+    app.conf.task_ignore_result = True
+    seen: list[Any] = []
+
+    class Kind(Task):  # type: ignore[misc]  # celery has no types
+        name = "contract.task"
+        typing = False
+        acks_late = True
+
+        def run(self, **shown: Any) -> None:
+            seen.append((self.request.id, adapter.carried(self.request), shown, repr(self.request)))
+
+    task = app.register_task(Kind())
+    adapter.trace_in(app, task, "here")
+    made = adapter.request(
+        task,
+        hostname="here",
+        eventer=None,
+        task_id="7",
+        retries=0,
+        shown={"event": "E"},
+        kwargsrepr="{}",
+        routing_key="topic",
+        cargo="private",
+    )
+    calls: list[Any] = []
+    adapter.run(made, calls.append)
+    assert state.requests["7"] is made
+    calls[0]()
+    adapter.forget(made)
+    [(task_id, cargo, shown, as_text)] = seen
+    assert (task_id, cargo, shown) == ("7", "private", {"event": "E"})
+    assert "private" not in as_text
+    assert "7" not in state.requests
+    assert made not in state.reserved_requests
+    assert made not in state.active_requests
+
+
+def test_no_other_module_leans_on_celerys_inside() -> None:
+    """Whatever is not documented is imported by the adapter alone."""
+    found = {
+        (path.name, module)
+        for path in ROOM.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for module in _imported(node)
+        if module.partition(".")[0] in {"celery", "kombu"}
+    }
+    assert {name for name, module in found if module not in DOCUMENTED} <= {"adapter.py"}
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module]
+    return []
