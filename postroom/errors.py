@@ -217,8 +217,9 @@ PULSAR_TRANSIENT = frozenset(
 def is_transient(error: BaseException) -> bool:
     """Say whether the same call may succeed later without anyone changing anything.
 
-    This alone decides between trying again and giving up. Our own errors carry the answer as
-    `transient`; those of PyMongo and the Pulsar client are looked up here.
+    Our own errors carry the answer as `transient`; those of PyMongo and the Pulsar client are
+    looked up here. It decides how loud the relay's log is and whether a lane that does not open
+    ends the term; what becomes of an event in the consumer is decided by `failures.kind_of`.
     """
     if isinstance(error, PostroomError):
         return error.transient

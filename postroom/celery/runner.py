@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Task
 from celery.exceptions import Retry as CeleryRetry
 
-from postroom import errors
+from postroom import errors, failures
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
@@ -67,10 +67,10 @@ class HandlerTask(Task):
 
     def _shown(self, error: Exception) -> Exception:
         """Return what log and Flower may show: drivers and validators quote an event's data."""
-        if self.app.postroom.settings.show_payloads or not retry.is_private(error):
+        if self.app.postroom.settings.show_payloads or not failures.is_private(error):
             error.__cause__ = None
             return error
-        return errors.InboxError(retry.described(error)).with_traceback(error.__traceback__)
+        return errors.InboxError(failures.described(error)).with_traceback(error.__traceback__)
 
     def retry(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: it would move the event to Redis.

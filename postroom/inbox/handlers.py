@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from postroom import errors
+from postroom import errors, failures
 from postroom.events import DomainEvent, Event
-from postroom.inbox import retry
 
 __all__ = ["Handler", "Registry", "handles", "registry"]
 
@@ -70,7 +69,7 @@ def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[
         data = model.model_validate(event.data)
     except ValidationError as error:
         raise errors.InvalidEvent(
-            f"The data of {event.name} do not fit: {retry.faults(error)}"
+            f"The data of {event.name} do not fit: {failures.faults(error)}"
         ) from None
     return Event(
         id=event.id,

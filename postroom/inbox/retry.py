@@ -7,36 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WriteConcernError
-
-from postroom import errors
+from postroom import errors, failures
+from postroom.failures import Kind
 
 if TYPE_CHECKING:
     from postroom.inbox.handlers import Handler
     from postroom.settings import Settings
 
-__all__ = [
-    "GiveUp",
-    "TryAgain",
-    "Verdict",
-    "described",
-    "faults",
-    "is_private",
-    "judge",
-    "wait_seconds",
-]
+__all__ = ["GiveUp", "TryAgain", "Verdict", "judge", "wait_seconds"]
 
 OUTAGE_WAIT_SECONDS = 1.0
-# Exceeded time limits, conflicting, ended and too large transactions: a moment's trouble, or the
-# handler's own mistake, which shows by lasting.
-CONFLICT_CODES = frozenset({50, 112, 244, 246, 251, 262, 388})
-# Unauthorized, AuthenticationFailed, and IllegalOperation, which is what a server that is no
-# replica set makes of a transaction: nothing is wrong with the event.
-ENVIRONMENT_CODES = frozenset({13, 18, 20})
 # MongoDB's own limit for a transaction is a minute; a frozen worker's lasts that long.
 LONGEST_CONFLICT = timedelta(seconds=90)
-QUOTING = frozenset({"value_error", "assertion_error", "union_tag_invalid"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,36 +55,22 @@ def judge(
     succeed, and what the handler gives up on, is given up at once; everything else after the last
     attempt.
     """
-    if _is_outage(error) or (_is_conflict(error) and _may_pass(since)):
+    kind, described = failures.kind_of(error), failures.described(error)
+    if kind is Kind.OUTAGE or (kind is Kind.CONFLICT and _may_pass(since)):
         return TryAgain(after_seconds=_jittered(OUTAGE_WAIT_SECONDS), counts=False)
-    if isinstance(error, errors.PostroomError) and not error.transient:
-        return GiveUp(described(error))
+    if kind is Kind.FINAL:
+        return GiveUp(described)
     if isinstance(error, handler.give_up_on):
-        return GiveUp(f"{described(error)} (the handler gives up on it)")
+        return GiveUp(f"{described} (the handler gives up on it)")
     limit = handler.max_attempts or settings.max_attempts
     if attempt >= limit:
-        return GiveUp(f"{described(error)} (attempt {attempt} of {limit})")
+        return GiveUp(f"{described} (attempt {attempt} of {limit})")
     if isinstance(error, errors.Retry) and error.after is not None:
         return TryAgain(after_seconds=max(0.0, error.after.total_seconds()), counts=True)
     first = handler.backoff_seconds or settings.backoff_seconds
     return TryAgain(
         after_seconds=wait_seconds(attempt, first=first, longest=settings.backoff_max_seconds),
         counts=True,
-    )
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Whether MongoDB is away, between two primaries, or refuses all that this worker does."""
-    if isinstance(error, (ConnectionFailure, WriteConcernError)):
-        return True
-    outage_codes = ENVIRONMENT_CODES | (errors.MONGO_TRANSIENT_CODES - CONFLICT_CODES)
-    return isinstance(error, OperationFailure) and error.code in outage_codes
-
-
-def _is_conflict(error: BaseException) -> bool:
-    """Whether another transaction, or the limits of one, stood in the way."""
-    return isinstance(error, OperationFailure) and (
-        error.code in CONFLICT_CODES or error.has_error_label("TransientTransactionError")
     )
 
 
@@ -113,43 +81,6 @@ def _may_pass(since: datetime | None) -> bool:
 def wait_seconds(attempt: int, *, first: float, longest: float) -> float:
     """Return the wait after the `attempt`-th attempt: it doubles up to `longest`, with jitter."""
     return _jittered(min(longest, first * 2.0 ** min(attempt - 1, 30)))
-
-
-def described(error: BaseException) -> str:
-    """Name an error in one line, without what it may quote of an event's data."""
-    if isinstance(error, errors.PostroomError):
-        return _line(str(error))
-    if isinstance(error, PyMongoError):
-        # The driver's text may hold the whole document.
-        code = getattr(error, "code", None)
-        return type(error).__name__ if code is None else f"{type(error).__name__}, code {code}"
-    if isinstance(error, ValidationError):
-        return f"ValidationError: {faults(error)}"
-    try:
-        text = _line(str(error))
-    except Exception:  # noqa: BLE001 - an error without a text is still an error
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def faults(error: ValidationError) -> str:
-    """Name the fields at fault and what is wrong with each, never a value."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        # Deeper places may be keys of the data, and some of pydantic's own texts quote it.
-        f"{fault['loc'][0] if fault['loc'] else 'event'}: "
-        + (fault["type"] if fault["type"] in QUOTING else fault["msg"])
-        for fault in found[:5]
-    )
-
-
-def is_private(error: BaseException) -> bool:
-    """Whether an error's own text may quote an event's data."""
-    return isinstance(error, (PyMongoError, ValidationError))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:500]
 
 
 def _jittered(seconds: float) -> float:

@@ -92,7 +92,7 @@ def test_every_pulsar_error_is_classified() -> None:
     ],
 )
 def test_an_error_says_whether_it_passes(error: Exception, *, passes: bool) -> None:
-    """is_transient() alone decides between trying again and giving up."""
+    """is_transient() says whether a failure passes by itself."""
     assert errors.is_transient(error) is passes
 
 

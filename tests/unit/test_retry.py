@@ -9,8 +9,9 @@ import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from postroom import InvalidEvent, Reject, Retry, Settings, handles
+from postroom.failures import described
 from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.retry import GiveUp, TryAgain, described, judge, wait_seconds
+from postroom.inbox.retry import GiveUp, TryAgain, judge, wait_seconds
 
 
 def handler(**options: Any) -> Handler:
