@@ -14,7 +14,7 @@ from postroom.celery.ending import end_worker, exit_after
 from postroom.celery.runner import TaskRunner
 from postroom.celery.shape import refuse_others, shape
 from postroom.celery.task_events import TaskEvents
-from postroom.inbox.consumer import Consumer
+from postroom.inbox.consumer import Consumer, Reading
 from postroom.inbox.handlers import registry
 
 if TYPE_CHECKING:
@@ -121,14 +121,15 @@ class ConsumerStep(bootsteps.StartStopStep):
         ahead = math.ceil(worker.concurrency * AHEAD / len(subscriptions))
         for subscription in subscriptions:
             own = runner.of()
-            own.consumer = Consumer(
-                installation.settings,
-                registry,
+            reading = Reading(
+                settings=installation.settings,
+                registry=registry,
                 subscription=subscription,
                 topics=installation.consume[subscription],
                 runner=own,
                 most_submitted=worker.concurrency + ahead,
             )
+            own.consumer = Consumer(reading)
             self._consumers.append(own.consumer)
         _steps.append(self)
         for consumer in self._consumers:
