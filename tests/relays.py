@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.relay.lane import LaneOptions
 from postroom.relay.relay import Relay
-from postroom.relay.status import State
+from postroom.relay.state import State
 from postroom.routing import Key, Routing
 from tests.waiting import wait_until
 

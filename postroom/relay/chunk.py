@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,6 +51,7 @@ class Chunk:
     marks: dict[str, bytes] = field(default_factory=dict)
     poison: list[Quarantined] = field(default_factory=list)
     row_ids: list[Any] | None = None
+    began: float = field(default_factory=time.monotonic)
 
     def add(self, rows: Sequence[source.Row]) -> None:
         """Take note of rows that were filled in, sent or not."""

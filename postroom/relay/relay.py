@@ -13,10 +13,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors, wire
+from postroom.observation import Observer
+from postroom.relay import facts
 from postroom.relay.lane import LaneOptions
 from postroom.relay.mutex import PulsarMutex
 from postroom.relay.retention import Retention
-from postroom.relay.status import State, Status
+from postroom.relay.standing import Standing
+from postroom.relay.state import State
+from postroom.relay.status import Status
 from postroom.relay.term import Term, TermOptions
 from postroom.sentences import Sentences
 from postroom.store import clients
@@ -73,6 +77,8 @@ class Relay:
             next_step="a new term begins",
         )
         self.status = Status(partition=self._partition, owner=owner)
+        self.observer = Observer(self.status.hear)
+        self._standing = Standing(self.observer, partition=self._partition)
 
     def run(self) -> None:
         """Relay until stop() is called.
@@ -82,18 +88,18 @@ class Relay:
 
         """
         supervisor = Supervisor(
-            self._stand_for_office,
+            self._stand_and_tell,
             stopping=self._stopping,
             sentence=self._sentences.of,
-            waiting=functools.partial(self.status.enter, State.WAITING),
+            waiting=functools.partial(self._standing.enter, State.WAITING),
             extra={"action": "term_ended", "partition": self._partition},
         )
         try:
             supervisor.supervise()
         except errors.ConfigurationError:
-            self.status.enter(State.STOPPED, "configuration")
+            self._standing.enter(State.STOPPED, "configuration")
             raise
-        self.status.enter(State.STOPPED)
+        self._standing.enter(State.STOPPED)
 
     def stop(self) -> None:
         """Ask the relay to finish what is in flight and end; safe from any thread and signals."""
@@ -104,8 +110,22 @@ class Relay:
 
     # --- one candidacy ------------------------------------------------------------------------
 
+    def _stand_and_tell(self) -> None:
+        try:
+            self._stand_for_office()
+        except Exception as error:
+            self.observer.tell(
+                facts.TermEnded(
+                    partition=self._partition,
+                    reason=self._sentences.of(error),
+                    error=type(error).__name__,
+                    transient=errors.is_transient(error),
+                )
+            )
+            raise
+
     def _stand_for_office(self) -> None:
-        self.status.enter(State.STANDBY)
+        self._standing.enter(State.STANDBY)
         settings = self._settings
         with (
             clients.for_relay(settings.mongodb_uri) as mongodb,
@@ -138,7 +158,7 @@ class Relay:
         return topic if self._partition == DEFAULT_PARTITION else f"{topic}-{self._partition}"
 
     def _standing_by(self, reason: str) -> None:
-        self.status.enter(State.STANDBY, reason)
+        self._standing.enter(State.STANDBY, reason)
 
     def _probe(self, client: pulsar.Client) -> None:
         if self._abilities is not None:
@@ -187,7 +207,7 @@ class Relay:
         client: pulsar.Client,
         mutex: PulsarMutex,
     ) -> None:
-        self.status.enter(State.OPENING)
+        self._standing.enter(State.OPENING)
         logger.info(
             "Holding the mutex as %s; opening a term of partition %r",
             self.status.owner,
@@ -226,7 +246,8 @@ class Relay:
             quarantine=quarantine,
             routing=self._routing,
             options=self._term_options(),
-            status=self.status,
+            observer=self.observer,
+            standing=self._standing,
             stopping=self._stopping,
         )
 
@@ -267,7 +288,7 @@ class Relay:
         )
 
     def _count_pruned(self, rows: int) -> None:
-        self.status.pruned += rows
+        self.observer.tell(facts.RowsPruned(partition=self._partition, rows=rows))
 
     def _subscribe_ahead(self, client: pulsar.Client) -> None:
         import pulsar

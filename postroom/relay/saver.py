@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
+from postroom.relay import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from bson import Timestamp
 
+    from postroom.observation import Observer
     from postroom.relay.chunk import Chunk
-    from postroom.relay.status import Status
     from postroom.store.checkpoints import CheckpointStore
 
 __all__ = ["Saver", "Saving"]
@@ -34,8 +35,10 @@ class Saving:
     """A checkpoint that is being written, and what that failed with."""
 
     marks: dict[str, bytes]
+    position: int
     cluster_time: Timestamp | None
     began: float
+    ended: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
 
@@ -53,13 +56,15 @@ class Saver:
         *,
         interval: timedelta,
         idle_interval: timedelta,
-        status: Status,
+        observer: Observer,
+        partition: str,
         tell: Callable[[Saving], None],
     ) -> None:
         self._store = store
         self._interval = interval.total_seconds()
         self._idle_interval = idle_interval.total_seconds()
-        self._status = status
+        self._observer = observer
+        self._partition = partition
         self._tell = tell
         self._saving: Saving | None = None
         self._stored: Chunk | None = None
@@ -162,7 +167,9 @@ class Saver:
     def _save(self, stored: Chunk) -> None:
         marks, self._new_marks = self._new_marks, {}
         last_id, self._last_id = self._last_id, None
-        saving = self._saving = Saving(marks, stored.cluster_time, time.monotonic())
+        saving = self._saving = Saving(
+            marks, stored.position, stored.cluster_time, time.monotonic()
+        )
         self._stored = None
         self._saved = saving.began
         write = functools.partial(
@@ -184,6 +191,7 @@ class Saver:
         except BaseException as error:  # noqa: BLE001 - raised by finished(), in the term's thread
             saving.error = error
         finally:
+            saving.ended = time.monotonic()
             saving.done.set()
             self._tell(saving)
 
@@ -195,7 +203,14 @@ class Saver:
         if saving.error is not None:
             raise saving.error
         self._marks.update(saving.marks)
-        self._status.checkpointed(saving.cluster_time)
+        self._observer.tell(
+            facts.CheckpointWritten(
+                partition=self._partition,
+                position=saving.position,
+                cluster_time=saving.cluster_time,
+                seconds=saving.ended - saving.began,
+            )
+        )
         # What the server said is as old as the question.
         self._confirmed = saving.began
 

@@ -23,6 +23,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import errors as mongo
 
 from postroom import errors, wire
+from postroom.pymongo_adapter import post_batch_resume_token
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -154,7 +155,7 @@ def open_stream(outbox: Collection[Any], *, partition: str, after: Timestamp) ->
     """Return a token from which stream() yields what was committed after cluster time `after`."""
     start = {"startAtOperationTime": Timestamp(after.time, after.inc + 1)}
     with _history(), contextlib.closing(_cursor(outbox, partition, start)) as cursor:
-        token = cursor._post_batch_resume_token  # noqa: SLF001 - see _next()
+        token = post_batch_resume_token(cursor)
     if token is None:
         raise errors.HistoryLost("MongoDB gave no resume token for a new stream; tried again")
     return dict(token)
@@ -195,8 +196,7 @@ def _cursor(outbox: Collection[Any], partition: str, start: Mapping[str, Any]) -
 
 def _next(cursor: Any) -> Batch:
     raw: bytes | None = cursor.try_next()
-    # The driver keeps this token for its own ChangeStream; there is no public way to it.
-    token = cursor._post_batch_resume_token  # noqa: SLF001
+    token = post_batch_resume_token(cursor)
     if not raw:
         return Batch(token=token)
     starts = _starts(raw)

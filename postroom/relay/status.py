@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import enum
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from postroom.relay import facts
+from postroom.relay.state import State
 
+if TYPE_CHECKING:
     from bson import Timestamp
 
-__all__ = ["NEXT", "State", "Status"]
+    from postroom.observation import Fact
 
-
-class State(enum.Enum):
-    """Where a relay stands; what follows what is in NEXT, and drawn in docs/architecture.md."""
-
-    STANDBY = "standby"  # asks for the mutex
-    OPENING = "opening"  # holds it; raises the epoch, fences, reads the tails
-    RELAYING = "relaying"
-    WAITING = "waiting"  # a term has ended with an error; the next one begins after a wait
-    STOPPING = "stopping"  # sends nothing new; drains, checkpoints, gives the mutex back
-    STOPPED = "stopped"
-
-
-NEXT: Mapping[State, frozenset[State]] = {
-    State.STANDBY: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
-    State.OPENING: frozenset({State.RELAYING, State.WAITING, State.STOPPED}),
-    State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
-    State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
-    State.STOPPING: frozenset({State.STOPPED}),
-    State.STOPPED: frozenset(),
-}
+__all__ = ["Status"]
 
 
 @dataclass(slots=True)
 class Status:
-    """Written by the relay's thread alone; read from any, number by number."""
+    """The facts of one relay, added up; read from any thread, number by number.
+
+    Each field is written by one thread: `pruned` by retention's, all others by the relay's.
+    """
 
     partition: str
     owner: str
@@ -55,35 +39,30 @@ class Status:
     pruned: int = 0
     reached: int | None = None
 
-    def enter(self, state: State, reason: str = "") -> None:
-        """Go into another state, or stay, for a reason worth showing if there is one.
+    def hear(self, fact: Fact) -> None:
+        """Take note of a fact; a subscriber of the relay's Observer."""
+        match fact:
+            case facts.StateEntered(state=state, reason=reason, at=at):
+                if state is not self.state:
+                    self.state, self.since = state, at
+                self.reason = reason
+            case facts.TermBegan(epoch=epoch, cluster_time=reached):
+                self.epoch = epoch
+                self.terms += 1
+                self.reached = reached.time if reached else None
+            case facts.ChunkStored():
+                self.events_sent += fact.events
+                self.skipped += fact.skipped
+                self.position = fact.position
+                self._reach(fact.cluster_time)
+            case facts.CheckpointWritten(cluster_time=reached):
+                self._reach(reached)
+            case facts.RowsQuarantined(rows=rows):
+                self.quarantined += rows
+            case facts.RowsPruned(rows=rows):
+                self.pruned += rows
 
-        Raises:
-            RuntimeError: no relay goes from here to there; a mistake in the code.
-
-        """
-        if state is not self.state:
-            if state not in NEXT[self.state]:
-                raise RuntimeError(f"A relay goes from {self.state.value} never to {state.value}")
-            self.state, self.since = state, datetime.now(UTC)
-        self.reason = reason
-
-    def relaying(self, epoch: int, reached: Timestamp | None) -> None:
-        """Note that a term has been opened."""
-        self.epoch = epoch
-        self.terms += 1
-        self.reached = reached.time if reached else None
-        self.enter(State.RELAYING)
-
-    def stored(self, count: int, position: int, reached: Timestamp | None) -> None:
-        """Count a chunk that is stored."""
-        self.events_sent += count
-        self.position = position
-        if reached is not None:
-            self.reached = reached.time
-
-    def checkpointed(self, reached: Timestamp | None) -> None:
-        """Note how far the written checkpoint reaches."""
+    def _reach(self, reached: Timestamp | None) -> None:
         if reached is not None:
             self.reached = reached.time
 

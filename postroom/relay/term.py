@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from postroom import errors, wire
-from postroom.relay import source
+from postroom.relay import facts, source
 from postroom.relay.chunk import Ack, Chunk
 from postroom.relay.outbound import Outbound
 from postroom.relay.saver import Saver, Saving
-from postroom.relay.status import State, Status
+from postroom.relay.state import State
 from postroom.store.checkpoints import Checkpoint, CheckpointStore, Scan
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     import pulsar
     from pymongo.database import Database
 
+    from postroom.observation import Observer
     from postroom.relay.lane import LaneOptions
+    from postroom.relay.standing import Standing
     from postroom.routing import Routing
     from postroom.store.quarantine import Quarantine
 
@@ -88,7 +90,8 @@ class Term:
         quarantine: Quarantine,
         routing: Routing,
         options: TermOptions,
-        status: Status,
+        observer: Observer,
+        standing: Standing,
         stopping: threading.Event,
     ) -> None:
         # The same database, by a client whose reads may last as long as they need.
@@ -97,14 +100,16 @@ class Term:
         self._checkpoints = checkpoints
         self._quarantine = quarantine
         self._options = options
-        self._status = status
+        self._observer = observer
+        self._standing = standing
         self._stopping = stopping
         self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._saver = Saver(
             checkpoints,
             interval=options.checkpoint_interval,
             idle_interval=options.idle_checkpoint_interval,
-            status=status,
+            observer=observer,
+            partition=options.partition,
             tell=self._mailbox.put,
         )
         self._outbound = Outbound(
@@ -139,14 +144,7 @@ class Term:
             threading.Thread(
                 target=self._read, args=(batches,), name="relay-reader", daemon=True
             ).start()
-            self._status.relaying(checkpoint.epoch, checkpoint.cluster_time)
-            logger.info(
-                "Relaying partition %r from position %d on, epoch %d",
-                self._options.partition,
-                checkpoint.position,
-                checkpoint.epoch,
-                extra={"action": "term_began", "epoch": checkpoint.epoch},
-            )
+            self._begun(checkpoint)
             self._relay(on_idle)
         except errors.HistoryLost:
             self._saver.wait()
@@ -159,6 +157,24 @@ class Term:
     def stop(self) -> None:
         """Wake the term so that it sees `stopping` at once."""
         self._mailbox.put(None)
+
+    def _begun(self, checkpoint: Checkpoint) -> None:
+        self._observer.tell(
+            facts.TermBegan(
+                partition=self._options.partition,
+                epoch=checkpoint.epoch,
+                position=checkpoint.position,
+                cluster_time=checkpoint.cluster_time,
+            )
+        )
+        self._standing.enter(State.RELAYING)
+        logger.info(
+            "Relaying partition %r from position %d on, epoch %d",
+            self._options.partition,
+            checkpoint.position,
+            checkpoint.epoch,
+            extra={"action": "term_began", "epoch": checkpoint.epoch},
+        )
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -255,7 +271,7 @@ class Term:
             if now - looked > SHARED_ENDS_SECONDS and not self._sent:
                 self._outbound.mark_shared_ends()
                 looked = now
-        self._status.enter(State.STOPPING)
+        self._standing.enter(State.STOPPING)
         self._drain()
 
     def _receive(self, timeout: float) -> None:
@@ -317,7 +333,6 @@ class Term:
             self._seal(chunk)
             self._drain()
             raise
-        self._status.skipped += chunk.skipped
         self._seal(chunk)
 
     def _seal(self, chunk: Chunk) -> None:
@@ -376,13 +391,32 @@ class Term:
             chunk = self._sent.popleft()
             self._events_in_flight -= chunk.sent
             self._bytes_in_flight -= chunk.payload_bytes
-            self._status.stored(chunk.sent, chunk.position, chunk.cluster_time)
             if chunk.poison:
                 self._quarantine.store(chunk.poison)
-                self._status.quarantined += len(chunk.poison)
             if chunk.row_ids:
                 self._mark_sent(chunk)
             self._saver.stored(chunk)
+            self._tell_stored(chunk)
+
+    def _tell_stored(self, chunk: Chunk) -> None:
+        partition = self._options.partition
+        if chunk.poison:
+            self._observer.tell(
+                facts.RowsQuarantined(
+                    partition=partition, rows=len(chunk.poison), reason=chunk.poison[0].reason
+                )
+            )
+        self._observer.tell(
+            facts.ChunkStored(
+                partition=partition,
+                events=chunk.sent,
+                payload_bytes=chunk.payload_bytes,
+                skipped=chunk.skipped,
+                position=chunk.position,
+                cluster_time=chunk.cluster_time,
+                seconds=time.monotonic() - chunk.began,
+            )
+        )
 
     def _mark_sent(self, chunk: Chunk) -> None:
         poison = {each.row_id for each in chunk.poison}

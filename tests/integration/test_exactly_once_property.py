@@ -19,9 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom import wire
+from postroom.observation import Observer
 from postroom.relay import source
 from postroom.relay.lane import Lane
-from postroom.relay.status import State, Status
+from postroom.relay.standing import Standing
+from postroom.relay.state import State
 from postroom.relay.term import Term, TermOptions
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
@@ -236,7 +238,8 @@ def relay(site: Site, world: World) -> bool:
             mark_sent=False,
             lanes=lane_options(SECOND),
         ),
-        status=Status(partition="default", owner="test", state=State.OPENING),
+        observer=(observer := Observer()),
+        standing=Standing(observer, partition="default", state=State.OPENING),
         stopping=threading.Event(),
     )
     term.world, term.site = world, site

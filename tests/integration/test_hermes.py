@@ -12,7 +12,7 @@ import pulsar
 import pytest
 
 from postroom import Outbox, wire
-from postroom.relay.status import State
+from postroom.relay.state import State
 from tests.relays import relaying, saved
 from tests.site import ids
 from tests.waiting import wait_until

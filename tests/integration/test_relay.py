@@ -21,7 +21,7 @@ from postroom.relay import retention, source
 from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
 from postroom.relay.retention import Retention
-from postroom.relay.status import State
+from postroom.relay.state import State
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine

@@ -1,4 +1,4 @@
-"""A relay's states, and what may follow what."""
+"""A relay's states, what may follow what, and what a status makes of the facts."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import itertools
 
 import pytest
 
-from postroom.relay.status import NEXT, State, Status
+from postroom.observation import Observer
+from postroom.relay.standing import Standing
+from postroom.relay.state import NEXT, State
+from postroom.relay.status import Status
 
 
-def at(state: State) -> Status:
-    """Make a status that is in a state already."""
-    return Status(partition="default", owner="me", state=state)
+def standing(state: State) -> tuple[Standing, Status]:
+    """Make a relay's standing in a state, and the status that hears of it."""
+    status = Status(partition="default", owner="me", state=state)
+    return Standing(Observer(status.hear), partition="default", state=state), status
 
 
 @pytest.mark.parametrize(("state", "following"), list(itertools.product(State, State)))
 def test_a_relay_goes_only_where_the_table_leads(state: State, following: State) -> None:
     """What is not in the table is refused, and changes nothing."""
-    status = at(state)
+    here, status = standing(state)
 
     if following is state or following in NEXT[state]:
-        status.enter(following, "because")
+        here.enter(following, "because")
         assert (status.state, status.reason) == (following, "because")
     else:
         with pytest.raises(RuntimeError, match=f"from {state.value} never to {following.value}"):
-            status.enter(following)
-        assert status.state is state
+            here.enter(following)
+        assert here.state is status.state is state
 
 
 def test_every_state_leads_to_stopped() -> None:
@@ -39,10 +43,10 @@ def test_every_state_leads_to_stopped() -> None:
 
 def test_staying_in_a_state_keeps_its_since_and_changes_its_reason() -> None:
     """Since when a relay stands by does not move with every refused mutex."""
-    status = at(State.STANDBY)
+    here, status = standing(State.STANDBY)
     since = status.since
 
-    status.enter(State.STANDBY, "another relay holds the mutex")
+    here.enter(State.STANDBY, "another relay holds the mutex")
 
     assert status.since is since
     assert status.snapshot()["reason"] == "another relay holds the mutex"

@@ -1,0 +1,25 @@
+"""What we use of PyMongo beside its public interface.
+
+`tests/unit/test_adapters.py` names what a new version lacks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo.synchronous.command_cursor import CommandCursor
+
+__all__ = ["post_batch_resume_token"]
+
+
+def post_batch_resume_token(cursor: CommandCursor[Any]) -> Mapping[str, Any] | None:
+    """Return the token from which a change stream goes on behind the cursor's last reply.
+
+    The driver keeps it for its own ChangeStream, which hands out one event at a time at twice the
+    cost of whole replies.
+    """
+    token: Mapping[str, Any] | None = cursor._post_batch_resume_token  # noqa: SLF001
+    return token

@@ -1,0 +1,113 @@
+"""What a relay tells of itself: frozen facts for an Observer, once a chunk and never once a row.
+
+All but RowsPruned, which retention's thread tells, are told in the relay's own thread. Every fact
+names its outbox partition, so that one subscriber can follow several relays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroom.observation import Fact
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bson import Timestamp
+
+    from postroom.relay.state import State
+
+__all__ = [
+    "CheckpointWritten",
+    "ChunkStored",
+    "RelayFact",
+    "RowsPruned",
+    "RowsQuarantined",
+    "StateEntered",
+    "TermBegan",
+    "TermEnded",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayFact(Fact):
+    """Something that happened to the relay of one outbox partition."""
+
+    partition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateEntered(RelayFact):
+    """The relay went into a state, or stays there for another reason."""
+
+    state: State
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermBegan(RelayFact):
+    """A term is open: fenced, its tails read; it goes on behind `position`.
+
+    `cluster_time` is how far the checkpoint reached then, None where it does not tell.
+    """
+
+    epoch: int
+    position: int
+    cluster_time: Timestamp | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermEnded(RelayFact):
+    """A term, or the candidacy for one, ended with an error; a stop is a StateEntered alone.
+
+    `error` is the name of its class; `transient` says whether it may pass by itself.
+    """
+
+    reason: str
+    error: str
+    transient: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkStored(RelayFact):
+    """All that became of one reply of MongoDB is on its topics; told before its checkpoint.
+
+    Also of an empty reply, which comes once a second while nothing happens.
+
+    `events` were sent in it with `payload_bytes` in all, `skipped` were on their topics already.
+    `position` is that of its last row. `cluster_time` is up to when the outbox is relayed with it,
+    None in a scan. `seconds` passed from its first send to its last acknowledgement.
+    """
+
+    events: int
+    payload_bytes: int
+    skipped: int
+    position: int
+    cluster_time: Timestamp | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWritten(RelayFact):
+    """A majority has the checkpoint up to `position`; writing it took `seconds`."""
+
+    position: int
+    cluster_time: Timestamp | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsPruned(RelayFact):
+    """So many relayed rows were deleted from the outbox."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsQuarantined(RelayFact):
+    """So many rows of one chunk were set aside; `reason` is that of the first."""
+
+    rows: int
+    reason: str

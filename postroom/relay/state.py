@@ -1,0 +1,43 @@
+"""A relay's states, and the one place that moves it from one to the next."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NEXT", "State", "require_step"]
+
+
+class State(enum.Enum):
+    """Where a relay stands; what follows what is in NEXT, and drawn in docs/architecture.md."""
+
+    STANDBY = "standby"  # asks for the mutex
+    OPENING = "opening"  # holds it; raises the epoch, fences, reads the tails
+    RELAYING = "relaying"
+    WAITING = "waiting"  # a term has ended with an error; the next one begins after a wait
+    STOPPING = "stopping"  # sends nothing new; drains, checkpoints, gives the mutex back
+    STOPPED = "stopped"
+
+
+NEXT: Mapping[State, frozenset[State]] = {
+    State.STANDBY: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
+    State.OPENING: frozenset({State.RELAYING, State.WAITING, State.STOPPED}),
+    State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
+    State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
+    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPED: frozenset(),
+}
+
+
+def require_step(here: State, there: State) -> None:
+    """Make sure that a relay may go from one state to another, or stay.
+
+    Raises:
+        RuntimeError: no relay goes from here to there; a mistake in the code.
+
+    """
+    if there is not here and there not in NEXT[here]:
+        raise RuntimeError(f"A relay goes from {here.value} never to {there.value}")

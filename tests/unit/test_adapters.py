@@ -1,0 +1,58 @@
+"""What we lean on in other people's packages: a new version that lacks it fails here by name."""
+
+from __future__ import annotations
+
+import pulsar
+import pytest
+from pymongo.synchronous.command_cursor import CommandCursor, RawBatchCommandCursor
+
+from postroom import pulsar_adapter
+
+SEND_ASYNC = "(self: _pulsar.Producer, arg0: _pulsar.Message, arg1: collections.abc.Callable["
+
+
+def test_the_pulsar_client_still_sends_built_messages_by_its_inner_producer() -> None:
+    """`pulsar.Producer` keeps a `_producer` whose send_async takes a message and a callback."""
+    import _pulsar
+
+    assert "_producer" in pulsar.Producer.send_async.__code__.co_names
+    assert "_producer" in pulsar.Client.create_producer.__code__.co_names
+    assert SEND_ASYNC in _pulsar.Producer.send_async.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("property", ("id", "1")),
+        ("sequence_id", (1,)),
+        ("partition_key", ("key",)),
+        ("event_timestamp", (1,)),
+        ("deliver_at", (1,)),
+    ],
+)
+def test_the_pulsar_client_still_builds_messages(name: str, value: tuple[object, ...]) -> None:
+    """Each of the builder's methods that a lane calls takes what it is given."""
+    builder = pulsar_adapter.message_builder()()
+    builder.content(b"{}")
+
+    getattr(builder, name)(*value)
+
+    assert builder.build().data() == b"{}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Ok", "AlreadyClosed", "MessageTooBig", "ProducerFenced", "Timeout", "TopicTerminated"),
+        *("ProducerBlockedQuotaExceededError", "ProducerBlockedQuotaExceededException"),
+    ],
+)
+def test_the_pulsar_client_still_has_the_results_that_are_asked_after(name: str) -> None:
+    """An acknowledgement's result is compared with these."""
+    assert getattr(pulsar.Result, name) is not None
+
+
+def test_pymongo_still_keeps_the_token_of_a_reply() -> None:
+    """Both kinds of cursor have it as a property."""
+    for cursor in (CommandCursor, RawBatchCommandCursor):
+        assert isinstance(cursor._post_batch_resume_token, property)
