@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from devstack.service import DevstackError, Service, accepts, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Broker", "Pulsar", "PulsarLite", "fetch_jars", "has_java"]
 
@@ -85,18 +85,37 @@ class PulsarLite(Broker):
 
 
 class Pulsar(Broker):
-    """Apache Pulsar 4.2 standalone, with deduplication on, from its jars."""
+    """Apache Pulsar 4.2 standalone, with deduplication on, from its jars.
+
+    `topic_policies` lets a topic have policies of its own, which a broker that is killed does not
+    always survive: see standalone.conf. `conf` are settings of the broker by their names in
+    broker.conf, above those of standalone.conf: `{"defaultRetentionTimeInMinutes": 0}`.
+    """
 
     name = "pulsar"
     ready_seconds = 120.0
 
     def __init__(
-        self, folder: Path, *, port: int, admin_port: int | None = None, deduplication: bool = True
+        self,
+        folder: Path,
+        *,
+        port: int,
+        admin_port: int | None = None,
+        deduplication: bool = True,
+        topic_policies: bool = False,
+        conf: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(folder, port=port)
         self._admin_port = admin_port or free_port()
         self._bookie_port = free_port()
-        self._deduplication = deduplication
+        self._conf: dict[str, object] = {
+            "brokerServicePort": port,
+            "webServicePort": self._admin_port,
+            "brokerDeduplicationEnabled": deduplication,
+            "systemTopicEnabled": topic_policies,
+            "topicLevelPoliciesEnabled": topic_policies,
+            **(conf or {}),
+        }
 
     @property
     def admin_url(self) -> str:
@@ -106,15 +125,7 @@ class Pulsar(Broker):
     def command(self) -> Sequence[str]:
         """Return the command of the broker; fetches its jars if they are not there."""
         config = self.folder / "standalone.conf"
-        config.write_text(
-            (HERE / "standalone.conf")
-            .read_text()
-            .format(
-                port=self.port,
-                admin_port=self._admin_port,
-                deduplication=str(self._deduplication).lower(),
-            )
-        )
+        config.write_text(broker_conf(HERE / "standalone.conf", self._conf))
         opened = [word for module in OPENED for word in ("--add-opens", f"{module}=ALL-UNNAMED")]
         return [
             *("java", "-Xmx768m", "-XX:MaxDirectMemorySize=768m", *opened),
@@ -135,6 +146,20 @@ class Pulsar(Broker):
                 return bool(answer.status == 200) and accepts(self.port)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def broker_conf(base: Path, changes: Mapping[str, object]) -> str:
+    """Return a broker's configuration: a file's, less what is changed, and the changes."""
+    settings: dict[str, object] = {}
+    for line in base.read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            settings[name] = value
+    settings |= changes
+    return "".join(
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}\n"
+        for name, value in settings.items()
+    )
 
 
 @functools.cache

@@ -150,6 +150,11 @@ class Service(ABC):
         self._signal(signal.SIGCONT)
 
     @property
+    def pid(self) -> int | None:
+        """The process, if one was started."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devstack.brokers import Pulsar, has_java
+from devstack.replica_set import ReplicaSet
 from devstack.service import free_port
 from devstack.stack import Stack
+from devstack.valkey import Valkey
 from tests.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from devstack.brokers import Broker
 
 REQUIRE_ALL = os.environ.get("POSTROOM_REQUIRE_ALL") == "1"
 REDIS_DATABASES = 16
@@ -47,14 +52,69 @@ def stack(folder: Path) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def pulsar_server(folder: Path) -> Iterator[Pulsar]:
     """Lend real Apache Pulsar, or skip where it cannot run."""
+    yield from _running_pulsar(folder)
+
+
+@pytest.fixture(scope="session")
+def pulsar_with_policies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulsar]:
+    """Lend real Apache Pulsar whose topics may have policies of their own."""
+    yield from _running_pulsar(tmp_path_factory.mktemp("policies"), topic_policies=True)
+
+
+def _running_pulsar(folder: Path, **options: Any) -> Iterator[Pulsar]:
     if not has_java():
         reason = "Apache Pulsar needs Java 17 or later and Maven"
         pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
-    server = Pulsar(folder, port=free_port())
+    server = Pulsar(folder, port=free_port(), **options)
     server.start()
-    server.wait_ready()
-    yield server
-    server.stop()
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def new_pulsar(tmp_path: Path) -> Iterator[Callable[..., Pulsar]]:
+    """Lend a way to start a broker of the test's own, with what Pulsar takes; some 8 s each."""
+    with contextlib.ExitStack() as running:
+
+        def start(**options: Any) -> Pulsar:
+            folder = tmp_path / f"pulsar-{free_port()}"
+            start_and_stop = contextlib.contextmanager(_running_pulsar)
+            return running.enter_context(start_and_stop(folder, **options))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def _replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    found = ReplicaSet(tmp_path_factory.mktemp("replica-set"), parameters={"enableTestCommands": 1})
+    found.start()
+    try:
+        found.wait_ready()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def replica_set(_replica_set: ReplicaSet) -> Iterator[ReplicaSet]:
+    """Lend MongoDB of three members, which are whole again after the test."""
+    yield _replica_set
+    _replica_set.restore()
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """Lend a Valkey of the test's own, which it may bring into any state."""
+    found = Valkey(tmp_path, port=free_port())
+    found.start()
+    try:
+        found.wait_ready()
+        yield found
+    finally:
+        found.stop()
 
 
 _redis_database = itertools.cycle(range(1, REDIS_DATABASES))
@@ -91,6 +151,28 @@ def pulsar_site(
 
 
 @pytest.fixture
+def policies_site(
+    pulsar_with_policies: Pulsar, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Site]:
+    """Lend a corner of the services with a broker whose topics may have policies of their own."""
+    found = Site({**environment, **addresses(pulsar_with_policies)}, tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def replicated_site(
+    replica_set: ReplicaSet, pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Site]:
+    """Lend a corner of the services with MongoDB of three members and real Apache Pulsar."""
+    mongodb = {"POSTROOM_MONGODB_URI": replica_set.url}
+    found = Site({**environment, **addresses(pulsar_server), **mongodb}, tmp_path)
+    yield found
+    replica_set.restore()  # for the site to remove its data
+    found.close()
+
+
+@pytest.fixture
 def lite_site(environment: dict[str, str], tmp_path: Path) -> Iterator[Site]:
     """Lend a corner of the services with the compatible broker."""
     found = Site(environment, tmp_path)
@@ -99,9 +181,12 @@ def lite_site(environment: dict[str, str], tmp_path: Path) -> Iterator[Site]:
 
 
 def _with_pulsar(request: pytest.FixtureRequest, environment: dict[str, str]) -> dict[str, str]:
-    server: Pulsar = request.getfixturevalue("pulsar_server")
-    return {
-        **environment,
-        "POSTROOM_PULSAR_URL": server.url,
-        "POSTROOM_PULSAR_ADMIN_URL": server.admin_url,
-    }
+    return {**environment, **addresses(request.getfixturevalue("pulsar_server"))}
+
+
+def addresses(broker: Broker) -> dict[str, str]:
+    """Return the variables that lead to a broker, to be laid over others."""
+    found = {"POSTROOM_PULSAR_URL": broker.url}
+    if broker.admin_url:
+        found["POSTROOM_PULSAR_ADMIN_URL"] = broker.admin_url
+    return found
