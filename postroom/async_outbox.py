@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson import ObjectId
-from pymongo import errors as mongo
 
 from postroom import errors, wire
-from postroom.outbox import COMMIT_SECONDS, MAJORITY, RowIds, explained
-from postroom.store.outbox_rows import Key, Publishable, RowWriter, listed
+from postroom.outbox import MAJORITY, RowIds, explained
+from postroom.store.commit import commit_async
+from postroom.store.row_writer import Publishable, RowWriter, listed
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.client_session import AsyncClientSession
     from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.asynchronous.database import AsyncDatabase
+
+    from postroom.routing import Key
 
 __all__ = ["AsyncOutbox", "AsyncTransaction"]
 
@@ -71,7 +72,7 @@ class AsyncOutbox:
                     raise
                 finally:
                     tx._close()  # noqa: SLF001 - the scope's other half
-                await _commit(session)
+                await commit_async(session)
 
     async def transact(self, callback: Callable[[AsyncTransaction], Awaitable[Result]]) -> Result:
         """Run a callback in a transaction, the whole of it again after a transient conflict."""
@@ -102,7 +103,7 @@ class AsyncOutbox:
             await self._rows.insert_one(rows[0], session=session)
         elif rows:
             await self._rows.insert_many(rows, session=session)
-        return [str(row["_id"]) for row in rows]
+        return [str(row[OutboxField.ID]) for row in rows]
 
 
 class AsyncTransaction:
@@ -127,19 +128,3 @@ class AsyncTransaction:
 
     def _close(self) -> None:
         self._open = False
-
-
-async def _commit(session: AsyncClientSession) -> None:
-    if not session.in_transaction:  # the block has ended it itself
-        return
-    deadline = time.monotonic() + COMMIT_SECONDS
-    while True:
-        try:
-            await session.commit_transaction()
-        except mongo.PyMongoError as error:
-            unknown = error.has_error_label("UnknownTransactionCommitResult")
-            if not unknown or time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson import ObjectId
@@ -11,7 +10,9 @@ from pymongo import WriteConcern
 from pymongo import errors as mongo
 
 from postroom import errors, wire
-from postroom.store.outbox_rows import Key, Publishable, RowWriter, listed
+from postroom.store.commit import commit
+from postroom.store.row_writer import Publishable, RowWriter, listed
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
     from pymongo.database import Database
 
+    from postroom.routing import Key
+
 __all__ = ["Outbox", "Transaction"]
 
 Result = TypeVar("Result")
 
-# As long as with_transaction() of the driver goes on.
-COMMIT_SECONDS = 120.0
 ILLEGAL_OPERATION = 20
 MAJORITY = WriteConcern("majority")
 
@@ -99,7 +100,7 @@ class Outbox:
                 raise
             finally:
                 tx._close()  # noqa: SLF001 - the scope's other half
-            _commit(session)
+            commit(session)
 
     def transact(self, callback: Callable[[Transaction], Result]) -> Result:
         """Run a callback in a transaction, the whole of it again after a transient conflict.
@@ -138,7 +139,7 @@ class Outbox:
             self._rows.insert_one(rows[0], session=session)
         elif rows:
             self._rows.insert_many(rows, session=session)
-        return [str(row["_id"]) for row in rows]
+        return [str(row[OutboxField.ID]) for row in rows]
 
 
 class Transaction:
@@ -190,22 +191,6 @@ class RowIds:
     def again(self) -> RowIds:
         self._next = 0
         return self
-
-
-def _commit(session: ClientSession) -> None:
-    if not session.in_transaction:  # the block has ended it itself
-        return
-    deadline = time.monotonic() + COMMIT_SECONDS
-    while True:
-        try:
-            session.commit_transaction()
-        except mongo.PyMongoError as error:
-            unknown = error.has_error_label("UnknownTransactionCommitResult")
-            if not unknown or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from postroom import errors
-from postroom.topics import canonical
+from postroom.topics import Topic, canonical
 
 __all__ = ["Key", "Routing", "Topics"]
 
@@ -32,7 +32,7 @@ class Routing:
         self._topics = topics
         self._key = key
         self._shared = [canonical(topic) for topic in shared]
-        self._known: dict[str, str] = {}
+        self._known: dict[str, Topic] = {}
 
     @property
     def keyed(self) -> bool:
@@ -40,7 +40,7 @@ class Routing:
         return self._key is not None
 
     @property
-    def topics(self) -> list[str]:
+    def topics(self) -> list[Topic]:
         """All topics that are known beforehand; a function may name others."""
         named = self._topics.values() if isinstance(self._topics, Mapping) else ()
         return sorted({self.default, *map(canonical, named)})
@@ -50,11 +50,11 @@ class Routing:
         """Whether any topic has other producers."""
         return bool(self._shared)
 
-    def is_shared(self, topic: str) -> bool:
+    def is_shared(self, topic: Topic) -> bool:
         """Say whether other producers send to this topic too, so that it cannot be fenced."""
         return any(fnmatchcase(topic, pattern) for pattern in self._shared)
 
-    def topic(self, name: str, data: Mapping[str, Any]) -> str:
+    def topic(self, name: str, data: Mapping[str, Any]) -> Topic:
         """Name the topic of an event, in full.
 
         Raises:
@@ -81,7 +81,7 @@ class Routing:
         topics: Callable[[str, Mapping[str, Any]], str | None],
         name: str,
         data: Mapping[str, Any],
-    ) -> str:
+    ) -> Topic:
         try:
             return canonical(topics(name, data) or self.default)
         except Exception as error:

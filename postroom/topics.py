@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import NewType
 
-__all__ = ["base_topic", "canonical"]
+__all__ = ["Topic", "base_topic", "canonical"]
+
+# A topic by its full name; what users write may leave persistent:// out.
+Topic = NewType("Topic", str)
 
 
-def canonical(topic: str) -> str:
+def canonical(topic: str) -> Topic:
     """Give the topic its full name, persistent://tenant/namespace/topic."""
-    return topic if "://" in topic else f"persistent://{topic}"
+    return Topic(topic if "://" in topic else f"persistent://{topic}")
 
 
-def base_topic(topic: str) -> str:
+def base_topic(topic: str) -> Topic:
     """Return the topic that a topic partition belongs to, or the topic itself."""
-    return re.sub(r"-partition-\d+$", "", topic)
+    return Topic(re.sub(r"-partition-\d+$", "", topic))

@@ -1,6 +1,7 @@
 """Names of stored collections, fields and message properties: the wire format, frozen by a test.
 
-They are those of Hermes for MongoDB where it has them, so that both can share a database.
+They are those of Hermes for MongoDB where it has them, so that both can share a database. Each
+class of fields is used by the module of postroom.store that owns the stored form.
 """
 
 from __future__ import annotations
@@ -13,6 +14,78 @@ BEGUN = "__inboxBegun"
 
 # Hermes makes this very index at each start and fails on another name or one that is not unique.
 CHECKPOINT_INDEX = "idx_partitionKey_asc"
+INBOX_EXPIRY_INDEX = "idx_handledAt_ttl"
+BEGUN_EXPIRY_INDEX = "idx_begunAt_ttl"
+
+
+class OutboxField:
+    """A row of the outbox: an event on its way. Hermes knows the first four, and `sentAt`."""
+
+    ID = "_id"
+    PARTITION = "partitionKey"
+    OCCURRED_AT = "occurredAt"
+    DATA = "data"
+    KEY = "key"
+    HEADERS = "headers"
+    # A date before which no consumer is to see the event, where its subscription is Key_Shared or
+    # Shared: Pulsar's delayed delivery, passed on as it is. Nothing here writes it.
+    DELIVER_AT = "deliverAt"
+    SENT_AT = "sentAt"
+
+
+class CheckpointField:
+    """The checkpoint of an outbox partition. Hermes knows all up to `lastUpdatedAt`."""
+
+    ID = "_id"
+    PARTITION = "partitionKey"
+    RESUME_TOKEN = "resumeToken"  # noqa: S105 - no secret
+    LAST_ID = "lastProcessedId"
+    CREATED_AT = "createdAt"
+    UPDATED_AT = "lastUpdatedAt"
+    POSITION = "position"
+    EPOCH = "epoch"
+    OWNER = "owner"
+    OWNED_AT = "ownedAt"
+    CLUSTER_TIME = "clusterTime"
+    LANES = "lanes"
+    SCAN = "scan"
+    # Within a lane.
+    TOPIC = "topic"
+    MARK = "messageId"
+    # Within a scan.
+    SINCE = "since"
+    PUBLISHED_SINCE = "publishedSince"
+
+
+class QuarantineField:
+    """A row that can never be sent, under the row's own id."""
+
+    ID = "_id"
+    PARTITION = "partitionKey"
+    POSITION = "position"
+    REASON = "reason"
+    QUARANTINED_AT = "quarantinedAt"
+    RETRIED_AT = "retriedAt"
+
+
+class InboxField:
+    """An event that a handler has handled; the id is an object."""
+
+    ID = "_id"
+    SUBSCRIPTION = "subscription"
+    HANDLER = "handler"
+    EVENT_ID = "eventId"
+    NAME = "name"
+    HANDLED_AT = "handledAt"
+
+
+class BegunField:
+    """An event that a handler was begun with, under the id of its inbox row."""
+
+    ID = "_id"
+    TIMES = "times"
+    BEGUN_AT = "begunAt"
+
 
 # Properties of a Pulsar message.
 ID = "id"

@@ -92,7 +92,7 @@ class Site:
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self.name = f"t{uuid.uuid4().hex[:10]}"
-        self.topic = f"persistent://public/default/{self.name}"
+        self.topic = broker.canonical(f"public/default/{self.name}")
         self.folder = folder
         self.environment = {
             **environment,

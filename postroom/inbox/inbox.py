@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import random
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
-from postroom import errors, wire
+from postroom import errors
 from postroom.inbox.orphans import Orphans
 from postroom.store.begun import Begun
 from postroom.store.clients import require_fit_server
+from postroom.store.commit import commit
+from postroom.store.inbox_rows import InboxRows, Repeated, RowId, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
@@ -29,23 +30,13 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.inbox.handlers import Handler
 
-__all__ = ["Applied", "Call", "Inbox", "identity"]
+__all__ = ["Applied", "Call", "Inbox"]
 
 logger = logging.getLogger(__name__)
 
-EXPIRY_INDEX = "idx_handledAt_ttl"
-INDEX_OPTIONS_CONFLICT = 85
-LONGEST_ID = 256
 # Two handlers that write the same document conflict for a moment only: tried again at once.
 CONFLICT_TRIES = 6
 COMMIT_SECONDS = 30.0
-
-
-def identity(event_id: str) -> str:
-    """Return the id under which an event is remembered and shown: its own, or a long one's hash."""
-    if len(event_id) <= LONGEST_ID:
-        return event_id
-    return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +84,7 @@ class Inbox:
         self._database = database
         self._subscription = subscription
         self._keep = keep
-        self._rows = database[wire.INBOX]
+        self._rows = InboxRows(database)
         self._begun = Begun(database)
         self._orphans = Orphans(database.client)
 
@@ -107,17 +98,7 @@ class Inbox:
         require_fit_server(self._database.client)
         self._orphans.end()
         self._begun.prepare()
-        seconds = int(self._keep.total_seconds())
-        try:
-            self._rows.create_index("handledAt", name=EXPIRY_INDEX, expireAfterSeconds=seconds)
-        except mongo.OperationFailure as error:
-            if error.code != INDEX_OPTIONS_CONFLICT:
-                raise
-            self._database.command(
-                "collMod",
-                wire.INBOX,
-                index={"name": EXPIRY_INDEX, "expireAfterSeconds": seconds},
-            )
+        self._rows.prepare(keep=self._keep)
 
     def apply(
         self, handler: Handler, events: Sequence[Event[dict[str, Any]]], call: Call | None = None
@@ -188,13 +169,13 @@ class Inbox:
             read_preference=ReadPreference.PRIMARY,
         )
         try:
-            fresh = self._remember(handler, events, session)
-            if fresh:
-                call.entered = time.monotonic()
-                _call(handler, fresh, session)
-                call.entered = None
-                call.require_time()
-        except _Repeated:
+            rows = [(self._row_id(handler, event), event.name) for event in events]
+            self._rows.remember(rows, session)
+            call.entered = time.monotonic()
+            _call(handler, events, session)
+            call.entered = None
+            call.require_time()
+        except Repeated:
             session.abort_transaction()
             return self._leave_out_repeated(handler, events, session, call)
         except BaseException:
@@ -202,54 +183,24 @@ class Inbox:
                 with contextlib.suppress(mongo.PyMongoError):
                     session.abort_transaction()
             raise
-        _commit(session)
-        return Applied(handled=len(fresh), repeated=0)
+        commit(session, seconds=COMMIT_SECONDS)
+        return Applied(handled=len(events), repeated=0)
 
-    def _remember(
-        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession
-    ) -> Sequence[Event[Any]]:
-        now = datetime.now(UTC)
-        rows = [
-            {"_id": self._row_id(handler, event), "name": event.name, "handledAt": now}
-            for event in events
-        ]
-        try:
-            if len(rows) == 1:
-                self._rows.insert_one(rows[0], session=session)
-            else:
-                self._rows.insert_many(rows, session=session)
-        except (mongo.DuplicateKeyError, mongo.BulkWriteError) as error:
-            if isinstance(error, mongo.BulkWriteError) and not _is_duplicate(error):
-                raise
-            raise _Repeated from error
-        return events
-
-    def _row_id(self, handler: Handler, event: Event[Any]) -> dict[str, str]:
-        return {
-            "subscription": self._subscription,
-            "handler": handler.name,
-            "eventId": identity(event.id),
-        }
+    def _row_id(self, handler: Handler, event: Event[Any]) -> RowId:
+        return RowId(subscription=self._subscription, handler=handler.name, event_id=event.id)
 
     def _leave_out_repeated(
         self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
     ) -> Applied:
         ids = {identity(event.id): event for event in events}
-        known = self._rows.find(
-            {"_id": {"$in": [self._row_id(handler, event) for event in ids.values()]}}, {"_id": 1}
-        )
-        for row in known:
-            ids.pop(row["_id"]["eventId"], None)
+        for known in self._rows.known(self._row_id(handler, event) for event in ids.values()):
+            ids.pop(known, None)
         fresh = list(ids.values())
         repeated = len(events) - len(fresh)
         if not fresh:
             return Applied(handled=0, repeated=repeated)
         applied = self._once(handler, fresh, session, call)
         return Applied(handled=applied.handled, repeated=repeated + applied.repeated)
-
-
-class _Repeated(Exception):
-    pass
 
 
 def _call(handler: Handler, events: Sequence[Event[Any]], session: ClientSession) -> None:
@@ -259,22 +210,3 @@ def _call(handler: Handler, events: Sequence[Event[Any]], session: ClientSession
         call(argument, session=session)
     else:
         call(argument)
-
-
-def _is_duplicate(error: mongo.BulkWriteError) -> bool:
-    faults = (error.details or {}).get("writeErrors", [])
-    return bool(faults) and all(fault.get("code") == 11000 for fault in faults)
-
-
-def _commit(session: ClientSession) -> None:
-    deadline = time.monotonic() + COMMIT_SECONDS
-    while True:
-        try:
-            session.commit_transaction()
-        except mongo.PyMongoError as error:
-            unknown = error.has_error_label("UnknownTransactionCommitResult")
-            if not unknown or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return

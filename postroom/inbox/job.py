@@ -11,7 +11,8 @@ from pymongo.errors import PyMongoError
 
 from postroom import errors
 from postroom.inbox import retry
-from postroom.inbox.inbox import Applied, Call, identity
+from postroom.inbox.inbox import Applied, Call
+from postroom.store.inbox_rows import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from postroom.relay import source
+from postroom.store.codec import id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bson import Timestamp
 
+    from postroom.store.codec import Row
     from postroom.store.quarantine import Quarantined
+    from postroom.store.values import Mark, ResumeToken
+    from postroom.topics import Topic
 
 __all__ = ["Ack", "Chunk", "Tell"]
 
@@ -23,7 +26,7 @@ class Ack(NamedTuple):
     """What the broker said of a chunk's part on one topic."""
 
     chunk: Chunk
-    topic: str
+    topic: Topic
     result: Any
     message_id: Any
 
@@ -40,7 +43,7 @@ class Chunk:
     checkpointed by itself. `row_ids` are collected where they are asked for by a list.
     """
 
-    token: Mapping[str, Any] | None
+    token: ResumeToken | None
     cluster_time: Timestamp | None
     position: int = 0
     last_id: Any = None
@@ -48,19 +51,19 @@ class Chunk:
     sent: int = 0
     payload_bytes: int = 0
     awaiting: int = 0
-    marks: dict[str, bytes] = field(default_factory=dict)
+    marks: dict[Topic, Mark] = field(default_factory=dict)
     poison: list[Quarantined] = field(default_factory=list)
     row_ids: list[Any] | None = None
     began: float = field(default_factory=time.monotonic)
 
-    def add(self, rows: Sequence[source.Row]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Take note of rows that were filled in, sent or not."""
         self.rows += len(rows)
-        self.last_id = source.id_of(rows[-1])
+        self.last_id = id_of(rows[-1])
         if self.row_ids is not None:
-            self.row_ids += map(source.id_of, rows)
+            self.row_ids += map(id_of, rows)
 
-    def teller(self, topic: str, tell: Tell) -> Callable[[Any, Any], None]:
+    def teller(self, topic: Topic, tell: Tell) -> Callable[[Any, Any], None]:
         """Return the callback for the last message of the part on a topic."""
 
         def stored(result: Any, message_id: Any) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors, pulsar_adapter, wire
+from postroom.store.values import Mark
+from postroom.topics import Topic
 
 if TYPE_CHECKING:
     import threading
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 Stored = Callable[[Any, Any], None]
 # Told the topic, the result and the size of a large message, or 0, where the broker did not store
 # something; called in the client's threads.
-Refused = Callable[[str, Any, int], None]
+Refused = Callable[[Topic, Any, int], None]
 
 # More than the term keeps in flight, so that the client never blocks inside a send.
 MAX_PENDING_MESSAGES = 50_000
@@ -82,7 +84,7 @@ class Lane:
     def __init__(
         self,
         client: pulsar.Client,
-        topic: str,
+        topic: Topic,
         *,
         shared: bool = False,
         options: LaneOptions,
@@ -115,12 +117,12 @@ class Lane:
     def open(
         self,
         *,
-        since: bytes | None,
+        since: Mark | None,
         declared: bool,
         published_since: datetime | None,
         position: int,
         keyed: bool,
-    ) -> bytes | None:
+    ) -> Mark | None:
         """Fence the topic, then read its tail; return the mark from which the lane counts.
 
         `since` is the checkpoint's mark, `position` its position. A lane that was never `declared`
@@ -161,7 +163,7 @@ class Lane:
         self._pushed = self._producer.last_sequence_id()
         self.floor = max(self.floor, self._pushed)
 
-    def end(self) -> bytes | None:
+    def end(self) -> Mark | None:
         """Return a mark at the topic's end, or None for its beginning where that is not known."""
         import pulsar
 
@@ -174,10 +176,10 @@ class Lane:
         )
         with contextlib.closing(reader):
             message = self._read(reader)
-        return None if message is None else message.message_id().serialize()
+        return None if message is None else Mark(message.message_id().serialize())
 
     def _read_tail(
-        self, since: bytes | None, position: int, published_since: datetime | None
+        self, since: Mark | None, position: int, published_since: datetime | None
     ) -> None:
         import pulsar
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import errors, events, wire
-from postroom.relay.source import Row, Unreadable
+from postroom.store.codec import Row, Unreadable
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from postroom.routing import Routing
+    from postroom.topics import Topic
 
 __all__ = ["Letter", "write"]
 
@@ -19,6 +21,14 @@ MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
 SHORT_KEY = 100
+# Looked up once: rows are read in the relay's hot loop.
+ROW_ID, DATA, KEY, HEADERS = (
+    OutboxField.ID,
+    OutboxField.DATA,
+    OutboxField.KEY,
+    OutboxField.HEADERS,
+)
+OCCURRED_AT, DELIVER_AT = OutboxField.OCCURRED_AT, OutboxField.DELIVER_AT
 RESERVED = frozenset({wire.ID, wire.POSITION})
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -30,7 +40,7 @@ class Letter(NamedTuple):
     """
 
     id: str
-    topic: str
+    topic: Topic
     payload: bytes
     key: str | None
     occurred_at: int
@@ -49,16 +59,16 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     if isinstance(row, Unreadable):
         raise errors.Poison(row.reason)
     try:
-        event = row["data"]
+        event = row[DATA]
         name, data = event["name"], event["data"]
     except (KeyError, TypeError):
         raise errors.Poison(_what_is_wrong(row)) from None
     if type(name) is not str or type(data) is not dict or not name:
         raise errors.Poison(_what_is_wrong(row))
     payload = events.encode(event)
-    key = row.get("key")
+    key = row.get(KEY)
     key = routing.key(name, data) if key is None else str(key)
-    headers = _headers(row["headers"]) if "headers" in row else NO_HEADERS
+    headers = _headers(row[HEADERS]) if HEADERS in row else NO_HEADERS
     size = len(payload)
     if headers or (key and len(key) > SHORT_KEY):
         size += _size_beside(key, headers)
@@ -69,22 +79,22 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
             "(POSTROOM_MAX_MESSAGE_BYTES)"
         )
     return Letter(
-        str(row["_id"]),
+        str(row[ROW_ID]),
         routing.topic(name, data),
         payload,
         key,
-        _milliseconds(row.get("occurredAt")),
-        _milliseconds(row["deliverAt"]) if "deliverAt" in row else 0,
+        _milliseconds(row.get(OCCURRED_AT)),
+        _milliseconds(row[DELIVER_AT]) if DELIVER_AT in row else 0,
         headers,
         size,
     )
 
 
 def _what_is_wrong(row: Mapping[str, Any]) -> str:
-    if "data" not in row:
+    if DATA not in row:
         return "The row has no `data`"
     try:
-        events.checked(row["data"])
+        events.checked(row[DATA])
     except errors.InvalidEvent as error:
         return str(error)
     return "The row is no event"

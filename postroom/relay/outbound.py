@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from postroom import broker, errors
 from postroom.relay import letter, source
 from postroom.relay.lane import Lane, LaneOptions
+from postroom.store.codec import id_of
 from postroom.store.quarantine import Quarantined
 
 if TYPE_CHECKING:
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import pulsar
-    from pymongo.collection import Collection
 
     from postroom.relay.chunk import Chunk, Tell
     from postroom.relay.lane import Refused
     from postroom.relay.letter import Letter
     from postroom.relay.saver import Saver
     from postroom.routing import Routing
+    from postroom.store.codec import Row
+    from postroom.store.outbox_rows import OutboxRows
+    from postroom.topics import Topic
 
 __all__ = ["Outbound"]
 
@@ -40,7 +43,7 @@ class Outbound:
         self,
         client: pulsar.Client,
         *,
-        outbox: Collection[Any],
+        outbox: OutboxRows,
         routing: Routing,
         saver: Saver,
         lanes: LaneOptions,
@@ -58,14 +61,14 @@ class Outbound:
         self._lane_options = lanes
         self._max_message_bytes = max_message_bytes
         self._block_on_poison = block_on_poison
-        self._lanes: dict[str, Lane] = {}
-        self._unopened: dict[str, str] = {}
+        self._lanes: dict[Topic, Lane] = {}
+        self._unopened: dict[Topic, str] = {}
         self._published_since: datetime | None = None
         self._position = 0
         self._touched: set[Lane] = set()
 
     def open(
-        self, topics: Iterable[str], *, position: int, published_since: datetime | None
+        self, topics: Iterable[Topic], *, position: int, published_since: datetime | None
     ) -> None:
         """Go on behind `position`; fence all known topics before the first send.
 
@@ -77,7 +80,7 @@ class Outbound:
         for topic in topics:
             self._open_declared(topic)
 
-    def _open_declared(self, topic: str) -> None:
+    def _open_declared(self, topic: Topic) -> None:
         import pulsar
 
         try:
@@ -113,7 +116,7 @@ class Outbound:
                 if lane.shared and (mark := lane.end()) is not None:
                     self._saver.mark(lane.topic, mark)
 
-    def _lane(self, topic: str) -> Lane:
+    def _lane(self, topic: Topic) -> Lane:
         """Return the lane of a topic, opened if it has to be.
 
         Raises:
@@ -137,7 +140,7 @@ class Outbound:
         self._touched.add(lane)
         return lane
 
-    def _why_it_never_opens(self, topic: str, error: Exception) -> str | None:
+    def _why_it_never_opens(self, topic: Topic, error: Exception) -> str | None:
         import pulsar
 
         if self._saver.is_declared(topic):
@@ -152,7 +155,7 @@ class Outbound:
             return None
         return f"The topic {topic} cannot be opened ({type(error).__name__})"
 
-    def _open_lane(self, topic: str) -> Lane:
+    def _open_lane(self, topic: Topic) -> Lane:
         broker.require_unpartitioned(self._client, topic)
         lane = Lane(
             self._client,
@@ -202,7 +205,7 @@ class Outbound:
             for lane in self._touched:
                 lane.push_if_many()
 
-    def _fill(self, chunk: Chunk, rows: Sequence[source.Row]) -> None:
+    def _fill(self, chunk: Chunk, rows: Sequence[Row]) -> None:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
         routing, limit, write = self._routing, self._max_message_bytes, letter.write
         position, sent, payload_bytes = self._position, 0, 0
@@ -256,10 +259,10 @@ class Outbound:
         return lane.floor + 1
 
     def _rejected(
-        self, row: source.Row, position: int, poison: errors.Poison, chunk: Chunk
+        self, row: Row, position: int, poison: errors.Poison, chunk: Chunk
     ) -> Letter | None:
         """Set a row aside; where poison blocks, return its letter if it has been mended since."""
-        row_id = source.id_of(row)
+        row_id = id_of(row)
         if self._block_on_poison:
             return self._looked_at_again(row_id, poison)
         logger.error(
@@ -274,7 +277,7 @@ class Outbound:
     def _looked_at_again(self, row_id: Any, poison: errors.Poison) -> Letter | None:
         # The stream shows the row as it was written for ever; what was done about it since is in
         # the collection.
-        current = None if row_id is None else source.find(self._outbox, row_id)
+        current = None if row_id is None else self._outbox.find(row_id)
         if current is None and row_id is not None:
             logger.warning(
                 "Row %s could never be sent and was removed: the relay goes on behind it",

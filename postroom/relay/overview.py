@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import errors, wire
 from postroom.relay import source
+from postroom.store.checkpoints import Checkpoint, Checkpoints
+from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pymongo.database import Database
 
 __all__ = ["MOST_COUNTED", "Overview", "overview"]
@@ -46,40 +46,36 @@ class Overview:
 
 def overview(database: Database[Any]) -> list[Overview]:
     """Return an overview of every partition that a relay was ever started for, by name."""
-    rows = database[wire.CHECKPOINTS].find().sort("partitionKey", 1)
-    return [_of(database, row) for row in rows]
+    return [_of(database, checkpoint) for checkpoint in Checkpoints(database).all()]
 
 
-def _of(database: Database[Any], row: Mapping[str, Any]) -> Overview:
-    partition = row["partitionKey"]
-    reached = row.get("clusterTime")
-    last = row.get("lastProcessedId")
+def _of(database: Database[Any], checkpoint: Checkpoint) -> Overview:
+    reached, last = checkpoint.cluster_time, checkpoint.last_id
     return Overview(
-        partition=partition,
-        owner=row.get("owner"),
-        epoch=row.get("epoch"),
-        since=row.get("ownedAt"),
-        position=row.get("position"),
+        partition=checkpoint.partition,
+        owner=checkpoint.owner,
+        epoch=checkpoint.epoch or None,
+        since=checkpoint.owned_at,
+        position=checkpoint.position or None,
         last_relayed_row=None if last is None else str(last),
-        checkpointed_at=row.get("lastUpdatedAt"),
+        checkpointed_at=checkpoint.updated_at,
         reached=datetime.fromtimestamp(reached.time, UTC) if reached else None,
-        waiting=_waiting(database, row),
-        scanning=row.get("scan") is not None,
-        topics=[lane["topic"] for lane in row.get("lanes", ())],
-        quarantined=Quarantine(database, partition=partition).count(),
+        waiting=_waiting(database, checkpoint),
+        scanning=checkpoint.scan is not None,
+        topics=list(checkpoint.lanes),
+        quarantined=Quarantine(database, partition=checkpoint.partition).count(),
     )
 
 
-def _waiting(database: Database[Any], row: Mapping[str, Any]) -> int | None:
-    outbox, partition = database[wire.OUTBOX], row["partitionKey"]
-    token = row.get("resumeToken")
-    if row.get("scan") is not None:
+def _waiting(database: Database[Any], checkpoint: Checkpoint) -> int | None:
+    partition, token = checkpoint.partition, checkpoint.token
+    if checkpoint.scan is not None:
         return None
     if token is None:
-        return outbox.count_documents({"partitionKey": partition}, limit=MOST_COUNTED)
+        return OutboxRows(database, partition=partition).count(limit=MOST_COUNTED)
     count = 0
     try:
-        for batch in source.stream(outbox, partition=partition, token=token):
+        for batch in source.stream(database[wire.OUTBOX], partition=partition, token=token):
             found = sum(len(rows) for rows in batch.slices)
             count += found
             if not found or count >= MOST_COUNTED:

@@ -12,7 +12,7 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from postroom import broker, errors, wire
+from postroom import broker, errors
 from postroom.observation import Observer
 from postroom.relay import facts
 from postroom.relay.lane import LaneOptions
@@ -25,7 +25,9 @@ from postroom.relay.term import Term, TermOptions
 from postroom.sentences import Sentences
 from postroom.store import clients
 from postroom.store.checkpoints import CheckpointStore
+from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
+from postroom.store.values import DEFAULT_PARTITION, OutboxPartition
 from postroom.supervision import Supervisor
 
 if TYPE_CHECKING:
@@ -43,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Longer than the five seconds a broker takes to see that a frozen holder of the mutex is gone.
 OPERATION_TIMEOUT = timedelta(seconds=10)
-DEFAULT_PARTITION = "default"
 
 
 class Relay:
@@ -64,7 +65,7 @@ class Relay:
     ) -> None:
         self._settings = settings
         self._routing = routing
-        self._partition = partition or settings.partition
+        self._partition = OutboxPartition(partition or settings.partition)
         self._subscriptions = subscriptions or {}
         self._stopping = threading.Event()
         self._term: Term | None = None
@@ -215,8 +216,7 @@ class Relay:
             extra={"action": "mutex_taken", "owner": self.status.owner},
         )
         self._subscribe_ahead(client)
-        if wire.OUTBOX not in database.list_collection_names(filter={"name": wire.OUTBOX}):
-            database.create_collection(wire.OUTBOX, check_exists=False)
+        OutboxRows(database, partition=self._partition).ensure_collection()
         quarantine = Quarantine(database, partition=self._partition)
         retention = self._retention(reading, quarantine)
         self._term = self._new_term(database, reading, client, quarantine)

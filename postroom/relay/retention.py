@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from pymongo import errors as mongo
 
-from postroom import wire
+from postroom.store.checkpoints import Checkpoints
+from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.store.quarantine import Quarantine
+    from postroom.store.values import OutboxPartition
 
 __all__ = ["Retention"]
 
@@ -41,13 +43,13 @@ class Retention:
         database: Database[Any],
         quarantine: Quarantine,
         *,
-        partition: str,
+        partition: OutboxPartition,
         age: timedelta,
         margin: timedelta,
         pruned: Callable[[int], None],
     ) -> None:
-        self._rows = database[wire.OUTBOX]
-        self._checkpoints = database[wire.CHECKPOINTS]
+        self._rows = OutboxRows(database, partition=partition)
+        self._checkpoints = Checkpoints(database)
         self._quarantine = quarantine
         self._partition = partition
         self._age = age
@@ -87,13 +89,13 @@ class Retention:
         cutoff = ObjectId.from_datetime(min(reached, datetime.now(UTC) - self._age))
         total, after = 0, None
         while not self._stopping.is_set():
-            ids = self._oldest(cutoff, after)
+            ids = self._rows.oldest_ids(before=cutoff, after=after, limit=ROWS_A_DELETE)
             if not ids:
                 break
             after = ids[-1]
             kept = self._quarantine.among(ids)
             doomed = [row_id for row_id in ids if row_id not in kept]
-            deleted = self._rows.delete_many({"_id": {"$in": doomed}}).deleted_count
+            deleted = self._rows.delete(doomed)
             total += deleted
             self._pruned(deleted)
             self._stopping.wait(PAUSE_SECONDS)
@@ -101,15 +103,7 @@ class Retention:
 
     def _reached(self) -> datetime | None:
         """Return a time by whose end all that was committed is relayed, or None."""
-        row = self._checkpoints.find_one({"partitionKey": self._partition})
-        if row is None or row.get("clusterTime") is None or row.get("scan") is not None:
+        checkpoint = self._checkpoints.of(self._partition)
+        if checkpoint is None or checkpoint.cluster_time is None or checkpoint.scan is not None:
             return None
-        reached: datetime = row["clusterTime"].as_datetime() - self._margin
-        return reached
-
-    def _oldest(self, cutoff: ObjectId, after: ObjectId | None) -> list[ObjectId]:
-        bounds = {"$lt": cutoff} if after is None else {"$lt": cutoff, "$gt": after}
-        found = self._rows.find(
-            {"_id": bounds, "partitionKey": self._partition}, {"_id": 1}, sort=[("_id", 1)]
-        )
-        return [row["_id"] for row in found.limit(ROWS_A_DELETE)]
+        return checkpoint.cluster_time.as_datetime() - self._margin

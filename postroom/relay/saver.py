@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.relay import facts
+from postroom.store.values import Position, ResumeToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from postroom.observation import Observer
     from postroom.relay.chunk import Chunk
     from postroom.store.checkpoints import CheckpointStore
+    from postroom.store.values import Mark
+    from postroom.topics import Topic
 
 __all__ = ["Saver", "Saving"]
 
@@ -34,7 +37,7 @@ LONGEST_WRITE_SECONDS = 20.0
 class Saving:
     """A checkpoint that is being written, and what that failed with."""
 
-    marks: dict[str, bytes]
+    marks: dict[Topic, Mark]
     position: int
     cluster_time: Timestamp | None
     began: float
@@ -70,27 +73,27 @@ class Saver:
         self._stored: Chunk | None = None
         # What the checkpoint says of each lane, and what its next save will add to that. They are
         # kept apart: a mark ahead of the token would hide from the next term what it must skip.
-        self._marks: dict[str, bytes | None] = {}
-        self._new_marks: dict[str, bytes] = {}
-        self._marks_without_token: dict[str, bytes] = {}
+        self._marks: dict[Topic, Mark | None] = {}
+        self._new_marks: dict[Topic, Mark] = {}
+        self._marks_without_token: dict[Topic, Mark] = {}
         self._last_id: Any = None
         self._confirmed = 0.0
         self._saved = 0.0
 
-    def begin(self, marks: Mapping[str, bytes | None]) -> None:
+    def begin(self, marks: Mapping[Topic, Mark | None]) -> None:
         """Take over what the checkpoint says of the lanes."""
         self._marks = dict(marks)
         self.renew_trust()
 
-    def mark_of(self, topic: str) -> bytes | None:
+    def mark_of(self, topic: Topic) -> Mark | None:
         """Return what the checkpoint says of a lane."""
         return self._marks.get(topic)
 
-    def is_declared(self, topic: str) -> bool:
+    def is_declared(self, topic: Topic) -> bool:
         """Whether the checkpoint names the lane, so that its tail can be found."""
         return topic in self._marks
 
-    def declare(self, topic: str, mark: bytes | None) -> None:
+    def declare(self, topic: Topic, mark: Mark | None) -> None:
         """Name a lane in the checkpoint, before the first send: the next term looks there."""
         # A save that is under way does not know of this lane yet, and must not write after it.
         self.wait()
@@ -136,7 +139,7 @@ class Saver:
             self._marks_without_token.clear()
             self._stored = chunk
 
-    def mark(self, topic: str, message_id: bytes) -> None:
+    def mark(self, topic: Topic, message_id: Mark) -> None:
         """Move a lane's mark with the next save, as if something of ours had been stored there."""
         self._marks_without_token[topic] = message_id
 
@@ -174,8 +177,8 @@ class Saver:
         self._saved = saving.began
         write = functools.partial(
             self._store.save,
-            token=stored.token or {},
-            position=stored.position,
+            token=stored.token or ResumeToken({}),
+            position=Position(stored.position),
             last_id=last_id,
             cluster_time=stored.cluster_time,
             lanes={**self._marks, **marks},

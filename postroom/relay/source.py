@@ -10,38 +10,35 @@ import contextlib
 import itertools
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import bson
-from bson import CodecOptions, ObjectId, Timestamp
-from bson.binary import UuidRepresentation
-from bson.codec_options import DatetimeConversion
-from bson.errors import BSONError
-from bson.raw_bson import RawBSONDocument
+from bson import ObjectId, Timestamp
 from pymongo import errors as mongo
 
 from postroom import errors, wire
 from postroom.pymongo_adapter import post_batch_resume_token
+from postroom.store import codec
+from postroom.store.values import ResumeToken
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from pymongo.collection import Collection
     from pymongo.database import Database
 
+    from postroom.store.codec import Row
+    from postroom.store.values import OutboxPartition
+
 __all__ = [
     "Batch",
-    "Row",
-    "Unreadable",
-    "find",
-    "id_of",
     "open_stream",
     "scan",
     "snapshot_time",
     "stream",
-    "time_of",
 ]
 
 # Larger replies cost less a row; the server ends one at 16 MiB anyway.
@@ -65,32 +62,8 @@ NOT_NEEDED = (
 # key string's own. What the stream has lost is still in the collection.
 HISTORY_LOST_CODES = frozenset({286, 280, 260, 9, 14, 15, 50811})
 
-# Dates that Python cannot hold and strings that are no UTF-8 must not break a whole batch.
-_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    uuid_representation=UuidRepresentation.STANDARD,
-)
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-_LENIENT: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    uuid_representation=UuidRepresentation.UNSPECIFIED,
-)
-UNDECODABLE = (BSONError, UnicodeDecodeError, ValueError)
 FIRST_OBJECT_ID = ObjectId("0" * 24)
 _LENGTH = struct.Struct("<i")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
-    """A row that cannot be decoded; its id where that much could be read."""
-
-    row_id: Any
-    reason: str
-
-
-Row = Mapping[str, Any] | Unreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,30 +76,18 @@ class Batch:
     """
 
     slices: Iterable[Sequence[Row]] = ()
-    token: Mapping[str, Any] | None
+    token: ResumeToken | None
     rows: int = 0
 
     @property
     def cluster_time(self) -> Timestamp | None:
         """The cluster time up to which the stream has been read, if the token tells."""
-        return None if self.token is None else time_of(self.token)
+        return None if self.token is None else self.token.cluster_time
 
 
-def time_of(token: Mapping[str, Any]) -> Timestamp | None:
-    """Read the cluster time out of a resume token.
-
-    Tokens are opaque by contract; in every server so far they begin with a type byte 0x82 and the
-    timestamp. It serves lag, pruning and the margin of a scan, never where to go on.
-    """
-    data = token.get("_data")
-    if not isinstance(data, str) or len(data) < 18 or not data.startswith("82"):
-        return None
-    with contextlib.suppress(ValueError):
-        return Timestamp(int(data[2:10], 16), int(data[10:18], 16))
-    return None
-
-
-def stream(outbox: Collection[Any], *, partition: str, token: Mapping[str, Any]) -> Iterator[Batch]:
+def stream(
+    outbox: Collection[Any], *, partition: OutboxPartition, token: ResumeToken
+) -> Iterator[Batch]:
     """Yield what was committed after `token`, in commit order, for ever.
 
     Yields an empty batch about once a second while nothing happens. When the collection was
@@ -140,7 +101,7 @@ def stream(outbox: Collection[Any], *, partition: str, token: Mapping[str, Any])
     """
     with _history():
         while True:
-            cursor = _cursor(outbox, partition, {"startAfter": token})
+            cursor = _cursor(outbox, partition, {"startAfter": dict(token.document)})
             with contextlib.closing(cursor):
                 while cursor.alive:
                     batch = _next(cursor)
@@ -151,14 +112,16 @@ def stream(outbox: Collection[Any], *, partition: str, token: Mapping[str, Any])
                         time.sleep(GATHER_SECONDS)
 
 
-def open_stream(outbox: Collection[Any], *, partition: str, after: Timestamp) -> Mapping[str, Any]:
+def open_stream(
+    outbox: Collection[Any], *, partition: OutboxPartition, after: Timestamp
+) -> ResumeToken:
     """Return a token from which stream() yields what was committed after cluster time `after`."""
     start = {"startAtOperationTime": Timestamp(after.time, after.inc + 1)}
     with _history(), contextlib.closing(_cursor(outbox, partition, start)) as cursor:
         token = post_batch_resume_token(cursor)
     if token is None:
         raise errors.HistoryLost("MongoDB gave no resume token for a new stream; tried again")
-    return dict(token)
+    return ResumeToken(token)
 
 
 @contextlib.contextmanager
@@ -174,7 +137,7 @@ def _history() -> Iterator[None]:
         ) from error
 
 
-def _cursor(outbox: Collection[Any], partition: str, start: Mapping[str, Any]) -> Any:
+def _cursor(outbox: Collection[Any], partition: OutboxPartition, start: Mapping[str, Any]) -> Any:
     # Whole replies are taken raw: half the cost of ChangeStream's event at a time, and a row that
     # cannot be decoded does not take its batch along. The driver's own resuming is not wanted.
     pipeline: list[dict[str, Any]] = [
@@ -182,7 +145,7 @@ def _cursor(outbox: Collection[Any], partition: str, start: Mapping[str, Any]) -
         {
             "$match": {
                 "$or": [
-                    {"operationType": "insert", "fullDocument.partitionKey": partition},
+                    {"operationType": "insert", f"fullDocument.{OutboxField.PARTITION}": partition},
                     {"operationType": "invalidate"},
                 ]
             }
@@ -196,14 +159,15 @@ def _cursor(outbox: Collection[Any], partition: str, start: Mapping[str, Any]) -
 
 def _next(cursor: Any) -> Batch:
     raw: bytes | None = cursor.try_next()
-    token = post_batch_resume_token(cursor)
+    found = post_batch_resume_token(cursor)
+    token = None if found is None else ResumeToken(found)
     if not raw:
         return Batch(token=token)
     starts = _starts(raw)
     last = raw[starts[-1] :]
     if b"fullDocument" not in last:
         # Behind an invalidate only its own token leads on, and only with startAfter.
-        raw, token = raw[: starts.pop()], bson.decode(last, _OPTIONS)["_id"]
+        raw, token = raw[: starts.pop()], ResumeToken(bson.decode(last, codec.READING)["_id"])
     return Batch(slices=_slices(raw, starts), token=token, rows=len(starts))
 
 
@@ -223,26 +187,10 @@ def _slices(raw: bytes, starts: Sequence[int]) -> Iterator[list[Row]]:
 
 def _rows(raw: bytes) -> list[Any]:
     try:
-        return [change["fullDocument"] for change in bson.decode_all(raw, _OPTIONS)]
-    except UNDECODABLE:
-        changes = bson.decode_all(raw, _RAW)
-        return [_decoded(change["fullDocument"].raw) for change in changes]
-
-
-def _decoded(document: bytes) -> Row:
-    try:
-        return bson.decode(document, _OPTIONS)
-    except UNDECODABLE as error:
-        reason = f"The row cannot be decoded ({type(error).__name__})"
-        return Unreadable(row_id=_id_in(document), reason=reason)
-
-
-def _id_in(document: bytes) -> Any:
-    # Field by field: what cannot be decoded is another one.
-    try:
-        return RawBSONDocument(document, _LENIENT).get("_id")
-    except UNDECODABLE:
-        return None
+        return [change["fullDocument"] for change in codec.decoded_all(raw)]
+    except codec.UNDECODABLE:
+        changes = bson.decode_all(raw, codec.RAW)
+        return [codec.decoded(change["fullDocument"].raw) for change in changes]
 
 
 def snapshot_time(database: Database[Any]) -> Timestamp:
@@ -264,7 +212,7 @@ def snapshot_time(database: Database[Any]) -> Timestamp:
 def scan(
     database: Database[Any],
     *,
-    partition: str,
+    partition: OutboxPartition,
     at: Timestamp,
     since: datetime | None,
     retried: Sequence[Any] = (),
@@ -281,14 +229,14 @@ def scan(
         yield from _pages(database, partition, at, {})
         return
     # min and max ignore types, unlike $gt. Strings, numbers and binary sort before all ObjectIds.
-    recent = {"occurredAt": {"$not": {"$lt": since}}}
+    recent = {OutboxField.OCCURRED_AT: {"$not": {"$lt": since}}}
     yield from _pages(database, partition, at, {"max": {"_id": FIRST_OBJECT_ID}}, recent)
     first = ObjectId.from_datetime(since)
     yield from _pages(database, partition, at, {"min": {"_id": first}})
     if retried:
         left_out = [
             {"_id": {"$lt": first}},
-            {"_id": {"$not": {"$type": "objectId"}}, "occurredAt": {"$lt": since}},
+            {"_id": {"$not": {"$type": "objectId"}}, OutboxField.OCCURRED_AT: {"$lt": since}},
         ]
         yield from _pages(
             database, partition, at, {}, {"_id": {"$in": list(retried)}, "$or": left_out}
@@ -297,16 +245,16 @@ def scan(
 
 def _pages(
     database: Database[Any],
-    partition: str,
+    partition: OutboxPartition,
     at: Timestamp,
     bounds: Mapping[str, Any],
     condition: Mapping[str, Any] | None = None,
 ) -> Iterator[Batch]:
-    query = {"partitionKey": partition, **(condition or {})}
+    query = {OutboxField.PARTITION: partition, **(condition or {})}
     after: Any = None
     while page := _page(database, query, at, bounds):
         yield Batch(slices=_page_slices(page), token=None)
-        last = _id_in(page[-1])
+        last = codec.id_in(page[-1])
         if last is None or last == after:
             raise errors.TermEnded(
                 "The collection cannot be scanned behind a row whose id cannot be read; a new term "
@@ -318,7 +266,7 @@ def _pages(
 def _page_slices(page: Sequence[bytes]) -> Iterator[list[Row]]:
     # A function of its own: it keeps its page while the reader goes on to the next one.
     for start in range(0, len(page), SLICE_ROWS):
-        yield [_decoded(row) for row in page[start : start + SLICE_ROWS]]
+        yield [codec.decoded(row) for row in page[start : start + SLICE_ROWS]]
 
 
 def _page(
@@ -335,16 +283,5 @@ def _page(
         "singleBatch": True,
         "readConcern": {"level": "snapshot", "atClusterTime": at},
     }
-    reply = database.command(command, codec_options=_RAW)
+    reply = database.command(command, codec_options=codec.RAW)
     return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
-
-
-def find(outbox: Collection[Any], row_id: Any) -> Row | None:
-    """Return a row as it is now, or None if it is gone."""
-    found = outbox.with_options(codec_options=_RAW).find_one({"_id": row_id})
-    return None if found is None else _decoded(bytes(found.raw))
-
-
-def id_of(row: Row) -> Any:
-    """Return the row's id, or None where it cannot be read."""
-    return row.row_id if isinstance(row, Unreadable) else row["_id"]

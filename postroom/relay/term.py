@@ -24,9 +24,11 @@ from postroom.relay.outbound import Outbound
 from postroom.relay.saver import Saver, Saving
 from postroom.relay.state import State
 from postroom.store.checkpoints import Checkpoint, CheckpointStore, Scan
+from postroom.store.outbox_rows import OutboxRows
+from postroom.store.values import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import pulsar
     from pymongo.database import Database
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from postroom.relay.standing import Standing
     from postroom.routing import Routing
     from postroom.store.quarantine import Quarantine
+    from postroom.store.values import OutboxPartition, ResumeToken
 
 __all__ = ["Term", "TermOptions"]
 
@@ -53,7 +56,7 @@ SHARED_ENDS_SECONDS = 300.0
 class TermOptions:
     """The settings that a term obeys."""
 
-    partition: str
+    partition: OutboxPartition
     checkpoint_interval: timedelta
     idle_checkpoint_interval: timedelta
     drain_timeout: timedelta
@@ -96,7 +99,7 @@ class Term:
     ) -> None:
         # The same database, by a client whose reads may last as long as they need.
         self._reading = reading
-        self._outbox = database[wire.OUTBOX]
+        self._outbox = OutboxRows(database, partition=options.partition)
         self._checkpoints = checkpoints
         self._quarantine = quarantine
         self._options = options
@@ -190,7 +193,7 @@ class Term:
             return self._stream(checkpoint.token)
         return self._from_collection(checkpoint)
 
-    def _stream(self, token: Mapping[str, Any]) -> Iterator[source.Batch]:
+    def _stream(self, token: ResumeToken) -> Iterator[source.Batch]:
         return source.stream(
             self._reading[wire.OUTBOX], partition=self._options.partition, token=token
         )
@@ -213,7 +216,7 @@ class Term:
         return self._scan_then_stream(rows, token)
 
     def _scan_then_stream(
-        self, rows: Iterator[source.Batch], token: Mapping[str, Any]
+        self, rows: Iterator[source.Batch], token: ResumeToken
     ) -> Iterator[source.Batch]:
         yield from rows
         # The first batch with a token ends the scan, in the checkpoint too.
@@ -225,7 +228,7 @@ class Term:
             return  # the collection is to be scanned anyway
         margin = self._options.history_margin
         # Hermes moves the token only, and a mangled token tells nothing.
-        marks = (source.time_of(checkpoint.token), checkpoint.cluster_time)
+        marks = (checkpoint.token.cluster_time, checkpoint.cluster_time)
         mark = max((each for each in marks if each is not None), default=None)
         reached = datetime.fromtimestamp(mark.time, UTC) if mark else None
         beginning = datetime.fromtimestamp(1, UTC)
@@ -367,7 +370,7 @@ class Term:
             ack.chunk.awaiting -= 1
             # A resend that deduplication has dropped is acknowledged without a place.
             if ack.message_id.ledger_id() >= 0:
-                ack.chunk.marks[ack.topic] = ack.message_id.serialize()
+                ack.chunk.marks[ack.topic] = Mark(ack.message_id.serialize())
             self._collect()
         else:
             self._not_stored(ack.topic, ack.result)
@@ -420,6 +423,4 @@ class Term:
 
     def _mark_sent(self, chunk: Chunk) -> None:
         poison = {each.row_id for each in chunk.poison}
-        ids = [row_id for row_id in chunk.row_ids or () if row_id not in poison]
-        unmarked = {"_id": {"$in": ids}, "sentAt": {"$exists": False}}
-        self._outbox.update_many(unmarked, {"$set": {"sentAt": datetime.now(UTC)}})
+        self._outbox.mark_sent([row_id for row_id in chunk.row_ids or () if row_id not in poison])

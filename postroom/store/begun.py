@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from pymongo import ReturnDocument, WriteConcern
 
 from postroom import wire
+from postroom.wire import BegunField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from pymongo.database import Database
 
+    from postroom.store.inbox_rows import RowId
+
 __all__ = ["Begun"]
 
-EXPIRY_INDEX = "idx_begunAt_ttl"
 KEEP = timedelta(days=1)
 # The primary's memory is enough: what MongoDB loses with it is one crash that is not counted, and
 # no handler has to wait for a journal.
@@ -40,24 +42,33 @@ class Begun:
     def prepare(self) -> None:
         """Make the index by which rows expire."""
         seconds = int(KEEP.total_seconds())
-        self._rows.create_index("begunAt", name=EXPIRY_INDEX, expireAfterSeconds=seconds)
+        self._rows.create_index(
+            BegunField.BEGUN_AT, name=wire.BEGUN_EXPIRY_INDEX, expireAfterSeconds=seconds
+        )
 
-    def begin(self, row_id: Mapping[str, str]) -> int:
+    def begin(self, row_id: RowId) -> int:
         """Note that an event is begun, and return how often it was so before without an end."""
         row = self._rows.find_one_and_update(
-            {"_id": row_id},
-            {"$inc": {"times": 1}, "$set": {"begunAt": datetime.now(UTC)}},
+            {BegunField.ID: row_id.stored()},
+            {
+                "$inc": {BegunField.TIMES: 1},
+                "$set": {BegunField.BEGUN_AT: datetime.now(UTC)},
+            },
             upsert=True,
             return_document=ReturnDocument.BEFORE,
         )
-        return int(row["times"]) if row else 0
+        return int(row[BegunField.TIMES]) if row else 0
 
-    def times(self, row_ids: Iterable[Mapping[str, str]]) -> int:
+    def times(self, row_ids: Iterable[RowId]) -> int:
         """Return how often one of several events was begun without an end."""
-        found = self._rows.find({"_id": {"$in": list(row_ids)}}, {"times": 1})
-        return max((int(row["times"]) for row in found), default=0)
+        found = self._rows.find(_among(row_ids), {BegunField.TIMES: 1})
+        return max((int(row[BegunField.TIMES]) for row in found), default=0)
 
-    def end(self, row_ids: Iterable[Mapping[str, str]], *, for_good: bool) -> None:
+    def end(self, row_ids: Iterable[RowId], *, for_good: bool) -> None:
         """Note that events have come to an end; they may be begun again unless it is for good."""
         rows = self._ended if for_good else self._rows
-        rows.delete_many({"_id": {"$in": list(row_ids)}})
+        rows.delete_many(_among(row_ids))
+
+
+def _among(row_ids: Iterable[RowId]) -> dict[str, Any]:
+    return {BegunField.ID: {"$in": [each.stored() for each in row_ids]}}

@@ -1,4 +1,4 @@
-"""The checkpoint: how far one partition is relayed, and which relay may say so."""
+"""The checkpoint: how far an outbox partition is relayed, and which relay may say so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
+from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
+from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
+from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +20,12 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo.database import Database
 
-__all__ = ["Checkpoint", "CheckpointStore", "Scan"]
+    from postroom.topics import Topic
 
-WRITE_TIMEOUT_MS = 10_000
+__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Scan"]
+
+READ_MS = 10_000
+WRITE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,31 +42,57 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """One partition's row, as a term finds it.
+    """One outbox partition's row, as it was found.
 
-    `lanes` holds for each topic the serialised id of the last message stored there when the
-    checkpoint was written, or None where the topic was empty when the lane was declared.
+    `lanes` holds for each topic the mark of the last message stored there when the checkpoint was
+    written, or None where the topic was empty when the lane was declared. `owner` is the relay
+    that raised the `epoch` last, at `owned_at`. `cluster_time` is up to when the outbox is relayed.
     """
 
+    partition: OutboxPartition
     epoch: int
-    position: int
-    token: Mapping[str, Any] | None
+    position: Position
+    token: ResumeToken | None
     cluster_time: Timestamp | None = None
-    lanes: Mapping[str, bytes | None] = field(default_factory=dict)
+    lanes: Mapping[Topic, Mark | None] = field(default_factory=dict)
     scan: Scan | None = None
+    owner: str | None = None
+    owned_at: datetime | None = None
+    updated_at: datetime | None = None
+    last_id: Any = None
+
+
+class Checkpoints:
+    """Reads checkpoints on nobody's behalf, as a majority has stored them."""
+
+    def __init__(self, database: Database[Any]) -> None:
+        self._rows = database[wire.CHECKPOINTS].with_options(read_concern=ReadConcern("majority"))
+
+    def all(self) -> list[Checkpoint]:
+        """Return every outbox partition's that a relay was ever started for, by name."""
+        found = self._rows.find(max_time_ms=READ_MS).sort(CheckpointField.PARTITION, ASCENDING)
+        return [_from_row(row) for row in found]
+
+    def of(self, partition: OutboxPartition) -> Checkpoint | None:
+        """Return one outbox partition's, or None before its first relay."""
+        row = self._rows.find_one({CheckpointField.PARTITION: partition}, max_time_ms=READ_MS)
+        return row and _from_row(row)
 
 
 class CheckpointStore:
-    """Reads and writes one partition's checkpoint, on behalf of one relay at a time.
+    """Reads and writes one outbox partition's checkpoint, on behalf of one relay at a time.
 
     Each write carries the epoch and owner of the term. Once a newer relay has raised the epoch,
     writes match nothing and raise Superseded. Writes wait for the majority: an epoch that could be
-    rolled back would protect nothing.
+    rolled back would protect nothing. Reads are linearizable: a primary that was deposed and does
+    not know it yet cannot answer them.
     """
 
-    def __init__(self, database: Database[Any], *, partition: str, owner: str) -> None:
-        concern = WriteConcern(w="majority", wtimeout=WRITE_TIMEOUT_MS)
-        self._rows = database[wire.CHECKPOINTS].with_options(write_concern=concern)
+    def __init__(self, database: Database[Any], *, partition: OutboxPartition, owner: str) -> None:
+        self._rows = database[wire.CHECKPOINTS].with_options(
+            read_concern=ReadConcern("linearizable"),
+            write_concern=WriteConcern(w="majority", wtimeout=WRITE_MS),
+        )
         self._partition = partition
         self._owner = owner
         self._guard: dict[str, Any] = {}
@@ -68,22 +100,26 @@ class CheckpointStore:
     def begin_term(self) -> Checkpoint:
         """Raise the epoch, make this relay the owner, and return the checkpoint to go on from."""
         self._rows.create_index(
-            [("partitionKey", ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
+            [(CheckpointField.PARTITION, ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
         )
         row = self._raise_epoch()
-        self._guard = {"_id": row["_id"], "epoch": row["epoch"], "owner": self._owner}
+        self._guard = {
+            CheckpointField.ID: row[CheckpointField.ID],
+            CheckpointField.EPOCH: row[CheckpointField.EPOCH],
+            CheckpointField.OWNER: self._owner,
+        }
         return _from_row(row)
 
     def _raise_epoch(self) -> Mapping[str, Any]:
         now = datetime.now(UTC)
         update = {
-            "$inc": {"epoch": 1},
-            "$set": {"owner": self._owner, "ownedAt": now},
+            "$inc": {CheckpointField.EPOCH: 1},
+            "$set": {CheckpointField.OWNER: self._owner, CheckpointField.OWNED_AT: now},
             "$setOnInsert": {
-                "lastProcessedId": None,
-                "resumeToken": None,
-                "createdAt": now,
-                "lastUpdatedAt": None,
+                CheckpointField.LAST_ID: None,
+                CheckpointField.RESUME_TOKEN: None,
+                CheckpointField.CREATED_AT: now,
+                CheckpointField.UPDATED_AT: None,
             },
         }
         try:
@@ -94,7 +130,7 @@ class CheckpointStore:
 
     def _find_and_update(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
         row: Mapping[str, Any] | None = self._rows.find_one_and_update(
-            {"partitionKey": self._partition},
+            {CheckpointField.PARTITION: self._partition},
             update,
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -110,7 +146,7 @@ class CheckpointStore:
             Superseded: a newer relay has taken over.
 
         """
-        row = self._rows.find_one(self._guard)
+        row = self._rows.find_one(self._guard, max_time_ms=READ_MS)
         if row is None:
             self._superseded()
         return _from_row(row)
@@ -122,43 +158,46 @@ class CheckpointStore:
             Superseded: it is not.
 
         """
-        if self._rows.find_one(self._guard, {"_id": 1}) is None:
+        only_id = {CheckpointField.ID: 1}
+        if self._rows.find_one(self._guard, only_id, max_time_ms=READ_MS) is None:
             self._superseded()
 
     def save(
         self,
         *,
-        token: Mapping[str, Any],
-        position: int,
+        token: ResumeToken,
+        position: Position,
         last_id: Any = None,
         cluster_time: Timestamp | None,
-        lanes: Mapping[str, bytes | None],
+        lanes: Mapping[Topic, Mark | None],
     ) -> None:
         """Store how far everything is relayed; a scan, if there was one, is over with it."""
         fields: dict[str, Any] = {
-            "resumeToken": dict(token),
-            "position": position,
-            "lastUpdatedAt": datetime.now(UTC),
-            "lanes": _lanes_to_row(lanes),
+            CheckpointField.RESUME_TOKEN: dict(token.document),
+            CheckpointField.POSITION: position,
+            CheckpointField.UPDATED_AT: datetime.now(UTC),
+            CheckpointField.LANES: _lanes_to_row(lanes),
         }
         if last_id is not None:
-            fields["lastProcessedId"] = last_id
+            fields[CheckpointField.LAST_ID] = last_id
         if cluster_time is not None:
-            fields["clusterTime"] = cluster_time
-        self._update({"$set": fields, "$unset": {"scan": ""}})
+            fields[CheckpointField.CLUSTER_TIME] = cluster_time
+        self._update({"$set": fields, "$unset": {CheckpointField.SCAN: ""}})
 
-    def declare_lanes(self, lanes: Mapping[str, bytes | None]) -> None:
+    def declare_lanes(self, lanes: Mapping[Topic, Mark | None]) -> None:
         """Store where each lane begins before anything is sent on it."""
-        self._update({"$set": {"lanes": _lanes_to_row(lanes)}})
+        self._update({"$set": {CheckpointField.LANES: _lanes_to_row(lanes)}})
 
-    def begin_scan(self, scan: Scan, *, token: Mapping[str, Any] | None = None) -> None:
+    def begin_scan(self, scan: Scan, *, token: ResumeToken | None = None) -> None:
         """Note that the collection is to be scanned, until the next save()."""
-        fields: dict[str, Any] = {
-            "scan": {"since": scan.since, "publishedSince": scan.published_since}
+        noted = {
+            CheckpointField.SINCE: scan.since,
+            CheckpointField.PUBLISHED_SINCE: scan.published_since,
         }
+        fields: dict[str, Any] = {CheckpointField.SCAN: noted}
         if token is not None:
             # Hermes skips all that is stored where it finds no token.
-            fields["resumeToken"] = dict(token)
+            fields[CheckpointField.RESUME_TOKEN] = dict(token.document)
         self._update({"$set": fields})
 
     def _update(self, update: Mapping[str, Any]) -> None:
@@ -168,21 +207,42 @@ class CheckpointStore:
     def _superseded(self) -> NoReturn:
         raise errors.Superseded(
             f"Another relay has taken over partition {self._partition!r}, or its checkpoint was "
-            f"removed (epoch {self._guard['epoch']}); this relay sends nothing more and stands by"
+            f"removed (epoch {self._guard[CheckpointField.EPOCH]}); this relay sends nothing more "
+            "and stands by"
         )
 
 
 def _from_row(row: Mapping[str, Any]) -> Checkpoint:
-    scan = row.get("scan")
+    token = row.get(CheckpointField.RESUME_TOKEN)
     return Checkpoint(
-        epoch=row["epoch"],
-        position=row.get("position") or 0,
-        token=row.get("resumeToken"),
-        cluster_time=row.get("clusterTime"),
-        lanes={lane["topic"]: lane["messageId"] for lane in row.get("lanes", ())},
-        scan=scan and Scan(since=scan["since"], published_since=scan["publishedSince"]),
+        partition=row[CheckpointField.PARTITION],
+        # Hermes' own rows have none.
+        epoch=row.get(CheckpointField.EPOCH) or 0,
+        position=Position(row.get(CheckpointField.POSITION) or 0),
+        token=None if token is None else ResumeToken(token),
+        cluster_time=row.get(CheckpointField.CLUSTER_TIME),
+        lanes={
+            lane[CheckpointField.TOPIC]: lane[CheckpointField.MARK]
+            for lane in row.get(CheckpointField.LANES, ())
+        },
+        scan=_scan_from(row.get(CheckpointField.SCAN)),
+        owner=row.get(CheckpointField.OWNER),
+        owned_at=row.get(CheckpointField.OWNED_AT),
+        updated_at=row.get(CheckpointField.UPDATED_AT),
+        last_id=row.get(CheckpointField.LAST_ID),
     )
 
 
-def _lanes_to_row(lanes: Mapping[str, bytes | None]) -> list[dict[str, Any]]:
-    return [{"topic": topic, "messageId": mark} for topic, mark in lanes.items()]
+def _scan_from(noted: Mapping[str, Any] | None) -> Scan | None:
+    if noted is None:
+        return None
+    return Scan(
+        since=noted[CheckpointField.SINCE],
+        published_since=noted[CheckpointField.PUBLISHED_SINCE],
+    )
+
+
+def _lanes_to_row(lanes: Mapping[Topic, Mark | None]) -> list[dict[str, Any]]:
+    return [
+        {CheckpointField.TOPIC: topic, CheckpointField.MARK: mark} for topic, mark in lanes.items()
+    ]

@@ -1,115 +1,93 @@
-"""The outbox row: how an event is stored, in the fields that Hermes for MongoDB reads too."""
+"""The outbox's rows: what is looked up, marked, put again and pruned."""
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import enum
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-import bson
-from bson import CodecOptions, Decimal128, ObjectId
-from bson.binary import UuidRepresentation
-from bson.codec_options import TypeRegistry
-from bson.errors import InvalidDocument
-from bson.raw_bson import RawBSONDocument
+from pymongo import WriteConcern
+from pymongo.read_concern import ReadConcern
 
-from postroom import errors
-from postroom.events import DomainEvent, checked
+from postroom import wire
+from postroom.store.codec import RAW, Row, decoded
+from postroom.wire import OutboxField
 
-__all__ = ["Key", "Publishable", "RowWriter", "listed"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-Publishable = DomainEvent | Mapping[str, Any]
-Key = str | Callable[[str, Mapping[str, Any]], str | None]
+    from bson import ObjectId
+    from pymongo.client_session import ClientSession
+    from pymongo.database import Database
 
-MAX_BYTES = 5 * 1024 * 1024 - 16 * 1024
+    from postroom.store.values import OutboxPartition
 
+__all__ = ["OutboxRows"]
 
-def listed(events: Publishable | Iterable[Publishable]) -> Sequence[Publishable]:
-    """Return the events as a list, one event as a list of one."""
-    if isinstance(events, (DomainEvent, Mapping)):
-        return [events]
-    return list(events)
+READ_MS = 10_000
+WRITE_MS = 10_000
 
 
-def _to_bson(value: Any) -> Any:
-    # What BSON lacks and JSON has a customary form for. The rest is refused by name of its type.
-    match value:
-        case decimal.Decimal():
-            return Decimal128(value)
-        case enum.Enum():
-            return value.value
-        case dt.date() | dt.time():
-            return value.isoformat()
-        case dt.timedelta():
-            return value.total_seconds()
-        case set() | frozenset():
-            return sorted(value, key=str)
-    return value
+class OutboxRows:
+    """One outbox partition's rows, for all but the way to the topic. Thread-safe.
 
+    Reads show what a majority has stored, so that a primary that was deposed decides nothing;
+    they take ten seconds at most.
+    """
 
-_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    uuid_representation=UuidRepresentation.STANDARD,
-    type_registry=TypeRegistry(fallback_encoder=_to_bson),
-)
-# Whatever the user's own client is set up with, these documents are bytes already.
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-
-
-class RowWriter:
-    """Makes the rows of one partition; refuses an event before anything is written."""
-
-    def __init__(self, *, partition: str, key: Key | None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, database: Database[Any], *, partition: OutboxPartition) -> None:
+        self._database = database
+        # Raw: a row that cannot be decoded stays as it is.
+        self._rows = database[wire.OUTBOX].with_options(
+            codec_options=RAW,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority", wtimeout=WRITE_MS),
+        )
         self._partition = partition
-        self._key = key
-        self._max_bytes = max_bytes
 
-    def row(
-        self, event: Publishable, *, row_id: ObjectId, headers: Mapping[str, str] | None
-    ) -> RawBSONDocument:
-        """Return the row of one event, encoded.
+    def ensure_collection(self) -> None:
+        """Make the collection, which a change stream needs to begin at a time."""
+        if wire.OUTBOX not in self._database.list_collection_names(filter={"name": wire.OUTBOX}):
+            self._database.create_collection(wire.OUTBOX, check_exists=False)
 
-        Raises:
-            InvalidEvent: it has no name or data, a value without a form in BSON, or is too large.
+    def count(self, *, limit: int) -> int:
+        """Count the rows, at most `limit`."""
+        return self._rows.count_documents(
+            {OutboxField.PARTITION: self._partition}, limit=limit, maxTimeMS=READ_MS
+        )
 
+    def find(self, row_id: Any) -> Row | None:
+        """Return a row as it is now, or None if it is gone."""
+        found = self._rows.find_one({OutboxField.ID: row_id}, max_time_ms=READ_MS)
+        return None if found is None else decoded(bytes(found.raw))
+
+    def oldest_ids(
+        self, *, before: ObjectId, after: ObjectId | None = None, limit: int
+    ) -> list[ObjectId]:
+        """Return the ids of the oldest rows by their ObjectIds, between two of them."""
+        bounds = {"$lt": before} if after is None else {"$lt": before, "$gt": after}
+        found = self._rows.find(
+            {OutboxField.ID: bounds, OutboxField.PARTITION: self._partition},
+            {OutboxField.ID: 1},
+            sort=[(OutboxField.ID, 1)],
+            max_time_ms=READ_MS,
+        )
+        return [row[OutboxField.ID] for row in found.limit(limit)]
+
+    def delete(self, ids: Sequence[Any]) -> int:
+        """Delete rows, and return how many were there."""
+        return self._rows.delete_many({OutboxField.ID: {"$in": list(ids)}}).deleted_count
+
+    def mark_sent(self, ids: Sequence[Any]) -> None:
+        """Write the time of sending, as Hermes does, into rows that have none yet."""
+        unmarked = {OutboxField.ID: {"$in": list(ids)}, OutboxField.SENT_AT: {"$exists": False}}
+        self._rows.update_many(unmarked, {"$set": {OutboxField.SENT_AT: datetime.now(UTC)}})
+
+    def put_again(self, row_id: Any, session: ClientSession) -> bool:
+        """Delete a row and insert it as it is, within the session's transaction.
+
+        The change stream shows it as a new row under the id that it had. Says whether it was there.
         """
-        wire = event.to_wire() if isinstance(event, DomainEvent) else event
-        name, data = checked(wire)
-        row: dict[str, Any] = {
-            "_id": row_id,
-            "partitionKey": self._partition,
-            "occurredAt": dt.datetime.now(dt.UTC),
-            "data": dict(wire),
-        }
-        key = self._key_of(name, data)
-        if key is not None:
-            row["key"] = key
-        if headers:
-            row["headers"] = dict(headers)
-        return RawBSONDocument(self._encoded(name, row), RAW)
-
-    def _key_of(self, name: str, data: Mapping[str, Any]) -> str | None:
-        if self._key is None:
-            return None
-        value = data.get(self._key) if isinstance(self._key, str) else self._key(name, data)
-        return value if value is None or isinstance(value, str) else str(value)
-
-    def _encoded(self, name: str, row: Mapping[str, Any]) -> bytes:
-        try:
-            encoded = bson.encode(row, codec_options=_CODEC)
-        except (InvalidDocument, OverflowError, ValueError, RecursionError) as error:
-            # The driver's sentence quotes the whole document, which is private.
-            kind = re.search(r"of type: <class '([^']+)'>$", str(error))
-            what = f"a {kind.group(1)}" if kind else type(error).__name__
-            raise errors.InvalidEvent(
-                f"The event {name!r} holds a value that cannot be stored ({what}); "
-                "nothing was written"
-            ) from None
-        if len(encoded) > self._max_bytes:
-            raise errors.InvalidEvent(
-                f"The event {name!r} has {len(encoded)} bytes, more than the {self._max_bytes} "
-                "that the broker takes; nothing was written"
-            )
-        return encoded
+        row = self._rows.find_one_and_delete({OutboxField.ID: row_id}, session=session)
+        if row is not None:
+            self._rows.insert_one(row, session=session)
+        return row is not None

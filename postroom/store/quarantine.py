@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pymongo import UpdateOne
+from pymongo import ASCENDING, UpdateOne, WriteConcern
+from pymongo.read_concern import ReadConcern
 
 from postroom import wire
-from postroom.store.outbox_rows import RAW
+from postroom.store.outbox_rows import OutboxRows
+from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,16 +20,20 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
+    from postroom.store.values import OutboxPartition
+
 __all__ = ["Entry", "Quarantine", "Quarantined"]
 
 
+READ_MS = 10_000
+WRITE_MS = 10_000
 # Far more than one reply could hold.
 MOST_RETRIED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """One row that can never be sent, its number in the partition, and why."""
+    """One row that can never be sent, its number in the outbox partition, and why."""
 
     row_id: Any
     position: int
@@ -51,12 +57,17 @@ class Quarantine:
     be so old that pruning, or a scan after lost history, would pass it by.
     """
 
-    def __init__(self, database: Database[Any], *, partition: str) -> None:
-        self._rows = database[wire.QUARANTINE]
-        # Raw: a row that cannot be decoded is put back as it is.
-        self._outbox = database[wire.OUTBOX].with_options(codec_options=RAW)
+    def __init__(self, database: Database[Any], *, partition: OutboxPartition) -> None:
+        self._rows = database[wire.QUARANTINE].with_options(
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority", wtimeout=WRITE_MS),
+        )
+        self._outbox = OutboxRows(database, partition=partition)
         self._partition = partition
-        self._waiting = {"partitionKey": partition, "retriedAt": None}
+        self._waiting = {
+            QuarantineField.PARTITION: partition,
+            QuarantineField.RETRIED_AT: None,
+        }
 
     def store(self, rows: Iterable[Quarantined]) -> None:
         """Store them; the same row stored twice, as a replay does, is one entry."""
@@ -64,13 +75,16 @@ class Quarantine:
         self._rows.bulk_write(
             [
                 UpdateOne(
-                    {"_id": row.row_id},
+                    {QuarantineField.ID: row.row_id},
                     {
-                        "$set": {"reason": row.reason, "position": row.position},
-                        "$unset": {"retriedAt": ""},
+                        "$set": {
+                            QuarantineField.REASON: row.reason,
+                            QuarantineField.POSITION: row.position,
+                        },
+                        "$unset": {QuarantineField.RETRIED_AT: ""},
                         "$setOnInsert": {
-                            "partitionKey": self._partition,
-                            "quarantinedAt": now,
+                            QuarantineField.PARTITION: self._partition,
+                            QuarantineField.QUARANTINED_AT: now,
                         },
                     },
                     upsert=True,
@@ -81,13 +95,13 @@ class Quarantine:
 
     def entries(self, *, limit: int = 0) -> list[Entry]:
         """Return what is in quarantine, oldest first; at most `limit` entries if that is given."""
-        found = self._rows.find(self._waiting).sort("quarantinedAt", 1)
+        found = self._rows.find(self._waiting).sort(QuarantineField.QUARANTINED_AT, ASCENDING)
         return [
             Entry(
-                row_id=row["_id"],
-                position=row.get("position"),
-                reason=row.get("reason", ""),
-                quarantined_at=row.get("quarantinedAt"),
+                row_id=row[QuarantineField.ID],
+                position=row.get(QuarantineField.POSITION),
+                reason=row.get(QuarantineField.REASON, ""),
+                quarantined_at=row.get(QuarantineField.QUARANTINED_AT),
             )
             for row in found.limit(limit)
         ]
@@ -100,44 +114,52 @@ class Quarantine:
         """
 
         def again(session: ClientSession) -> bool:
-            row = self._outbox.find_one_and_delete({"_id": row_id}, session=session)
-            if row is not None:
-                self._outbox.insert_one(row, session=session)
-                retried = {"$set": {"retriedAt": datetime.now(UTC)}}
-                self._rows.update_one({"_id": row_id}, retried, session=session)
-            return row is not None
+            found = self._outbox.put_again(row_id, session)
+            if found:
+                retried = {"$set": {QuarantineField.RETRIED_AT: datetime.now(UTC)}}
+                self._rows.update_one({QuarantineField.ID: row_id}, retried, session=session)
+            return found
 
         with self._rows.database.client.start_session() as session:
             return session.with_transaction(again)
 
     def discard(self, ids: list[Any]) -> int:
         """Forget rows, so that they are pruned like those that were sent; return how many."""
-        found = {"_id": {"$in": ids}, "partitionKey": self._partition}
+        found = {QuarantineField.ID: {"$in": ids}, QuarantineField.PARTITION: self._partition}
         return self._rows.delete_many(found).deleted_count
 
     def count(self) -> int:
         """Return how many rows are in quarantine."""
-        return self._rows.count_documents(self._waiting)
+        return self._rows.count_documents(self._waiting, maxTimeMS=READ_MS)
 
     def retried_since(self, since: datetime, *, at: Timestamp) -> list[Any]:
         """Return the ids of rows that were retried since, as it was at a cluster time."""
         reply = self._rows.database.command(
             {
                 "find": self._rows.name,
-                "filter": {"partitionKey": self._partition, "retriedAt": {"$gte": since}},
-                "projection": {"_id": 1},
+                "filter": {
+                    QuarantineField.PARTITION: self._partition,
+                    QuarantineField.RETRIED_AT: {"$gte": since},
+                },
+                "projection": {QuarantineField.ID: 1},
                 "batchSize": MOST_RETRIED,
                 "singleBatch": True,
                 "readConcern": {"level": "snapshot", "atClusterTime": at},
             }
         )
-        return [row["_id"] for row in reply["cursor"]["firstBatch"]]
+        return [row[QuarantineField.ID] for row in reply["cursor"]["firstBatch"]]
 
     def forget_retried(self, before: datetime) -> None:
         """Let go of those that were retried before a time by which they have been relayed."""
-        found = {"partitionKey": self._partition, "retriedAt": {"$lt": before}}
+        found = {
+            QuarantineField.PARTITION: self._partition,
+            QuarantineField.RETRIED_AT: {"$lt": before},
+        }
         self._rows.delete_many(found)
 
     def among(self, ids: list[Any]) -> set[Any]:
         """Return those of `ids` that are quarantined, or were and may not have been relayed yet."""
-        return {row["_id"] for row in self._rows.find({"_id": {"$in": ids}}, {"_id": 1})}
+        found = self._rows.find(
+            {QuarantineField.ID: {"$in": ids}}, {QuarantineField.ID: 1}, max_time_ms=READ_MS
+        )
+        return {row[QuarantineField.ID] for row in found}

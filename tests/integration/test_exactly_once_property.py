@@ -28,6 +28,7 @@ from postroom.relay.term import Term, TermOptions
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine
+from postroom.store.values import DEFAULT_PARTITION, ResumeToken
 from tests.relays import lane_options
 
 if TYPE_CHECKING:
@@ -197,14 +198,14 @@ class LoggedTerm(Term):
     world: World
     site: Site
 
-    def _stream(self, token: Mapping[str, Any]) -> Iterator[source.Batch]:
+    def _stream(self, token: ResumeToken) -> Iterator[source.Batch]:
         dice = random.Random(self.world.dice.random())
-        at = int(token["_data"])
+        at = int(token.document["_data"])
         while at < len(self.world.log):
             upto = min(len(self.world.log), at + dice.randint(1, 7))
             middle = dice.randint(at, upto)
             slices = [self.world.log[at:middle], self.world.log[middle:upto]]
-            yield source.Batch(slices=filter(None, slices), token={"_data": str(upto)})
+            yield source.Batch(slices=filter(None, slices), token=ResumeToken({"_data": str(upto)}))
             at = upto
         while not self._over.wait(0.001):
             if self.site.checkpoint["resumeToken"]["_data"] == str(at):
@@ -218,17 +219,17 @@ class LoggedTerm(Term):
 
 def relay(site: Site, world: World) -> bool:
     """Run one term, and say whether it came to the end of the log."""
-    checkpoints = Checkpoints(site.database, partition="default", owner="test")
+    checkpoints = Checkpoints(site.database, partition=DEFAULT_PARTITION, owner="test")
     checkpoints.world = world
     term = LoggedTerm(
         database=site.database,
         reading=site.database,
         client=Broker(world),
         checkpoints=checkpoints,
-        quarantine=Quarantine(site.database, partition="default"),
+        quarantine=Quarantine(site.database, partition=DEFAULT_PARTITION),
         routing=Routing(default=TOPICS[0], topics={"Two": TOPICS[1]}, key=None),
         options=TermOptions(
-            partition="default",
+            partition=DEFAULT_PARTITION,
             checkpoint_interval=timedelta(0),
             idle_checkpoint_interval=timedelta(0),
             drain_timeout=5 * SECOND,

@@ -25,6 +25,8 @@ from postroom.relay.state import State
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine
+from postroom.store.values import DEFAULT_PARTITION
+from postroom.topics import Topic
 from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
 from tests.relays import relaying, saved
 from tests.site import Site, ids, row
@@ -211,13 +213,13 @@ def test_a_quarantined_row_that_is_retried_is_neither_pruned_nor_forgotten(
     (entry,) = site.database[wire.QUARANTINE].find()
     assert abs(entry["quarantinedAt"] - datetime.now(UTC)) < timedelta(minutes=1)
     site.outbox.update_one({"_id": poison["_id"]}, {"$set": {"data.data": {}}})
-    quarantine = Quarantine(site.database, partition="default")
+    quarantine = Quarantine(site.database, partition=DEFAULT_PARTITION)
     assert quarantine.retry(poison["_id"])
     assert (quarantine.count(), quarantine.entries()) == (0, [])
     prune = Retention(
         site.database,
         quarantine,
-        partition="default",
+        partition=DEFAULT_PARTITION,
         age=timedelta(days=1),
         margin=timedelta(hours=1),
         pruned=lambda _: None,
@@ -513,7 +515,7 @@ def test_a_broker_without_fencing_is_named_in_one_line(
 def undeduplicated(pulsar_site: Site) -> Site:
     """Lend a site whose namespace has no deduplication, which hides most of a missing tail."""
     make_undeduplicated(pulsar_site.environment["POSTROOM_PULSAR_ADMIN_URL"])
-    pulsar_site.topic = pulsar_site.topic.replace("public/default", UNDEDUPLICATED)
+    pulsar_site.topic = Topic(pulsar_site.topic.replace("public/default", UNDEDUPLICATED))
     pulsar_site.environment["POSTROOM_TOPIC"] = pulsar_site.topic
     return pulsar_site
 

@@ -15,6 +15,8 @@ def test_the_names_are_frozen() -> None:
         "QUARANTINE": "__outboxQuarantine",
         "INBOX": "__inboxMessages",
         "CHECKPOINT_INDEX": "idx_partitionKey_asc",
+        "INBOX_EXPIRY_INDEX": "idx_handledAt_ttl",
+        "BEGUN_EXPIRY_INDEX": "idx_begunAt_ttl",
         "ID": "id",
         "POSITION": "position",
         "DEAD_TOPIC": "dead-letter-topic",
@@ -29,6 +31,30 @@ def test_the_names_are_frozen() -> None:
         "DEAD": "-DLQ",
         "REDRIVE": "-REDRIVE",
         "BEGUN": "__inboxBegun",
+    }
+
+
+def test_the_fields_are_frozen() -> None:
+    """Each stored form has these; Hermes reads and writes those of outbox and checkpoint too."""
+    found = {
+        name: [value for field, value in vars(form).items() if field.isupper()]
+        for name, form in vars(wire).items()
+        if name.endswith("Field")
+    }
+    assert found == {
+        "OutboxField": [
+            *("_id", "partitionKey", "occurredAt", "data", "key", "headers", "deliverAt", "sentAt"),
+        ],
+        "CheckpointField": [
+            *("_id", "partitionKey", "resumeToken", "lastProcessedId", "createdAt"),
+            *("lastUpdatedAt", "position", "epoch", "owner", "ownedAt", "clusterTime", "lanes"),
+            *("scan", "topic", "messageId", "since", "publishedSince"),
+        ],
+        "QuarantineField": [
+            *("_id", "partitionKey", "position", "reason", "quarantinedAt", "retriedAt"),
+        ],
+        "InboxField": ["_id", "subscription", "handler", "eventId", "name", "handledAt"],
+        "BegunField": ["_id", "times", "begunAt"],
     }
 
 

@@ -17,6 +17,7 @@ from postroom.celery.commands import settings_of
 from postroom.relay.overview import Overview, overview
 from postroom.store import clients
 from postroom.store.quarantine import Quarantine
+from postroom.store.values import OutboxPartition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,7 +129,7 @@ def _chosen(rows: Quarantine, ids: Sequence[str], *, everything: bool) -> list[A
 def _quarantine(ctx: click.Context, partition: str | None) -> Iterator[Quarantine]:
     settings = settings_of(ctx)
     with _database(settings) as database:
-        yield Quarantine(database, partition=partition or settings.partition)
+        yield Quarantine(database, partition=OutboxPartition(partition or settings.partition))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,108 @@
+"""The inbox's rows: which handler of which subscription has handled which event."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo import errors as mongo
+
+from postroom import wire
+from postroom.wire import InboxField
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pymongo.client_session import ClientSession
+    from pymongo.database import Database
+
+__all__ = ["InboxRows", "Repeated", "RowId", "identity"]
+
+INDEX_OPTIONS_CONFLICT = 85
+DUPLICATE_KEY = 11000
+LONGEST_ID = 256
+
+
+def identity(event_id: str) -> str:
+    """Return the id under which an event is remembered and shown: its own, or a long one's hash."""
+    if len(event_id) <= LONGEST_ID:
+        return event_id
+    return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowId:
+    """Which event, for which handler; rows of the inbox and of the begun ones have it as `_id`."""
+
+    subscription: str
+    handler: str
+    event_id: str
+
+    def stored(self) -> dict[str, str]:
+        """Return it as it is stored; the order of the fields counts."""
+        return {
+            InboxField.SUBSCRIPTION: self.subscription,
+            InboxField.HANDLER: self.handler,
+            InboxField.EVENT_ID: identity(self.event_id),
+        }
+
+
+class Repeated(Exception):
+    """One of several events was handled before; the transaction has to be given up."""
+
+
+class InboxRows:
+    """Remembers events in the transactions of their handlers. Thread-safe."""
+
+    def __init__(self, database: Database[Any]) -> None:
+        self._database = database
+        self._rows = database[wire.INBOX]
+
+    def prepare(self, *, keep: timedelta) -> None:
+        """Make the index by which rows expire, or change its time."""
+        seconds = int(keep.total_seconds())
+        name = wire.INBOX_EXPIRY_INDEX
+        try:
+            self._rows.create_index(InboxField.HANDLED_AT, name=name, expireAfterSeconds=seconds)
+        except mongo.OperationFailure as error:
+            if error.code != INDEX_OPTIONS_CONFLICT:
+                raise
+            self._database.command(
+                "collMod", wire.INBOX, index={"name": name, "expireAfterSeconds": seconds}
+            )
+
+    def remember(self, rows: Sequence[tuple[RowId, str]], session: ClientSession) -> None:
+        """Insert the rows of events, by id and name, within the session's transaction.
+
+        Raises:
+            Repeated: one of them is there.
+
+        """
+        now = datetime.now(UTC)
+        documents = [
+            {InboxField.ID: each.stored(), InboxField.NAME: name, InboxField.HANDLED_AT: now}
+            for each, name in rows
+        ]
+        try:
+            if len(documents) == 1:
+                self._rows.insert_one(documents[0], session=session)
+            else:
+                self._rows.insert_many(documents, session=session)
+        except (mongo.DuplicateKeyError, mongo.BulkWriteError) as error:
+            if isinstance(error, mongo.BulkWriteError) and not _is_duplicate(error):
+                raise
+            raise Repeated from error
+
+    def known(self, ids: Iterable[RowId]) -> set[str]:
+        """Return the event ids, as remembered, of those that were handled before."""
+        found = self._rows.find(
+            {InboxField.ID: {"$in": [each.stored() for each in ids]}}, {InboxField.ID: 1}
+        )
+        return {row[InboxField.ID][InboxField.EVENT_ID] for row in found}
+
+
+def _is_duplicate(error: mongo.BulkWriteError) -> bool:
+    faults = (error.details or {}).get("writeErrors", [])
+    return bool(faults) and all(fault.get("code") == DUPLICATE_KEY for fault in faults)
