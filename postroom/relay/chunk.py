@@ -12,11 +12,10 @@ from postroom.store.codec import id_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bson import Timestamp
-
+    from postroom.store.checkpoints import Point
     from postroom.store.codec import Row
     from postroom.store.quarantine import Quarantined
-    from postroom.store.values import Mark, ResumeToken
+    from postroom.store.values import Mark
     from postroom.topics import Topic
 
 __all__ = ["Ack", "Chunk", "Tell"]
@@ -39,12 +38,11 @@ class Chunk:
     """One batch's letters, sent but perhaps not stored.
 
     `awaiting` counts the lanes that have not yet said that their part is stored; `marks` holds the
-    serialised message id of each lane that has. A chunk of a scan has no token, and is never
-    checkpointed by itself. `row_ids` are collected where they are asked for by a list.
+    serialised message id of each lane that has. Without a `point` a chunk is checkpointed with the
+    next one that has one. `row_ids` are collected where they are asked for by a list.
     """
 
-    token: ResumeToken | None
-    cluster_time: Timestamp | None
+    point: Point | None
     position: int = 0
     last_id: Any = None
     rows: int = 0

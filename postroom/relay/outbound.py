@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors
-from postroom.relay import letter, source
+from postroom.relay import letter
 from postroom.relay.lane import Lane, LaneOptions
 from postroom.store.codec import id_of
 from postroom.store.quarantine import Quarantined
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.relay.batch import Batch
     from postroom.relay.chunk import Chunk, Tell
     from postroom.relay.lane import Refused
     from postroom.relay.letter import Letter
@@ -191,7 +192,7 @@ class Outbound:
             )
         return lane
 
-    def fill(self, chunk: Chunk, batch: source.Batch) -> None:
+    def fill(self, chunk: Chunk, batch: Batch) -> None:
         """Put a batch's rows on their lanes, but for those that the topics have and the poison.
 
         Raises:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors, wire
-from postroom.relay import source
+from postroom.relay.stream import stream
 from postroom.store.checkpoints import Checkpoint, Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
@@ -75,7 +75,7 @@ def _waiting(database: Database[Any], checkpoint: Checkpoint) -> int | None:
         return OutboxRows(database, partition=partition).count(limit=MOST_COUNTED)
     count = 0
     try:
-        for batch in source.stream(database[wire.OUTBOX], partition=partition, token=token):
+        for batch in stream(database[wire.OUTBOX], partition=partition, token=token):
             found = sum(len(rows) for rows in batch.slices)
             count += found
             if not found or count >= MOST_COUNTED:

@@ -17,6 +17,7 @@ from postroom.observation import Observer
 from postroom.relay import facts
 from postroom.relay.lane import LaneOptions
 from postroom.relay.mutex import PulsarMutex
+from postroom.relay.origin import Origin
 from postroom.relay.retention import Retention
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
@@ -236,13 +237,18 @@ class Relay:
         client: pulsar.Client,
         quarantine: Quarantine,
     ) -> Term:
+        checkpoints = CheckpointStore(database, partition=self._partition, owner=self.status.owner)
         return Term(
             database=database,
-            reading=reading,
-            client=client,
-            checkpoints=CheckpointStore(
-                database, partition=self._partition, owner=self.status.owner
+            origin=Origin(
+                reading,
+                checkpoints=checkpoints,
+                quarantine=quarantine,
+                partition=self._partition,
+                margin=timedelta(hours=self._settings.history_margin_hours),
             ),
+            client=client,
+            checkpoints=checkpoints,
             quarantine=quarantine,
             routing=self._routing,
             options=self._term_options(),
@@ -259,7 +265,6 @@ class Relay:
             idle_checkpoint_interval=timedelta(seconds=settings.idle_checkpoint_seconds),
             # The rest is for the last checkpoint and for giving the mutex back.
             drain_timeout=timedelta(seconds=settings.shutdown_seconds * 0.75),
-            history_margin=timedelta(hours=settings.history_margin_hours),
             max_message_bytes=self._largest,
             block_on_poison=settings.on_poison == "block",
             mark_sent=settings.mark_sent,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.relay import facts
-from postroom.store.values import Position, ResumeToken
+from postroom.store.values import Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from postroom.observation import Observer
     from postroom.relay.chunk import Chunk
-    from postroom.store.checkpoints import CheckpointStore
+    from postroom.store.checkpoints import CheckpointStore, Point
     from postroom.store.values import Mark
     from postroom.topics import Topic
 
@@ -70,12 +70,12 @@ class Saver:
         self._partition = partition
         self._tell = tell
         self._saving: Saving | None = None
-        self._stored: Chunk | None = None
+        self._stored: tuple[Point, Position] | None = None
         # What the checkpoint says of each lane, and what its next save will add to that. They are
-        # kept apart: a mark ahead of the token would hide from the next term what it must skip.
+        # kept apart: a mark ahead of the point would hide from the next term what it must skip.
         self._marks: dict[Topic, Mark | None] = {}
         self._new_marks: dict[Topic, Mark] = {}
-        self._marks_without_token: dict[Topic, Mark] = {}
+        self._marks_without_point: dict[Topic, Mark] = {}
         self._last_id: Any = None
         self._confirmed = 0.0
         self._saved = 0.0
@@ -130,18 +130,18 @@ class Saver:
 
     def stored(self, chunk: Chunk) -> None:
         """Note that a chunk, and all before it, is stored."""
-        self._marks_without_token.update(chunk.marks)
+        self._marks_without_point.update(chunk.marks)
         if chunk.rows:
             self._last_id = chunk.last_id
-        if chunk.token is not None:
-            # Nothing can go on from the middle of a scan, or of a batch that a row blocks.
-            self._new_marks.update(self._marks_without_token)
-            self._marks_without_token.clear()
-            self._stored = chunk
+        if chunk.point is not None:
+            # Nothing can go on from the middle of a batch that a row blocks.
+            self._new_marks.update(self._marks_without_point)
+            self._marks_without_point.clear()
+            self._stored = (chunk.point, Position(chunk.position))
 
     def mark(self, topic: Topic, message_id: Mark) -> None:
         """Move a lane's mark with the next save, as if something of ours had been stored there."""
-        self._marks_without_token[topic] = message_id
+        self._marks_without_point[topic] = message_id
 
     def patience(self) -> float:
         """Return for how many seconds nothing has to be saved."""
@@ -155,7 +155,7 @@ class Saver:
         if self._stored is None or self._saving is not None:
             return
         if time.monotonic() - self._saved >= self._interval_now():
-            self._save(self._stored)
+            self._save(*self._stored)
 
     def _interval_now(self) -> float:
         return self._idle_interval if self._last_id is None else self._interval
@@ -164,23 +164,20 @@ class Saver:
         """Write what there is, and wait for it."""
         self.wait()
         if self._stored is not None:
-            self._save(self._stored)
+            self._save(*self._stored)
         self.wait()
 
-    def _save(self, stored: Chunk) -> None:
+    def _save(self, point: Point, position: Position) -> None:
         marks, self._new_marks = self._new_marks, {}
         last_id, self._last_id = self._last_id, None
-        saving = self._saving = Saving(
-            marks, stored.position, stored.cluster_time, time.monotonic()
-        )
+        saving = self._saving = Saving(marks, position, point.cluster_time, time.monotonic())
         self._stored = None
         self._saved = saving.began
         write = functools.partial(
             self._store.save,
-            token=stored.token or ResumeToken({}),
-            position=Position(stored.position),
+            point,
+            position=position,
             last_id=last_id,
-            cluster_time=stored.cluster_time,
             lanes={**self._marks, **marks},
         )
         # A thread for each, a few a second: one that MongoDB holds up keeps no process from ending.

@@ -10,35 +10,38 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from postroom import errors, wire
-from postroom.relay import facts, source
+from postroom import errors
+from postroom.relay import facts
+from postroom.relay.batch import Batch
 from postroom.relay.chunk import Ack, Chunk
 from postroom.relay.outbound import Outbound
+from postroom.relay.reader import Reader, ReadFailed
 from postroom.relay.saver import Saver, Saving
 from postroom.relay.state import State
-from postroom.store.checkpoints import Checkpoint, CheckpointStore, Scan
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.values import Mark
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     import pulsar
     from pymongo.database import Database
 
     from postroom.observation import Observer
     from postroom.relay.lane import LaneOptions
+    from postroom.relay.origin import Origin
     from postroom.relay.standing import Standing
     from postroom.routing import Routing
+    from postroom.store.checkpoints import Checkpoint, CheckpointStore
     from postroom.store.quarantine import Quarantine
-    from postroom.store.values import OutboxPartition, ResumeToken
+    from postroom.store.values import OutboxPartition
 
 __all__ = ["Term", "TermOptions"]
 
@@ -47,7 +50,6 @@ logger = logging.getLogger(__name__)
 # What may be sent and not yet stored. Enough to keep the broker busy while the next batch is read.
 IN_FLIGHT_EVENTS = 10_000
 IN_FLIGHT_BYTES = 16 << 20
-READ_AHEAD_BATCHES = 3
 IDLE_SECONDS = 1.0
 SHARED_ENDS_SECONDS = 300.0
 
@@ -60,15 +62,10 @@ class TermOptions:
     checkpoint_interval: timedelta
     idle_checkpoint_interval: timedelta
     drain_timeout: timedelta
-    history_margin: timedelta
     max_message_bytes: int
     block_on_poison: bool
     mark_sent: bool
     lanes: LaneOptions
-
-
-class _ReadFailed(NamedTuple):
-    error: BaseException
 
 
 class _Refused(NamedTuple):
@@ -77,7 +74,7 @@ class _Refused(NamedTuple):
     size: int
 
 
-Item = source.Batch | Ack | Saving | _ReadFailed | _Refused | None
+Item = Batch | Ack | Saving | ReadFailed | _Refused | None
 
 
 class Term:
@@ -87,7 +84,7 @@ class Term:
         self,
         *,
         database: Database[Any],
-        reading: Database[Any],
+        origin: Origin,
         client: pulsar.Client,
         checkpoints: CheckpointStore,
         quarantine: Quarantine,
@@ -97,9 +94,8 @@ class Term:
         standing: Standing,
         stopping: threading.Event,
     ) -> None:
-        # The same database, by a client whose reads may last as long as they need.
-        self._reading = reading
         self._outbox = OutboxRows(database, partition=options.partition)
+        self._origin = origin
         self._checkpoints = checkpoints
         self._quarantine = quarantine
         self._options = options
@@ -126,10 +122,9 @@ class Term:
             refused=self._refused,
             stopping=stopping,
         )
-        self._scan: Scan | None = None
-        self._places = threading.Semaphore(READ_AHEAD_BATCHES)
-        self._over = threading.Event()
-        self._unsent: deque[source.Batch] = deque()
+        self._scanning = False
+        self._reader = Reader(tell=self._mailbox.put)
+        self._unsent: deque[Batch] = deque()
         self._sent: deque[Chunk] = deque()
         self._events_in_flight = 0
         self._bytes_in_flight = 0
@@ -143,18 +138,15 @@ class Term:
         """
         checkpoint = self._checkpoints.begin_term()
         try:
-            batches = self._open(checkpoint)
-            threading.Thread(
-                target=self._read, args=(batches,), name="relay-reader", daemon=True
-            ).start()
+            self._reader.start(self._open(checkpoint))
             self._begun(checkpoint)
             self._relay(on_idle)
         except errors.HistoryLost:
             self._saver.wait()
-            self._lose_history(self._checkpoints.current())
+            self._origin.lose_history()
             raise
         finally:
-            self._over.set()
+            self._reader.stop()
             self._outbound.close()
 
     def stop(self) -> None:
@@ -181,81 +173,15 @@ class Term:
 
     # --- opening -----------------------------------------------------------------------------
 
-    def _open(self, checkpoint: Checkpoint) -> Iterator[source.Batch]:
-        self._scan = checkpoint.scan
+    def _open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
+        self._scanning = checkpoint.scan is not None or checkpoint.token is None
         self._saver.begin(checkpoint.lanes)
         self._outbound.open(
             checkpoint.lanes,
             position=checkpoint.position,
-            published_since=self._scan.published_since if self._scan else None,
+            published_since=checkpoint.scan.published_since if checkpoint.scan else None,
         )
-        if self._scan is None and checkpoint.token is not None:
-            return self._stream(checkpoint.token)
-        return self._from_collection(checkpoint)
-
-    def _stream(self, token: ResumeToken) -> Iterator[source.Batch]:
-        return source.stream(
-            self._reading[wire.OUTBOX], partition=self._options.partition, token=token
-        )
-
-    def _from_collection(self, checkpoint: Checkpoint) -> Iterator[source.Batch]:
-        partition, since = self._options.partition, self._scan.since if self._scan else None
-        at = source.snapshot_time(self._reading)
-        retried = self._quarantine.retried_since(since, at=at) if since else []
-        token = source.open_stream(self._reading[wire.OUTBOX], partition=partition, after=at)
-        if self._scan is None:
-            self._scan = Scan()
-            self._checkpoints.begin_scan(self._scan, token=token)
-        logger.info(
-            "Partition %r is relayed from the collection first%s",
-            partition,
-            f", rows since {self._scan.since:%Y-%m-%d %H:%M}" if self._scan.since else "",
-            extra={"action": "scan", "epoch": checkpoint.epoch},
-        )
-        rows = source.scan(self._reading, partition=partition, at=at, since=since, retried=retried)
-        return self._scan_then_stream(rows, token)
-
-    def _scan_then_stream(
-        self, rows: Iterator[source.Batch], token: ResumeToken
-    ) -> Iterator[source.Batch]:
-        yield from rows
-        # The first batch with a token ends the scan, in the checkpoint too.
-        yield source.Batch(token=token)
-        yield from self._stream(token)
-
-    def _lose_history(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.scan is not None or checkpoint.token is None:
-            return  # the collection is to be scanned anyway
-        margin = self._options.history_margin
-        # Hermes moves the token only, and a mangled token tells nothing.
-        marks = (checkpoint.token.cluster_time, checkpoint.cluster_time)
-        mark = max((each for each in marks if each is not None), default=None)
-        reached = datetime.fromtimestamp(mark.time, UTC) if mark else None
-        beginning = datetime.fromtimestamp(1, UTC)
-        self._checkpoints.begin_scan(
-            Scan(
-                since=reached and reached - margin,
-                # A row's clock may be ahead of the server's by as much as the margin.
-                published_since=reached - 2 * margin if reached else beginning,
-            )
-        )
-
-    # --- reading, in a thread of its own -----------------------------------------------------
-
-    def _read(self, batches: Iterator[source.Batch]) -> None:
-        try:
-            for batch in batches:
-                while not self._places.acquire(timeout=1.0):
-                    if self._over.is_set():
-                        return
-                if self._over.is_set():
-                    return
-                self._mailbox.put(batch)
-        except BaseException as error:  # noqa: BLE001 - the term ends with it, in its own thread
-            self._mailbox.put(_ReadFailed(error))
-        else:
-            ended = errors.TermEnded("The change stream ended; a new term begins")
-            self._mailbox.put(_ReadFailed(ended))
+        return self._origin.open(checkpoint)
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -265,7 +191,7 @@ class Term:
             self._receive(self._saver.patience())
             while self._unsent and self._has_room():
                 self._send(self._unsent.popleft())
-                self._places.release()
+                self._reader.taken()
             self._saver.save_if_due()
             now = time.monotonic()
             if now - idled > IDLE_SECONDS:
@@ -290,13 +216,13 @@ class Term:
         match item:
             case Ack():
                 self._settle(item)
-            case source.Batch():
+            case Batch():
                 self._unsent.append(item)
             case Saving():
                 self._saver.finished(item)
             case _Refused():
                 self._end_with(item)
-            case _ReadFailed(error=error):
+            case ReadFailed(error=error):
                 raise error
             case None:
                 pass
@@ -318,21 +244,21 @@ class Term:
 
     # --- sending -----------------------------------------------------------------------------
 
-    def _send(self, batch: source.Batch) -> None:
+    def _send(self, batch: Batch) -> None:
         self._saver.require_trust()
-        if batch.token is not None and self._scan is not None:
+        if batch.point is not None and self._scanning:
             logger.info("The collection is relayed; the change stream goes on from there")
-            self._scan = None
+            self._scanning = False
             self._outbound.scan_is_over()
-        chunk = Chunk(token=batch.token, cluster_time=batch.cluster_time)
+        chunk = Chunk(point=batch.point)
         if self._options.mark_sent:
             chunk.row_ids = []
         try:
             self._outbound.fill(chunk, batch)
         except errors.Blocked:
-            # What stands before the row that blocks is sent all the same. There is no token for
+            # What stands before the row that blocks is sent all the same. There is no point in
             # the middle of a batch: the next term leaves it out by the tail.
-            chunk.token = None
+            chunk.point = None
             self._seal(chunk)
             self._drain()
             raise
@@ -416,7 +342,7 @@ class Term:
                 payload_bytes=chunk.payload_bytes,
                 skipped=chunk.skipped,
                 position=chunk.position,
-                cluster_time=chunk.cluster_time,
+                cluster_time=None if chunk.point is None else chunk.point.cluster_time,
                 seconds=time.monotonic() - chunk.began,
             )
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from postroom.topics import Topic
 
-__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Scan"]
+__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point", "Scan"]
 
 READ_MS = 10_000
 WRITE_MS = 10_000
@@ -38,6 +38,18 @@ class Scan:
 
     since: datetime | None = None
     published_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Where a term can go on once all before it is stored: behind `token` in the change stream."""
+
+    token: ResumeToken
+
+    @property
+    def cluster_time(self) -> Timestamp | None:
+        """The cluster time up to which all is relayed then, if the token tells."""
+        return self.token.cluster_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,24 +176,23 @@ class CheckpointStore:
 
     def save(
         self,
+        point: Point,
         *,
-        token: ResumeToken,
         position: Position,
         last_id: Any = None,
-        cluster_time: Timestamp | None,
         lanes: Mapping[Topic, Mark | None],
     ) -> None:
         """Store how far everything is relayed; a scan, if there was one, is over with it."""
         fields: dict[str, Any] = {
-            CheckpointField.RESUME_TOKEN: dict(token.document),
+            CheckpointField.RESUME_TOKEN: dict(point.token.document),
             CheckpointField.POSITION: position,
             CheckpointField.UPDATED_AT: datetime.now(UTC),
             CheckpointField.LANES: _lanes_to_row(lanes),
         }
         if last_id is not None:
             fields[CheckpointField.LAST_ID] = last_id
-        if cluster_time is not None:
-            fields[CheckpointField.CLUSTER_TIME] = cluster_time
+        if point.cluster_time is not None:
+            fields[CheckpointField.CLUSTER_TIME] = point.cluster_time
         self._update({"$set": fields, "$unset": {CheckpointField.SCAN: ""}})
 
     def declare_lanes(self, lanes: Mapping[Topic, Mark | None]) -> None:

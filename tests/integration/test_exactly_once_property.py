@@ -11,7 +11,7 @@ import random
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pulsar
 from bson import ObjectId
@@ -20,22 +20,24 @@ from hypothesis import strategies as st
 
 from postroom import wire
 from postroom.observation import Observer
-from postroom.relay import source
+from postroom.relay.batch import Batch
 from postroom.relay.lane import Lane
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
 from postroom.relay.term import Term, TermOptions
 from postroom.routing import Routing
-from postroom.store.checkpoints import CheckpointStore
+from postroom.store.checkpoints import CheckpointStore, Point
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION, ResumeToken
 from tests.relays import lane_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pytest
 
+    from postroom.relay.origin import Origin
+    from postroom.store.checkpoints import Checkpoint
     from tests.site import Site
 
 TOPICS = ("persistent://a/b/one", "persistent://a/b/two")
@@ -192,25 +194,39 @@ class Checkpoints(CheckpointStore):
         self.world.step()
 
 
+class Log:
+    """The world's log in place of the change stream; `ended` is called when all is checkpointed."""
+
+    def __init__(self, site: Site, world: World, *, ended: Callable[[], None]) -> None:
+        self.over = threading.Event()
+        self._site = site
+        self._world = world
+        self._ended = ended
+
+    def open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
+        """Return batches of some rows each."""
+        assert checkpoint.token is not None
+        return self._read(int(checkpoint.token.document["_data"]))
+
+    def _read(self, at: int) -> Iterator[Batch]:
+        log, dice = self._world.log, random.Random(self._world.dice.random())
+        while at < len(log):
+            upto = min(len(log), at + dice.randint(1, 7))
+            middle = dice.randint(at, upto)
+            slices = [log[at:middle], log[middle:upto]]
+            yield Batch(
+                slices=filter(None, slices), point=Point(token=ResumeToken({"_data": str(upto)}))
+            )
+            at = upto
+        while not self.over.wait(0.001):
+            if self._site.checkpoint["resumeToken"]["_data"] == str(at):
+                self._ended()
+
+
 class LoggedTerm(Term):
-    """The real term, which reads from a log and lets the broker work while it waits."""
+    """The real term, which lets the broker work while it waits."""
 
     world: World
-    site: Site
-
-    def _stream(self, token: ResumeToken) -> Iterator[source.Batch]:
-        dice = random.Random(self.world.dice.random())
-        at = int(token.document["_data"])
-        while at < len(self.world.log):
-            upto = min(len(self.world.log), at + dice.randint(1, 7))
-            middle = dice.randint(at, upto)
-            slices = [self.world.log[at:middle], self.world.log[middle:upto]]
-            yield source.Batch(slices=filter(None, slices), token=ResumeToken({"_data": str(upto)}))
-            at = upto
-        while not self._over.wait(0.001):
-            if self.site.checkpoint["resumeToken"]["_data"] == str(at):
-                self._stopping.set()
-                self.stop()
 
     def _receive(self, timeout: float) -> None:
         self.world.store(self.world.dice.randint(1, 4))
@@ -221,9 +237,16 @@ def relay(site: Site, world: World) -> bool:
     """Run one term, and say whether it came to the end of the log."""
     checkpoints = Checkpoints(site.database, partition=DEFAULT_PARTITION, owner="test")
     checkpoints.world = world
+    stopping = threading.Event()
+
+    def ended() -> None:
+        stopping.set()
+        term.stop()
+
+    log = Log(site, world, ended=ended)
     term = LoggedTerm(
         database=site.database,
-        reading=site.database,
+        origin=cast("Origin", log),
         client=Broker(world),
         checkpoints=checkpoints,
         quarantine=Quarantine(site.database, partition=DEFAULT_PARTITION),
@@ -233,7 +256,6 @@ def relay(site: Site, world: World) -> bool:
             checkpoint_interval=timedelta(0),
             idle_checkpoint_interval=timedelta(0),
             drain_timeout=5 * SECOND,
-            history_margin=SECOND,
             max_message_bytes=1 << 20,
             block_on_poison=False,
             mark_sent=False,
@@ -241,13 +263,15 @@ def relay(site: Site, world: World) -> bool:
         ),
         observer=(observer := Observer()),
         standing=Standing(observer, partition="default", state=State.OPENING),
-        stopping=threading.Event(),
+        stopping=stopping,
     )
-    term.world, term.site = world, site
+    term.world = world
     try:
         term.run(on_idle=lambda: None)
     except Crash:
         return False
+    finally:
+        log.over.set()
     return True
 
 

@@ -17,7 +17,8 @@ from devstack.mongodb import MongoDB
 from devstack.service import free_port
 from postroom import wire
 from postroom.errors import ConfigurationError
-from postroom.relay import retention, source
+from postroom.relay import origin, retention
+from postroom.relay.batch import BATCH_ROWS
 from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
 from postroom.relay.retention import Retention
@@ -58,7 +59,7 @@ def test_lost_history_is_filled_from_the_collection(pulsar_site: Site) -> None:
 def test_a_first_start_with_many_pages_sends_each_row_once_in_order(pulsar_site: Site) -> None:
     """The next pages are read while the first ones are sent."""
     plain = pulsar_site.subscribe()
-    written = sorted(pulsar_site.insert(source.BATCH_ROWS * 5 + 1))
+    written = sorted(pulsar_site.insert(BATCH_ROWS * 5 + 1))
     with relaying(pulsar_site):
         written += pulsar_site.insert(10)
         assert ids(pulsar_site.receive(plain, len(written))) == written
@@ -279,7 +280,7 @@ def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
 
         return once
 
-    owner: Any = source if where == "stream" else CheckpointStore
+    owner: Any = origin if where == "stream" else CheckpointStore
     monkeypatch.setattr(owner, where, dying(getattr(owner, where)))
     with relaying(lite_site, wait=False) as relay:
         wait_until(lambda: relay.status.terms > 0, description="a term")

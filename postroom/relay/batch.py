@@ -1,0 +1,33 @@
+"""A batch: rows in the order in which they are to be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from postroom.store.checkpoints import Point
+    from postroom.store.codec import Row
+
+__all__ = ["BATCH_ROWS", "SLICE_ROWS", "Batch"]
+
+# Larger replies cost less a row; the server ends one at 16 MiB anyway.
+BATCH_ROWS = 2000
+# A slice's rows, letters and messages stay in the processor's cache from decoding to sending, which
+# is more than twice as fast as taking all rows of a reply through one step after the other.
+SLICE_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows in order, and the point from which a term can go on behind them, if there is one.
+
+    A batch is what one reply of the server held. `slices` are decoded one after the other, when
+    they are asked for, and once; `rows` counts the rows of a batch of the stream.
+    """
+
+    slices: Iterable[Sequence[Row]] = ()
+    point: Point | None
+    rows: int = 0

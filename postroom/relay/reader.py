@@ -1,0 +1,64 @@
+"""The reader: a thread that reads a term's batches ahead of the sending."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from postroom import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postroom.relay.batch import Batch
+
+__all__ = ["ReadFailed", "Reader"]
+
+READ_AHEAD_BATCHES = 3
+
+
+class ReadFailed(NamedTuple):
+    """What reading ended with."""
+
+    error: BaseException
+
+
+class Reader:
+    """Puts batches into the term's mailbox by `tell`, a few ahead of those that were taken.
+
+    taken() makes room for one more; each batch holds up to a reply of the server in memory.
+    """
+
+    def __init__(self, *, tell: Callable[[Batch | ReadFailed], None]) -> None:
+        self._tell = tell
+        self._places = threading.Semaphore(READ_AHEAD_BATCHES)
+        self._over = threading.Event()
+
+    def start(self, batches: Iterator[Batch]) -> None:
+        """Begin to read; once."""
+        threading.Thread(
+            target=self._read, args=(batches,), name="relay-reader", daemon=True
+        ).start()
+
+    def taken(self) -> None:
+        """Note that a batch needs its place no longer."""
+        self._places.release()
+
+    def stop(self) -> None:
+        """Have the thread end once the server has answered; it is not waited for."""
+        self._over.set()
+
+    def _read(self, batches: Iterator[Batch]) -> None:
+        try:
+            for batch in batches:
+                while not self._places.acquire(timeout=1.0):
+                    if self._over.is_set():
+                        return
+                if self._over.is_set():
+                    return
+                self._tell(batch)
+        except BaseException as error:  # noqa: BLE001 - the term ends with it, in its own thread
+            self._tell(ReadFailed(error))
+        else:
+            ended = errors.TermEnded("The change stream ended; a new term begins")
+            self._tell(ReadFailed(ended))
