@@ -44,7 +44,7 @@ def main() -> None:
     def loop() -> None:
         while True:
             message = consumer.receive()
-            inbox.apply(handler, [Delivery.of(message, consumer).open()])
+            inbox.apply(handler, [Delivery.of(message, consumer).event()])
             consumer.acknowledge(message)
 
     threads = [threading.Thread(target=loop) for _ in range(THREADS)]

@@ -17,7 +17,8 @@ PostroomError
 ├── InboxError
 │   ├── Retry                 a handler asks to be tried again
 │   ├── Reject                a handler gives its event up at once
-│   └── HandlerTimeout        a handler ran past its timeout
+│   ├── HandlerTimeout        a handler ran past its timeout
+│   └── HandlerLost           Celery failed around a handler
 └── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
 """
 
@@ -31,6 +32,7 @@ from pymongo import errors as mongo
 __all__ = [
     "Blocked",
     "ConfigurationError",
+    "HandlerLost",
     "HandlerTimeout",
     "HistoryLost",
     "InboxError",
@@ -149,6 +151,12 @@ class Reject(InboxError):
 
 class HandlerTimeout(InboxError):
     """The handler ran past its timeout; its event is delivered again."""
+
+    transient: ClassVar[bool] = True
+
+
+class HandlerLost(InboxError):
+    """Celery failed around the handler; its event is delivered again."""
 
     transient: ClassVar[bool] = True
 

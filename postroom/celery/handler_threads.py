@@ -28,7 +28,10 @@ class Stage(enum.Enum):
 
 @dataclass(eq=False)
 class Turn:
-    """Something to run in a thread, and to call there afterwards, whatever came of it."""
+    """Something to run in a thread, and to call there afterwards, whatever came of it.
+
+    Its stage belongs to the lock of the HandlerThreads that it was handed to.
+    """
 
     run: Callable[[], object]
     done: Callable[[], None]
@@ -54,7 +57,8 @@ class HandlerThreads:
     @property
     def hung(self) -> int:
         """How many threads hang in a turn that was given up."""
-        return self._replaced
+        with self._lock:
+            return self._replaced
 
     def submit(self, turn: Turn) -> None:
         """Have a turn run as soon as a thread is free."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -13,7 +14,7 @@ from postroom import errors, failures
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
-from postroom.inbox import retry
+from postroom.inbox.outcome import GiveUp, TryAgain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from postroom.inbox.consumer import Consumer
     from postroom.inbox.handlers import Handler
     from postroom.inbox.job import Job
+    from postroom.inbox.outcome import Outcome
 
 __all__ = ["HandlerTask", "TaskRunner", "register"]
 
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096
-REVOKED = "The task was revoked before the handler ran"
+REVOKED = GiveUp("The task was revoked before the handler ran", whole=True)
 
 
 class HandlerTask(Task):
@@ -44,28 +46,27 @@ class HandlerTask(Task):
     typing = False
 
     def run(self, *_args: Any, **_shown: Any) -> str:
-        """Hand the job's events to the handler; what it raises decides what Flower shows."""
-        found: tuple[Consumer, Job] | None = adapter.carried(self.request)
-        if found is None:
+        """Hand the job's events to the handler; what came of it decides what Flower shows."""
+        errand: Errand | None = adapter.carried(self.request)
+        if errand is None:
             raise errors.InboxError(
                 f"{self.name} is a handler: it runs for an event, in a consumer worker, and is not "
                 "to be called as a task"
             )
-        consumer, job = found
         if adapter.is_revoked(self.request.id):
             # Celery looks when it takes a task in, and this one has waited since for a thread.
-            job.verdict = retry.GiveUp(REVOKED, whole=True)
-            raise errors.Reject(REVOKED)
-        try:
-            return str(consumer.execute(job))
-        except Exception as error:  # noqa: BLE001 - the dispatcher has its verdict already
-            shown = self._shown(error)
-            if isinstance(job.verdict, retry.TryAgain):
-                # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
-                raise CeleryRetry(exc=shown, when=job.verdict.after_seconds) from None
-            raise shown from None
+            errand.job.call.end(REVOKED)
+            raise errors.Reject(REVOKED.reason)
+        outcome, error = errand.consumer.execute(errand.job)
+        if error is None:
+            return str(outcome)
+        shown = self._shown(error)
+        if isinstance(outcome, TryAgain):
+            # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
+            raise CeleryRetry(exc=shown, when=outcome.after_seconds) from None
+        raise shown from None
 
-    def _shown(self, error: Exception) -> Exception:
+    def _shown(self, error: BaseException) -> BaseException:
         """Return what log and Flower may show: drivers and validators quote an event's data."""
         if self.app.postroom.settings.show_payloads or not failures.is_private(error):
             error.__cause__ = None
@@ -99,14 +100,21 @@ def register(app: Celery, handler: Handler) -> HandlerTask:
     return task
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Errand:
+    """A job on its way through Celery, and the consumer that executes it."""
+
+    consumer: Consumer
+    job: Job
+
+
 class TaskRunner:
-    """Runs each job as the request that Celery would have made of a message."""
+    """Runs each job as the request that Celery would have made of a message. Thread-safe."""
 
     def __init__(self, worker: Any, events: TaskEvents) -> None:
         self._worker = worker
         self._events = events
         self._threads = HandlerThreads(worker.concurrency)
-        self._placed: dict[Job, tuple[adapter.EventRequest, Turn]] = {}
         self._tasks: dict[str, HandlerTask] = {}
 
     @property
@@ -119,7 +127,7 @@ class TaskRunner:
         self._threads.stop()
 
     def prepare(self, handlers: list[Handler]) -> None:
-        """Register the handlers' tasks."""
+        """Register the handlers' tasks; before the first job."""
         for handler in handlers:
             task = register(self._worker.app, handler)
             adapter.trace_in(self._worker.app, task, self._worker.hostname)
@@ -129,11 +137,12 @@ class TaskRunner:
         """Return the runner of one consumer; the consumer itself is set afterwards."""
         return _ConsumersRunner(self, consumer)
 
-    def submit(self, consumer: Consumer, job: Job, done: Callable[[], None]) -> None:
-        """Run a job in a thread; `done` is called in the end whatever happens."""
-        request = self._request(consumer, job)
-        turn = Turn(run=_nothing, done=functools.partial(self._finished, job, done))
-        self._placed[job] = request, turn
+    def submit(self, errand: Errand, done: Callable[[Outcome], None]) -> Placement:
+        """Run a job in a thread; `done` is told in the end, whatever happens."""
+        job, request = errand.job, self._request(errand)
+        placement = Placement(
+            errand, request, self._threads, done=done, too_many_hang=self._give_up_worker
+        )
         self._events.send(
             "task-received",
             uuid=request.id,
@@ -147,36 +156,10 @@ class TaskRunner:
             expires=None,
         )
         try:
-            adapter.run(request, functools.partial(self._submit, turn))
+            adapter.run(request, placement.submit)
         except adapter.TaskRevokedError:
-            job.verdict = retry.GiveUp(REVOKED, whole=True)
-            turn.done()
-
-    def _submit(self, turn: Turn, call: Callable[[], object]) -> Turn:
-        turn.run = call
-        self._threads.submit(turn)
-        return turn
-
-    def withdraw(self, job: Job) -> bool:
-        """Take a job back that no thread has begun, and say whether that was in time."""
-        placed = self._placed.get(job)
-        if placed is None or not self._threads.withdraw(placed[1]):
-            return False
-        self._forget(job)
-        return True
-
-    def abandon(self, consumer: Consumer, job: Job, reason: str, *, hangs: bool) -> bool:
-        """Show a job as failed and put another thread in the place of its own, if it still runs."""
-        placed = self._placed.get(job)
-        if placed is None or not self._threads.replace(placed[1]):
-            return False
-        job.call.is_cut_off = True
-        # In a thread: MongoDB may be what it hangs on.
-        threading.Thread(target=consumer.cut_off, args=(job,), daemon=True).start()
-        placed[0].send_event("task-failed", exception=reason, traceback="")
-        if hangs and self._threads.hung > self._threads.limit:
-            self._give_up_worker(self._threads.hung)
-        return True
+            placement.refuse(REVOKED)
+        return placement
 
     def _give_up_worker(self, hung: int) -> None:
         end_worker(
@@ -185,34 +168,89 @@ class TaskRunner:
             "with exit code 1 so that it is started anew, and their events are delivered again",
         )
 
-    def _finished(self, job: Job, done: Callable[[], None]) -> None:
-        self._forget(job)
-        done()
-
-    def _forget(self, job: Job) -> None:
-        placed = self._placed.pop(job, None)
-        if placed is not None:
-            adapter.forget(placed[0])
-
-    def _request(self, consumer: Consumer, job: Job) -> adapter.EventRequest:
+    def _request(self, errand: Errand) -> adapter.EventRequest:
+        job = errand.job
         shown = _shown(job, payloads=self._worker.app.postroom.settings.show_payloads)
         return adapter.request(
             self._tasks[job.handler.name],
             hostname=self._worker.hostname,
             eventer=self._events,
-            task_id=self._task_id(consumer, job),
+            task_id=self._task_id(errand),
             retries=job.attempt - 1,
             shown=shown,
             kwargsrepr=repr(shown)[:LONGEST_SHOWN],
-            routing_key=job.deliveries[0].place[0],
-            cargo=(consumer, job),
+            routing_key=job.topic,
+            cargo=errand,
         )
 
-    def _task_id(self, consumer: Consumer, job: Job) -> str:
+    def _task_id(self, errand: Errand) -> str:
         # Two subscriptions of one application may read the same event.
         if len(self._worker.app.postroom.consume) == 1:
-            return job.task_id
-        return f"{job.task_id}@{consumer.status.subscription}"
+            return errand.job.task_id
+        return f"{errand.job.task_id}@{errand.consumer.status.subscription}"
+
+
+class Placement:
+    """A job in the handler threads. Its fields are fixed before a thread can take it."""
+
+    def __init__(
+        self,
+        errand: Errand,
+        request: adapter.EventRequest,
+        threads: HandlerThreads,
+        *,
+        done: Callable[[Outcome], None],
+        too_many_hang: Callable[[int], None],
+    ) -> None:
+        self._errand = errand
+        self._request = request
+        self._threads = threads
+        self._done = done
+        self._too_many_hang = too_many_hang
+        self._turn = Turn(run=_nothing, done=self._end)
+
+    def submit(self, call: Callable[[], object]) -> Turn:
+        """Have Celery's own call for the request made in a thread."""
+        self._turn.run = functools.partial(self._run, call)
+        self._threads.submit(self._turn)
+        return self._turn
+
+    def refuse(self, outcome: Outcome) -> None:
+        """End it without a thread."""
+        self._errand.job.call.end(outcome)
+        self._end()
+
+    def withdraw(self) -> bool:
+        """Take the job back if no thread has begun it, and say whether that was in time."""
+        if not self._threads.withdraw(self._turn):
+            return False
+        adapter.forget(self._request)
+        return True
+
+    def abandon(self, reason: str, *, hangs: bool) -> bool:
+        """Show the job as failed and put another thread in the place of its own, if it still runs.
+
+        `hangs` where it is at fault itself.
+        """
+        if not self._threads.replace(self._turn):
+            return False
+        self._errand.job.call.cut_off()
+        # In a thread: MongoDB may be what it hangs on.
+        cut_off = functools.partial(self._errand.consumer.cut_off, self._errand.job)
+        threading.Thread(target=cut_off, daemon=True).start()
+        self._request.send_event("task-failed", exception=reason, traceback="")
+        hung = self._threads.hung
+        if hangs and hung > self._threads.limit:
+            self._too_many_hang(hung)
+        return True
+
+    def _run(self, call: Callable[[], object]) -> None:
+        self._errand.job.call.begin()
+        call()
+
+    def _end(self) -> None:
+        adapter.forget(self._request)
+        self._done(self._errand.job.call.outcome)
 
 
 def _nothing() -> None:
@@ -226,37 +264,23 @@ class _ConsumersRunner:
         self._runner = runner
         self.consumer = consumer
 
-    def submit(self, job: Job, done: Callable[[], None]) -> None:
-        self._runner.submit(self._its_consumer(), job, done)
-
-    def withdraw(self, job: Job) -> bool:
-        return self._runner.withdraw(job)
-
-    def abandon(self, job: Job, reason: str, *, hangs: bool) -> bool:
-        return self._runner.abandon(self._its_consumer(), job, reason, hangs=hangs)
-
-    def _its_consumer(self) -> Consumer:
+    def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
         if self.consumer is None:
             raise AssertionError
-        return self.consumer
+        return self._runner.submit(Errand(self.consumer, job), done)
 
 
 def _shown(job: Job, *, payloads: bool) -> dict[str, Any]:
     """Return what Flower shows as the arguments: which event it is, not what it says."""
-    first = job.deliveries[0]
-    if len(job.deliveries) == 1:
-        shown: dict[str, Any] = {
-            "event": first.event.name if first.event else None,
-            "id": first.event_id[:300],
-            "attempt": job.attempt,
-        }
-        if payloads and first.event:
-            shown["data"] = first.event.data
+    first = job.events[0]
+    if len(job.events) == 1:
+        shown: dict[str, Any] = {"event": first.name, "id": first.id[:300], "attempt": job.attempt}
+        if payloads:
+            shown["data"] = first.data
         return shown
-    names = sorted({d.event.name for d in job.deliveries if d.event})
     return {
-        "events": len(job.deliveries),
-        "names": names[:MOST_NAMES_SHOWN],
-        "first": first.event_id[:300],
-        "last": job.deliveries[-1].event_id[:300],
+        "events": len(job.events),
+        "names": sorted({event.name for event in job.events})[:MOST_NAMES_SHOWN],
+        "first": first.id[:300],
+        "last": job.events[-1].id[:300],
     }

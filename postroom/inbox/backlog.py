@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from postroom.inbox.delivery import Delivery
     from postroom.inbox.handlers import Handler
+    from postroom.inbox.held import Held
 
-__all__ = ["Backlog", "Work"]
+__all__ = ["Backlog", "Portion"]
 
 
-class Work(NamedTuple):
+class Portion(NamedTuple):
     """A handler, and the deliveries to hand to it together."""
 
     handler: Handler
-    deliveries: list[Delivery]
+    deliveries: list[Held]
 
 
 class Backlog:
@@ -30,7 +30,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._queues: dict[Hashable, deque[Delivery]] = {}
+        self._queues: dict[Hashable, deque[Held]] = {}
         self._ready: deque[Hashable] = deque()
         self._unfinished: dict[Hashable, int] = {}
 
@@ -38,7 +38,7 @@ class Backlog:
         """Say whether there is something to take."""
         return bool(self._ready)
 
-    def add(self, delivery: Delivery) -> None:
+    def add(self, delivery: Held) -> None:
         """Queue a delivery, which knows its handlers, behind the others of its key."""
         key = _key(delivery)
         queue = self._queues.setdefault(key, deque())
@@ -46,7 +46,7 @@ class Backlog:
         if len(queue) == 1 and key not in self._unfinished:
             self._ready.append(key)
 
-    def take(self) -> list[Work]:
+    def take(self) -> list[Portion]:
         """Take the delivery whose turn it is, for each of its handlers.
 
         For a batch handler that wants it alone, also those behind it and at the head of other keys
@@ -54,12 +54,12 @@ class Backlog:
         """
         first = self._queues[self._ready[0]][0]
         if len(first.handlers) == 1 and first.handlers[0].batch > 1:
-            return [Work(first.handlers[0], self._batch(first.handlers[0]))]
+            return [Portion(first.handlers[0], self._batch(first.handlers[0]))]
         self._pop(self._ready.popleft())
-        return [Work(handler, [first]) for handler in first.handlers]
+        return [Portion(handler, [first]) for handler in first.handlers]
 
-    def _batch(self, handler: Handler) -> list[Delivery]:
-        taken: list[Delivery] = []
+    def _batch(self, handler: Handler) -> list[Held]:
+        taken: list[Held] = []
         for _ in range(len(self._ready)):
             key = self._ready.popleft()
             queue, before = self._queues[key], len(taken)
@@ -71,7 +71,7 @@ class Backlog:
                 break
         return taken
 
-    def _pop(self, key: Hashable) -> Delivery:
+    def _pop(self, key: Hashable) -> Held:
         queue = self._queues[key]
         self._unfinished[key] = self._unfinished.get(key, 0) + 1
         delivery = queue.popleft()
@@ -80,7 +80,7 @@ class Backlog:
             # `queue` stays empty for the one who loops over it.
         return delivery
 
-    def done(self, delivery: Delivery) -> None:
+    def done(self, delivery: Held) -> None:
         """Note that all handlers are done with a delivery; its key's next one may follow."""
         if not delivery.handlers:  # it was never queued: nobody wants it, or it is no event
             return
@@ -93,5 +93,5 @@ class Backlog:
             self._ready.append(key)
 
 
-def _key(delivery: Delivery) -> Hashable:
+def _key(delivery: Held) -> Hashable:
     return id(delivery) if delivery.key is None else delivery.key

@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom import topics
+from postroom.inbox import facts
+from postroom.inbox.admission import Admission
 from postroom.inbox.dead_letters import DeadLetters
-from postroom.inbox.dispatcher import Dispatcher, Woken
+from postroom.inbox.dispatcher import Dispatcher
 from postroom.inbox.feed import Feed
+from postroom.inbox.intake import Intake
+from postroom.inbox.mailbox import Mailbox, Woken
+from postroom.inbox.parking import Parking
 from postroom.inbox.selection import pattern_of, redrive_pattern, redrive_topic
+from postroom.inbox.underway import Underway
 
 if TYPE_CHECKING:
     import threading
@@ -21,9 +27,9 @@ if TYPE_CHECKING:
 
     import pulsar
 
-    from postroom.inbox.dispatcher import Runner
+    from postroom.inbox.facts import Teller
     from postroom.inbox.handlers import Registry
-    from postroom.inbox.status import Status
+    from postroom.inbox.underway import Runner
     from postroom.settings import Settings
 
 __all__ = ["Connection", "Reading"]
@@ -53,20 +59,32 @@ class Reading:
 class Connection:
     """Consumes through one client until it is told to stop, or an error ends it."""
 
-    def __init__(self, client: pulsar.Client, reading: Reading, *, status: Status) -> None:
+    def __init__(self, client: pulsar.Client, reading: Reading, *, tell: Teller) -> None:
         self._client = client
         self._reading = reading
-        self._status = status
-        self._dispatcher = Dispatcher(
-            settings=reading.settings,
-            registry=reading.registry,
-            subscription=reading.subscription,
-            runner=reading.runner,
-            dead_letters=self._dead_letters(),
-            status=status,
-            most_submitted=reading.most_submitted,
+        self._tell = tell
+        self._mailbox = Mailbox()
+        admission = Admission(reading.settings.prefetch)
+        self._dispatcher = self._made(admission)
+        self._feeds = [
+            Feed(self._subscribe(wanted), self._mailbox, admission) for wanted in self._wanted()
+        ]
+
+    def _made(self, admission: Admission) -> Dispatcher:
+        reading, settings = self._reading, self._reading.settings
+        return Dispatcher(
+            intake=Intake(
+                reading.registry,
+                subscription=reading.subscription,
+                strict=settings.strict,
+                noted=settings.prefetch,
+            ),
+            mailbox=self._mailbox,
+            admission=admission,
+            underway=Underway(reading.runner, self._mailbox, settings, most=reading.most_submitted),
+            parking=Parking(self._dead_letters(), self._mailbox),
+            tell=self._tell,
         )
-        self._feeds = [Feed(self._subscribe(wanted), self._dispatcher) for wanted in self._wanted()]
 
     def run(self, stopping: threading.Event) -> None:
         """Consume until `stopping` is set, then let running handlers finish."""
@@ -74,11 +92,11 @@ class Connection:
             feed.start()
         logger.info(
             "Consuming %s as %r",
-            self._status.topics,
+            ", ".join(self._reading.topics),
             self._reading.subscription,
             extra={"action": "consuming"},
         )
-        self._status.state, self._status.reason = "consuming", ""
+        self._tell(facts.StateEntered, state="consuming")
         try:
             while not stopping.is_set():
                 self._dispatcher.step()
@@ -87,7 +105,7 @@ class Connection:
 
     def wake(self) -> None:
         """Have a run() that waits look at `stopping`; safe from any thread."""
-        self._dispatcher.post(Woken())
+        self._mailbox.post(Woken())
 
     def _dead_letters(self) -> DeadLetters:
         reading = self._reading
@@ -128,7 +146,7 @@ class Connection:
         # Handlers that run finish and are acknowledged; only then is the rest handed back, since
         # another worker would otherwise get later events of a key that is still at work here.
         seconds = self._reading.settings.shutdown_seconds
-        self._status.state = "draining"
+        self._tell(facts.StateEntered, state="draining")
         for feed in self._feeds:
             feed.stop()
         try:
@@ -136,10 +154,9 @@ class Connection:
         finally:
             for feed in self._feeds:
                 feed.close()
-        self._status.running = len(unfinished)
         if unfinished:
             logger.warning(
                 "%d handlers did not finish within %g s; their events are delivered again",
-                len(unfinished),
+                unfinished,
                 seconds,
             )

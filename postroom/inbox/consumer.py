@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 from postroom import broker
 from postroom.inbox.connection import Connection, Reading
-from postroom.inbox.inbox import Applied, Inbox
+from postroom.inbox.execution import execute, forget
+from postroom.inbox.facts import StateEntered, Teller
+from postroom.inbox.inbox import Inbox
 from postroom.inbox.orphans import app_name
 from postroom.inbox.status import Status
+from postroom.observation import Observer
 from postroom.sentences import Sentences
 from postroom.store import clients
 from postroom.supervision import Backoff, Supervisor
 
 if TYPE_CHECKING:
     from postroom.inbox.job import Job
+    from postroom.inbox.outcome import Outcome
 
 __all__ = ["Consumer", "Reading"]
 
@@ -43,6 +47,7 @@ class Consumer:
             keep=timedelta(days=settings.inbox_days),
         )
         self.status = Status(subscription=reading.subscription, topics=", ".join(reading.topics))
+        self._tell = Teller(Observer(self.status.hear), reading.subscription)
 
     def run(self) -> None:
         """Consume until stop() is called."""
@@ -62,7 +67,7 @@ class Consumer:
                 extra={"action": "consumer_reconnect", "subscription": subscription},
             ).supervise()
         finally:
-            self.status.state = "stopped"
+            self._tell(StateEntered, state="stopped")
             self._mongo.close()
 
     def stop(self) -> None:
@@ -71,22 +76,22 @@ class Consumer:
         if (connection := self._connection) is not None:
             connection.wake()
 
-    def execute(self, job: Job) -> Applied:
-        """Run a job in the calling thread; what the handler raises is passed on."""
-        return job.run(self._inbox, self._settings)
+    def execute(self, job: Job) -> tuple[Outcome, BaseException | None]:
+        """Run a job in the calling thread; return what came of it, and why where it failed."""
+        return execute(job, self._inbox, self._settings)
 
     def cut_off(self, job: Job) -> None:
         """Make sure that a job which has run for too long can never commit."""
         self._inbox.cut_off(job.call)
-        job.end(self._inbox)
+        forget(job, self._inbox, for_good=False)
 
     def _wait(self, sentence: str) -> None:
-        self.status.state, self.status.reason = "waiting", sentence
+        self._tell(StateEntered, state="waiting", reason=sentence)
 
     def _connect(self) -> None:
-        self.status.state = "connecting"
+        self._tell(StateEntered, state="connecting")
         self._inbox.prepare()
         url = self._settings.pulsar_url
         with broker.connected(url, operation_timeout=OPERATION_TIMEOUT) as client:
-            self._connection = Connection(client, self._reading, status=self.status)
+            self._connection = Connection(client, self._reading, tell=self._tell)
             self._connection.run(self._stopping)

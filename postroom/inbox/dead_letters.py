@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     import pulsar
 
-    from postroom.inbox.delivery import Delivery, Failures
+    from postroom.inbox.delivery import Delivery
     from postroom.inbox.handlers import Handler
+    from postroom.inbox.held import Failures
     from postroom.settings import Settings
 
 __all__ = ["DeadLetters"]

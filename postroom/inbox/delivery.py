@@ -1,19 +1,16 @@
-"""Delivery: one Pulsar message held by a consumer until every handler is done with it."""
+"""Delivery: one Pulsar message as a consumer has received it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from postroom import broker, errors, events, wire
+from postroom import errors, events, topics, wire
 
 if TYPE_CHECKING:
     import pulsar
 
-    from postroom.inbox.handlers import Handler
-
-__all__ = ["Delivery", "Failures", "place_of"]
+__all__ = ["Delivery", "Place", "place_of"]
 
 Place = tuple[str, int, int, int]
 
@@ -34,24 +31,9 @@ def _read(message: pulsar.Message) -> tuple[dict[str, str], str | None, str]:
         return {}, None, "The message's properties or key are no UTF-8"
 
 
-@dataclass(slots=True)
-class Failures:
-    """How often and when a handler has failed with one event."""
-
-    attempts: int = 0
-    first: datetime | None = None
-    last: datetime | None = None
-
-    def add(self, *, counts: bool) -> None:
-        """Note a failure now; one that does not count leaves the attempts as they are."""
-        self.last = datetime.now(UTC)
-        self.first = self.first or self.last
-        self.attempts += counts
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Delivery:
-    """A message, the event in it, and the handlers that are still to run."""
+    """A message and what stands on its outside."""
 
     source: pulsar.Consumer
     message: pulsar.Message
@@ -60,14 +42,7 @@ class Delivery:
     key: str | None
     size: int
     properties: dict[str, str]
-    event: events.Event[dict[str, Any]] | None = None
-    handlers: list[Handler] = field(default_factory=list)
-    waiting_for: set[str] = field(default_factory=set)
-    failures: dict[str, Failures] = field(default_factory=dict)
-    parked: bool = False
     fault: str = ""
-    # Whether a worker that was ended may have held it.
-    suspect: bool = False
 
     @classmethod
     def of(cls, message: pulsar.Message, source: pulsar.Consumer) -> Delivery:
@@ -89,7 +64,7 @@ class Delivery:
 
     @property
     def _topic(self) -> str:
-        return broker.base_topic(self.place[0])
+        return topics.base_topic(self.place[0])
 
     @property
     def origin(self) -> str:
@@ -106,7 +81,7 @@ class Delivery:
             return self.properties.get(wire.REDRIVE_HANDLER) or None
         return None
 
-    def open(self) -> events.Event[dict[str, Any]]:
+    def event(self) -> events.Event[dict[str, Any]]:
         """Decode the payload.
 
         Raises:
@@ -118,7 +93,7 @@ class Delivery:
         name, data = events.decode(self.message.data())
         position = self.properties.get(wire.POSITION, "")[:LONGEST_POSITION]
         at = self.message.event_timestamp() or self.message.publish_timestamp()
-        self.event = events.Event(
+        return events.Event(
             id=self.event_id,
             name=name,
             data=data,
@@ -128,10 +103,3 @@ class Delivery:
             occurred_at=events.utc(at),
             headers=self.properties,
         )
-        return self.event
-
-    def failed(self, handler: Handler | None, *, counts: bool) -> Failures:
-        """Note a failure of a handler, or of reading the event at all."""
-        found = self.failures.setdefault(handler.name if handler else "", Failures())
-        found.add(counts=counts)
-        return found

@@ -6,10 +6,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from postroom import broker
-from postroom.inbox.dispatcher import Dispatcher, Failed, Received
+from postroom.inbox.mailbox import Failed, Received
 
 if TYPE_CHECKING:
     import pulsar
+
+    from postroom.inbox.admission import Admission
+    from postroom.inbox.mailbox import Mailbox
 
 __all__ = ["Feed"]
 
@@ -17,11 +20,12 @@ RECEIVE_MILLISECONDS = 200
 
 
 class Feed:
-    """A thread that receives while the dispatcher has room."""
+    """A thread that receives while there is room."""
 
-    def __init__(self, consumer: pulsar.Consumer, dispatcher: Dispatcher) -> None:
+    def __init__(self, consumer: pulsar.Consumer, mailbox: Mailbox, admission: Admission) -> None:
         self._consumer = consumer
-        self._dispatcher = dispatcher
+        self._mailbox = mailbox
+        self._admission = admission
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer-feed", daemon=True)
 
@@ -44,13 +48,13 @@ class Feed:
             self._receive()
         except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
             if not self._stopping.is_set():
-                self._dispatcher.post(Failed(error))
+                self._mailbox.post(Failed(error))
 
     def _receive(self) -> None:
         import pulsar
 
         while not self._stopping.is_set():
-            if not self._dispatcher.has_room:
+            if not self._admission.has_room:
                 self._stopping.wait(0.005)
                 continue
             try:
@@ -58,5 +62,5 @@ class Feed:
             except pulsar.Timeout:
                 continue
             size = len(message.data())
-            self._dispatcher.announce(size)
-            self._dispatcher.post(Received(self._consumer, message, size))
+            self._admission.take(size)
+            self._mailbox.post(Received(self._consumer, message, size))

@@ -6,15 +6,15 @@ import contextlib
 import logging
 import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
-from postroom import errors
+from postroom.inbox.call import Call, Stage
 from postroom.inbox.orphans import Orphans
+from postroom.inbox.outcome import Applied
 from postroom.store.begun import Begun
 from postroom.store.clients import require_fit_server
 from postroom.store.commit import commit
@@ -30,46 +30,13 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.inbox.handlers import Handler
 
-__all__ = ["Applied", "Call", "Inbox"]
+__all__ = ["Inbox"]
 
 logger = logging.getLogger(__name__)
 
 # Two handlers that write the same document conflict for a moment only: tried again at once.
 CONFLICT_TRIES = 6
 COMMIT_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What came of handing events to a handler."""
-
-    handled: int
-    repeated: int
-
-    def __str__(self) -> str:
-        """Say it as Flower shows it."""
-        if not self.repeated:
-            return "handled"
-        return f"handled {self.handled}, {self.repeated} had been handled before"
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of a handler, which another thread may cut off; `entered` while the handler runs."""
-
-    session_id: Any = None
-    is_cut_off: bool = False
-    entered: float | None = None
-
-    def require_time(self) -> None:
-        """Go on only if it was not cut off.
-
-        Raises:
-            HandlerTimeout: it was; the event has been handed back, or is with another call.
-
-        """
-        if self.is_cut_off:
-            raise errors.HandlerTimeout("The handler's time was up before it was done")
 
 
 class Inbox:
@@ -113,9 +80,10 @@ class Inbox:
 
         """
         call = call or Call()
+        call.enter(Stage.PREPARING)
         prepared = [handler.prepared(event) for event in events]
         with self._database.client.start_session() as session:
-            call.session_id = session.session_id
+            call.opened(session.session_id)
             for attempt in range(1, CONFLICT_TRIES + 1):
                 try:
                     return self._once(handler, prepared, session, call)
@@ -147,11 +115,11 @@ class Inbox:
 
         Its rows are free at once for the next attempt; should the handler wake up, its writes fail.
         """
-        call.is_cut_off = True
-        if call.session_id is None:
+        session_id = call.cut_off()
+        if session_id is None:
             return
         try:
-            self._database.client.admin.command("killSessions", [call.session_id])
+            self._database.client.admin.command("killSessions", [session_id])
         except mongo.PyMongoError as error:
             logger.warning(
                 "The transaction of a handler that hangs could not be ended (%s); MongoDB ends it "
@@ -162,7 +130,7 @@ class Inbox:
     def _once(
         self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
     ) -> Applied:
-        call.require_time()
+        call.enter(Stage.INBOX)
         session.start_transaction(
             read_concern=ReadConcern("snapshot"),
             write_concern=WriteConcern("majority"),
@@ -171,10 +139,9 @@ class Inbox:
         try:
             rows = [(self._row_id(handler, event), event.name) for event in events]
             self._rows.remember(rows, session)
-            call.entered = time.monotonic()
+            call.enter(Stage.HANDLER)
             _call(handler, events, session)
-            call.entered = None
-            call.require_time()
+            call.enter(Stage.COMMIT)
         except Repeated:
             session.abort_transaction()
             return self._leave_out_repeated(handler, events, session, call)

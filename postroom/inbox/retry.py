@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from postroom import errors, failures
 from postroom.failures import Kind
+from postroom.inbox.outcome import GiveUp, TryAgain
 
 if TYPE_CHECKING:
     from postroom.inbox.handlers import Handler
     from postroom.settings import Settings
 
-__all__ = ["GiveUp", "TryAgain", "Verdict", "judge", "wait_seconds"]
+__all__ = ["judge", "wait_seconds"]
 
 OUTAGE_WAIT_SECONDS = 1.0
 # MongoDB's own limit for a transaction is a minute; a frozen worker's lasts that long.
 LONGEST_CONFLICT = timedelta(seconds=90)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TryAgain:
-    """The handler is called again after a wait; an outage does not count as an attempt."""
-
-    after_seconds: float
-    counts: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The event goes to the dead letters, for a reason; of a batch all, or the one at fault."""
-
-    reason: str
-    whole: bool = False
-
-
-Verdict = TryAgain | GiveUp
 
 
 def judge(

@@ -11,7 +11,8 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from postroom import InvalidEvent, Reject, Retry, Settings, handles
 from postroom.failures import described
 from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.retry import GiveUp, TryAgain, judge, wait_seconds
+from postroom.inbox.outcome import GiveUp, TryAgain
+from postroom.inbox.retry import judge, wait_seconds
 
 
 def handler(**options: Any) -> Handler:

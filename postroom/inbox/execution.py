@@ -1,0 +1,71 @@
+"""Execution: a job run in the calling thread, and judged."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from pymongo.errors import PyMongoError
+
+from postroom import errors
+from postroom.inbox import retry
+
+if TYPE_CHECKING:
+    from postroom.inbox.inbox import Inbox
+    from postroom.inbox.job import Job
+    from postroom.inbox.outcome import Applied, Outcome
+    from postroom.settings import Settings
+
+__all__ = ["execute"]
+
+
+def execute(job: Job, inbox: Inbox, settings: Settings) -> tuple[Outcome, BaseException | None]:
+    """Apply the job's handler; return what came of it, and the error where it failed."""
+    error: BaseException | None = None
+    outcome: Outcome
+    try:
+        outcome = _noted(job, inbox, settings) if job.noted else _applied(job, inbox)
+    except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
+        error = _ending(job, raised)
+        outcome = retry.judge(
+            error, handler=job.handler, attempt=job.attempt, settings=settings, since=job.since
+        )
+    job.call.end(outcome)
+    return outcome, error
+
+
+def _ending(job: Job, error: BaseException) -> BaseException:
+    if isinstance(error, Exception):
+        return error
+    # A handler that calls sys.exit() must not end the worker, nor its event be lost.
+    ended = RuntimeError(f"The handler {job.handler.name} raised {type(error).__name__}")
+    return ended.with_traceback(error.__traceback__)
+
+
+def _applied(job: Job, inbox: Inbox) -> Applied:
+    return inbox.apply(job.handler, job.events, job.call)
+
+
+def _noted(job: Job, inbox: Inbox, settings: Settings) -> Applied:
+    """Apply it so that the next worker knows, should this one end meanwhile."""
+    if len(job.events) > 1 and inbox.begun(job.handler, job.events):
+        # A counted failure splits the batch, so that the one which ends workers is found.
+        raise errors.Retry("One of these events has ended its worker")
+    ended = inbox.begin(job.handler, job.events)
+    applied = False
+    try:
+        # Once may be a mere restart.
+        if ended >= max(2, job.handler.max_attempts or settings.max_attempts):
+            raise errors.Reject(f"The worker ended {ended} times while the handler ran")
+        outcome = _applied(job, inbox)
+        applied = True
+    finally:
+        forget(job, inbox, for_good=applied)
+    return outcome
+
+
+def forget(job: Job, inbox: Inbox, *, for_good: bool) -> None:
+    """Note that the job's end was no end of its worker."""
+    # Left behind by an outage, a row counts one attempt too many, and expires.
+    with contextlib.suppress(PyMongoError):
+        inbox.end(job.handler, job.events, for_good=for_good)

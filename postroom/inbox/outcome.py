@@ -1,0 +1,45 @@
+"""Outcome: what came of a job, as its thread tells it; the dispatcher decides what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Applied", "GiveUp", "Lost", "Outcome", "TryAgain"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The handler's effect is there, by this call or by an earlier one."""
+
+    handled: int
+    repeated: int
+
+    def __str__(self) -> str:
+        """Say it as Flower shows it."""
+        if not self.repeated:
+            return "handled"
+        return f"handled {self.handled}, {self.repeated} had been handled before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryAgain:
+    """The handler is called again after a wait; an outage does not count as an attempt."""
+
+    after_seconds: float
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The event goes to the dead letters, for a reason; of a batch all, or the one at fault."""
+
+    reason: str
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The thread came back without a word: Celery failed around the job."""
+
+
+Outcome = Applied | TryAgain | GiveUp | Lost

@@ -1,0 +1,143 @@
+"""Underway: the jobs that are with the runner."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from postroom import errors
+from postroom.inbox import retry
+from postroom.inbox.mailbox import Finished
+from postroom.inbox.outcome import Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postroom.inbox.call import Stage
+    from postroom.inbox.job import Job
+    from postroom.inbox.mailbox import Mailbox
+    from postroom.inbox.outcome import Outcome
+    from postroom.inbox.work import Work
+    from postroom.settings import Settings
+
+__all__ = ["Placement", "Runner", "Underway"]
+
+logger = logging.getLogger(__name__)
+
+CLOSED = "The connection was closed; the event is delivered again"
+
+
+class Placement(Protocol):
+    """A job that was given to a runner."""
+
+    def withdraw(self) -> bool:
+        """Take it back if no thread has begun it, and say whether that was in time."""
+
+    def abandon(self, reason: str, *, hangs: bool) -> bool:
+        """Cut it off, show it as failed, make up for its thread; say whether it still ran.
+
+        `hangs` where it is at fault itself.
+        """
+
+
+class Runner(Protocol):
+    """Runs jobs in threads."""
+
+    def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
+        """Run a job in another thread; `done` is told what came of it, whatever happens."""
+
+
+class Underway:
+    """Jobs between their start and their end; the dispatcher's own.
+
+    What was abandoned is under way no more: should it come back, nobody listens.
+    """
+
+    def __init__(self, runner: Runner, mailbox: Mailbox, settings: Settings, *, most: int) -> None:
+        self._runner = runner
+        self._mailbox = mailbox
+        self._settings = settings
+        self._most = most
+        self._jobs: dict[Job, tuple[Work, Placement]] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._jobs)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be started."""
+        return len(self._jobs) < self._most
+
+    @property
+    def running(self) -> int:
+        """How many a thread has begun."""
+        return sum(job.call.has_begun for job in self._jobs)
+
+    def start(self, work: Work) -> None:
+        """Give a job to the runner."""
+        job = work.job()
+
+        def done(outcome: Outcome) -> None:
+            self._mailbox.post(Finished(job, outcome))
+
+        self._jobs[job] = work, self._runner.submit(job, done)
+
+    def end(self, job: Job) -> Work | None:
+        """Return the work that a job has done, or None where it had been abandoned."""
+        found = self._jobs.pop(job, None)
+        return found[0] if found else None
+
+    def withdraw(self) -> None:
+        """Take back all that no thread has begun."""
+        for job, (_, placement) in list(self._jobs.items()):
+            if placement.withdraw():
+                del self._jobs[job]
+
+    def abandon(self) -> int:
+        """Look after nothing any more; return how much was still under way."""
+        for _, placement in self._jobs.values():
+            placement.abandon(CLOSED, hangs=False)
+        left = len(self._jobs)
+        self._jobs.clear()
+        return left
+
+    def timed_out(self) -> Iterator[tuple[Work, Stage, float, Outcome]]:
+        """Abandon what has run for too long; yield it with where it was and what follows."""
+        for job, (work, placement) in list(self._jobs.items()):
+            limit = job.handler.timeout_seconds or self._settings.handler_timeout_seconds
+            stage = job.call.overdue(limit)
+            if stage is None or not placement.abandon("HandlerTimeout()", hangs=True):
+                continue  # if it has just come back, it says so itself
+            del self._jobs[job]
+            yield work, stage, limit, self._outcome_of(job, stage, limit)
+
+    def _outcome_of(self, job: Job, stage: Stage, limit: float) -> Outcome:
+        known = job.call.outcome
+        error = errors.HandlerTimeout(
+            f"The handler {job.handler.name} ran past its timeout of {limit:g} s: it hangs "
+            f"{stage.value}"
+        )
+        is_known = not isinstance(known, Lost)
+        logger.error(
+            "%s, with event %s; %s",
+            error,
+            job.events[0].id,
+            "what it has done stands" if is_known else "the event is given to it again",
+            extra={"action": "handler_timeout", "event_id": job.events[0].id},
+        )
+        return known if is_known else self.judged(job, error)
+
+    def judged(self, job: Job, error: BaseException | None = None) -> Outcome:
+        """Say what becomes of a job that came to no word of its own."""
+        if error is None:
+            error = errors.HandlerLost(
+                f"Celery failed around the handler {job.handler.name}; its own log says how"
+            )
+        return retry.judge(
+            error,
+            handler=job.handler,
+            attempt=job.attempt,
+            settings=self._settings,
+            since=job.since,
+        )
