@@ -64,13 +64,13 @@ def test_a_call_that_is_cut_off_goes_no_further() -> None:
     call.begin()
     call.enter(Stage.HANDLER)
     assert call.overdue(-1) is Stage.HANDLER
-    assert isinstance(call.outcome, Lost)
+    assert str(call.outcome) == str(Lost())
     call.cut_off()
     with pytest.raises(errors.HandlerTimeout):
         call.enter(Stage.COMMIT)
     done = Applied(handled=1, repeated=0)
     call.end(done)
-    assert call.outcome == done
+    assert str(call.outcome) == str(done)
 
 
 def test_admission_counts_right_whoever_counts() -> None:
