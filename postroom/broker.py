@@ -10,13 +10,12 @@ import contextlib
 import functools
 import logging
 import os
-import re
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
+from postroom import address, errors
 from postroom.topics import base_topic, canonical
 
 if TYPE_CHECKING:
@@ -86,8 +85,8 @@ def close(client: Any) -> None:
 
 
 def masked(url: str) -> str:
-    """Hide a URL's user and password, for logs and errors."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    """Return the hosts of a URL, and nothing else of it, for logs and errors."""
+    return address.shown(url)
 
 
 def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) -> None:

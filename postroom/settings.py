@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postroom import errors
+from postroom import address, errors, topics
 
 __all__ = ["Settings", "load"]
 
 PREFIX = "POSTROOM_"
+LONGEST_SHOWN = 100
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\s/]+$")]
-Topic = Annotated[
-    str, StringConstraints(pattern=r"^(persistent://)?[\w.=:-]+/[\w.=:-]+/[^\s/]+$", max_length=500)
-]
-MongoUrl = Annotated[str, StringConstraints(pattern=r"^mongodb(\+srv)?://.+")]
-PulsarUrl = Annotated[str, StringConstraints(pattern=r"^pulsar(\+ssl)?://.+")]
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://.+")]
-RedisUrl = Annotated[str, StringConstraints(pattern=r"^(rediss?|unix)://.+")]
+
+def _name(value: str) -> str:
+    if not value or len(value) > 200 or any(c.isspace() or c in "/," for c in value):
+        raise ValueError("a name has 1 to 200 characters, no blank, slash or comma among them")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Topic = Annotated[str, AfterValidator(topics.checked)]
+MongoUrl = Annotated[str, AfterValidator(address.mongodb)]
+PulsarUrl = Annotated[str, AfterValidator(address.pulsar)]
+HttpUrl = Annotated[str, AfterValidator(address.http)]
+RedisUrl = Annotated[str, AfterValidator(address.redis)]
 Positive = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -30,10 +35,17 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 class Settings(BaseSettings):
     """What a deployment may choose. Every field is the variable POSTROOM_<FIELD IN CAPITALS>.
 
-    Frozen: read once, when the application is made. Durations carry their unit in the name.
+    Frozen: read once, when the application is made. Durations carry their unit in the name. Blanks
+    around a value mean nothing. No repr and no error shows an address, which may hold a password.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
 
     mongodb_uri: MongoUrl = Field(
         "mongodb://127.0.0.1:27017/?replicaSet=rs0&directConnection=true",
@@ -127,6 +139,15 @@ class Settings(BaseSettings):
         default=False, description="Show events' data in Flower; they are private otherwise"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
+        # `VARIABLE=` is how many a deployment says that a variable is not set.
+        return {k: v for k, v in stripped.items() if not (v == "" and k in OPTIONAL)}
+
     @property
     def retention(self) -> timedelta | None:
         """The age at which relayed rows are pruned, or None where they are kept."""
@@ -150,13 +171,28 @@ def load() -> Settings:
         raise errors.ConfigurationError(_sentence(error)) from None
 
 
+# What has no value unless it is given one.
+OPTIONAL = {name for name, field in Settings.model_fields.items() if field.default is None}
+ADDRESSES = {name for name in Settings.model_fields if name.endswith(("_uri", "_url"))}
+
+
 def _sentence(error: ValidationError) -> str:
-    found = [
-        f"{PREFIX}{str(e['loc'][0]).upper()} is {_shown(e['input'])}: {e['msg']}"
-        for e in error.errors(include_url=False)
-    ]
+    found = [_told(each["loc"], each["msg"], each["input"]) for each in error.errors()]
     return f"{'; '.join(found)}. Nothing was started; set it right and start again."
 
 
+def _told(where: tuple[int | str, ...], message: str, value: object) -> str:
+    name = str(where[0]) if where else "the settings"
+    why = message.removeprefix("Value error, ")
+    if name in ADDRESSES:
+        return (
+            f"{PREFIX}{name.upper()} is {why} (its value is not shown, as it may hold a password)"
+        )
+    return f"{PREFIX}{name.upper()} is {_shown(value)}: {why}"
+
+
 def _shown(value: object) -> str:
-    return repr(re.sub(r"//[^/@]*@", "//***@", str(value)))
+    # Variables get mixed up: what looks like an address is shown nowhere.
+    text = str(value)
+    looks_private = "@" in text or "://" in text.removeprefix("persistent://")
+    return "not shown" if looks_private or len(text) > LONGEST_SHOWN else repr(text)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-__all__ = ["Topic", "base_topic", "canonical"]
+__all__ = ["Topic", "base_topic", "canonical", "checked"]
 
 # A topic by its full name; what users write may leave persistent:// out.
 Topic = NewType("Topic", str)
+FORM = re.compile(r"(persistent://)?[\w.=:-]+/[\w.=:-]+/[^\s/]+")
+LONGEST = 500
 
 
 def canonical(topic: str) -> Topic:
@@ -19,3 +21,15 @@ def canonical(topic: str) -> Topic:
 def base_topic(topic: str) -> Topic:
     """Return the topic that a topic partition belongs to, or the topic itself."""
     return Topic(re.sub(r"-partition-\d+$", "", topic))
+
+
+def checked(topic: str) -> str:
+    """Return a topic that is named as postroom needs it, with tenant and namespace.
+
+    Raises:
+        ValueError: it is not.
+
+    """
+    if not FORM.fullmatch(topic) or len(topic) > LONGEST:
+        raise ValueError("a topic is named tenant/namespace/topic, as public/default/events")
+    return topic

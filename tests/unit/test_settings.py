@@ -49,9 +49,10 @@ def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("POSTROOM_MONGODB_URI", "localhost:27017"),
-        ("POSTROOM_PULSAR_URL", "http://localhost"),
-        ("POSTROOM_REDIS_URL", "localhost"),
+        ("POSTROOM_MUTEX_TOPIC", "public/default/"),
+        ("POSTROOM_SUBSCRIPTION", "a,b"),
+        ("POSTROOM_RETENTION_DAYS", "nan"),
+        ("POSTROOM_STRICT", "perhaps"),
         ("POSTROOM_TOPIC", "events"),
         ("POSTROOM_MUTEX_RETRY_SECONDS", "0"),
         ("POSTROOM_DELIVERY", "twice"),
@@ -70,12 +71,72 @@ def test_a_wrong_value_is_named_in_one_sentence(
     assert "\n" not in str(refused.value)
 
 
-def test_credentials_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong address is shown without its password."""
-    monkeypatch.setenv("POSTROOM_PULSAR_URL", "https://user:secret@host:6650")
-    with pytest.raises(ConfigurationError, match=re.escape("//***@host")) as refused:
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("POSTROOM_MONGODB_URI", "localhost:27017"),
+        ("POSTROOM_MONGODB_URI", "mongodb://usr:pa/topsecret@h/"),
+        ("POSTROOM_MONGODB_URI", "mongodb://usr:p@topsecret@h/"),
+        ("POSTROOM_PULSAR_URL", "http://localhost"),
+        ("POSTROOM_PULSAR_URL", "pulsar://usr:topsecret@h"),
+        ("POSTROOM_PULSAR_ADMIN_URL", "http://usr:topsecret@h:8080"),
+        ("POSTROOM_REDIS_URL", "localhost"),
+        ("POSTROOM_REDIS_URL", "redis:/:topsecret@h"),
+    ],
+)
+def test_a_wrong_address_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Where its password ends is what is unclear, so that nothing of it is in the sentence."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as refused:
         settings.load()
-    assert "secret" not in str(refused.value)
+    assert str(refused.value).startswith(f"{variable} is no address of the form ")
+    assert "\n" not in str(refused.value)
+    assert "topsecret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_variables_that_were_mixed_up_show_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address in the place of something else is not shown either."""
+    monkeypatch.setenv("POSTROOM_TOPIC", "mongodb://usr:topsecret@h/")
+    with pytest.raises(ConfigurationError, match=r"^POSTROOM_TOPIC is not shown: ") as refused:
+        settings.load()
+    assert "topsecret" not in str(refused.value)
+
+
+def test_a_wrong_address_from_code_is_not_shown_either() -> None:
+    """Pydantic's own error hides the value, and the settings' repr the whole address."""
+    with pytest.raises(ValidationError) as refused:
+        Settings(mongodb_uri="mongodb://usr:p@topsecret@h/")
+    assert "topsecret" not in str(refused.value)
+    assert "topsecret" not in repr(Settings(redis_url="redis://:topsecret@h/0"))
+
+
+def test_blanks_around_a_value_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value from a file often ends in a line break."""
+    for variable, value in {
+        "POSTROOM_MONGODB_URI": " mongodb://h/ \n",
+        "POSTROOM_CONCURRENCY": " 3\n",
+        "POSTROOM_RETENTION_DAYS": "1.5 ",
+        "POSTROOM_STRICT": "true ",
+        "POSTROOM_DELIVERY": "\texactly_once",
+        "POSTROOM_TOPIC": "public/default/events\r\n",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    found = settings.load()
+    assert found.mongodb_uri == "mongodb://h/"
+    assert (found.concurrency, found.retention_days, found.strict) == (3, 1.5, True)
+    assert (found.delivery, found.topic) == ("exactly_once", "public/default/events")
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_an_empty_optional_variable_is_as_if_unset(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """POSTROOM_DEAD_LETTER_TOPIC= is its default, as the table says."""
+    monkeypatch.setenv("POSTROOM_DEAD_LETTER_TOPIC", value)
+    assert settings.load().dead_letters_of("t", "s") == "t-s-DLQ"
 
 
 def test_settings_are_frozen() -> None:

@@ -1,0 +1,212 @@
+"""Addresses: where a service is found, and how little of that may be shown.
+
+A user and a password travel in the addresses of MongoDB and Redis. What cannot be read for certain
+is refused, in words that hold nothing of it: where a password ends is just what is unclear then.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from pymongo import errors as mongo
+from pymongo.uri_parser import parse_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from urllib.parse import SplitResult
+
+__all__ = ["Address", "http", "mongodb", "pulsar", "redis", "shown"]
+
+UNKNOWN = "its address"
+ENCODE = "characters like / @ : ? # % ; in user and password are percent-encoded"
+NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+IPV6 = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
+PULSAR = re.compile(r"pulsar(?:\+ssl)?://(?P<hosts>[^/]+)/?")
+REDIS_SCHEMES = {"redis", "rediss", "redis+socket"}
+HIGHEST_PORT = 65_535
+LONGEST_OPTION = 40
+
+
+class Address(str):
+    """A URL that was read without a doubt; its repr shows no more than `hosts`."""
+
+    __slots__ = ("hosts",)
+    hosts: str
+
+    def __new__(cls, url: str, hosts: Iterable[str]) -> Self:
+        """Make one of a URL and the hosts, with their ports, that it names."""
+        made = super().__new__(cls, url)
+        made.hosts = ", ".join(hosts)
+        return made
+
+    def __repr__(self) -> str:
+        """Show the hosts alone: reprs end up in logs."""
+        return f"<{self.hosts}>"
+
+    def __reduce__(self) -> tuple[type[Address], tuple[str, list[str]]]:
+        """Let it be copied and pickled."""
+        return Address, (str(self), [self.hosts])
+
+
+def shown(url: str) -> str:
+    """Return the hosts that a URL names, or other words where it cannot be read for certain."""
+    if isinstance(url, Address):
+        return url.hosts
+    for read in (mongodb, redis, pulsar, http):
+        try:
+            return read(url).hosts
+        except ValueError:
+            continue
+    return UNKNOWN
+
+
+def mongodb(url: str) -> Address:
+    """Read MongoDB's connection string as PyMongo does, without asking a name server.
+
+    Raises:
+        ValueError: it cannot be read, or an option has no value of its kind.
+
+    """
+    scheme, _, rest = url.partition("://")
+    base, _, options = rest.partition("?")
+    if scheme in {"mongodb", "mongodb+srv"} and _is_plain(url) and not _has_sign_behind_hosts(rest):
+        srv = scheme == "mongodb+srv"
+        if hosts := _mongodb_hosts(base, srv=srv):
+            _require_options(base, options, srv=srv)
+            return Address(url, hosts)
+    raise ValueError(f"no address of the form mongodb://user:password@host:port/?options; {ENCODE}")
+
+
+def redis(url: str) -> Address:
+    """Read the address of Redis as Celery does.
+
+    Raises:
+        ValueError: it cannot be read.
+
+    """
+    parts = _split(url)
+    if parts and parts.scheme in REDIS_SCHEMES and ";" not in url:
+        if parts.scheme == "redis+socket" and not parts.hostname and len(parts.path) > 1:
+            return Address(url, [parts.path])
+        if parts.hostname and re.fullmatch(r"(?:/\d{0,5})?", parts.path):
+            return Address(url, [_host(parts, 6379)])
+    raise ValueError(f"no address of the form redis://user:password@host:port/number; {ENCODE}")
+
+
+def pulsar(url: str) -> Address:
+    """Read the address of a broker: hosts and ports, and nothing else.
+
+    Raises:
+        ValueError: there is something else, or a port is none.
+
+    """
+    found = PULSAR.fullmatch(url)
+    hosts = found["hosts"].split(",") if found else []
+    if hosts and all(_is_host_with_port(host) for host in hosts):
+        return Address(url, hosts)
+    raise ValueError("no address of the form pulsar://host:port,host:port; it takes no user")
+
+
+def http(url: str) -> Address:
+    """Read an address of HTTP without user and password, since nothing here would send them.
+
+    Raises:
+        ValueError: it cannot be read.
+
+    """
+    parts = _split(url)
+    bare = parts and not (parts.query or parts.username or parts.password)
+    if parts and bare and parts.scheme in {"http", "https"} and parts.hostname:
+        return Address(url, [_host(parts, 443 if parts.scheme == "https" else 80)])
+    raise ValueError("no address of the form http://host:port/path; it takes no user and password")
+
+
+def _is_plain(url: str) -> bool:
+    return url.isprintable()
+
+
+def _has_sign_behind_hosts(rest: str) -> bool:
+    # A password with a slash or question mark that is not encoded would end the part with the
+    # hosts early, and the rest of it would be taken for a database or an option.
+    return "@" in re.sub(r"^[^/?]*", "", rest)
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    plain = _is_plain(url) and "://" in url and not parts.fragment and "#" not in url
+    behind = "@" in parts.path or "@" in parts.query
+    host = parts.hostname or ""
+    fits = not host or NAME.fullmatch(host) or IPV6.fullmatch(host)
+    return parts if plain and not behind and fits and port != 0 else None
+
+
+def _host(parts: SplitResult, default: int) -> str:
+    name = parts.hostname or ""
+    return f"{f'[{name}]' if ':' in name else name}:{parts.port or default}"
+
+
+def _is_host_with_port(host: str) -> bool:
+    name, _, port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "1")
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else ""
+    fits = IPV6.fullmatch(bare) if bare else NAME.fullmatch(name)
+    return bool(fits) and 0 < int(port) <= HIGHEST_PORT
+
+
+def _mongodb_hosts(base: str, *, srv: bool) -> list[str]:
+    """Return the hosts of what stands before the options, or none where it cannot be read."""
+    try:
+        nodes = _parsed(base)["nodelist"]
+    except (mongo.PyMongoError, ValueError):
+        return []
+    authority = base.partition("/")[0].rpartition("@")[2]
+    if srv and (len(nodes) != 1 or ":" in authority):
+        return []
+    if any(
+        not (host.endswith(".sock") or NAME.fullmatch(host) or IPV6.fullmatch(host))
+        for host, _ in nodes
+    ):
+        return []
+    return [host if srv or port is None else f"{host}:{port}" for host, port in nodes]
+
+
+def _require_options(base: str, options: str, *, srv: bool) -> None:
+    several = [option for option in re.split("[&;]", options) if option]
+    names = [option.partition("=")[0] for option in several]
+    for name, option in zip(names, several, strict=True):
+        if srv and name.lower().startswith("srv"):
+            continue
+        if not _fits(f"h/?{option}"):
+            known = name.isalnum() and len(name) < LONGEST_OPTION
+            raise ValueError(f"its option {name if known else '(not shown)'} has a wrong value")
+    others = "&".join(o for o, n in zip(several, names, strict=True) if n[:3].lower() != "srv")
+    direct = srv and re.search(r"(?i)directConnection=true", options)
+    if direct or (options and not _fits(f"{base if '/' in base else f'{base}/'}?{others}")):
+        raise ValueError("its options do not go together, or not with its hosts")
+
+
+def _fits(rest: str) -> bool:
+    try:
+        _parsed(rest)
+    except (mongo.PyMongoError, ValueError):
+        return False
+    return True
+
+
+def _parsed(rest: str) -> dict[str, Any]:
+    """Parse as PyMongo's client does, but refuse values that it would ignore with a warning."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = parse_uri(f"mongodb://{rest}", validate=True, warn=True)
+    for warning in told:
+        if warning.category is UserWarning and not re.match(
+            "Unknown|Duplicate", str(warning.message)
+        ):
+            raise ValueError("a value is ignored")
+    return found
