@@ -1,4 +1,4 @@
-"""Secrets: a password is in no line that a command prints, whether its address is right or wrong."""
+"""Secrets: a password is in no line that a command prints, be its address right or wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMANDS = [
     "celery -A tasks report",
     "celery -A tasks outbox status",
 ]
-SECRET = "Zq7wXk9vTb"
+SECRET = "Zq7wXk9vTb"  # noqa: S105 - it is the test's own
 WINDOWS = [SECRET[i : i + 4] for i in range(len(SECRET) - 3)]
 
 
