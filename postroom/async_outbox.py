@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson import ObjectId
 
-from postroom import errors, wire
+from postroom import errors, settings, wire
 from postroom.outbox import MAJORITY, RowIds, explained
 from postroom.store.commit import commit_async
 from postroom.store.row_writer import Publishable, RowWriter, listed
+from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -34,11 +35,20 @@ class AsyncOutbox:
     """
 
     def __init__(
-        self, database: AsyncDatabase[Any], *, key: Key | None = None, partition: str = "default"
+        self,
+        database: AsyncDatabase[Any],
+        *,
+        key: Key | None = None,
+        partition: str = DEFAULT_PARTITION,
+        max_message_bytes: int | None = None,
     ) -> None:
         self._client = database.client
         self._rows: AsyncCollection[Any] = database[wire.OUTBOX]
-        self._writer = RowWriter(partition=partition, key=key)
+        self._writer = RowWriter(
+            partition=partition,
+            key=key,
+            max_bytes=max_message_bytes or settings.max_message_bytes(),
+        )
 
     async def publish(
         self,

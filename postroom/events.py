@@ -17,7 +17,17 @@ from pydantic.alias_generators import to_camel
 
 from postroom import errors
 
-__all__ = ["DomainEvent", "Event", "decode", "encode"]
+__all__ = [
+    "DomainEvent",
+    "Event",
+    "checked",
+    "decode",
+    "encode",
+    "has_keyed_classes",
+    "key_field",
+    "text",
+    "utc",
+]
 
 
 class DomainEvent(BaseModel):
@@ -27,8 +37,15 @@ class DomainEvent(BaseModel):
     class's, or the one given as `class Assigned(DomainEvent, name="MedicineAssigned")`. A wrong
     type is refused when the event is made. Fields that the class does not know are carried.
 
+    `class Assigned(DomainEvent, key="patient_id")` names the field, as it is called in Python,
+    whose value keys the event: events of one key keep their order at the consumers. That holds for
+    every event of this name that a process with this class publishes or relays, whoever wrote its
+    row. Subclasses inherit it.
+
     Raises:
         pydantic.ValidationError: a field is missing or has a wrong type; the message names it.
+        ConfigurationError: at the class's definition: it has no such field, or another class of
+            this name has another key.
 
     """
 
@@ -37,15 +54,79 @@ class DomainEvent(BaseModel):
     )
 
     event_name: ClassVar[str] = "DomainEvent"
+    event_key: ClassVar[str | None] = None
 
-    def __init_subclass__(cls, *, name: str | None = None, **_config: Any) -> None:
+    def __init_subclass__(
+        cls, *, name: str | None = None, key: str | None = None, **_config: Any
+    ) -> None:
         """Give the subclass its name on the wire; pydantic takes the other keywords."""
         super().__init_subclass__()
         cls.event_name = name or cls.__name__
+        cls.event_key = key or cls.event_key
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_config: Any) -> None:
+        """Register the key, now that the fields are known."""
+        super().__pydantic_init_subclass__()
+        if cls.event_key is not None:
+            _register(cls, cls.event_key)
 
     def to_wire(self) -> dict[str, Any]:
         """Return {"name", "data"} as it is stored in the outbox row; datetimes stay datetimes."""
         return {"name": self.event_name, "data": self.model_dump(by_alias=True)}
+
+
+# Which class says how events of a name are keyed.
+_keyed: dict[str, type[DomainEvent]] = {}
+# The same as the field's name on the wire; filled when it is asked for, since pydantic may learn a
+# field's alias only when all types that the class names are there.
+_key_fields: dict[str, str] = {}
+
+
+def _register(cls: type[DomainEvent], key: str) -> None:
+    if key not in cls.model_fields and key not in cls.model_computed_fields:
+        raise errors.ConfigurationError(
+            f"The event class {cls.__qualname__} is keyed by {key!r}, which is no field of it: "
+            "name the field as it is called in Python"
+        )
+    other = _keyed.get(cls.event_name)
+    if other is not None and other.event_key != key and not _is_again(cls, other):
+        raise errors.ConfigurationError(
+            f"Events called {cls.event_name!r} are keyed by {other.event_key!r} "
+            f"({other.__module__}.{other.__qualname__}) and by {key!r} "
+            f"({cls.__module__}.{cls.__qualname__}): one name has one key"
+        )
+    _keyed[cls.event_name] = cls
+    _key_fields.pop(cls.event_name, None)
+
+
+def _is_again(cls: type[DomainEvent], other: type[DomainEvent]) -> bool:
+    # A module that is loaded again, or a cell of a notebook that is run again.
+    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def has_keyed_classes() -> bool:
+    """Whether any event class names its key."""
+    return bool(_keyed)
+
+
+def key_field(name: str) -> str | None:
+    """Return the field of the wire data that keys events of this name, if their class says so."""
+    if name not in _keyed:
+        return None
+    found = _key_fields.get(name)
+    if found is None:
+        found = _key_fields[name] = _on_the_wire(_keyed[name])
+    return found
+
+
+def _on_the_wire(cls: type[DomainEvent]) -> str:
+    key = cls.event_key or ""
+    cls.model_rebuild(raise_errors=False)
+    field = cls.model_fields.get(key)
+    if field is not None:
+        return field.serialization_alias or field.alias or key
+    return cls.model_computed_fields[key].alias or key
 
 
 Data = TypeVar("Data")
@@ -76,7 +157,7 @@ class Event(Generic[Data]):
 _OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-def encode(wire: Mapping[str, Any]) -> bytes:
+def encode(wire: object) -> bytes:
     """Turn an outbox row's `data` into the payload of a Pulsar message.
 
     JSON has no form for some BSON types. The rule, one each: ObjectId -> hex; datetime -> RFC 3339
@@ -108,6 +189,48 @@ def _to_json(value: Any) -> Any:
             return base64.b64encode(value).decode("ascii")
         case _:
             raise errors.Poison(f"JSON has no form for a BSON {type(value).__name__}")
+
+
+def text(value: Any) -> str | None:
+    """Return a value as text, where a key or a header wants one: what it is in JSON.
+
+    A string is itself, as are the forms that JSON gives to ids, dates, decimals, UUIDs and binary.
+    A number that is whole is written without a fraction, so that 5.0 and 5 are one key: programs
+    differ in how they store it. Booleans are `true` and `false`; objects and arrays are compact
+    JSON. None stands for what JSON has as null: null, NaN and the infinities.
+
+    Raises:
+        Poison: the value has no form in JSON, or is a string that UTF-8 cannot express.
+
+    """
+    if type(value) is str:
+        if not value.isascii():
+            _require_utf8(value)
+        return value
+    if value is None:
+        return None
+    json = encode(_whole(value))
+    if json == b"null":
+        return None
+    return str(orjson.loads(json)) if json.startswith(b'"') else json.decode()
+
+
+def _require_utf8(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise errors.Poison("The text holds half of a surrogate pair, which is no UTF-8") from None
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer() and abs(value) < 2**63:
+            return int(value)
+        case list():
+            return [_whole(each) for each in value]
+        case dict():
+            return {name: _whole(each) for name, each in value.items()}
+    return value
 
 
 def decode(payload: bytes) -> tuple[str, dict[str, Any]]:

@@ -9,9 +9,10 @@ from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo import errors as mongo
 
-from postroom import errors, wire
+from postroom import errors, settings, wire
 from postroom.store.commit import commit
 from postroom.store.row_writer import Publishable, RowWriter, listed
+from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -37,17 +38,29 @@ class Outbox:
     An event is stored if and only if the transaction it was published in commits; the relay then
     sends it once, in commit order. `key` names the field of the wire data (in camelCase) whose
     value keys the event, or is a function of name and data: events of one key keep their order at
-    the consumers.
+    the consumers. Events whose class names its key go by that; see postroom.routing.
+
+    `max_message_bytes` is the largest message the broker takes, POSTROOM_MAX_MESSAGE_BYTES unless
+    given: an event that would be larger is refused when it is published.
 
     Needs MongoDB as a replica set or sharded cluster, as transactions do.
     """
 
     def __init__(
-        self, database: Database[Any], *, key: Key | None = None, partition: str = "default"
+        self,
+        database: Database[Any],
+        *,
+        key: Key | None = None,
+        partition: str = DEFAULT_PARTITION,
+        max_message_bytes: int | None = None,
     ) -> None:
         self._client = database.client
         self._rows: Collection[Any] = database[wire.OUTBOX]
-        self._writer = RowWriter(partition=partition, key=key)
+        self._writer = RowWriter(
+            partition=partition,
+            key=key,
+            max_bytes=max_message_bytes or settings.max_message_bytes(),
+        )
 
     def publish(
         self,

@@ -1,49 +1,72 @@
-"""Routing: which topic an event goes to, and under which key."""
+"""Routing: which topic an event goes to, and under which key; one rule for writers and relay.
+
+The key is the first of these that is there:
+
+1. the row's own `key`, which `Outbox` writes and other programs may;
+2. what the event's class says: `class MedicineAssigned(DomainEvent, key="patient_id")`;
+3. what `Outbox(key=…)` says where an event is published, and `install(key=…)` where one is relayed
+   whose row brings none: a field of the data, or a function of name and data.
+
+A class that names its key decides, also where the field is null: such an event has none. A key is
+text: what the value is in JSON.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from sys import intern
 from typing import Any
 
-from postroom import errors
+from postroom import errors, events
 from postroom.topics import Topic, canonical
 
 __all__ = ["Key", "Routing", "Topics"]
 
 Topics = Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None]
-Key = str | Callable[[str, Mapping[str, Any]], str | None]
+Key = str | Callable[[str, Mapping[str, Any]], Any]
+
+FULL_NAME = re.compile(r"[a-z-]+://[^/\s]+/[^/\s]+/\S+")
+# Topics are few; a function that makes up ever new ones is to cost no memory without end.
+MOST_REMEMBERED = 10_000
 
 
 class Routing:
-    """Answers for each event with a topic and a key.
+    """Answers for each event with a topic and a key. One thread, but for what is said at the start.
 
     `topics` maps names, or patterns as in the shell, to topics: an exact name wins over patterns,
     an earlier pattern over a later one, and what matches none goes to `default`. It may be a
     function of the event's name and data instead; None from it means `default`. `shared` names the
     topics, or patterns of them, that other producers send to as well. `key` is the field
     of the data that holds the key, or a function likewise.
+
+    Raises:
+        ConfigurationError: a topic has no name that Pulsar could take.
+
     """
 
     def __init__(
         self, *, default: str, topics: Topics, key: Key | None, shared: Iterable[str] = ()
     ) -> None:
-        self.default = canonical(default)
+        self.default = _configured(default)
         self._topics = topics
         self._key = key
         self._shared = [canonical(topic) for topic in shared]
-        self._known: dict[str, Topic] = {}
+        named = topics.values() if isinstance(topics, Mapping) else ()
+        self._named = sorted({self.default, *map(_configured, named)})
+        self._of_names: dict[str, Topic] = {}
+        self._of_answers: dict[str, Topic] = {}
 
     @property
     def keyed(self) -> bool:
         """Whether events are keyed by rule, besides those whose rows bring a key."""
-        return self._key is not None
+        return self._key is not None or events.has_keyed_classes()
 
     @property
     def topics(self) -> list[Topic]:
         """All topics that are known beforehand; a function may name others."""
-        named = self._topics.values() if isinstance(self._topics, Mapping) else ()
-        return sorted({self.default, *map(canonical, named)})
+        return self._named
 
     @property
     def has_shared(self) -> bool:
@@ -55,18 +78,20 @@ class Routing:
         return any(fnmatchcase(topic, pattern) for pattern in self._shared)
 
     def topic(self, name: str, data: Mapping[str, Any]) -> Topic:
-        """Name the topic of an event, in full.
+        """Name the topic of an event, in full; one topic is one object.
 
         Raises:
-            Poison: the routing function failed.
+            Poison: the routing function failed over this event, or named no topic.
+            TermEnded: it failed for a reason that passes; it is to be asked again.
 
         """
-        known = self._known.get(name)
+        known = self._of_names.get(name)
         if known is not None:
             return known
         if not isinstance(self._topics, Mapping):
-            return self._called(self._topics, name, data)
-        found = self._known[name] = canonical(self._matched(self._topics, name))
+            return self._answered(_called(self._topics, "routing", name, data), name)
+        found = _configured(self._matched(self._topics, name))
+        _remember(self._of_names, name, found)
         return found
 
     def _matched(self, topics: Mapping[str, str], name: str) -> str:
@@ -76,43 +101,94 @@ class Routing:
         matches = (topic for pattern, topic in topics.items() if fnmatchcase(name, pattern))
         return next(matches, self.default)
 
-    def _called(
-        self,
-        topics: Callable[[str, Mapping[str, Any]], str | None],
-        name: str,
-        data: Mapping[str, Any],
-    ) -> Topic:
-        try:
-            return canonical(topics(name, data) or self.default)
-        except Exception as error:
+    def _answered(self, answer: object, name: str) -> Topic:
+        if answer is None or answer == "":
+            return self.default
+        if not isinstance(answer, str):
             raise errors.Poison(
-                f"The routing function failed with {type(error).__name__} for {name!r}"
-            ) from error
+                f"The routing function named no topic for {_short(name)}, but a "
+                f"{type(answer).__name__}"
+            )
+        found = self._of_answers.get(answer)
+        if found is None:
+            found = Topic(intern(canonical(answer)))
+            if not _is_name(found):
+                raise errors.Poison(
+                    f"What the routing function named for {_short(name)} can be no topic's name"
+                )
+            _remember(self._of_answers, answer, found)
+        return found
 
     def key(self, name: str, data: Mapping[str, Any]) -> str | None:
         """Name the key of an event whose row brings none, or None.
 
         Raises:
-            Poison: the key function failed.
+            Poison: the key function failed over this event, or the key has no form in JSON.
+            TermEnded: it failed for a reason that passes; it is to be asked again.
 
         """
-        if self._key is None:
+        field = events.key_field(name) or self._key
+        if field is None:
             return None
-        if isinstance(self._key, str):
-            value = data.get(self._key)
-        else:
-            value = self._key_called(self._key, name, data)
-        return value if value is None or isinstance(value, str) else str(value)
+        value = data.get(field) if isinstance(field, str) else _called(field, "key", name, data)
+        return value if type(value) is str and value.isascii() else _text(value, name)
 
-    def _key_called(
-        self,
-        key: Callable[[str, Mapping[str, Any]], Any],
-        name: str,
-        data: Mapping[str, Any],
-    ) -> Any:
-        try:
-            return key(name, data)
-        except Exception as error:
-            raise errors.Poison(
-                f"The key function failed with {type(error).__name__} for {name!r}"
-            ) from error
+
+def _text(value: object, name: str) -> str | None:
+    try:
+        return events.text(value)
+    except errors.Poison as poison:
+        raise errors.Poison(f"The key of {_short(name)} cannot be one: {poison}") from None
+
+
+def _called(
+    function: Callable[[str, Mapping[str, Any]], Any],
+    kind: str,
+    name: str,
+    data: Mapping[str, Any],
+) -> object:
+    try:
+        return function(name, data)
+    except Exception as error:
+        failed = f"The {kind} function failed with {type(error).__name__} for {_short(name)}"
+        if _passes(error):
+            raise errors.TermEnded(f"{failed}; a new term begins, and asks it again") from error
+        raise errors.Poison(failed) from error
+
+
+def _passes(error: BaseException | None) -> bool:
+    # HTTP and Redis clients have classes of their own for it, raised from the system's.
+    while error is not None:
+        if isinstance(error, (OSError, MemoryError)) or errors.is_transient(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _configured(topic: object) -> Topic:
+    found = canonical(topic) if isinstance(topic, str) else None
+    if found is None or not _is_name(found):
+        raise errors.ConfigurationError(
+            f"{topic!r} is no topic: it is called tenant/namespace/name. Nothing was started"
+        )
+    return Topic(intern(found))
+
+
+def _is_name(topic: str) -> bool:
+    if FULL_NAME.fullmatch(topic) is None:
+        return False
+    try:
+        topic.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _remember(remembered: dict[str, Topic], name: str, topic: Topic) -> None:
+    if len(remembered) >= MOST_REMEMBERED:
+        remembered.clear()
+    remembered[name] = topic
+
+
+def _short(name: str) -> str:
+    return repr(name[:100])

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import address, errors, topics
 
-__all__ = ["Settings", "load"]
+__all__ = ["Settings", "load", "max_message_bytes"]
 
 PREFIX = "POSTROOM_"
 LONGEST_SHOWN = 100
@@ -29,7 +29,10 @@ PulsarUrl = Annotated[str, AfterValidator(address.pulsar)]
 HttpUrl = Annotated[str, AfterValidator(address.http)]
 RedisUrl = Annotated[str, AfterValidator(address.redis)]
 Positive = Annotated[float, Field(gt=0, le=86_400)]
+# Pulsar's own limit, 5 MiB, less what the broker adds.
+MOST_MESSAGE_BYTES = 5 * 1024 * 1024 - 16 * 1024
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+MessageBytes = Annotated[int, Field(ge=1024, le=1 << 30)]
 
 
 class Settings(BaseSettings):
@@ -106,9 +109,10 @@ class Settings(BaseSettings):
         description="Batch events of different keys: twice as fast, but then only one consumer "
         "of a Key_Shared subscription keeps the order of a key",
     )
-    max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = Field(
-        5 * 1024 * 1024 - 16 * 1024,
-        description="The largest message the broker takes, properties included",
+    max_message_bytes: MessageBytes = Field(
+        MOST_MESSAGE_BYTES,
+        description="The largest message the broker takes, properties included; publish() refuses "
+        "what is larger, too",
     )
     concurrency: Annotated[int, Field(ge=1, le=256)] = Field(
         8, description="Handlers that run side by side in a consumer worker"
@@ -156,6 +160,25 @@ class Settings(BaseSettings):
     def dead_letters_of(self, topic: str, subscription: str) -> str:
         """Name the dead-letter topic of `subscription` on `topic`."""
         return self.dead_letter_topic or f"{topic}-{subscription}-DLQ"
+
+
+class _Writing(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    max_message_bytes: MessageBytes = MOST_MESSAGE_BYTES
+
+
+def max_message_bytes() -> int:
+    """Read POSTROOM_MAX_MESSAGE_BYTES alone, for programs that write events and do no more.
+
+    Raises:
+        ConfigurationError: it is no number that can be used.
+
+    """
+    try:
+        return _Writing().max_message_bytes
+    except ValidationError as error:
+        raise errors.ConfigurationError(_sentence(error)) from None
 
 
 def load() -> Settings:

@@ -30,8 +30,10 @@ def medicines() -> Collection[Any]:
 
 @functools.cache
 def outbox() -> Outbox:
-    """Return the outbox; events of one patient keep their order."""
+    """Return the outbox."""
     settings = app.postroom.settings
     return Outbox(
-        _client()[settings.mongodb_database], key="patientId", partition=settings.partition
+        _client()[settings.mongodb_database],
+        partition=settings.partition,
+        max_message_bytes=settings.max_message_bytes,
     )

@@ -1,4 +1,4 @@
-"""The aid-kit's domain events."""
+"""The aid-kit's domain events; those of one patient keep their order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from postroom import DomainEvent
 __all__ = ["MedicineAssigned", "MedicineFinished"]
 
 
-class MedicineAssigned(DomainEvent):
+class MedicineAssigned(DomainEvent, key="patient_id"):
     """A medicine was assigned to a patient."""
 
     medicine_id: str
     patient_id: str
 
 
-class MedicineFinished(DomainEvent):
+class MedicineFinished(DomainEvent, key="patient_id"):
     """A patient has finished a medicine."""
 
     medicine_id: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pulsar
 
-    from postroom.relay.letter import Letter
+    from postroom.store.letter import Letter
 
 __all__ = ["Lane", "LaneOptions", "Refused", "Stored"]
 

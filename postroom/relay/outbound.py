@@ -7,8 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors
-from postroom.relay import letter
 from postroom.relay.lane import Lane, LaneOptions
+from postroom.store import letter
 from postroom.store.codec import id_of
 from postroom.store.quarantine import Quarantined
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from postroom.relay.batch import Batch
     from postroom.relay.chunk import Chunk, Tell
     from postroom.relay.lane import Refused
-    from postroom.relay.letter import Letter
     from postroom.relay.saver import Saver
     from postroom.routing import Routing
     from postroom.store.codec import Row
+    from postroom.store.letter import Letter
     from postroom.store.outbox_rows import OutboxRows
     from postroom.topics import Topic
 

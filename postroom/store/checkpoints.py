@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
@@ -12,6 +13,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
 from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
+from postroom.topics import Topic
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
     from bson import Timestamp
     from pymongo.database import Database
-
-    from postroom.topics import Topic
 
 __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point", "Scan"]
 
@@ -233,7 +233,8 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
         token=None if token is None else ResumeToken(token),
         cluster_time=row.get(CheckpointField.CLUSTER_TIME),
         lanes={
-            lane[CheckpointField.TOPIC]: lane[CheckpointField.MARK]
+            # One topic is one object, as where events are routed.
+            Topic(intern(lane[CheckpointField.TOPIC])): lane[CheckpointField.MARK]
             for lane in row.get(CheckpointField.LANES, ())
         },
         scan=_scan_from(row.get(CheckpointField.SCAN)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from bson.raw_bson import RawBSONDocument
 
 from postroom import errors
 from postroom.events import DomainEvent, checked
-from postroom.store.codec import RAW, WRITING
+from postroom.routing import Routing
+from postroom.store import letter
+from postroom.store.codec import RAW, WRITING, decoded
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -24,7 +27,11 @@ __all__ = ["Publishable", "RowWriter", "listed"]
 
 Publishable = DomainEvent | Mapping[str, Any]
 
-MAX_BYTES = 5 * 1024 * 1024 - 16 * 1024
+# MongoDB takes 16 MiB; a change stream, whose events hold the row and more, gives no more either.
+MOST_ROW_BYTES = (16 << 20) - (64 << 10)
+# Which topic an event goes to is known where it is relayed.
+ANY_TOPIC = "any/any/any"
+_LENGTH = struct.Struct("<i")
 
 
 def listed(events: Publishable | Iterable[Publishable]) -> Sequence[Publishable]:
@@ -35,11 +42,15 @@ def listed(events: Publishable | Iterable[Publishable]) -> Sequence[Publishable]
 
 
 class RowWriter:
-    """Makes the rows of one outbox partition; refuses an event before anything is written."""
+    """Makes the rows of one outbox partition; refuses an event before anything is written.
 
-    def __init__(self, *, partition: str, key: Key | None, max_bytes: int = MAX_BYTES) -> None:
+    What it accepts the relay can send, as far as the same settings hold there: it makes of each row
+    the very letter that the relay will make, and keeps the key that this one has.
+    """
+
+    def __init__(self, *, partition: str, key: Key | None, max_bytes: int) -> None:
         self._partition = partition
-        self._key = key
+        self._routing = Routing(default=ANY_TOPIC, topics={}, key=key)
         self._max_bytes = max_bytes
 
     def row(
@@ -48,44 +59,59 @@ class RowWriter:
         """Return the row of one event, encoded.
 
         Raises:
-            InvalidEvent: it has no name or data, a value without a form in BSON, or is too large.
+            InvalidEvent: it has no name or data, a value without a form in BSON or in JSON, a key
+                that cannot be one, or is too large.
+            Exception: the key function failed for a reason that may pass.
 
         """
         wire = event.to_wire() if isinstance(event, DomainEvent) else event
-        name, data = checked(wire)
+        name, _ = checked(wire)
         row: dict[str, Any] = {
             OutboxField.ID: row_id,
             OutboxField.PARTITION: self._partition,
             OutboxField.OCCURRED_AT: dt.datetime.now(dt.UTC),
             OutboxField.DATA: dict(wire),
         }
-        key = self._key_of(name, data)
-        if key is not None:
-            row[OutboxField.KEY] = key
         if headers:
             row[OutboxField.HEADERS] = dict(headers)
-        return RawBSONDocument(self._encoded(name, row), RAW)
-
-    def _key_of(self, name: str, data: Mapping[str, Any]) -> str | None:
-        if self._key is None:
-            return None
-        value = data.get(self._key) if isinstance(self._key, str) else self._key(name, data)
-        return value if value is None or isinstance(value, str) else str(value)
-
-    def _encoded(self, name: str, row: Mapping[str, Any]) -> bytes:
-        try:
-            encoded = bson.encode(row, codec_options=WRITING)
-        except (InvalidDocument, OverflowError, ValueError, RecursionError) as error:
-            # The driver's sentence quotes the whole document, which is private.
-            kind = re.search(r"of type: <class '([^']+)'>$", str(error))
-            what = f"a {kind.group(1)}" if kind else type(error).__name__
+        encoded = _encoded(name, row)
+        key = self._key_when_sent(name, encoded)
+        if key is not None:
+            encoded = _with_field(encoded, OutboxField.KEY, key)
+        if len(encoded) > MOST_ROW_BYTES:
             raise errors.InvalidEvent(
-                f"The event {name!r} holds a value that cannot be stored ({what}); "
+                f"The event {name[:100]!r} has {len(encoded)} bytes, more than MongoDB takes; "
                 "nothing was written"
-            ) from None
-        if len(encoded) > self._max_bytes:
-            raise errors.InvalidEvent(
-                f"The event {name!r} has {len(encoded)} bytes, more than the {self._max_bytes} "
-                "that the broker takes; nothing was written"
             )
-        return encoded
+        return RawBSONDocument(encoded, RAW)
+
+    def _key_when_sent(self, name: str, encoded: bytes) -> str | None:
+        try:
+            return letter.write(decoded(encoded), self._routing, self._max_bytes).key
+        except errors.Poison as poison:
+            raise errors.InvalidEvent(
+                f"The event {name[:100]!r} could never be sent: {poison}; nothing was written"
+            ) from poison.__cause__
+        except errors.TermEnded as passing:
+            failure = passing.__cause__ or passing
+        # There is no term here, and the function is the caller's own.
+        raise failure
+
+
+def _encoded(name: str, row: Mapping[str, Any]) -> bytes:
+    try:
+        return bson.encode(row, codec_options=WRITING)
+    except (InvalidDocument, OverflowError, ValueError, RecursionError) as error:
+        # The driver's sentence quotes the whole document, which is private.
+        kind = re.search(r"of type: <class '([^']+)'>$", str(error))
+        what = f"a {kind.group(1)}" if kind else type(error).__name__
+        raise errors.InvalidEvent(
+            f"The event {name[:100]!r} holds a value that cannot be stored ({what}); "
+            "nothing was written"
+        ) from None
+
+
+def _with_field(document: bytes, name: str, value: str) -> bytes:
+    # Put behind the others: to encode all of them anew would cost as much as the first time.
+    field = bson.encode({name: value})[4:-1]
+    return _LENGTH.pack(len(document) + len(field)) + document[4:-1] + field + b"\x00"

@@ -14,9 +14,9 @@ from postroom import broker, wire
 from postroom.errors import PartitionedTopic
 from postroom.relay import term
 from postroom.relay.lane import Lane
-from postroom.relay.letter import Letter
 from postroom.relay.relay import Relay
 from postroom.routing import Routing
+from postroom.store.letter import Letter
 from tests.relays import lane_options, relaying, saved
 from tests.site import Site, ids, row
 from tests.waiting import wait_until

@@ -1,10 +1,13 @@
-"""A letter: one outbox row made ready to be sent, or found to be poison."""
+"""A letter: one outbox row made ready to be sent, or found to be poison; one rule for both sides.
+
+The relay sends letters, and publish() accepts no event of which none can be made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom import errors, events, wire
 from postroom.store.codec import Row, Unreadable
@@ -22,13 +25,9 @@ MILLISECOND = timedelta(milliseconds=1)
 OVERHEAD_BYTES = 256
 SHORT_KEY = 100
 # Looked up once: rows are read in the relay's hot loop.
-ROW_ID, DATA, KEY, HEADERS = (
-    OutboxField.ID,
-    OutboxField.DATA,
-    OutboxField.KEY,
-    OutboxField.HEADERS,
-)
-OCCURRED_AT, DELIVER_AT = OutboxField.OCCURRED_AT, OutboxField.DELIVER_AT
+ROW_ID, DATA, KEY = OutboxField.ID, OutboxField.DATA, OutboxField.KEY
+HEADERS, OCCURRED_AT = OutboxField.HEADERS, OutboxField.OCCURRED_AT
+DELIVER_AT = OutboxField.DELIVER_AT
 RESERVED = frozenset({wire.ID, wire.POSITION})
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -50,10 +49,11 @@ class Letter(NamedTuple):
 
 
 def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
-    """Make a letter of an outbox row.
+    """Make a letter of an outbox row, of at most `max_bytes` with all that a message costs.
 
     Raises:
         Poison: the row cannot be decoded, is no event, cannot be routed, or is too large.
+        TermEnded: a function of the routing failed for a reason that passes.
 
     """
     if isinstance(row, Unreadable):
@@ -67,7 +67,10 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
         raise errors.Poison(_what_is_wrong(row))
     payload = events.encode(event)
     key = row.get(KEY)
-    key = routing.key(name, data) if key is None else str(key)
+    if key is not None and type(key) is not str:
+        key = _text(key, "key")
+    if key is None:
+        key = routing.key(name, data)
     headers = _headers(row[HEADERS]) if HEADERS in row else NO_HEADERS
     size = len(payload)
     if headers or (key and len(key) > SHORT_KEY):
@@ -90,7 +93,7 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     )
 
 
-def _what_is_wrong(row: Mapping[str, Any]) -> str:
+def _what_is_wrong(row: Mapping[str, object]) -> str:
     if DATA not in row:
         return "The row has no `data`"
     try:
@@ -105,11 +108,25 @@ def _milliseconds(value: object) -> int:
     return (value - EPOCH) // MILLISECOND if isinstance(value, datetime) else 0
 
 
+def _text(value: object, what: str) -> str | None:
+    try:
+        return events.text(value)
+    except errors.Poison as poison:
+        raise errors.Poison(f"The row's {what} cannot be sent: {poison}") from None
+
+
 def _headers(headers: object) -> Mapping[str, str]:
+    if headers is None:
+        return NO_HEADERS
     if not isinstance(headers, Mapping):
         raise errors.Poison("The row's `headers` are no object")
     # Ours come first, and readers differ in which of two properties of one name they take.
-    return {str(name): str(value) for name, value in headers.items() if name not in RESERVED}
+    found = {
+        name: value if type(value) is str else _text(value, "headers")
+        for name, value in headers.items()
+        if name not in RESERVED
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _size_beside(key: str | None, headers: Mapping[str, str]) -> int:
