@@ -63,7 +63,7 @@ def up(*, real_pulsar: bool, folder: Path) -> None:
 @main.command("pulsar-jars")
 def pulsar_jars() -> None:
     """Fetch the jars of Apache Pulsar with Maven."""
-    from devstack.brokers import fetch_jars, has_java
+    from devstack.jars import fetch_jars, has_java
 
     if not has_java():
         raise SystemExit("Apache Pulsar needs Java 17 or later and Maven; the tests on it are left")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devstack.brokers import Pulsar, has_java
+from devstack.brokers import Pulsar
+from devstack.cluster import PulsarCluster
+from devstack.jars import has_java
 from devstack.replica_set import ReplicaSet
 from devstack.service import free_port
 from devstack.stack import Stack
@@ -61,11 +63,15 @@ def pulsar_with_policies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     yield from _running_pulsar(tmp_path_factory.mktemp("policies"), topic_policies=True)
 
 
-def _running_pulsar(folder: Path, **options: Any) -> Iterator[Pulsar]:
+def _require_java() -> None:
     if not has_java():
         reason = "Apache Pulsar needs Java 17 or later and Maven"
         pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
-    server = Pulsar(folder, port=free_port(), **options)
+
+
+def _running_pulsar(folder: Path, **options: Any) -> Iterator[Pulsar]:
+    _require_java()
+    server = Pulsar(folder, port=free_port(), light=True, **options)
     server.start()
     try:
         server.wait_ready()
@@ -85,6 +91,25 @@ def new_pulsar(tmp_path: Path) -> Iterator[Callable[..., Pulsar]]:
             return running.enter_context(start_and_stop(folder, **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulsarCluster]:
+    _require_java()
+    found = PulsarCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        found.start()
+        found.wait_ready()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def cluster(_cluster: PulsarCluster) -> Iterator[PulsarCluster]:
+    """Lend Apache Pulsar of two brokers, which are whole again after the test; some 30 s."""
+    yield _cluster
+    _cluster.restore()
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +209,7 @@ def _with_pulsar(request: pytest.FixtureRequest, environment: dict[str, str]) ->
     return {**environment, **addresses(request.getfixturevalue("pulsar_server"))}
 
 
-def addresses(broker: Broker) -> dict[str, str]:
+def addresses(broker: Broker | PulsarCluster) -> dict[str, str]:
     """Return the variables that lead to a broker, to be laid over others."""
     found = {"POSTROOM_PULSAR_URL": broker.url}
     if broker.admin_url:

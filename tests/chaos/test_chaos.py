@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devstack.brokers import has_java
+from devstack.jars import has_java
 from devstack.stack import Stack
 from tests.chaos.consumer_chaos import ConsumerChaos
 from tests.chaos.relay_chaos import RelayChaos, judge

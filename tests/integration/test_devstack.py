@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import urllib.request
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pulsar
 import pytest
 import redis
 from pymongo import MongoClient
@@ -14,9 +18,11 @@ from pymongo import errors as mongo
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from devstack.cluster import SESSION_MS
 from devstack.mongodb import MongoDB
 from devstack.service import free_port
 from devstack.valkey import RedisState
+from postroom.broker import connect
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devstack.brokers import Pulsar
+    from devstack.cluster import ClusterBroker, PulsarCluster
     from devstack.replica_set import ReplicaSet
     from devstack.valkey import Valkey
     from tests.site import Site
@@ -118,3 +125,32 @@ def test_a_broker_is_configured_by_the_test(new_pulsar: Callable[..., Pulsar]) -
         found = json.load(answer)
     assert found["allowAutoTopicCreation"] == "false"
     assert found["maxMessageSize"] == "100000"
+
+
+@pytest.mark.pulsar
+@pytest.mark.timeout(240)
+def test_the_topics_of_a_lost_broker_go_to_the_other(cluster: PulsarCluster) -> None:
+    """Killed, or frozen for longer than its session: what is sent then is stored once, in order."""
+
+    def owner(topic: str) -> ClusterBroker:
+        address = f"{cluster.admin_url}/lookup/v2/topic/persistent/{topic}"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            url = json.load(answer)["brokerUrl"]
+        return next(broker for broker in cluster.brokers if broker.url == url)
+
+    client = connect(cluster.url, operation_timeout=timedelta(seconds=30))
+    with contextlib.closing(client):
+        for lose in ("kill", "freeze"):
+            topic = f"public/default/{lose}"
+            producer = client.create_producer(topic, send_timeout_millis=60_000)
+            producer.send(b"before")
+            old = owner(topic)
+            getattr(old, lose)()
+            producer.send_async(b"meanwhile", None)
+            threading.Event().wait(2 * SESSION_MS / 1000)
+            cluster.restore()
+            producer.send(b"afterwards")
+            reader = client.create_reader(topic, pulsar.MessageId.earliest)
+            found = [reader.read_next(10_000).data() for _ in range(3)]
+            assert found == [b"before", b"meanwhile", b"afterwards"]
+            assert not reader.has_message_available()
