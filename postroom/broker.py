@@ -1,4 +1,4 @@
-"""Pulsar as the rooms see it: a quiet client, subscriptions made ahead, what the broker can do.
+"""Pulsar as the rooms see it: a quiet client, subscriptions made ahead, topics that are one log.
 
 The client library is imported inside functions only: it is not fork-safe, so no process that may
 fork later is to load it.
@@ -10,8 +10,6 @@ import contextlib
 import functools
 import logging
 import os
-import uuid
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +17,19 @@ from postroom import address, errors
 from postroom.topics import base_topic, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     import pulsar
 
+    from postroom.topics import Topic
+
 __all__ = [
-    "Abilities",
     "base_topic",
     "canonical",
     "connect",
     "ensure_subscription",
     "masked",
-    "probe",
+    "partitions_of",
     "require_unpartitioned",
 ]
 
@@ -134,84 +133,38 @@ def ensure_subscription_leniently(url: str, topic: str, subscription: str) -> No
         )
 
 
-def require_unpartitioned(client: pulsar.Client, topic: str) -> None:
+def partitions_of(client: pulsar.Client, topic: Topic) -> list[str]:
+    """Return the topics that are a topic's partitions, or itself where it has none.
+
+    A broker that makes topics by itself makes it now.
+
+    Raises:
+        pulsar.PulsarException: the broker did not answer, has no such topic, or allows for neither.
+
+    """
+    return list(client.get_topic_partitions(topic))
+
+
+def require_unpartitioned(client: pulsar.Client, topic: Topic) -> None:
     """Make sure that a topic is one log.
 
     The acknowledgements of a partitioned one come in no order, and it has no one end: nothing could
-    tell what is stored.
+    tell what is stored. One with a single topic partition may get more of them at any time.
 
     Raises:
-        PartitionedTopic: it has several partitions.
+        PartitionedTopic: it is partitioned.
 
     """
-    count = len(client.get_topic_partitions(topic))
-    if count > 1:
+    partitions = partitions_of(client, topic)
+    if partitions != [topic]:
+        count = len(partitions)
         raise errors.PartitionedTopic(
-            f"The topic {topic} has {count} partitions, and a relay keeps one order: route to a "
-            "topic without partitions, or to one of these by its own name (…-partition-0). "
-            "Nothing is sent there"
+            f"The topic {topic} has {count} topic partition{'s' if count > 1 else ''}, and a relay "
+            "keeps one order: route to a topic without any, or to one of these by its own name "
+            "(…-partition-0). Nothing is sent there. Where the broker makes topics partitioned by "
+            "itself (allowAutoTopicCreationType), delete this one and make it with "
+            f"`pulsar-admin topics create {topic}`"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abilities:
-    """What a broker can do for exactly-once delivery in some namespaces.
-
-    `unknown` are those in which it could not be tried, as where topics are not made by themselves;
-    Apache Pulsar since 2.8 can fence, and so it is taken to.
-    """
-
-    fencing: bool
-    deduplication: bool
-    unknown: tuple[str, ...] = ()
-
-
-def probe(client: pulsar.Client, topics: Iterable[str]) -> Abilities:
-    """Find out by trying what the broker can do in all namespaces of the topics.
-
-    That is tried on short-lived topics of their own.
-    """
-    import pulsar
-
-    fencing, deduplication, unknown = True, True, []
-    for namespace in sorted({canonical(topic).rpartition("/")[0] for topic in topics}):
-        topic = f"{namespace}/postroom-probe-{uuid.uuid4().hex[:12]}"
-        try:
-            fencing = _fences(client, topic) and fencing
-            deduplication = _deduplicates(client, topic) and deduplication
-        except (pulsar.TopicNotFound, pulsar.AuthorizationError):
-            unknown.append(namespace)
-    return Abilities(fencing=fencing, deduplication=deduplication, unknown=tuple(unknown))
-
-
-def _fences(client: pulsar.Client, topic: str) -> bool:
-    import pulsar
-
-    fencing = pulsar.ProducerAccessMode.ExclusiveWithFencing
-    first = second = None
-    try:
-        first = client.create_producer(topic, access_mode=fencing)
-        second = client.create_producer(topic, access_mode=fencing)
-        first.send(b"")
-    except (pulsar.ProducerFenced, pulsar.AlreadyClosed):
-        return True
-    except (pulsar.OperationNotSupported, pulsar.ProducerBusy):
-        return False
-    finally:
-        for producer in (first, second):
-            if producer is not None:
-                close(producer)
-    return False
-
-
-def _deduplicates(client: pulsar.Client, topic: str) -> bool:
-    producer = client.create_producer(f"{topic}-twice", producer_name="postroom-probe")
-    try:
-        producer.send(b"", sequence_id=1)
-        # A broker that recognises the repeat answers with a message id of -1 (PIP-6).
-        return bool(producer.send(b"", sequence_id=1).ledger_id() == -1)
-    finally:
-        close(producer)
 
 
 def unreachable(url: str, error: Exception) -> errors.ServiceUnavailable:

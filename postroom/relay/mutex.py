@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.topics import Topic
+
 __all__ = ["PulsarMutex"]
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class PulsarMutex:
     def __init__(
         self,
         client: pulsar.Client,
-        topic: str,
+        topic: Topic,
         *,
         owner: str,
         properties: Mapping[str, str],
@@ -75,7 +77,8 @@ class PulsarMutex:
 
         try:
             self._consumer = self._client.subscribe(
-                self._topic,
+                # One log: a broker that makes topics partitioned by itself makes several of it.
+                broker.partitions_of(self._client, self._topic)[0],
                 SUBSCRIPTION,
                 consumer_type=pulsar.ConsumerType.Exclusive,
                 consumer_name=self._owner,

@@ -11,7 +11,7 @@ import pulsar
 import pytest
 
 from postroom import broker, wire
-from postroom.errors import PartitionedTopic
+from postroom.errors import ConfigurationError
 from postroom.relay import term
 from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
@@ -114,7 +114,7 @@ def test_a_partitioned_topic_is_refused(pulsar_site: Site) -> None:
     make_partitions(pulsar_site, pulsar_site.topic, 2)
     settings = pulsar_site.settings()
     relay = Relay(settings, Routing(default=settings.topic, topics={}, key=None))
-    with pytest.raises(PartitionedTopic, match=r"has 2 partitions.*-partition-0"):
+    with pytest.raises(ConfigurationError, match=r"has 2 topic partitions.*-partition-0"):
         relay.run()
     topic = f"{pulsar_site.topic}-partition-0"
     pulsar_site.environment["POSTROOM_TOPIC"] = topic
@@ -135,7 +135,7 @@ def test_a_partitioned_topic_that_is_met_later_holds_up_nothing(pulsar_site: Sit
         assert ids(pulsar_site.receive(plain, 1)) == written
         wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
     (entry,) = pulsar_site.database[wire.QUARANTINE].find()
-    assert "has 3 partitions" in entry["reason"]
+    assert "has 3 topic partitions" in entry["reason"]
 
 
 def test_a_known_topic_that_got_partitions_keeps_no_term_from_opening(pulsar_site: Site) -> None:

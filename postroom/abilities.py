@@ -1,0 +1,106 @@
+"""What a broker can do for exactly-once delivery, found out by trying."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroom import broker
+from postroom.topics import Topic, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pulsar
+
+    from postroom.pulsar_admin import PulsarAdmin
+
+__all__ = ["PROBE", "Abilities", "probe"]
+
+# One topic in each namespace, with the same name at each start: without a subscription it keeps
+# nothing, and the broker takes it away a minute later if the admin interface did not.
+PROBE = "postroom-probe"
+TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a broker can do in some namespaces.
+
+    `unknown` are those in which it could not be tried, as where topics are not made by themselves;
+    Apache Pulsar since 2.8 can fence, and so it is taken to.
+    """
+
+    fencing: bool
+    deduplication: bool
+    unknown: tuple[str, ...] = ()
+
+
+def probe(client: pulsar.Client, topics: Iterable[str], admin: PulsarAdmin) -> Abilities:
+    """Find out by trying what the broker can do in all namespaces of the topics.
+
+    That is tried on a topic of its own, which is deleted again where it was not there before.
+    """
+    import pulsar
+
+    fencing, deduplication, unknown = True, True, []
+    for namespace in sorted({canonical(topic).rpartition("/")[0] for topic in topics}):
+        topic = Topic(f"{namespace}/{PROBE}")
+        absent = admin.is_absent(topic)
+        try:
+            found = _tried(client, topic)
+            fencing, deduplication = fencing and found[0], deduplication and found[1]
+        except (pulsar.TopicNotFound, pulsar.AuthorizationError):
+            unknown.append(namespace)
+        if absent:
+            admin.delete(topic)
+    return Abilities(fencing=fencing, deduplication=deduplication, unknown=tuple(unknown))
+
+
+def _tried(client: pulsar.Client, topic: Topic) -> tuple[bool, bool]:
+    """Say whether the broker fences, and whether it deduplicates."""
+    import pulsar
+
+    disturbed = (pulsar.ProducerFenced, pulsar.ProducerBusy, pulsar.AlreadyClosed)
+    for _ in range(TRIES):
+        # A broker may make it partitioned by itself, and what is asked is asked of one log.
+        log = broker.partitions_of(client, topic)[0]
+        try:
+            return _fences(client, log), _deduplicates(client, log)
+        except disturbed:
+            # Another relay is trying the same, or is taking the topic away.
+            time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+    return _fences(client, log), _deduplicates(client, log)
+
+
+def _fences(client: pulsar.Client, topic: str) -> bool:
+    import pulsar
+
+    fencing = pulsar.ProducerAccessMode.ExclusiveWithFencing
+    first = second = None
+    try:
+        first = client.create_producer(topic, access_mode=fencing)
+        second = client.create_producer(topic, access_mode=fencing)
+        first.send(b"")
+    except (pulsar.ProducerFenced, pulsar.AlreadyClosed):
+        return True
+    except (pulsar.OperationNotSupported, pulsar.ProducerBusy):
+        return False
+    finally:
+        for producer in (first, second):
+            if producer is not None:
+                broker.close(producer)
+    return False
+
+
+def _deduplicates(client: pulsar.Client, topic: str) -> bool:
+    producer = client.create_producer(topic, producer_name=PROBE)
+    try:
+        number = max(producer.last_sequence_id(), 0) + 1
+        producer.send(b"", sequence_id=number)
+        # A broker that recognises the repeat answers with a message id of -1 (PIP-6).
+        return bool(producer.send(b"", sequence_id=number).ledger_id() == -1)
+    finally:
+        broker.close(producer)

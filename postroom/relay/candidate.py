@@ -1,0 +1,34 @@
+"""A candidate: which outbox partition a relay is for, and by what name others know it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+
+from postroom.store.values import DEFAULT_PARTITION, OutboxPartition
+from postroom.topics import Topic, canonical
+
+__all__ = ["Candidate", "mutex_topic"]
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One relay that asks for one outbox partition's mutex; `owner` is its own name for life."""
+
+    partition: OutboxPartition
+    mutex_topic: Topic
+    owner: str = field(default_factory=_name)
+
+
+def mutex_topic(setting: str, partition: OutboxPartition) -> Topic:
+    """Name the topic on which the relays of an outbox partition meet.
+
+    By the outbox partition alone, however each of them came to know which one it is for.
+    """
+    return canonical(setting if partition == DEFAULT_PARTITION else f"{setting}-{partition}")

@@ -1,0 +1,91 @@
+"""The inspection: what a relay looks at before it stands for office, and before a term."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from postroom import abilities, broker, preflight
+from postroom.pulsar_admin import PulsarAdmin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pulsar
+    from pymongo import MongoClient
+
+    from postroom.abilities import Abilities
+    from postroom.routing import Routing
+    from postroom.settings import Settings
+    from postroom.topics import Topic
+
+__all__ = ["Inspection"]
+
+
+class Inspection:
+    """Looks at the services of one relay, by its settings; used by the relay's thread alone.
+
+    What the broker can do is tried once, and then taken to stay as it is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routing: Routing,
+        *,
+        subscriptions: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._settings = settings
+        self._routing = routing
+        self._subscriptions = subscriptions
+        self._admin = PulsarAdmin(settings.pulsar_admin_url)
+        self._abilities: Abilities | None = None
+
+    def before_standing(self, mongodb: MongoClient[Any], client: pulsar.Client) -> Abilities:
+        """Look at MongoDB and, the first time, at the broker; return what that can do.
+
+        Raises:
+            ConfigurationError: the relay cannot work with them as they are set up.
+            ServiceUnavailable: one of them does not answer, or is not fit now.
+
+        """
+        preflight.obey(preflight.mongodb(mongodb))
+        if self._abilities is None:
+            self._abilities = self._looked_at(client)
+        return self._abilities
+
+    def before_term(self, client: pulsar.Client) -> None:
+        """Make the subscriptions that consumers will use: a topic without one keeps nothing."""
+        made = preflight.subscriptions(self._subscriptions, self._maker(client))
+        preflight.obey(made, action="subscribe_ahead")
+
+    def _looked_at(self, client: pulsar.Client) -> Abilities:
+        import pulsar
+
+        settings, topics = self._settings, self._routing.topics
+        try:
+            preflight.obey(preflight.topics(client, topics))
+            found = abilities.probe(client, topics, self._admin)
+        except (pulsar.Timeout, pulsar.ConnectError) as error:
+            raise broker.unreachable(settings.pulsar_url, error) from error
+        delivery = preflight.delivery(
+            found,
+            demanded=settings.delivery == "exactly_once",
+            has_shared=self._routing.has_shared,
+            where=broker.masked(settings.pulsar_url),
+        )
+        preflight.obey(delivery, action="probe")
+        preflight.obey(preflight.retention(self._admin, topics), action="probe")
+        return found
+
+    def _maker(self, client: pulsar.Client) -> preflight.MakeSubscription:
+        if self._abilities is not None and self._abilities.fencing:
+
+            def make(topic: Topic, subscription: str) -> None:
+                broker.ensure_subscription(client, topic, subscription)
+
+        else:
+
+            def make(topic: Topic, subscription: str) -> None:
+                broker.ensure_subscription_leniently(self._settings.pulsar_url, topic, subscription)
+
+        return make

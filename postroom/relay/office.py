@@ -1,0 +1,169 @@
+"""The office: what a relay's terms are made of, by its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from postroom import errors
+from postroom.relay import facts
+from postroom.relay.lane import LaneOptions
+from postroom.relay.origin import Origin
+from postroom.relay.retention import Retention
+from postroom.relay.term import Term, TermOptions
+from postroom.store.checkpoints import CheckpointStore
+from postroom.store.outbox_rows import OutboxRows
+from postroom.store.quarantine import Quarantine
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    import pulsar
+    from pymongo.database import Database
+
+    from postroom.abilities import Abilities
+    from postroom.observation import Observer
+    from postroom.relay.candidate import Candidate
+    from postroom.relay.standing import Standing
+    from postroom.routing import Routing
+    from postroom.settings import Settings
+
+__all__ = ["OPERATION_TIMEOUT", "Office", "Services"]
+
+# Longer than the five seconds a broker takes to see that a frozen holder of the mutex is gone.
+OPERATION_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What one candidacy works with; `reading` is the database by a client that is patient."""
+
+    database: Database[Any]
+    reading: Database[Any]
+    client: pulsar.Client
+    abilities: Abilities
+
+
+class Office:
+    """Makes the terms of one relay, one after the other, and remembers what they found out.
+
+    hold() in the relay's thread; stop() from any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routing: Routing,
+        *,
+        candidate: Candidate,
+        observer: Observer,
+        standing: Standing,
+        stopping: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._routing = routing
+        self._candidate = candidate
+        self._observer = observer
+        self._standing = standing
+        self._stopping = stopping
+        self._largest = settings.max_message_bytes
+        self._term: Term | None = None
+
+    def hold(self, services: Services, *, on_idle: Callable[[], None]) -> None:
+        """Run one term with retention beside it, until it ends; `on_idle` is its own.
+
+        Raises:
+            TermEnded: and any other error that ends a term.
+
+        """
+        partition = self._candidate.partition
+        OutboxRows(services.database, partition=partition).ensure_collection()
+        quarantine = Quarantine(services.database, partition=partition)
+        retention = self._retention(services.reading, quarantine)
+        self._term = self._new_term(services, quarantine)
+        try:
+            if retention is not None:
+                retention.start()
+            self._term.run(on_idle=on_idle)
+        except errors.TooLarge as error:
+            self._largest = min(self._largest, error.size - 1)
+            raise
+        finally:
+            if retention is not None:
+                retention.stop()
+            self._term = None
+
+    def stop(self) -> None:
+        """Have the term that is running look at `stopping` at once; safe from any thread."""
+        term = self._term
+        if term is not None:
+            term.stop()
+
+    def _new_term(self, services: Services, quarantine: Quarantine) -> Term:
+        partition = self._candidate.partition
+        checkpoints = CheckpointStore(
+            services.database, partition=partition, owner=self._candidate.owner
+        )
+        origin = Origin(
+            services.reading,
+            checkpoints=checkpoints,
+            quarantine=quarantine,
+            partition=partition,
+            margin=timedelta(hours=self._settings.history_margin_hours),
+        )
+        return Term(
+            database=services.database,
+            origin=origin,
+            client=services.client,
+            checkpoints=checkpoints,
+            quarantine=quarantine,
+            routing=self._routing,
+            options=self._options(services.abilities),
+            observer=self._observer,
+            standing=self._standing,
+            stopping=self._stopping,
+        )
+
+    def _options(self, abilities: Abilities) -> TermOptions:
+        settings = self._settings
+        return TermOptions(
+            partition=self._candidate.partition,
+            checkpoint_interval=timedelta(seconds=settings.checkpoint_seconds),
+            idle_checkpoint_interval=timedelta(seconds=settings.idle_checkpoint_seconds),
+            # The rest is for the last checkpoint and for giving the mutex back.
+            drain_timeout=timedelta(seconds=settings.shutdown_seconds * 0.75),
+            max_message_bytes=self._largest,
+            block_on_poison=settings.on_poison == "block",
+            mark_sent=settings.mark_sent,
+            lanes=self._lane_options(abilities),
+        )
+
+    def _lane_options(self, abilities: Abilities) -> LaneOptions:
+        settings = self._settings
+        return LaneOptions(
+            producer_name=f"postroom-relay-{self._candidate.partition}",
+            # Two services share no mutex topic, so its name tells them apart.
+            shared_producer_name=f"postroom-relay-{self._candidate.mutex_topic}",
+            fenced=abilities.fencing,
+            send_timeout=timedelta(seconds=settings.send_timeout_seconds),
+            read_timeout=OPERATION_TIMEOUT,
+            batch_keyed=settings.batch_keyed,
+        )
+
+    def _retention(self, database: Database[Any], quarantine: Quarantine) -> Retention | None:
+        age = self._settings.retention
+        if age is None:
+            return None
+        return Retention(
+            database,
+            quarantine,
+            partition=self._candidate.partition,
+            age=age,
+            margin=timedelta(hours=self._settings.history_margin_hours),
+            pruned=self._count_pruned,
+        )
+
+    def _count_pruned(self, rows: int) -> None:
+        self._observer.tell(facts.RowsPruned(partition=self._candidate.partition, rows=rows))
