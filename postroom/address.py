@@ -111,17 +111,28 @@ def pulsar(url: str) -> Address:
 
 
 def http(url: str) -> Address:
-    """Read an address of HTTP without user and password, since nothing here would send them.
+    """Read an address of HTTP, with one host or several, as `http://a:8080,b:8080`.
+
+    User and password are refused, since nothing here would send them.
 
     Raises:
         ValueError: it cannot be read.
 
     """
+    scheme, _, rest = url.partition("://")
+    several, slash, path = rest.partition("/")
+    hosts = [_http_host(f"{scheme}://{host}{slash}{path}") for host in several.split(",")]
+    if all(hosts):
+        return Address(url, hosts)
+    raise ValueError("no address of the form http://host:port/path; it takes no user and password")
+
+
+def _http_host(url: str) -> str:
     parts = _split(url)
     bare = parts and not (parts.query or parts.username or parts.password)
     if parts and bare and parts.scheme in {"http", "https"} and parts.hostname:
-        return Address(url, [_host(parts, 443 if parts.scheme == "https" else 80)])
-    raise ValueError("no address of the form http://host:port/path; it takes no user and password")
+        return _host(parts, 443 if parts.scheme == "https" else 80)
+    return ""
 
 
 def _is_plain(url: str) -> bool:

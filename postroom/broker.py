@@ -14,6 +14,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom import address, errors
+from postroom.access import client
+from postroom.access import pulsar as pulsar_access
 from postroom.topics import base_topic, canonical
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.access.pulsar import Access
     from postroom.topics import Topic
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "ensure_subscription",
     "masked",
     "partitions_of",
+    "require_let_in",
     "require_unpartitioned",
 ]
 
@@ -38,16 +42,23 @@ logger = logging.getLogger(__name__)
 LENIENT_TIMEOUT = timedelta(seconds=1)
 
 
-def connect(url: str, *, operation_timeout: timedelta) -> pulsar.Client:
+def connect(where: Access | str, *, operation_timeout: timedelta) -> pulsar.Client:
     """Make a Pulsar client that prints nothing of its own; close() it in the end.
 
-    No connection is opened yet. Each blocking call on the client takes `operation_timeout` at most
-    and then raises pulsar.Timeout, also where the broker is down.
-    """
-    import pulsar
+    `where` is an access, or the address of a broker that asks nobody who they are. No connection is
+    opened yet. Each blocking call on the client takes `operation_timeout` at most and then raises
+    pulsar.Timeout, also where the broker is down or refuses the credentials; an AuthorizationError
+    has a note that says what was not allowed.
 
-    return pulsar.Client(
-        url,
+    Raises:
+        ServiceUnavailable: there are no credentials to be had now.
+
+    """
+    given = pulsar_access.plain(where) if isinstance(where, str) else where
+    # In this thread it may fail and say why; in the library's it may not.
+    given.credentials.data()
+    return client.make(
+        given,
         operation_timeout_seconds=max(1, round(operation_timeout.total_seconds())),
         connection_timeout_ms=5_000,
         logger=_silence(),
@@ -64,13 +75,39 @@ def _silence() -> Any:
 
 
 @contextlib.contextmanager
-def connected(url: str, *, operation_timeout: timedelta) -> Iterator[pulsar.Client]:
-    """Lend a client for the time of a block."""
-    client = connect(url, operation_timeout=operation_timeout)
+def connected(where: Access | str, *, operation_timeout: timedelta) -> Iterator[pulsar.Client]:
+    """Lend a client for the time of a block.
+
+    Raises:
+        ServiceUnavailable: an error of the client's left the block which its access explains.
+
+    """
+    import pulsar
+
+    made = connect(where, operation_timeout=operation_timeout)
     try:
-        yield client
+        yield made
+    except (pulsar.PulsarException, errors.PostroomError) as error:
+        cause = error.__cause__ if isinstance(error, errors.PostroomError) else error
+        if errors.is_transient(error) or cause is error:
+            require_let_in(made, cause)
+        raise
     finally:
-        close(client)
+        close(made)
+
+
+def require_let_in(made: pulsar.Client, error: BaseException | None) -> None:
+    """Find out whether an error of a client's means that Pulsar cannot be used with this access.
+
+    Pulsar is asked, in bounded time, where the error does not tell.
+
+    Raises:
+        ServiceUnavailable: so it is; the message names server, setting and reason.
+
+    """
+    explained = client.explanation(client.access_of(made), error)
+    if explained is not None:
+        raise errors.ServiceUnavailable(explained) from error
 
 
 def close(client: Any) -> None:
@@ -112,7 +149,7 @@ def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) ->
         close(consumer)
 
 
-def ensure_subscription_leniently(url: str, topic: str, subscription: str) -> None:
+def ensure_subscription_leniently(where: Access, topic: str, subscription: str) -> None:
     """Do the same on a broker that refuses no second consumer, as the embedded one.
 
     It lets the second one time out, for want of room or because it takes two clients' consumers
@@ -122,7 +159,7 @@ def ensure_subscription_leniently(url: str, topic: str, subscription: str) -> No
 
     with (
         contextlib.suppress(pulsar.Timeout),
-        connected(url, operation_timeout=LENIENT_TIMEOUT) as client,
+        connected(where, operation_timeout=LENIENT_TIMEOUT) as client,
     ):
         client.subscribe(
             topic,

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
+import logging
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from postroom import errors
+from postroom.secured import has_tls
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from postroom.access.pulsar import Access
     from postroom.topics import Topic
 
 __all__ = ["PulsarAdmin"]
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 2.0
 OK = 200
@@ -28,12 +38,14 @@ class _Answer(NamedTuple):
 class PulsarAdmin:
     """Asks one admin interface; whatever is not answered within two seconds is None. Thread-safe.
 
-    It may not be there, may want credentials that nobody gave, or may be another cluster's: what it
-    says explains and tidies up, and decides nothing.
+    It may not be there, may let nobody in, or may be another cluster's: what it says explains and
+    tidies up, and decides nothing. It is told the same credentials as the broker, but never in
+    clear what the broker is told in secret.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._urls = _urls(access.admin_url)
 
     def holder(self, topic: Topic, subscription: str) -> dict[str, str] | None:
         """Return the properties of the consumer that sits on a subscription, and its `name`."""
@@ -74,16 +86,67 @@ class PulsarAdmin:
         return None
 
     def _ask(self, method: str, path: str) -> _Answer | None:
-        # The setting's type allows for http and https only.
-        request = urllib.request.Request(f"{self._url}/admin/v2/{path}", method=method)  # noqa: S310
+        for url in self._urls:
+            if (answer := self._ask_at(url, method, path)) is not None:
+                return answer
+        return None
+
+    def _ask_at(self, url: str, method: str, path: str) -> _Answer | None:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            headers = self._headers(url)
+            if headers is None:
+                return None
+            # The setting's type allows for http and https only.
+            request = urllib.request.Request(  # noqa: S310
+                f"{url}/admin/v2/{path}", headers=dict(headers), method=method
+            )
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return _Answer(answer.status, answer.read())
         except urllib.error.HTTPError as error:
             with error:
                 return _Answer(error.code, b"")
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, errors.ServiceUnavailable):
+            # Certificates may have been replaced meanwhile.
+            self.__dict__.pop("_opener", None)
             return None
+
+    @functools.cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        return urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=self._access.tls()), _StaySecret()
+        )
+
+    def _headers(self, url: str) -> Mapping[str, str] | None:
+        credentials = self._access.credentials
+        if credentials.secret_is_sent and has_tls(self._access.url) and not has_tls(url):
+            _say_once(
+                "POSTROOM_PULSAR_ADMIN_URL is http://…, and the secret of "
+                f"{credentials.setting} is not sent in clear: the admin interface is not asked"
+            )
+            return None
+        return credentials.headers()
+
+
+class _StaySecret(urllib.request.HTTPRedirectHandler):
+    """Follows a broker to the one that has the topic, but not from TLS to clear text."""
+
+    def redirect_request(self, request: Any, *args: Any, **options: Any) -> Any:
+        made = super().redirect_request(request, *args, **options)
+        if made is not None and has_tls(request.full_url) and not has_tls(made.full_url):
+            return None
+        return made
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    logger.warning("%s", sentence)
+
+
+def _urls(several: str) -> list[str]:
+    """Take apart what names several hosts, as `http://a:8080,b:8080`."""
+    scheme, _, rest = several.rstrip("/").partition("://")
+    hosts, slash, path = rest.partition("/")
+    return [f"{scheme}://{host}{slash}{path}" for host in hosts.split(",")]
 
 
 def _path(topic: Topic) -> str:

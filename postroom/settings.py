@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import address, errors, topics
+from postroom.secured import WHOLE_SENTENCE, Secured
 
 __all__ = ["Settings", "load", "max_message_bytes"]
 
@@ -35,7 +36,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 MessageBytes = Annotated[int, Field(ge=1024, le=1 << 30)]
 
 
-class Settings(BaseSettings):
+class Settings(Secured):
     """What a deployment may choose. Every field is the variable POSTROOM_<FIELD IN CAPITALS>.
 
     Frozen: read once, when the application is made. Durations carry their unit in the name. Blanks
@@ -196,11 +197,17 @@ def load() -> Settings:
 
 # What has no value unless it is given one.
 OPTIONAL = {name for name, field in Settings.model_fields.items() if field.default is None}
-ADDRESSES = {name for name in Settings.model_fields if name.endswith(("_uri", "_url"))}
+SHOWN_NOWHERE = ("_uri", "_url", "_password", "_token")
+ADDRESSES = {name for name in Settings.model_fields if name.endswith(SHOWN_NOWHERE)}
 
 
 def _sentence(error: ValidationError) -> str:
-    found = [_told(each["loc"], each["msg"], each["input"]) for each in error.errors()]
+    found = [
+        each["msg"]
+        if each["type"] == WHOLE_SENTENCE
+        else _told(each["loc"], each["msg"], each["input"])
+        for each in error.errors()
+    ]
     return f"{'; '.join(found)}. Nothing was started; set it right and start again."
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from postroom import broker
+from postroom.access import pulsar as pulsar_access
 from postroom.inbox.connection import Connection, Reading
 from postroom.inbox.execution import execute, forget
 from postroom.inbox.facts import StateEntered, Teller
@@ -91,7 +92,7 @@ class Consumer:
     def _connect(self) -> None:
         self._tell(StateEntered, state="connecting")
         self._inbox.prepare()
-        url = self._settings.pulsar_url
-        with broker.connected(url, operation_timeout=OPERATION_TIMEOUT) as client:
+        access = pulsar_access.of(self._settings)
+        with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
             self._connection = Connection(client, self._reading, tell=self._tell)
             self._connection.run(self._stopping)

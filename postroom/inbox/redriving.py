@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from postroom import broker, wire
+from postroom.access import pulsar as pulsar_access
 from postroom.inbox.letters import SUBSCRIPTION, DeadLetter
 from postroom.inbox.selection import redrive_topic
 from postroom.topics import canonical
@@ -129,7 +130,7 @@ class _opened:  # noqa: N801 - a context manager
         import pulsar
 
         self._client = broker.connect(
-            self._settings.pulsar_url, operation_timeout=timedelta(seconds=10)
+            pulsar_access.of(self._settings), operation_timeout=timedelta(seconds=10)
         )
         try:
             consumer = self._client.subscribe(

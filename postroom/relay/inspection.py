@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from postroom import abilities, broker, preflight
+from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Inspection:
         self._settings = settings
         self._routing = routing
         self._subscriptions = subscriptions
-        self._admin = PulsarAdmin(settings.pulsar_admin_url)
+        self._admin = PulsarAdmin(pulsar_access.of(settings))
         self._abilities: Abilities | None = None
 
     def before_standing(self, mongodb: MongoClient[Any], client: pulsar.Client) -> Abilities:
@@ -86,6 +87,8 @@ class Inspection:
         else:
 
             def make(topic: Topic, subscription: str) -> None:
-                broker.ensure_subscription_leniently(self._settings.pulsar_url, topic, subscription)
+                broker.ensure_subscription_leniently(
+                    pulsar_access.of(self._settings), topic, subscription
+                )
 
         return make

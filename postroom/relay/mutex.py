@@ -90,7 +90,8 @@ class PulsarMutex:
             )
         except pulsar.ConsumerBusy:
             return f"Another relay holds the mutex on {self._topic}; standing by"
-        except pulsar.Timeout:
+        except pulsar.Timeout as error:
+            broker.require_let_in(self._client, error)
             # The embedded broker lets a contender wait instead of refusing it.
             return (
                 f"The mutex on {self._topic} was not given in time: another relay holds it, or the "

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors
+from postroom.access import pulsar as pulsar_access
 from postroom.observation import Observer
 from postroom.relay import facts
 from postroom.relay.candidate import Candidate, mutex_topic
@@ -120,11 +121,11 @@ class Relay:
 
     def _stand_for_office(self) -> None:
         self._standing.enter(State.STANDBY)
-        settings = self._settings
+        settings, access = self._settings, pulsar_access.of(self._settings)
         with (
             clients.for_relay(settings.mongodb_uri) as mongodb,
             clients.for_change_stream(settings.mongodb_uri) as patient,
-            broker.connected(settings.pulsar_url, operation_timeout=OPERATION_TIMEOUT) as client,
+            broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
             services = Services(
                 database=mongodb[settings.mongodb_database],

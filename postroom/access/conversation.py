@@ -1,0 +1,133 @@
+"""Conversation: a few words with one broker, where the client's library keeps its answer back."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from postroom.access import frames
+from postroom.secured import has_tls
+
+if TYPE_CHECKING:
+    import ssl
+
+    from postroom.access.pulsar import Access
+
+__all__ = ["Conversation", "Refused", "Server", "servers"]
+
+PORT, TLS_PORT = 6650, 6651
+PROTOCOL_VERSION = 19
+MOST_BYTES = 64 * 1024 * 1024
+MOST_CHARACTERS = 300
+
+CONNECT, CONNECTED, ERROR, PING, PONG = 2, 3, 14, 18, 19
+AUTHENTICATION_ERROR = 3
+
+
+class Refused(Exception):
+    """The broker answered with an error; `code` is its number in the protocol."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(" ".join(said.split())[:MOST_CHARACTERS])
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One of the hosts that a URL names."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Show it as in a URL."""
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def servers(url: str) -> list[Server]:
+    """Return the hosts that a URL of Pulsar names, in order."""
+    scheme, _, rest = url.partition("://")
+    port = TLS_PORT if has_tls(url) else PORT
+    parts = [urlsplit(f"{scheme}://{host}") for host in rest.partition("/")[0].split(",")]
+    return [Server(host=p.hostname or "localhost", port=p.port or port) for p in parts]
+
+
+class Conversation:
+    """One connection to one broker, over by a deadline; a context manager.
+
+    What goes wrong is raised as it comes: OSError (ssl.SSLError among them) where the broker cannot
+    be reached or trusted, Refused, and ValueError where it does not speak Pulsar's protocol.
+    """
+
+    def __init__(self, access: Access, server: Server, *, timeout_seconds: float) -> None:
+        self._access = access
+        self._deadline = time.monotonic() + timeout_seconds
+        context = access.tls() if has_tls(access.url) else None
+        plain = socket.create_connection((server.host, server.port), timeout_seconds)
+        self._socket = _encrypted(plain, context, server.host) if context else plain
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def greet(self) -> None:
+        """Say who we are, and wait until that is accepted."""
+        credentials = self._access.credentials
+        who = frames.text(5, credentials.method) + frames.text(3, credentials.data())
+        body = frames.text(1, "postroom") + frames.number(4, PROTOCOL_VERSION)
+        self.ask(CONNECT, body + (who if credentials.setting else b""), answer=CONNECTED)
+
+    def ask(self, kind: int, body: bytes, *, answer: int) -> frames.Fields:
+        """Send a command, and return what the answer to it says."""
+        self._say(kind, body)
+        while True:
+            found = self._heard()
+            match found.number(1):
+                case heard if heard == answer:
+                    return found.message(answer)
+                case heard if heard == ERROR:
+                    error = found.message(ERROR)
+                    raise Refused(error.number(2), error.text(3))
+                case heard if heard == PING:
+                    self._say(PONG, b"")
+
+    def _say(self, kind: int, body: bytes) -> None:
+        self._socket.settimeout(self._left())
+        self._socket.sendall(frames.command(kind, body))
+
+    def _heard(self) -> frames.Fields:
+        (size,) = struct.unpack(">I", self._exactly(4))
+        if not 4 <= size <= MOST_BYTES:
+            raise ValueError(frames.NOT_PULSAR)
+        (length,) = struct.unpack(">I", self._exactly(4))
+        return frames.Fields.of(self._exactly(size - 4)[:length])
+
+    def _exactly(self, size: int) -> bytes:
+        found = bytearray()
+        while len(found) < size:
+            self._socket.settimeout(self._left())
+            piece = self._socket.recv(min(size - len(found), 1 << 16))
+            if not piece:
+                raise ConnectionError("it closes the connection without an answer")
+            found += piece
+        return bytes(found)
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+
+def _encrypted(plain: socket.socket, context: ssl.SSLContext, host: str) -> socket.socket:
+    try:
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise

@@ -1,0 +1,262 @@
+"""Secured: the settings by which connections are secured, and secrets that are read from files."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import urllib.parse
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["WHOLE_SENTENCE", "Secured", "content_of", "has_tls", "keeps_secrets"]
+
+# The type of an error whose message is the whole sentence, with the variables that it is about.
+WHOLE_SENTENCE = "postroom_sentence"
+MOST_BYTES = 64 * 1024
+
+# What may be a secret has a second variable with the file that holds it. A token is not read here,
+# but each time that the broker asks for it.
+READ_ONCE = (
+    "mongodb_uri",
+    "redis_url",
+    "redis_sentinel_password",
+    "pulsar_basic_password",
+    "flower_password",
+)
+SECRETS = (*READ_ONCE, "pulsar_token")
+
+Way = Literal["token", "oauth2", "basic", "certificate"]
+
+
+def content_of(path: str) -> str:
+    """Return what a file holds, without the blanks and line breaks around it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds nothing, or what is no one line of text; the message is a clause.
+
+    """
+    with Path(path).open("rb") as file:
+        raw = file.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"holds more than {MOST_BYTES} bytes")
+    try:
+        text = raw.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError("holds no text in UTF-8") from None
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def has_tls(url: str) -> bool:
+    """Say whether a URL of Pulsar or of its admin interface is one of an encrypted connection."""
+    return url.startswith(("pulsar+ssl://", "https://"))
+
+
+def keeps_secrets(url: str) -> bool:
+    """Say whether a secret may be sent to a URL: by TLS, or within this machine."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return bool(parts.hostname)
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+class Secured(BaseSettings):
+    """How connections are encrypted, and as whom they are made.
+
+    A secret is given by its variable or by the file that `<VARIABLE>_FILE` names, never by both.
+    """
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    mongodb_uri_file: str | None = Field(
+        None, description="The file that holds POSTROOM_MONGODB_URI, as a secret is mounted"
+    )
+    redis_url_file: str | None = Field(None, description="The file that holds POSTROOM_REDIS_URL")
+    redis_master_name: str | None = Field(
+        None, description="The master that Sentinel is asked for, where the URL is `sentinel://…`"
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="The password of the Sentinels themselves, where they have one"
+    )
+    redis_sentinel_password_file: str | None = Field(
+        None, description="The file that holds POSTROOM_REDIS_SENTINEL_PASSWORD"
+    )
+    pulsar_tls_ca_file: str | None = Field(
+        None,
+        description="Authorities that Pulsar's certificates are checked against, in PEM; the "
+        "system's unless set",
+    )
+    pulsar_token: SecretStr | None = Field(None, description="A token for Pulsar")
+    pulsar_token_file: str | None = Field(
+        None,
+        description="The file that holds the token; it is read again whenever the broker asks for "
+        "a token, so that it may be replaced at any time",
+    )
+    pulsar_tls_cert_file: str | None = Field(
+        None, description="The client's certificate for Pulsar, in PEM (mutual TLS)"
+    )
+    pulsar_tls_key_file: str | None = Field(
+        None, description="The key of that certificate, in PEM, without a passphrase"
+    )
+    pulsar_oauth2_issuer_url: str | None = Field(
+        None, description="Where tokens for Pulsar are fetched (OAuth 2, client credentials)"
+    )
+    pulsar_oauth2_audience: str | None = Field(None, description="The audience to ask a token for")
+    pulsar_oauth2_scope: str | None = Field(None, description="The scope to ask a token for")
+    pulsar_oauth2_key_file: str | None = Field(
+        None, description="The JSON file with `client_id` and `client_secret`"
+    )
+    pulsar_basic_user: str | None = Field(None, description="A user name for Pulsar")
+    pulsar_basic_password: SecretStr | None = Field(None, description="That user's password")
+    pulsar_basic_password_file: str | None = Field(
+        None, description="The file that holds POSTROOM_PULSAR_BASIC_PASSWORD"
+    )
+    flower_user: str = Field("flower", description="The user that Flower lets in")
+    flower_password: SecretStr | None = Field(
+        None, description="That user's password; Flower does not start without one"
+    )
+    flower_password_file: str | None = Field(
+        None, description="The file that holds POSTROOM_FLOWER_PASSWORD"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secrets(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        read = dict(values)
+        for name in SECRETS:
+            variable, file = f"POSTROOM_{name.upper()}", read.get(f"{name}_file")
+            if file and read.get(name):
+                _refuse(f"{variable} and {variable}_FILE are both set: leave one out")
+            if file and name in READ_ONCE:
+                read[name] = _secret(f"{variable}_FILE", file)
+        for name in FILES:
+            if read.get(name):
+                _secret(f"POSTROOM_{name.upper()}", read[name])
+        return read
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Secured:
+        _require_whole(self)
+        ways = _ways(self)
+        if len(ways) > 1:
+            named = " and ".join(WAYS[way] for way in ways)
+            _refuse(f"{named} are set, and one client has one way to say who it is: leave one")
+        _require_tls_where_it_is_spoken_of(self)
+        _require_usable_certificates(self)
+        return self
+
+    @property
+    def pulsar_way_in(self) -> Way | None:
+        """How Pulsar is told who this is."""
+        return next(iter(_ways(self)), None)
+
+
+FILES = tuple(name for name in Secured.model_fields if name.endswith("_file"))
+WAYS: dict[Way, str] = {
+    "token": "POSTROOM_PULSAR_TOKEN or its _FILE",
+    "oauth2": "POSTROOM_PULSAR_OAUTH2_…",
+    "basic": "POSTROOM_PULSAR_BASIC_USER",
+    "certificate": "POSTROOM_PULSAR_TLS_CERT_FILE",
+}
+# What is of no use without the other one.
+PAIRS = (
+    ("pulsar_tls_cert_file", "pulsar_tls_key_file"),
+    ("pulsar_oauth2_issuer_url", "pulsar_oauth2_key_file"),
+    ("pulsar_basic_user", "pulsar_basic_password"),
+)
+
+
+def _refuse(sentence: str) -> None:
+    raise PydanticCustomError(WHOLE_SENTENCE, "{sentence}", {"sentence": sentence})
+
+
+def _secret(variable: str, path: Any) -> str:
+    try:
+        return content_of(str(path))
+    except OSError as error:
+        why = f"cannot be read ({error.strerror or type(error).__name__})"
+    except ValueError as error:
+        why = str(error)
+    # A secret that was put where its file belongs must not be shown.
+    folder = Path(str(path)).parent
+    known = Path(str(path)).is_absolute() and folder != Path("/") and folder.is_dir()
+    _refuse(f"{variable} names {path if known else 'a file (not shown here)'}, which {why}")
+    raise AssertionError
+
+
+def _ways(secured: Secured) -> list[Way]:
+    given: dict[Way, object] = {
+        "token": secured.pulsar_token or secured.pulsar_token_file,
+        "oauth2": secured.pulsar_oauth2_issuer_url,
+        "basic": secured.pulsar_basic_user,
+        "certificate": secured.pulsar_tls_cert_file,
+    }
+    return [way for way, value in given.items() if value]
+
+
+def _require_whole(secured: Secured) -> None:
+    for one, other in PAIRS:
+        for there, missing in ((one, other), (other, one)):
+            if getattr(secured, there) and not getattr(secured, missing):
+                _refuse(f"POSTROOM_{there.upper()} is set, and POSTROOM_{missing.upper()} is not")
+    if secured.pulsar_oauth2_issuer_url and not keeps_secrets(secured.pulsar_oauth2_issuer_url):
+        _refuse(
+            "POSTROOM_PULSAR_OAUTH2_ISSUER_URL is not https://…, so that the client's secret would "
+            "go over the network as it is"
+        )
+    password = secured.pulsar_basic_password
+    if ":" in (secured.pulsar_basic_user or "") or (
+        password is not None and ":" in password.get_secret_value()
+    ):
+        _refuse(
+            "POSTROOM_PULSAR_BASIC_USER or _PASSWORD has a colon in it, which no Pulsar lets in: "
+            "that is where it takes the two apart"
+        )
+
+
+def _require_tls_where_it_is_spoken_of(secured: Secured) -> None:
+    urls = {name: getattr(secured, name, "") for name in ("pulsar_url", "pulsar_admin_url")}
+    if secured.pulsar_tls_cert_file and not has_tls(urls["pulsar_url"]):
+        _refuse(
+            "POSTROOM_PULSAR_TLS_CERT_FILE is set, and POSTROOM_PULSAR_URL is not pulsar+ssl://…, "
+            "so that no certificate would be shown"
+        )
+    if secured.pulsar_tls_ca_file and not any(has_tls(url) for url in urls.values()):
+        _refuse(
+            "POSTROOM_PULSAR_TLS_CA_FILE is set, and POSTROOM_PULSAR_URL is not pulsar+ssl://…, so "
+            "that nothing would be encrypted"
+        )
+
+
+def _require_usable_certificates(secured: Secured) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if secured.pulsar_tls_ca_file:
+        try:
+            context.load_verify_locations(cafile=secured.pulsar_tls_ca_file)
+        except (ssl.SSLError, OSError):
+            _refuse(f"POSTROOM_PULSAR_TLS_CA_FILE: {_no_pem(secured.pulsar_tls_ca_file)}")
+    if secured.pulsar_tls_cert_file and secured.pulsar_tls_key_file:
+        cert, key = secured.pulsar_tls_cert_file, secured.pulsar_tls_key_file
+        try:
+            # The password keeps OpenSSL from asking for one at the terminal.
+            context.load_cert_chain(cert, key, password="")
+        except (ssl.SSLError, OSError):
+            _refuse(
+                "POSTROOM_PULSAR_TLS_CERT_FILE and _KEY_FILE are no certificate and its key, in "
+                "PEM and without a passphrase"
+            )
+
+
+def _no_pem(path: str) -> str:
+    return f"{path} has no certificate in PEM that can be read"
