@@ -8,7 +8,7 @@ import http.client
 import logging
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -17,6 +17,7 @@ from postroom.secured import has_tls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from http.client import HTTPMessage
 
     from postroom.access.pulsar import Access
     from postroom.topics import Topic
@@ -130,11 +131,19 @@ class PulsarAdmin:
 class _StaySecret(urllib.request.HTTPRedirectHandler):
     """Follows a broker to the one that has the topic, but not from TLS to clear text."""
 
-    def redirect_request(self, request: Any, *args: Any, **options: Any) -> Any:
-        made = super().redirect_request(request, *args, **options)
-        if made is not None and has_tls(request.full_url) and not has_tls(made.full_url):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Return the request to the other broker, or None to follow nobody."""
+        if has_tls(req.full_url) and not has_tls(newurl):
             return None
-        return made
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @functools.cache
