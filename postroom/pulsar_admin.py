@@ -131,7 +131,7 @@ class PulsarAdmin:
 class _StaySecret(urllib.request.HTTPRedirectHandler):
     """Follows a broker to the one that has the topic, but not from TLS to clear text."""
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0917 - the signature of urllib
         self,
         req: urllib.request.Request,
         fp: IO[bytes],
