@@ -11,7 +11,7 @@ PostroomError
 │   │   ├── Superseded        a newer relay has raised the epoch or fenced us
 │   │   ├── MutexLost         the mutex is no longer ours
 │   │   ├── HistoryLost       the change stream no longer reaches back to the checkpoint
-│   │   └── TooLarge          the broker takes less than the settings say
+│   │   └── Refused           an event was lost with the connection while it was sent alone
 │   ├── Poison                one row that can never be sent
 │   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
 ├── InboxError
@@ -42,6 +42,7 @@ __all__ = [
     "PartitionedTopic",
     "Poison",
     "PostroomError",
+    "Refused",
     "Reject",
     "RelayError",
     "Retry",
@@ -49,7 +50,6 @@ __all__ = [
     "ServiceUnavailable",
     "Superseded",
     "TermEnded",
-    "TooLarge",
     "is_transient",
 ]
 
@@ -105,12 +105,12 @@ class HistoryLost(TermEnded):
     """The change stream no longer reaches back to the checkpoint; the collection is scanned."""
 
 
-class TooLarge(TermEnded):
-    """The broker refused an event for its size; it is poison from the next term on."""
+class Refused(TermEnded):
+    """What was sent alone was not stored; `too_large` where it exceeds what brokers take at all."""
 
-    def __init__(self, message: str | None = None, *, size: int = 0) -> None:
+    def __init__(self, message: str | None = None, *, too_large: bool = False) -> None:
         super().__init__(message)
-        self.size = size
+        self.too_large = too_large
 
 
 class Poison(RelayError):

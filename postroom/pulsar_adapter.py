@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pulsar
 
-__all__ = ["Acknowledged", "Message", "SendAsync", "message_builder", "send_async"]
+__all__ = [
+    "Acknowledged",
+    "Message",
+    "SendAsync",
+    "close_soon",
+    "cut_batch",
+    "message_builder",
+    "send_async",
+]
 
 # Of the client's own, without types.
 Message = Any
@@ -33,3 +41,17 @@ def send_async(producer: pulsar.Producer) -> SendAsync:
     """Return the producer's function that queues a built message, with a callback or None."""
     send: SendAsync = producer._producer.send_async  # noqa: SLF001 - the module's purpose
     return send
+
+
+def cut_batch(producer: pulsar.Producer) -> None:
+    """Send the open batch as it is; do not wait, unlike the wrapper's flush()."""
+    producer._producer.flush_async(None)  # noqa: SLF001
+
+
+def close_soon(producer: pulsar.Producer) -> None:
+    """Refuse all further sends from now on and fail what is pending; do not wait for the broker."""
+    producer._producer.close_async(_nothing)  # noqa: SLF001
+
+
+def _nothing(_: Any) -> None:
+    """Take the result of a close that nobody waits for."""

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from postroom.relay.lane import LaneOptions
+from postroom.relay.lane_options import LaneOptions
 from postroom.relay.relay import Relay
 from postroom.relay.state import State
 from postroom.routing import Key, Routing

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from postroom.relay.lane import Lane
+from postroom.relay.tail import Tail, TailReader
 from tasks import app
 
 __all__ = ["app"]
 
-Lane._read_tail = lambda *_: None  # type: ignore[method-assign]
+TailReader.read = lambda *_, **__: Tail()  # type: ignore[method-assign]

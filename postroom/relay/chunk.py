@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,28 +17,24 @@ if TYPE_CHECKING:
     from postroom.store.values import Mark
     from postroom.topics import Topic
 
-__all__ = ["Ack", "Chunk", "Tell"]
+__all__ = ["Chunk", "Landed"]
 
 
-class Ack(NamedTuple):
-    """What the broker said of a chunk's part on one topic."""
+class Landed(NamedTuple):
+    """A chunk's part on one topic is stored, up to a mark."""
 
     chunk: Chunk
     topic: Topic
-    result: Any
-    message_id: Any
-
-
-Tell = Callable[[Ack], None]
+    mark: Mark
 
 
 @dataclass(slots=True, kw_only=True)
 class Chunk:
     """One batch's letters, sent but perhaps not stored.
 
-    `awaiting` counts the lanes that have not yet said that their part is stored; `marks` holds the
-    serialised message id of each lane that has. Without a `point` a chunk is checkpointed with the
-    next one that has one. `row_ids` are collected where they are asked for by a list.
+    `awaiting` holds the topics that have not yet stored their part, `marks` the mark of each that
+    has. Without a `point` a chunk is checkpointed with the next one that has one. `row_ids` are
+    collected where they are asked for by a list.
     """
 
     point: Point | None
@@ -48,11 +43,12 @@ class Chunk:
     rows: int = 0
     sent: int = 0
     payload_bytes: int = 0
-    awaiting: int = 0
+    awaiting: set[Topic] = field(default_factory=set)
     marks: dict[Topic, Mark] = field(default_factory=dict)
     poison: list[Quarantined] = field(default_factory=list)
     row_ids: list[Any] | None = None
     began: float = field(default_factory=time.monotonic)
+    sealed: float = 0.0
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take note of rows that were filled in, sent or not."""
@@ -60,14 +56,6 @@ class Chunk:
         self.last_id = id_of(rows[-1])
         if self.row_ids is not None:
             self.row_ids += map(id_of, rows)
-
-    def teller(self, topic: Topic, tell: Tell) -> Callable[[Any, Any], None]:
-        """Return the callback for the last message of the part on a topic."""
-
-        def stored(result: Any, message_id: Any) -> None:
-            tell(Ack(self, topic, result, message_id))
-
-        return stored
 
     @property
     def skipped(self) -> int:

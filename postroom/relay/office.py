@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
 from postroom.relay import facts
-from postroom.relay.lane import LaneOptions
+from postroom.relay.experience import Experience
+from postroom.relay.lane_options import LaneOptions
 from postroom.relay.origin import Origin
 from postroom.relay.retention import Retention
+from postroom.relay.saver import Pace
 from postroom.relay.term import Term, TermOptions
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.outbox_rows import OutboxRows
@@ -68,7 +69,7 @@ class Office:
         self._observer = observer
         self._standing = standing
         self._stopping = stopping
-        self._largest = settings.max_message_bytes
+        self._experience = Experience(largest=settings.max_message_bytes)
         self._term: Term | None = None
 
     def hold(self, services: Services, *, on_idle: Callable[[], None]) -> None:
@@ -87,9 +88,6 @@ class Office:
             if retention is not None:
                 retention.start()
             self._term.run(on_idle=on_idle)
-        except errors.TooLarge as error:
-            self._largest = min(self._largest, error.size - 1)
-            raise
         finally:
             if retention is not None:
                 retention.stop()
@@ -120,6 +118,7 @@ class Office:
             checkpoints=checkpoints,
             quarantine=quarantine,
             routing=self._routing,
+            experience=self._experience,
             options=self._options(services.abilities),
             observer=self._observer,
             standing=self._standing,
@@ -130,11 +129,12 @@ class Office:
         settings = self._settings
         return TermOptions(
             partition=self._candidate.partition,
-            checkpoint_interval=timedelta(seconds=settings.checkpoint_seconds),
-            idle_checkpoint_interval=timedelta(seconds=settings.idle_checkpoint_seconds),
+            pace=Pace(
+                busy_seconds=settings.checkpoint_seconds,
+                idle_seconds=settings.idle_checkpoint_seconds,
+            ),
             # The rest is for the last checkpoint and for giving the mutex back.
             drain_timeout=timedelta(seconds=settings.shutdown_seconds * 0.75),
-            max_message_bytes=self._largest,
             block_on_poison=settings.on_poison == "block",
             mark_sent=settings.mark_sent,
             lanes=self._lane_options(abilities),

@@ -13,18 +13,22 @@ import queue
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.relay import facts
+from postroom.relay.acknowledgements import Refusal
 from postroom.relay.batch import Batch
-from postroom.relay.chunk import Ack, Chunk
+from postroom.relay.chunk import Chunk, Landed
+from postroom.relay.flight import Flight
+from postroom.relay.lanes import Lanes
+from postroom.relay.opening import Opening
 from postroom.relay.outbound import Outbound
 from postroom.relay.reader import Reader, ReadFailed
-from postroom.relay.saver import Saver, Saving
+from postroom.relay.saver import Pace, Saver, Saving
 from postroom.relay.state import State
+from postroom.relay.tenure import Tenure
 from postroom.store.outbox_rows import OutboxRows
-from postroom.store.values import Mark
 
 if TYPE_CHECKING:
     import threading
@@ -35,7 +39,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.observation import Observer
-    from postroom.relay.lane import LaneOptions
+    from postroom.relay.experience import Experience
+    from postroom.relay.lane_options import LaneOptions
     from postroom.relay.origin import Origin
     from postroom.relay.standing import Standing
     from postroom.routing import Routing
@@ -47,9 +52,6 @@ __all__ = ["Term", "TermOptions"]
 
 logger = logging.getLogger(__name__)
 
-# What may be sent and not yet stored. Enough to keep the broker busy while the next batch is read.
-IN_FLIGHT_EVENTS = 10_000
-IN_FLIGHT_BYTES = 16 << 20
 IDLE_SECONDS = 1.0
 SHARED_ENDS_SECONDS = 300.0
 
@@ -59,22 +61,14 @@ class TermOptions:
     """The settings that a term obeys."""
 
     partition: OutboxPartition
-    checkpoint_interval: timedelta
-    idle_checkpoint_interval: timedelta
+    pace: Pace
     drain_timeout: timedelta
-    max_message_bytes: int
     block_on_poison: bool
     mark_sent: bool
     lanes: LaneOptions
 
 
-class _Refused(NamedTuple):
-    topic: str
-    result: Any
-    size: int
-
-
-Item = Batch | Ack | Saving | ReadFailed | _Refused | None
+Item = Batch | Landed | Saving | ReadFailed | Refusal | None
 
 
 class Term:
@@ -89,6 +83,7 @@ class Term:
         checkpoints: CheckpointStore,
         quarantine: Quarantine,
         routing: Routing,
+        experience: Experience,
         options: TermOptions,
         observer: Observer,
         standing: Standing,
@@ -103,31 +98,35 @@ class Term:
         self._standing = standing
         self._stopping = stopping
         self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        tenure = Tenure(checkpoints)
         self._saver = Saver(
             checkpoints,
-            interval=options.checkpoint_interval,
-            idle_interval=options.idle_checkpoint_interval,
-            observer=observer,
-            partition=options.partition,
+            pace=options.pace,
+            tenure=tenure,
             tell=self._mailbox.put,
+            written=self._tell_written,
         )
-        self._outbound = Outbound(
+        self._opening = Opening(
             client,
+            options=options.lanes,
+            routing=routing,
+            experience=experience,
+            tenure=tenure,
+            tell=self._mailbox.put,
+            stopping=stopping,
+        )
+        self._lanes = Lanes(self._opening, routing=routing, saver=self._saver)
+        self._outbound = Outbound(
+            self._lanes,
             outbox=self._outbox,
             routing=routing,
-            saver=self._saver,
-            lanes=options.lanes,
-            max_message_bytes=options.max_message_bytes,
+            max_message_bytes=experience.largest,
             block_on_poison=options.block_on_poison,
-            refused=self._refused,
-            stopping=stopping,
         )
         self._scanning = False
         self._reader = Reader(tell=self._mailbox.put)
         self._unsent: deque[Batch] = deque()
-        self._sent: deque[Chunk] = deque()
-        self._events_in_flight = 0
-        self._bytes_in_flight = 0
+        self._flight = Flight()
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` is set, then drain; `on_idle` is called about once a second.
@@ -142,12 +141,16 @@ class Term:
             self._begun(checkpoint)
             self._relay(on_idle)
         except errors.HistoryLost:
+            self._lanes.abandon()
             self._saver.wait()
             self._origin.lose_history()
             raise
+        except BaseException:
+            self._lanes.abandon()
+            raise
         finally:
             self._reader.stop()
-            self._outbound.close()
+            self._lanes.close()
 
     def stop(self) -> None:
         """Wake the term so that it sees `stopping` at once."""
@@ -175,8 +178,10 @@ class Term:
 
     def _open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
         self._scanning = checkpoint.scan is not None or checkpoint.token is None
-        self._saver.begin(checkpoint.lanes)
-        self._outbound.open(
+        self._saver.marks.begin(checkpoint.lanes)
+        self._saver.tenure.renew()
+        self._outbound.numbering.position = checkpoint.position
+        self._lanes.open(
             checkpoint.lanes,
             position=checkpoint.position,
             published_since=checkpoint.scan.published_since if checkpoint.scan else None,
@@ -189,16 +194,17 @@ class Term:
         idled = looked = time.monotonic()
         while not self._stopping.is_set():
             self._receive(self._saver.patience())
-            while self._unsent and self._has_room():
+            while self._unsent and self._flight.has_room:
                 self._send(self._unsent.popleft())
                 self._reader.taken()
             self._saver.save_if_due()
+            self._require_progress()
             now = time.monotonic()
             if now - idled > IDLE_SECONDS:
                 on_idle()
                 idled = now
-            if now - looked > SHARED_ENDS_SECONDS and not self._sent:
-                self._outbound.mark_shared_ends()
+            if now - looked > SHARED_ENDS_SECONDS and self._flight.is_empty:
+                self._lanes.mark_shared_ends()
                 looked = now
         self._standing.enter(State.STOPPING)
         self._drain()
@@ -214,30 +220,41 @@ class Term:
 
     def _accept(self, item: Item) -> None:
         match item:
-            case Ack():
+            case Landed():
                 self._settle(item)
             case Batch():
                 self._unsent.append(item)
             case Saving():
                 self._saver.finished(item)
-            case _Refused():
-                self._end_with(item)
+            case Refusal():
+                self._opening.fail(item)
             case ReadFailed(error=error):
                 raise error
             case None:
                 pass
 
-    def _has_room(self) -> bool:
-        return self._events_in_flight < IN_FLIGHT_EVENTS and self._bytes_in_flight < IN_FLIGHT_BYTES
+    def _require_progress(self) -> None:
+        """End the term where the broker does not answer: its client would wait for ever."""
+        self._lanes.require_sound()
+        oldest = self._flight.oldest()
+        if oldest is None:
+            return
+        chunk, waited = oldest
+        if waited > self._options.lanes.send_timeout.total_seconds():
+            raise errors.TermEnded(
+                f"Pulsar did not store events on {', '.join(sorted(chunk.awaiting))} within "
+                f"{waited:.0f} s; a new term begins"
+            )
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._options.drain_timeout.total_seconds()
-        while self._sent and (left := deadline - time.monotonic()) > 0:
-            self._receive(left)
-        if self._sent:
+        while not self._flight.is_empty and (left := deadline - time.monotonic()) > 0:
+            self._receive(min(left, IDLE_SECONDS))
+            self._lanes.require_sound()
+        if not self._flight.is_empty:
             logger.warning(
                 "%d events were not stored in time; the next term sends what the topics lack",
-                self._events_in_flight,
+                self._flight.events,
                 extra={"action": "drain"},
             )
         self._saver.save_all()
@@ -245,11 +262,11 @@ class Term:
     # --- sending -----------------------------------------------------------------------------
 
     def _send(self, batch: Batch) -> None:
-        self._saver.require_trust()
+        self._saver.tenure.require()
         if batch.point is not None and self._scanning:
             logger.info("The collection is relayed; the change stream goes on from there")
             self._scanning = False
-            self._outbound.scan_is_over()
+            self._lanes.scan_is_over()
         chunk = Chunk(point=batch.point)
         if self._options.mark_sent:
             chunk.row_ids = []
@@ -266,66 +283,35 @@ class Term:
 
     def _seal(self, chunk: Chunk) -> None:
         self._outbound.seal(chunk, self._mailbox.put)
-        self._sent.append(chunk)
-        self._events_in_flight += chunk.sent
-        self._bytes_in_flight += chunk.payload_bytes
+        self._flight.add(chunk)
         self._collect()
 
     # --- storing -----------------------------------------------------------------------------
 
-    def _refused(self, topic: str, result: Any, size: int) -> None:
-        # In a thread of the client.
-        self._mailbox.put(_Refused(topic, result, size))
-
-    def _end_with(self, refused: _Refused) -> NoReturn:
-        import pulsar
-
-        if refused.size and refused.result == pulsar.Result.MessageTooBig:
-            raise errors.TooLarge(
-                f"The broker refused an event of {refused.size} bytes on {refused.topic}, fewer "
-                "than POSTROOM_MAX_MESSAGE_BYTES allows; from the next term on such events are "
-                "poison",
-                size=refused.size,
-            )
-        self._not_stored(refused.topic, refused.result)
-
-    def _settle(self, ack: Ack) -> None:
-        import pulsar
-
-        if ack.result == pulsar.Result.Ok:
-            ack.chunk.awaiting -= 1
-            # A resend that deduplication has dropped is acknowledged without a place.
-            if ack.message_id.ledger_id() >= 0:
-                ack.chunk.marks[ack.topic] = Mark(ack.message_id.serialize())
-            self._collect()
-        else:
-            self._not_stored(ack.topic, ack.result)
-
-    def _not_stored(self, topic: str, result: Any) -> NoReturn:
-        import pulsar
-
-        if result == pulsar.Result.ProducerFenced:
-            self._checkpoints.confirm()
-            raise errors.TermEnded(
-                f"Another producer has fenced {topic}, and it is no newer relay of partition "
-                f"{self._options.partition!r}: is a relay of another partition or service sending "
-                "there? A topic has one, unless it is declared shared; a new term begins"
-            )
-        raise errors.TermEnded(
-            f"Pulsar did not store events on {topic} ({result}); a new term begins"
-        )
+    def _settle(self, landed: Landed) -> None:
+        chunk = landed.chunk
+        chunk.awaiting.discard(landed.topic)
+        chunk.marks[landed.topic] = landed.mark
+        self._collect()
 
     def _collect(self) -> None:
-        while self._sent and not self._sent[0].awaiting:
-            chunk = self._sent.popleft()
-            self._events_in_flight -= chunk.sent
-            self._bytes_in_flight -= chunk.payload_bytes
+        for chunk in self._flight.landed():
             if chunk.poison:
                 self._quarantine.store(chunk.poison)
             if chunk.row_ids:
                 self._mark_sent(chunk)
             self._saver.stored(chunk)
             self._tell_stored(chunk)
+
+    def _tell_written(self, saving: Saving) -> None:
+        self._observer.tell(
+            facts.CheckpointWritten(
+                partition=self._options.partition,
+                position=saving.position,
+                cluster_time=saving.cluster_time,
+                seconds=saving.ended - saving.began,
+            )
+        )
 
     def _tell_stored(self, chunk: Chunk) -> None:
         partition = self._options.partition

@@ -11,18 +11,24 @@ import pulsar
 import pytest
 
 from postroom import broker, wire
-from postroom.errors import ConfigurationError
+from postroom.errors import ConfigurationError, TermEnded
 from postroom.relay import term
-from postroom.relay.lane import Lane
+from postroom.relay.experience import Experience
+from postroom.relay.opening import Opening
 from postroom.relay.relay import Relay
+from postroom.relay.tenure import Tenure
 from postroom.routing import Routing
+from postroom.store.checkpoints import CheckpointStore
 from postroom.store.letter import Letter
+from postroom.store.values import DEFAULT_PARTITION
 from tests.relays import lane_options, relaying, saved
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from postroom.relay.acknowledgements import Refusal
 
 
 def make_partitions(site: Site, topic: str, count: int) -> None:
@@ -85,28 +91,36 @@ def test_large_headers_make_no_batch_too_large(pulsar_site: Site) -> None:
         assert ids(pulsar_site.receive(plain, 400)) == [str(each["_id"]) for each in rows]
 
 
-def test_a_burst_that_fails_before_its_chunk_is_sealed_is_heard_of(pulsar_site: Site) -> None:
-    """What is sent behind it may well be stored, and the seal's answer tell nothing of it."""
-    refused: queue.Queue[tuple[str, object, int]] = queue.Queue()
-    lane = Lane(
-        pulsar_site.pulsar,
-        pulsar_site.topic,
+def fenced_opening(site: Site, refusals: queue.SimpleQueue[Refusal]) -> Opening:
+    """Return what opens fenced lanes of a term without a checkpoint."""
+    store = CheckpointStore(site.database, partition=DEFAULT_PARTITION, owner="test")
+    store.begin_term()
+    return Opening(
+        site.pulsar,
         options=lane_options(timedelta(seconds=10)),
-        confirm=lambda: None,
-        refused=lambda *told: refused.put(told),
+        routing=Routing(default=site.topic, topics={}, key=None),
+        experience=Experience(largest=1 << 20),
+        tenure=Tenure(store),
+        tell=refusals.put,
         stopping=threading.Event(),
     )
-    lane.open(since=None, declared=False, published_since=None, position=0, keyed=False)
+
+
+def test_nothing_leaves_a_lane_after_its_first_failure(pulsar_site: Site) -> None:
+    """A burst that fails is heard of before its chunk is sealed, and nothing is sent behind it."""
+    refusals: queue.SimpleQueue[Refusal] = queue.SimpleQueue()
+    lane = fenced_opening(pulsar_site, refusals).open(pulsar_site.topic, None).lane
     pulsar_site.pulsar.create_producer(
         pulsar_site.topic, access_mode=pulsar.ProducerAccessMode.ExclusiveWithFencing
     )
-    for n in range(1, 4):
-        lane.send(Letter(str(n), lane.topic, b"{}", None, 0, 0, {}, 2), n)
-    lane.push()
-    topic, result, size = refused.get(timeout=10)
-    assert (topic, size) == (lane.topic, 0)
-    assert result != pulsar.Result.Ok
-    lane.close()
+    letters = [Letter(str(n), lane.topic, b"{}", None, 0, 0, {}, 2) for n in range(3)]
+    with pytest.raises(TermEnded, match=r"fenced|lost"):
+        for n, letter in enumerate(letters, 1):
+            lane.queue(letter, n)
+    with pytest.raises(TermEnded):
+        lane.seal(lambda _: None)
+    assert pulsar_site.stored() == []
+    lane.outlet.close()
 
 
 def test_a_partitioned_topic_is_refused(pulsar_site: Site) -> None:

@@ -19,10 +19,10 @@ from postroom import wire
 from postroom.errors import ConfigurationError
 from postroom.relay import origin, retention
 from postroom.relay.batch import BATCH_ROWS
-from postroom.relay.lane import Lane
 from postroom.relay.relay import Relay
 from postroom.relay.retention import Retention
 from postroom.relay.state import State
+from postroom.relay.tail import Tail, TailReader
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine
@@ -536,7 +536,7 @@ def test_the_tail_is_what_keeps_a_crash_from_repeating(
     # As if the relay had been killed before it wrote its last checkpoint.
     site.database[wire.CHECKPOINTS].replace_one({}, before)
     if not tail:
-        monkeypatch.setattr(Lane, "_read_tail", lambda *_: None)
+        monkeypatch.setattr(TailReader, "read", lambda *_, **__: Tail())
     with relaying(site, wait=False):
         written += site.insert(1, first=20)
         received = ids(site.receive(plain, 21 if tail else 31))

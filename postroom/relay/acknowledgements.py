@@ -1,0 +1,106 @@
+"""Acknowledgements: what the broker says of the bursts of one lane, and what that proves."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from postroom.store.values import Mark
+
+if TYPE_CHECKING:
+    from postroom.pulsar_adapter import Acknowledged
+    from postroom.topics import Topic
+
+__all__ = ["Acknowledgements", "Refusal", "Stored"]
+
+logger = logging.getLogger(__name__)
+
+# Called with the mark of the last message of a burst, once all up to it is stored; in a thread of
+# the client: quickly, never raising.
+Stored = Callable[[Mark], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A lane's first failure, in a sentence; `result` is the client's, where it told one.
+
+    `may_be_final` says that the broker may never take what was sent, if it was sent alone.
+    """
+
+    topic: Topic
+    sentence: str
+    result: Any = None
+    may_be_final: bool = False
+
+
+class Acknowledgements:
+    """Heard in the client's threads, one at a time and in the order of the sends.
+
+    `failure` and `settled`, the number of bursts that are stored, are written there and read in the
+    term's thread; all else belongs to the client's threads. An acknowledgement proves what it says
+    and no more: one without a place says that the broker's deduplication knows a number at least
+    as high; and behind the last message of a burst of single ones the topic must have grown by as
+    many entries, since the client reports nothing of the others. `counted` says that nobody else
+    makes the topic grow.
+    """
+
+    def __init__(self, topic: Topic, *, counted: bool, tell: Callable[[Refusal], None]) -> None:
+        self.failure: Refusal | None = None
+        self.settled = 0
+        self.news = threading.Event()
+        self.topic = topic
+        self._counted = counted
+        self._tell = tell
+        self._place: tuple[int, int] | None = None
+
+    def expect(self, entries: int, stored: Stored | None) -> Acknowledged:
+        """Return the callback for the last message of a burst that makes so many entries."""
+        return functools.partial(self._hear, entries, stored)
+
+    def _hear(self, entries: int, stored: Stored | None, result: Any, message_id: Any) -> None:
+        if self.failure is not None:
+            return  # what came behind the first failure proves nothing any more
+        try:
+            wrong = self._what_is_wrong(entries, result, message_id)
+            if wrong is None:
+                self.settled += 1
+                if stored is not None:
+                    stored(Mark(message_id.serialize()))
+        except Exception as error:  # an exception would end the client's thread, and the process
+            logger.exception("An acknowledgement on %s could not be heard", self.topic)
+            wrong = f"Nothing proves what is stored on {self.topic} ({type(error).__name__})"
+        if wrong is not None:
+            self._fail(wrong, result)
+        self.news.set()
+
+    def _fail(self, sentence: str, result: Any) -> None:
+        import pulsar
+
+        # First the flag, which the lane looks at before it sends anything more.
+        self.failure = Refusal(
+            topic=self.topic,
+            sentence=sentence,
+            result=result,
+            may_be_final=result == pulsar.Result.MessageTooBig,
+        )
+        self._tell(self.failure)
+
+    def _what_is_wrong(self, entries: int, result: Any, message_id: Any) -> str | None:
+        import pulsar
+
+        topic = self.topic
+        if result != pulsar.Result.Ok:
+            return f"Pulsar did not store events on {topic} ({str(result).rpartition('.')[2]})"
+        ledger, entry = message_id.ledger_id(), message_id.entry_id()
+        if ledger < 0:
+            return f"Pulsar acknowledged events on {topic} without a place, which proves nothing"
+        before, self._place = self._place, (ledger, entry)
+        if self._counted and before is not None and before[0] == ledger:
+            grown = entry - before[1]
+            if grown < entries:
+                return f"The topic {topic} grew by {grown} entries where {entries} were sent"
+        return None
