@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ASCENDING, UpdateOne, WriteConcern
+from pymongo import ASCENDING, ReadPreference, UpdateOne, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
@@ -15,6 +14,7 @@ from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from bson import Timestamp
     from pymongo.client_session import ClientSession
@@ -53,8 +53,9 @@ class Entry:
 class Quarantine:
     """Stores quarantined rows' ids; the rows stay in the outbox and are never pruned.
 
-    An entry that is retried is kept, unseen, until its row must have been relayed: the row's id may
-    be so old that pruning, or a scan after lost history, would pass it by.
+    An entry waits, until it is retried or discarded: whoever comes first, and the others change
+    nothing. One that is retried is kept, unseen, until its row must have been relayed: the row's id
+    may be so old that pruning, or a scan after lost history, would pass it by.
     """
 
     def __init__(self, database: Database[Any], *, partition: OutboxPartition) -> None:
@@ -70,28 +71,31 @@ class Quarantine:
         }
 
     def store(self, rows: Iterable[Quarantined]) -> None:
-        """Store them; the same row stored twice, as a replay does, is one entry."""
-        now = datetime.now(UTC)
+        """Store them; the same row stored twice, as a replay does, is one entry.
+
+        A replay also meets the row as it was before it was retried, under the number that it had:
+        that changes nothing. Under another number it is the retried row, which is poison again.
+        """
         self._rows.bulk_write(
             [
-                UpdateOne(
-                    {QuarantineField.ID: row.row_id},
-                    {
-                        "$set": {
-                            QuarantineField.REASON: row.reason,
-                            QuarantineField.POSITION: row.position,
-                        },
-                        "$unset": {QuarantineField.RETRIED_AT: ""},
-                        "$setOnInsert": {
-                            QuarantineField.PARTITION: self._partition,
-                            QuarantineField.QUARANTINED_AT: now,
-                        },
-                    },
-                    upsert=True,
-                )
+                UpdateOne({QuarantineField.ID: row.row_id}, self._stored(row), upsert=True)
                 for row in rows
             ]
         )
+
+    def _stored(self, row: Quarantined) -> list[dict[str, Any]]:
+        position, retried = f"${QuarantineField.POSITION}", f"${QuarantineField.RETRIED_AT}"
+        same = {"$eq": [position, row.position]}
+        fields = {
+            QuarantineField.PARTITION: {"$literal": self._partition},
+            QuarantineField.REASON: {"$literal": row.reason},
+            QuarantineField.POSITION: row.position,
+            QuarantineField.RETRIED_AT: {"$cond": [same, retried, "$$REMOVE"]},
+            QuarantineField.QUARANTINED_AT: {
+                "$ifNull": [f"${QuarantineField.QUARANTINED_AT}", "$$NOW"]
+            },
+        }
+        return [{"$set": fields}]
 
     def entries(self, *, limit: int = 0) -> list[Entry]:
         """Return what is in quarantine, oldest first; at most `limit` entries if that is given."""
@@ -107,25 +111,39 @@ class Quarantine:
         ]
 
     def retry(self, row_id: Any) -> bool:
-        """Have a row relayed as it is now, behind all others; return whether it was there.
+        """Have a row relayed as it is now, behind all others; return whether that was done.
 
-        It is deleted and inserted again in one transaction, which the change stream shows as a new
-        row under the id that it had.
+        It is not where the row does not wait in quarantine (any more: another operator was first,
+        and MongoDB's write conflict decides between two at once), or is gone from the outbox.
+
+        The row is deleted and inserted again in one transaction, which the change stream shows as a
+        new row under the id that it had.
         """
 
         def again(session: ClientSession) -> bool:
-            found = self._outbox.put_again(row_id, session)
-            if found:
-                retried = {"$set": {QuarantineField.RETRIED_AT: datetime.now(UTC)}}
-                self._rows.update_one({QuarantineField.ID: row_id}, retried, session=session)
+            # The server's clock: an operator's may be slow, and the row would be pruned too early.
+            retried = {"$currentDate": {QuarantineField.RETRIED_AT: True}}
+            waiting = {QuarantineField.ID: row_id, **self._waiting}
+            found = self._rows.update_one(waiting, retried, session=session).modified_count > 0
+            if found and not self._outbox.put_again(row_id, session):
+                session.abort_transaction()
+                return False
             return found
 
         with self._rows.database.client.start_session() as session:
-            return session.with_transaction(again)
+            return session.with_transaction(
+                again,
+                read_concern=ReadConcern("snapshot"),
+                write_concern=WriteConcern("majority"),
+                read_preference=ReadPreference.PRIMARY,
+            )
 
     def discard(self, ids: list[Any]) -> int:
-        """Forget rows, so that they are pruned like those that were sent; return how many."""
-        found = {QuarantineField.ID: {"$in": ids}, QuarantineField.PARTITION: self._partition}
+        """Forget waiting rows, so that they are pruned like those that were sent; return how many.
+
+        One that was retried meanwhile is none of them: it is to be sent.
+        """
+        found = {QuarantineField.ID: {"$in": ids}, **self._waiting}
         return self._rows.delete_many(found).deleted_count
 
     def count(self) -> int:

@@ -97,8 +97,11 @@ def retry(
     with _quarantine(ctx, partition) as rows:
         chosen = _chosen(rows, ids, everything=everything)
         done = sum(rows.retry(row_id) for row_id in chosen)
-    gone = len(chosen) - done
-    click.echo(f"{done} put back" + (f", {gone} not found in the outbox." if gone else "."))
+    others = len(chosen) - done
+    click.echo(
+        f"{done} put back"
+        + (f", {others} gone from the outbox, or put back by another meanwhile." if others else ".")
+    )
 
 
 @quarantine.command()

@@ -1,0 +1,133 @@
+"""The quarantine: who comes first decides, and a row that is put back is sent once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from postroom import wire
+from postroom.store.quarantine import Quarantine, Quarantined
+from postroom.store.values import DEFAULT_PARTITION
+from tests.relays import relaying, saved
+from tests.site import ids, row
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.site import Site
+
+
+@pytest.fixture
+def quarantine(lite_site: Site) -> Quarantine:
+    """Lend the quarantine of a site."""
+    return Quarantine(lite_site.database, partition=DEFAULT_PARTITION)
+
+
+def set_aside(site: Site, count: int) -> list[Any]:
+    """Put rows into outbox and quarantine, and return their ids."""
+    rows = [row(number) for number in range(count)]
+    site.outbox.insert_many(rows)
+    found = [each["_id"] for each in rows]
+    Quarantine(site.database, partition=DEFAULT_PARTITION).store(
+        Quarantined(row_id=row_id, position=n, reason="odd") for n, row_id in enumerate(found, 1)
+    )
+    return found
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Run calls side by side, from one moment on, and return their results."""
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        start.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def entry(site: Site, row_id: Any) -> dict[str, Any]:
+    """Return the stored entry of a row."""
+    return site.database[wire.QUARANTINE].find_one({"_id": row_id}) or {}
+
+
+def test_two_operators_retry_all_rows_at_once(lite_site: Site, quarantine: Quarantine) -> None:
+    """Each row is put back once, and each operator is told what was their doing."""
+    rows = set_aside(lite_site, 100)
+    pipeline = [{"$match": {"operationType": "insert"}}]
+    with lite_site.outbox.watch(pipeline, max_await_time_ms=200) as stream:
+        done = at_once(*[lambda: [quarantine.retry(row_id) for row_id in rows]] * 3)
+        again = []
+        while change := stream.try_next():
+            again.append(change["documentKey"]["_id"])
+    assert sorted(again) == sorted(rows)
+    assert sum(map(sum, done)) == len(rows)
+    assert quarantine.count() == 0
+
+
+def test_a_row_is_retried_or_discarded(lite_site: Site, quarantine: Quarantine) -> None:
+    """One of the two; a row that is to be sent keeps the entry that saves it from pruning."""
+    rows = set_aside(lite_site, 100)
+    retried, discarded = at_once(
+        lambda: sum(quarantine.retry(row_id) for row_id in rows),
+        lambda: sum(quarantine.discard([row_id]) for row_id in reversed(rows)),
+    )
+    assert retried + discarded == len(rows)
+    assert len(quarantine.among(rows)) == retried
+    assert quarantine.discard(rows) == 0
+    assert len(quarantine.among(rows)) == retried
+
+
+def test_a_retry_is_done_once(lite_site: Site, quarantine: Quarantine) -> None:
+    """Not again before the relay got it, nor for a row that never was in quarantine, or is gone."""
+    first, gone = set_aside(lite_site, 2)
+    assert [quarantine.retry(first) for _ in range(2)] == [True, False]
+    assert quarantine.retry(lite_site.insert(1)[0]) is False
+    lite_site.outbox.delete_one({"_id": gone})
+    assert quarantine.retry(gone) is False
+    assert [each.row_id for each in quarantine.entries()] == [gone]
+    other = Quarantine(lite_site.database, partition=DEFAULT_PARTITION)
+    assert other.retry(first) is False
+
+
+def test_a_replay_leaves_a_retried_row_alone(lite_site: Site, quarantine: Quarantine) -> None:
+    """It meets the row as it was; only under a new number it is poison again."""
+    (row_id,) = set_aside(lite_site, 1)
+    assert quarantine.retry(row_id)
+    quarantine.store([Quarantined(row_id=row_id, position=1, reason="odd")])
+    assert quarantine.entries() == []
+    quarantine.store([Quarantined(row_id=row_id, position=7, reason="$still")])
+    (found,) = quarantine.entries()
+    assert (found.position, found.reason) == (7, "$still")
+    assert found.quarantined_at == entry(lite_site, row_id)["quarantinedAt"]
+
+
+@pytest.mark.pulsar
+def test_a_row_that_is_retried_during_a_replay_is_sent_once(pulsar_site: Site) -> None:
+    """Mended, put back and sent; the next term meets the old row first, and a retry finds none."""
+    site, quarantine = pulsar_site, Quarantine(pulsar_site.database, partition=DEFAULT_PARTITION)
+    plain, poison = site.subscribe(), row(0) | {"data": {"name": "Mended"}}
+    with relaying(site):
+        site.insert(1)
+        before = saved(site, 1)
+        site.outbox.insert_one(poison)
+        wait_until(lambda: quarantine.count() == 1, description="the quarantine")
+        site.outbox.update_one({"_id": poison["_id"]}, {"$set": {"data.data": {}}})
+        assert quarantine.retry(poison["_id"])
+        saved(site, 3)
+    site.database[wire.CHECKPOINTS].update_one(
+        {}, {"$set": {name: before[name] for name in ("resumeToken", "position", "lanes")}}
+    )
+    with relaying(site):
+        site.insert(1)
+        saved(site, 4)
+        assert quarantine.count() == 0
+        assert quarantine.retry(poison["_id"]) is False
+        found = ids(site.receive(plain, 3))
+    assert found[1] == str(poison["_id"])
+    assert len(set(found)) == 3
+    assert len(site.stored()) == 3
