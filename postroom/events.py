@@ -23,7 +23,6 @@ __all__ = [
     "checked",
     "decode",
     "encode",
-    "has_keyed_classes",
     "key_field",
     "text",
     "utc",
@@ -103,11 +102,6 @@ def _register(cls: type[DomainEvent], key: str) -> None:
 def _is_again(cls: type[DomainEvent], other: type[DomainEvent]) -> bool:
     # A module that is loaded again, or a cell of a notebook that is run again.
     return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
-
-
-def has_keyed_classes() -> bool:
-    """Whether any event class names its key."""
-    return bool(_keyed)
 
 
 def key_field(name: str) -> str | None:

@@ -60,8 +60,8 @@ class Routing:
 
     @property
     def keyed(self) -> bool:
-        """Whether events are keyed by rule, besides those whose rows bring a key."""
-        return self._key is not None or events.has_keyed_classes()
+        """Whether all events are keyed by rule, besides those whose rows or classes bring a key."""
+        return self._key is not None
 
     @property
     def topics(self) -> list[Topic]:

@@ -157,7 +157,6 @@ def test_a_class_names_its_key_for_all_events_of_its_name() -> None:
         assert found.key(name, {"patientId": None, "other": "o"}) is None
         assert found.key(name, {"other": "o"}) is None
     assert found.key("routing.Else", {"patientId": "p", "other": "o"}) == "o"
-    assert routing().keyed
 
 
 def test_a_class_may_be_keyed_by_an_alias_of_its_own() -> None:
