@@ -18,7 +18,9 @@ PostroomError
 │   ├── Retry                 a handler asks to be tried again
 │   ├── Reject                a handler gives its event up at once
 │   ├── HandlerTimeout        a handler ran past its timeout
-│   └── HandlerLost           Celery failed around a handler
+│   ├── HandlerLost           Celery failed around a handler
+│   ├── TransactionTooLong    MongoDB has ended a handler's transaction for its length
+│   └── TransactionTouched    a handler has ended or begun the inbox's transaction
 └── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
 """
 
@@ -50,6 +52,8 @@ __all__ = [
     "ServiceUnavailable",
     "Superseded",
     "TermEnded",
+    "TransactionTooLong",
+    "TransactionTouched",
     "is_transient",
 ]
 
@@ -159,6 +163,16 @@ class HandlerLost(InboxError):
     """Celery failed around the handler; its event is delivered again."""
 
     transient: ClassVar[bool] = True
+
+
+class TransactionTooLong(InboxError):
+    """MongoDB has ended the handler's transaction for its length; the event is tried again."""
+
+    transient: ClassVar[bool] = True
+
+
+class TransactionTouched(InboxError):
+    """The handler has ended or begun the transaction that is the inbox's; its event is given up."""
 
 
 class ServiceUnavailable(PostroomError):

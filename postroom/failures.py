@@ -14,9 +14,9 @@ from postroom import errors
 
 __all__ = ["Kind", "described", "faults", "is_private", "kind_of"]
 
-# Exceeded time limits, conflicting, ended and too large transactions: a moment's trouble, or the
-# handler's own mistake, which shows by lasting.
-CONFLICT_CODES = frozenset({50, 112, 244, 246, 251, 262, 388})
+# Lock timeouts, exceeded time limits, conflicting, ended and too large transactions: a moment's
+# trouble, or the handler's own mistake, which shows by lasting.
+CONFLICT_CODES = frozenset({24, 50, 112, 244, 246, 251, 262, 290, 388})
 # Unauthorized, AuthenticationFailed, and IllegalOperation, which is what a server that is no
 # replica set makes of a transaction: nothing is wrong with the event.
 ENVIRONMENT_CODES = frozenset({13, 18, 20})
@@ -34,18 +34,27 @@ class Kind(enum.Enum):
     OWN = "the handler's own"
 
 
-def kind_of(error: BaseException) -> Kind:
-    """Say whose failure an error is."""
+def kind_of(error: BaseException, *, ours: bool = True) -> Kind:
+    """Say whose failure an error is.
+
+    It is `ours` where our own client has met it, at work for the inbox or within the handler. What
+    another client of the handler's cannot reach, or may not do, is the handler's own.
+    """
     if isinstance(error, errors.PostroomError) and not error.transient:
         return Kind.FINAL
-    if isinstance(error, (ConnectionFailure, WriteConcernError)):
-        return Kind.OUTAGE
-    if isinstance(error, OperationFailure):
-        if error.code in OUTAGE_CODES:
-            return Kind.OUTAGE
-        if error.code in CONFLICT_CODES or error.has_error_label("TransientTransactionError"):
-            return Kind.CONFLICT
+    if _is_outage(error):
+        return Kind.OUTAGE if ours else Kind.OWN
+    if isinstance(error, OperationFailure) and (
+        error.code in CONFLICT_CODES or error.has_error_label("TransientTransactionError")
+    ):
+        return Kind.CONFLICT
     return Kind.OWN
+
+
+def _is_outage(error: BaseException) -> bool:
+    if isinstance(error, (ConnectionFailure, WriteConcernError, errors.ServiceUnavailable)):
+        return True
+    return isinstance(error, OperationFailure) and error.code in OUTAGE_CODES
 
 
 def is_private(error: BaseException) -> bool:

@@ -77,6 +77,8 @@ class InboxField:
     EVENT_ID = "eventId"
     NAME = "name"
     HANDLED_AT = "handledAt"
+    # There while what the handler does after its commit has still to be done.
+    AFTER_COMMIT = "afterCommit"
 
 
 class BegunField:

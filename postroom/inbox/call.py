@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import threading
 import time
 from typing import Any
@@ -14,23 +15,26 @@ __all__ = ["Call", "Stage"]
 
 
 class Stage(enum.Enum):
-    """Where a call is; the value says it in a sentence that ends with it."""
+    """Where a call is; the value ends the sentence that says so."""
 
-    RECEIVERS = "in Celery, before the handler: a receiver of task_prerun, perhaps"
-    PREPARING = "while the event was validated"
-    INBOX = "while the inbox row was written"
+    RECEIVERS = "in Celery before the handler, in a receiver of task_prerun perhaps"
+    PREPARING = "while the event is validated"
+    INBOX = "while MongoDB takes the inbox row"
     HANDLER = "in the handler"
-    COMMIT = "while the transaction was committed"
-    ENDING = "in Celery, after the handler: a receiver of task_postrun, perhaps"
+    COMMIT = "while MongoDB commits"
+    AFTER = "in what the handler does after its commit"
+    ENDING = "in Celery after the handler, in a receiver of task_postrun perhaps"
 
 
 class Call:
     """One run of a job: its thread says where it is, the dispatcher's may cut it off.
 
-    Thread-safe, and the only thing of a job that changes: a lock holds all of it.
+    Thread-safe, and the only thing of a job that changes: a lock holds all of it. Its time runs
+    from the moment at which a thread takes the job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_seconds: float = math.inf) -> None:
+        self.limit_seconds = limit_seconds
         self._lock = threading.Lock()
         self._began: float | None = None
         self._stage = Stage.RECEIVERS
@@ -39,7 +43,7 @@ class Call:
         self._outcome: Outcome = Lost()
 
     def begin(self) -> None:
-        """Note that a thread has taken the job: its time runs from now on."""
+        """Note that a thread has taken the job."""
         with self._lock:
             self._began = time.monotonic()
 
@@ -71,17 +75,33 @@ class Call:
             self._is_cut_off = True
             return self._session_id
 
-    def overdue(self, limit_seconds: float) -> Stage | None:
-        """Say where it is, if it has run for longer than this."""
+    @property
+    def seconds(self) -> float:
+        """For how long a thread has had the job."""
         with self._lock:
-            late = self._began is not None and time.monotonic() - self._began > limit_seconds
-            return self._stage if late else None
+            return 0.0 if self._began is None else time.monotonic() - self._began
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may go on."""
+        return self.limit_seconds - self.seconds
 
     @property
     def has_begun(self) -> bool:
         """Whether a thread has taken the job."""
         with self._lock:
             return self._began is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it runs for longer than it may."""
+        return self.seconds_left < 0
+
+    @property
+    def stage(self) -> Stage:
+        """Where it is, or was when it failed."""
+        with self._lock:
+            return self._stage
 
     @property
     def is_cut_off(self) -> bool:

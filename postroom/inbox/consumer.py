@@ -17,6 +17,7 @@ from postroom.inbox.status import Status
 from postroom.observation import Observer
 from postroom.sentences import Sentences
 from postroom.store import clients
+from postroom.store.server_watch import ServerWatch
 from postroom.supervision import Backoff, Supervisor
 
 if TYPE_CHECKING:
@@ -41,11 +42,13 @@ class Consumer:
         self._settings = settings
         self._connection: Connection | None = None
         self._stopping = threading.Event()
-        self._mongo = clients.for_consumer(settings.mongodb_uri, name=app_name())
+        watch = ServerWatch()
+        self._mongo = clients.for_consumer(settings.mongodb_uri, name=app_name(), watch=watch)
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],
             subscription=reading.subscription,
             keep=timedelta(days=settings.inbox_days),
+            watch=watch,
         )
         self.status = Status(subscription=reading.subscription, topics=", ".join(reading.topics))
         self._tell = Teller(Observer(self.status.hear), reading.subscription)
@@ -92,6 +95,10 @@ class Consumer:
     def _connect(self) -> None:
         self._tell(StateEntered, state="connecting")
         self._inbox.prepare()
+        self._inbox.lifetime.check(
+            self._reading.registry.handlers.values(),
+            default_seconds=self._settings.handler_timeout_seconds,
+        )
         access = pulsar_access.of(self._settings)
         with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
             self._connection = Connection(client, self._reading, tell=self._tell)

@@ -206,9 +206,12 @@ class Dispatcher:
         self._done(item.held, item.handler)
 
     def _on_tick(self) -> None:
-        for work, stage, limit, outcome in self._underway.timed_out():
+        for work, job, outcome in self._underway.timed_out():
             self._tell(
-                facts.TimedOut, handler=work.handler.name, stage=stage.name, limit_seconds=limit
+                facts.TimedOut,
+                handler=job.handler.name,
+                stage=job.call.stage.name,
+                limit_seconds=job.call.limit_seconds,
             )
             self._decide(work, outcome)
         self._parking.report()

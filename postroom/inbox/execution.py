@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pymongo.errors import PyMongoError
 
 from postroom import errors
+from postroom.failures import Kind, kind_of
 from postroom.inbox import retry
+from postroom.inbox.call import Stage
+from postroom.inbox.outcome import GiveUp
 
 if TYPE_CHECKING:
     from postroom.inbox.inbox import Inbox
@@ -16,11 +21,14 @@ if TYPE_CHECKING:
     from postroom.inbox.outcome import Applied, Outcome
     from postroom.settings import Settings
 
-__all__ = ["execute"]
+__all__ = ["execute", "forget"]
+
+AFTERWARDS = "Its effect stands; what the handler does after its commit failed"
 
 
 def execute(job: Job, inbox: Inbox, settings: Settings) -> tuple[Outcome, BaseException | None]:
     """Apply the job's handler; return what came of it, and the error where it failed."""
+    began = time.monotonic()
     error: BaseException | None = None
     outcome: Outcome
     try:
@@ -28,10 +36,24 @@ def execute(job: Job, inbox: Inbox, settings: Settings) -> tuple[Outcome, BaseEx
     except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
         error = _ending(job, raised)
         outcome = retry.judge(
-            error, handler=job.handler, attempt=job.attempt, settings=settings, since=job.since
+            error,
+            handler=job.handler,
+            attempt=job.attempt,
+            settings=settings,
+            since=job.since,
+            ours=_is_ours(job, error, inbox, began),
         )
+        if isinstance(outcome, GiveUp) and job.call.stage is Stage.AFTER:
+            outcome = replace(outcome, reason=f"{AFTERWARDS}: {outcome.reason}")
     job.call.end(outcome)
     return outcome, error
+
+
+def _is_ours(job: Job, error: BaseException, inbox: Inbox, began: float) -> bool:
+    """Say whether our own client has met an error; the handler may use others."""
+    if job.call.stage not in (Stage.HANDLER, Stage.AFTER):
+        return True
+    return kind_of(error) is Kind.OUTAGE and inbox.has_lost_a_server(since=began)
 
 
 def _ending(job: Job, error: BaseException) -> BaseException:

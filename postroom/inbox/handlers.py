@@ -40,6 +40,7 @@ class Handler:
     batch: int = 1
     batched: bool = False
     subscription: str | None = None
+    after_commit: Callable[[Any], object] | None = None
 
     def wants(self, name: str, subscription: str) -> bool:
         """Say whether an event of this name, read from this subscription, is for this handler."""
@@ -125,6 +126,7 @@ def handles(
     timeout_seconds: float | None = None,
     batch: int | None = None,
     subscription: str | None = None,
+    after_commit: Callable[[Any], object] | None = None,
     into: Registry | None = None,
     **refused: object,
 ) -> Callable[[Function], Function]:
@@ -139,6 +141,11 @@ def handles(
     `name` is the name of its Celery task and its identity in the inbox: give one, and it may be
     renamed and moved. It is tried `max_attempts` times, at once given up for errors in
     `give_up_on`, and reported after `timeout_seconds`. `subscription` restricts it to one.
+
+    `after_commit` is called with the same event or list when the transaction is committed, and at
+    least once, also where the worker is killed in between: for what others see (a mail, a request,
+    a log line), with `event.id` as the idempotency key. It belongs to the same task, timeout and
+    attempts; where it raises the effect stands, and it alone is tried again.
 
     The function itself is returned, to be called in tests as it is.
 
@@ -163,6 +170,7 @@ def handles(
                 batch=batch or 1,
                 batched=batch is not None,
                 subscription=subscription,
+                after_commit=_checked_after(title, after_commit),
             )
         )
         return function
@@ -189,6 +197,22 @@ def _check_options(
         )
     if batch is not None and not 1 <= batch <= MOST_IN_A_BATCH:
         raise errors.ConfigurationError(f"batch must be 1 to {MOST_IN_A_BATCH}, not {batch}")
+
+
+def _checked_after(
+    title: str, after_commit: Callable[[Any], object] | None
+) -> Callable[[Any], object] | None:
+    if after_commit is None:
+        return None
+    if not callable(after_commit) or inspect.iscoroutinefunction(after_commit):
+        raise errors.ConfigurationError(f"after_commit of {title} must be a plain function")
+    try:
+        inspect.signature(after_commit).bind(None)
+    except TypeError:
+        raise errors.ConfigurationError(
+            f"after_commit of {title} must take the event, and nothing else without a default"
+        ) from None
+    return after_commit
 
 
 def _checked_signature(title: str, function: Callable[..., Any]) -> bool:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
-from pymongo.read_concern import ReadConcern
 
+from postroom.inbox.applying import Applying
 from postroom.inbox.call import Call, Stage
+from postroom.inbox.lifetime import Lifetime
 from postroom.inbox.orphans import Orphans
-from postroom.inbox.outcome import Applied
 from postroom.store.begun import Begun
 from postroom.store.clients import require_fit_server
-from postroom.store.commit import commit
-from postroom.store.inbox_rows import InboxRows, Repeated, RowId, identity
+from postroom.store.inbox_rows import InboxRows, RowId
+from postroom.store.server_watch import ServerWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from pymongo.client_session import ClientSession
@@ -29,14 +27,15 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.inbox.handlers import Handler
+    from postroom.inbox.outcome import Applied
 
 __all__ = ["Inbox"]
 
 logger = logging.getLogger(__name__)
 
-# Two handlers that write the same document conflict for a moment only: tried again at once.
+# Two quick handlers that write the same document conflict for a moment: tried again at once.
 CONFLICT_TRIES = 6
-COMMIT_SECONDS = 30.0
+MOMENT_SECONDS = 0.1
 
 
 class Inbox:
@@ -47,8 +46,18 @@ class Inbox:
     topic must not keep events for longer.
     """
 
-    def __init__(self, database: Database[Any], *, subscription: str, keep: timedelta) -> None:
+    def __init__(
+        self,
+        database: Database[Any],
+        *,
+        subscription: str,
+        keep: timedelta,
+        watch: ServerWatch | None = None,
+    ) -> None:
         self._database = database
+        self._watch = watch or ServerWatch()
+        # Replaced as a whole by prepare(), before there is a job.
+        self.lifetime = Lifetime(None)
         self._subscription = subscription
         self._keep = keep
         self._rows = InboxRows(database)
@@ -63,6 +72,7 @@ class Inbox:
 
         """
         require_fit_server(self._database.client)
+        self.lifetime = Lifetime.of(self._database.client)
         self._orphans.end()
         self._begun.prepare()
         self._rows.prepare(keep=self._keep)
@@ -72,31 +82,53 @@ class Inbox:
     ) -> Applied:
         """Run a handler on events, all in one transaction, unless it has handled them before.
 
-        With a `call` it can be cut off from another thread.
+        What it does after its commit follows, also where that is due from an earlier time. With a
+        `call` it can be cut off from another thread.
 
         Raises:
             InvalidEvent: the data of an event do not fit what the handler asks for.
-            Exception: whatever the handler raised, and PyMongo's errors; nothing was written.
+            TransactionTouched: the handler has ended the transaction, or begun another one.
+            TransactionTooLong: MongoDB has ended it for its length.
+            Exception: whatever the handler raised, and PyMongo's errors; nothing was written. What
+                is raised after the commit (`call.stage` says so) has left the effect there.
 
         """
         call = call or Call()
         call.enter(Stage.PREPARING)
-        prepared = [handler.prepared(event) for event in events]
+        applying = Applying(
+            handler,
+            events,
+            subscription=self._subscription,
+            rows=self._rows,
+            lifetime=self.lifetime,
+        )
         with self._database.client.start_session() as session:
             call.opened(session.session_id)
-            for attempt in range(1, CONFLICT_TRIES + 1):
-                try:
-                    return self._once(handler, prepared, session, call)
-                except mongo.PyMongoError as error:
-                    conflict = error.has_error_label("TransientTransactionError")
-                    # A server that is away conflicts with nobody, to the driver's label it does.
-                    conflict = conflict and not isinstance(error, mongo.ConnectionFailure)
-                    if not conflict or attempt == CONFLICT_TRIES or call.is_cut_off:
-                        raise
-                if attempt == CONFLICT_TRIES - 1:
-                    self._orphans.end()
-                time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
-        raise AssertionError  # the loop returns or raises
+            self._transact(applying, session, call)
+        applying.afterwards(call)
+        return applying.applied
+
+    def _transact(self, applying: Applying, session: ClientSession, call: Call) -> None:
+        for attempt in range(1, CONFLICT_TRIES + 1):
+            began = time.monotonic()
+            try:
+                applying.transact(session, call)
+            except mongo.PyMongoError as error:
+                conflict = error.has_error_label("TransientTransactionError")
+                # A server that is away conflicts with nobody, to the driver's label it does.
+                conflict = conflict and not isinstance(error, mongo.ConnectionFailure)
+                took = time.monotonic() - began
+                if not conflict or attempt == CONFLICT_TRIES or took > MOMENT_SECONDS:
+                    raise
+            else:
+                return
+            if attempt == CONFLICT_TRIES - 1:
+                self._orphans.end()
+            time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
+
+    def has_lost_a_server(self, *, since: float) -> bool:
+        """Say whether our own client has lost sight of a server of ours since a monotonic time."""
+        return self._watch.has_lost_one(self._database.client, since=since)
 
     def begun(self, handler: Handler, events: Sequence[Event[Any]]) -> int:
         """Return how often one of several events has ended its worker so far."""
@@ -127,53 +159,5 @@ class Inbox:
                 type(error).__name__,
             )
 
-    def _once(
-        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
-    ) -> Applied:
-        call.enter(Stage.INBOX)
-        session.start_transaction(
-            read_concern=ReadConcern("snapshot"),
-            write_concern=WriteConcern("majority"),
-            read_preference=ReadPreference.PRIMARY,
-        )
-        try:
-            rows = [(self._row_id(handler, event), event.name) for event in events]
-            self._rows.remember(rows, session)
-            call.enter(Stage.HANDLER)
-            _call(handler, events, session)
-            call.enter(Stage.COMMIT)
-        except Repeated:
-            session.abort_transaction()
-            return self._leave_out_repeated(handler, events, session, call)
-        except BaseException:
-            if session.in_transaction:
-                with contextlib.suppress(mongo.PyMongoError):
-                    session.abort_transaction()
-            raise
-        commit(session, seconds=COMMIT_SECONDS)
-        return Applied(handled=len(events), repeated=0)
-
     def _row_id(self, handler: Handler, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=handler.name, event_id=event.id)
-
-    def _leave_out_repeated(
-        self, handler: Handler, events: Sequence[Event[Any]], session: ClientSession, call: Call
-    ) -> Applied:
-        ids = {identity(event.id): event for event in events}
-        for known in self._rows.known(self._row_id(handler, event) for event in ids.values()):
-            ids.pop(known, None)
-        fresh = list(ids.values())
-        repeated = len(events) - len(fresh)
-        if not fresh:
-            return Applied(handled=0, repeated=repeated)
-        applied = self._once(handler, fresh, session, call)
-        return Applied(handled=applied.handled, repeated=repeated + applied.repeated)
-
-
-def _call(handler: Handler, events: Sequence[Event[Any]], session: ClientSession) -> None:
-    argument = list(events) if handler.batched else events[0]
-    call: Callable[..., Any] = handler.function
-    if handler.wants_session:
-        call(argument, session=session)
-    else:
-        call(argument)

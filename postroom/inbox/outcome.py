@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from postroom.failures import Kind
 
 __all__ = ["Applied", "GiveUp", "Lost", "Outcome", "TryAgain"]
 
@@ -27,6 +29,8 @@ class TryAgain:
 
     after_seconds: float
     counts: bool
+    kind: Kind = field(default=Kind.OWN, compare=False)
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,17 +28,19 @@ def judge(
     attempt: int,
     settings: Settings,
     since: datetime | None = None,
+    ours: bool = True,
 ) -> TryAgain | GiveUp:
     """Decide about an event from the error of its `attempt`-th attempt, counted from one.
 
-    An outage of MongoDB is tried again for as long as it lasts, a conflict with another transaction
-    for as long as one can last that began before the first failure, at `since`. What can never
-    succeed, and what the handler gives up on, is given up at once; everything else after the last
-    attempt.
+    An outage of MongoDB that our own client has met is tried again for as long as it lasts, a
+    conflict with another transaction for as long as one can last that began before the first
+    failure, at `since`. What can never succeed, and what the handler gives up on, is given up at
+    once; everything else after the last attempt.
     """
-    kind, described = failures.kind_of(error), failures.described(error)
+    kind, described = failures.kind_of(error, ours=ours), failures.described(error)
     if kind is Kind.OUTAGE or (kind is Kind.CONFLICT and _may_pass(since)):
-        return TryAgain(after_seconds=_jittered(OUTAGE_WAIT_SECONDS), counts=False)
+        seconds = _jittered(OUTAGE_WAIT_SECONDS)
+        return TryAgain(after_seconds=seconds, counts=False, kind=kind, reason=described)
     if kind is Kind.FINAL:
         return GiveUp(described)
     if isinstance(error, handler.give_up_on):
@@ -47,12 +49,11 @@ def judge(
     if attempt >= limit:
         return GiveUp(f"{described} (attempt {attempt} of {limit})")
     if isinstance(error, errors.Retry) and error.after is not None:
-        return TryAgain(after_seconds=max(0.0, error.after.total_seconds()), counts=True)
-    first = handler.backoff_seconds or settings.backoff_seconds
-    return TryAgain(
-        after_seconds=wait_seconds(attempt, first=first, longest=settings.backoff_max_seconds),
-        counts=True,
-    )
+        seconds = max(0.0, error.after.total_seconds())
+    else:
+        first = handler.backoff_seconds or settings.backoff_seconds
+        seconds = wait_seconds(attempt, first=first, longest=settings.backoff_max_seconds)
+    return TryAgain(after_seconds=seconds, counts=True, kind=kind, reason=described)
 
 
 def _may_pass(since: datetime | None) -> bool:

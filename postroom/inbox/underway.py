@@ -13,7 +13,6 @@ from postroom.inbox.outcome import Lost
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from postroom.inbox.call import Stage
     from postroom.inbox.job import Job
     from postroom.inbox.mailbox import Mailbox
     from postroom.inbox.outcome import Outcome
@@ -76,7 +75,7 @@ class Underway:
 
     def start(self, work: Work) -> None:
         """Give a job to the runner."""
-        job = work.job()
+        job = work.job(limit_seconds=self._settings.handler_timeout_seconds)
 
         def done(outcome: Outcome) -> None:
             self._mailbox.post(Finished(job, outcome))
@@ -102,21 +101,21 @@ class Underway:
         self._jobs.clear()
         return left
 
-    def timed_out(self) -> Iterator[tuple[Work, Stage, float, Outcome]]:
-        """Abandon what has run for too long; yield it with where it was and what follows."""
+    def timed_out(self) -> Iterator[tuple[Work, Job, Outcome]]:
+        """Abandon what has run for too long; yield it with what follows."""
         for job, (work, placement) in list(self._jobs.items()):
-            limit = job.handler.timeout_seconds or self._settings.handler_timeout_seconds
-            stage = job.call.overdue(limit)
-            if stage is None or not placement.abandon("HandlerTimeout()", hangs=True):
-                continue  # if it has just come back, it says so itself
+            if not job.call.is_overdue:
+                continue
+            if not placement.abandon("HandlerTimeout()", hangs=True):
+                continue  # it has just come back, and says so itself
             del self._jobs[job]
-            yield work, stage, limit, self._outcome_of(job, stage, limit)
+            yield work, job, self._outcome_of(job)
 
-    def _outcome_of(self, job: Job, stage: Stage, limit: float) -> Outcome:
+    def _outcome_of(self, job: Job) -> Outcome:
         known = job.call.outcome
         error = errors.HandlerTimeout(
-            f"The handler {job.handler.name} ran past its timeout of {limit:g} s: it hangs "
-            f"{stage.value}"
+            f"The handler {job.handler.name} ran past its timeout of {job.call.limit_seconds:g} s: "
+            f"it hangs {job.call.stage.value}"
         )
         is_known = not isinstance(known, Lost)
         logger.error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from postroom.inbox.call import Call
 from postroom.inbox.job import Job
 from postroom.store.inbox_rows import identity
 
@@ -46,8 +47,8 @@ class Work:
         following, *rest = self.then
         return replace(self, deliveries=following, attempt=1, then=rest)
 
-    def job(self) -> Job:
-        """Return what a thread needs to do it."""
+    def job(self, *, limit_seconds: float) -> Job:
+        """Return what a thread needs to do it, within this time."""
         first = self.deliveries[0]
         failures = first.failures.get(self.handler.name)
         return Job(
@@ -58,6 +59,7 @@ class Work:
             topic=first.delivery.place[0],
             since=failures.first if failures else None,
             noted=any(held.noted for held in self.deliveries),
+            call=Call(self.handler.timeout_seconds or limit_seconds),
         )
 
     def _task_id(self) -> str:

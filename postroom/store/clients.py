@@ -11,6 +11,8 @@ from postroom import errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from postroom.store.server_watch import ServerWatch
+
 __all__ = [
     "PRIMARY",
     "for_change_stream",
@@ -51,9 +53,19 @@ def for_change_stream(uri: str) -> Client:
     return _client(uri, appname="postroom-relay", socketTimeoutMS=None)
 
 
-def for_consumer(uri: str, *, name: str) -> Client:
-    """Make a consumer's client, known to the server by `name`; nothing is connected yet."""
-    return _client(uri, appname=name, connect=False, maxPoolSize=None)
+def for_consumer(uri: str, *, name: str, watch: ServerWatch) -> Client:
+    """Make a consumer's client, known to the server by `name`; nothing is connected yet.
+
+    A handler's query lasts as long as it needs: what bounds it is the handler's timeout.
+    """
+    return _client(
+        uri,
+        appname=name,
+        connect=False,
+        maxPoolSize=None,
+        socketTimeoutMS=None,
+        event_listeners=[watch],
+    )
 
 
 def for_command_line(uri: str) -> Client:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pymongo import WriteConcern
 from pymongo import errors as mongo
+from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.wire import InboxField
@@ -59,6 +61,10 @@ class InboxRows:
     def __init__(self, database: Database[Any]) -> None:
         self._database = database
         self._rows = database[wire.INBOX]
+        # A primary that was deposed and does not know it yet may hold rows that will be undone.
+        self._lasting = self._rows.with_options(read_concern=ReadConcern("majority"))
+        # Nobody waits for it: should it be lost, the event would have to come again to matter.
+        self._unasked = self._rows.with_options(write_concern=WriteConcern(w=0))
 
     def prepare(self, *, keep: timedelta) -> None:
         """Make the index by which rows expire, or change its time."""
@@ -73,16 +79,26 @@ class InboxRows:
                 "collMod", wire.INBOX, index={"name": name, "expireAfterSeconds": seconds}
             )
 
-    def remember(self, rows: Sequence[tuple[RowId, str]], session: ClientSession) -> None:
+    def remember(
+        self, rows: Sequence[tuple[RowId, str]], session: ClientSession, *, owing: bool = False
+    ) -> None:
         """Insert the rows of events, by id and name, within the session's transaction.
+
+        They are `owing` where something is to be done after the commit.
 
         Raises:
             Repeated: one of them is there.
 
         """
         now = datetime.now(UTC)
+        mark = {InboxField.AFTER_COMMIT: True} if owing else {}
         documents = [
-            {InboxField.ID: each.stored(), InboxField.NAME: name, InboxField.HANDLED_AT: now}
+            {
+                InboxField.ID: each.stored(),
+                InboxField.NAME: name,
+                InboxField.HANDLED_AT: now,
+                **mark,
+            }
             for each, name in rows
         ]
         try:
@@ -95,12 +111,25 @@ class InboxRows:
                 raise
             raise Repeated from error
 
-    def known(self, ids: Iterable[RowId]) -> set[str]:
-        """Return the event ids, as remembered, of those that were handled before."""
-        found = self._rows.find(
-            {InboxField.ID: {"$in": [each.stored() for each in ids]}}, {InboxField.ID: 1}
+    def known(self, ids: Iterable[RowId]) -> dict[str, bool]:
+        """Return the event ids, as remembered, of those handled before, and which are owing.
+
+        Only what a majority of the members has: it will never be undone.
+        """
+        found = self._lasting.find(
+            {InboxField.ID: {"$in": [each.stored() for each in ids]}},
+            {InboxField.ID: 1, InboxField.AFTER_COMMIT: 1},
         )
-        return {row[InboxField.ID][InboxField.EVENT_ID] for row in found}
+        return {
+            row[InboxField.ID][InboxField.EVENT_ID]: InboxField.AFTER_COMMIT in row for row in found
+        }
+
+    def settle(self, ids: Iterable[RowId]) -> None:
+        """Note that what was to be done after the commit is done."""
+        self._unasked.update_many(
+            {InboxField.ID: {"$in": [each.stored() for each in ids]}},
+            {"$unset": {InboxField.AFTER_COMMIT: ""}},
+        )
 
 
 def _is_duplicate(error: mongo.BulkWriteError) -> bool:

@@ -19,6 +19,7 @@ from postroom.inbox.held import Held
 from postroom.inbox.job import Job
 from postroom.inbox.outcome import Applied, Lost
 from postroom.inbox.work import Work
+from tests.waiting import wait_until
 
 CROSSING = [
     *get_args(mailbox.Item),
@@ -51,7 +52,7 @@ def test_a_job_shows_its_thread_nothing_of_the_dispatchers() -> None:
     held = Held(delivery, event=event, handlers=[handler()])
     work = Work(handler=held.handlers[0], deliveries=[held])
     held.failed(work.handler, counts=True)
-    job = work.job()
+    job = work.job(limit_seconds=1)
     seen = [getattr(job, each.name) for each in dataclasses.fields(job)]
     assert not [value for value in seen if isinstance(value, (Held, Delivery, Work))]
     assert (job.task_id, job.events) == ("e1", (event,))
@@ -59,11 +60,12 @@ def test_a_job_shows_its_thread_nothing_of_the_dispatchers() -> None:
 
 def test_a_call_that_is_cut_off_goes_no_further() -> None:
     """Its thread is told at its next stage; what it had come to before stands."""
-    call = Call()
-    assert call.overdue(0) is None, "no thread has begun it"
+    call = Call(0.0)
+    assert not call.is_overdue, "no thread has begun it"
     call.begin()
     call.enter(Stage.HANDLER)
-    assert call.overdue(-1) is Stage.HANDLER
+    wait_until(lambda: call.is_overdue, description="its time is over")
+    assert call.stage is Stage.HANDLER
     assert str(call.outcome) == str(Lost())
     call.cut_off()
     with pytest.raises(errors.HandlerTimeout):

@@ -53,7 +53,9 @@ def test_the_fields_are_frozen() -> None:
         "QuarantineField": [
             *("_id", "partitionKey", "position", "reason", "quarantinedAt", "retriedAt"),
         ],
-        "InboxField": ["_id", "subscription", "handler", "eventId", "name", "handledAt"],
+        "InboxField": [
+            *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),
+        ],
         "BegunField": ["_id", "times", "begunAt"],
     }
 
