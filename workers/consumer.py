@@ -12,14 +12,20 @@ from tasks.events import MedicineAssigned, MedicineFinished
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
 
-__all__ = ["keep_chart"]
+__all__ = ["keep_chart", "say"]
 
 logger = logging.getLogger(__name__)
 
 STATUS = {MedicineAssigned.event_name: "assigned", MedicineFinished.event_name: "finished"}
 
 
-@handles(MedicineAssigned, MedicineFinished, name="workers.keep_chart")
+def say(event: Event[MedicineAssigned] | Event[MedicineFinished]) -> None:
+    """Log an event that has had its effect: the handler itself may run again before it commits."""
+    data = event.data
+    logger.info("Consumed event for medicine %s and patient %s", data.medicine_id, data.patient_id)
+
+
+@handles(MedicineAssigned, MedicineFinished, name="workers.keep_chart", after_commit=say)
 def keep_chart(
     event: Event[MedicineAssigned] | Event[MedicineFinished], session: ClientSession
 ) -> None:
@@ -35,7 +41,6 @@ def keep_chart(
         upsert=True,
         session=session,
     )
-    logger.info("Consumed event for medicine %s and patient %s", data.medicine_id, data.patient_id)
 
 
 def _entry(event: Event[Any]) -> dict[str, Any]:

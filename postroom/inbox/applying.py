@@ -32,7 +32,7 @@ __all__ = ["Applying"]
 
 COMMIT_SECONDS = 30.0
 # A majority that stands still is asked again, so that the thread comes back in time.
-MAJORITY_MS = 10_000
+MAJORITY_SECONDS = 10.0
 # For a row to reach a majority of the members.
 DECISION_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
@@ -111,7 +111,7 @@ class Applying:
         call.enter(Stage.INBOX)
         session.start_transaction(
             read_concern=ReadConcern("snapshot"),
-            write_concern=WriteConcern("majority", wtimeout=MAJORITY_MS),
+            write_concern=_majority(call),
             read_preference=ReadPreference.PRIMARY,
         )
         events = list(self._fresh.values())
@@ -157,3 +157,8 @@ class Applying:
 
     def _row_id(self, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=self._handler.name, event_id=event.id)
+
+
+def _majority(call: Call) -> WriteConcern:
+    seconds = max(1.0, min(MAJORITY_SECONDS, call.seconds_left))
+    return WriteConcern("majority", wtimeout=round(seconds * 1000))

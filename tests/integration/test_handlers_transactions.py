@@ -1,0 +1,356 @@
+"""What handlers do to their transaction, and MongoDB to theirs: nothing is shown that is not so."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pymongo import MongoClient, WriteConcern
+from pymongo import errors as mongo
+
+from postroom import Event, Settings, errors, handles
+from postroom.failures import Kind
+from postroom.inbox.call import Call
+from postroom.inbox.execution import execute
+from postroom.inbox.handlers import Handler, Registry
+from postroom.inbox.inbox import Inbox
+from postroom.inbox.job import Job
+from postroom.inbox.lifetime import Lifetime
+from postroom.inbox.outcome import Applied, GiveUp, Outcome, TryAgain
+from postroom.store import clients
+from postroom.store.server_watch import ServerWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pymongo.client_session import ClientSession
+
+    from tests.site import Site
+
+DEAD_HOST = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300&connectTimeoutMS=300"
+
+
+class Bench:
+    """An inbox as a consumer has it, and jobs run in this thread."""
+
+    def __init__(self, uri: str, database: str) -> None:
+        watch = ServerWatch()
+        self.client: MongoClient[Any] = clients.for_consumer(
+            uri, name="postroom-inbox t", watch=watch
+        )
+        self.database = self.client[database]
+        self.inbox = Inbox(self.database, subscription="s", keep=timedelta(days=30), watch=watch)
+        self.inbox.prepare()
+        self.database.create_collection("notes")
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        number: int = 1,
+        *,
+        seconds: float = 60.0,
+        attempt: int = 1,
+        **options: Any,
+    ) -> Outcome:
+        """Run a handler on an event, and return what came of it."""
+        found = Registry()
+        handles("*", name="h", into=found, **options)(function)
+        return self.execute(found.handlers["h"], number, seconds=seconds, attempt=attempt)
+
+    def execute(self, handler: Handler, number: int, *, seconds: float, attempt: int) -> Outcome:
+        """Run a handler that is there."""
+        event: Event[Any] = Event(id=f"e{number}", name="A", data={"n": number}, topic="t")
+        call = Call(seconds)
+        call.begin()
+        job = Job(
+            handler=handler, events=(event,), attempt=attempt, task_id="t", topic="t", call=call
+        )
+        return execute(job, self.inbox, Settings())[0]
+
+    def note(self, session: ClientSession, number: int = 1) -> None:
+        """Write something with the handler's session."""
+        self.database["notes"].insert_one({"n": number}, session=session)
+
+    @property
+    def notes(self) -> list[int]:
+        """What was written."""
+        return [row["n"] for row in self.database["notes"].find()]
+
+    @property
+    def remembered(self) -> int:
+        """How many events the inbox remembers."""
+        return self.database["__inboxMessages"].count_documents({})
+
+
+@pytest.fixture
+def bench(lite_site: Site) -> Iterator[Bench]:
+    """Lend an inbox on the session's MongoDB."""
+    found = Bench(lite_site.environment["POSTROOM_MONGODB_URI"], lite_site.name)
+    yield found
+    found.client.close()
+
+
+def commits(session: ClientSession) -> None:
+    """Commit the inbox's transaction."""
+    session.commit_transaction()
+
+
+def aborts(session: ClientSession) -> None:
+    """Undo it."""
+    session.abort_transaction()
+
+
+def begins_anew(session: ClientSession) -> None:
+    """Undo it, and begin another."""
+    session.abort_transaction()
+    session.start_transaction()
+
+
+def ends(session: ClientSession) -> None:
+    """End the whole session."""
+    session.end_session()
+
+
+def leaves(session: ClientSession) -> None:
+    """End it as a context."""
+    with session:
+        pass
+
+
+def runs_its_own(session: ClientSession) -> None:
+    """Run a transaction of its own in it."""
+    session.with_transaction(lambda _: None)
+
+
+def swallows(session: ClientSession) -> None:
+    """Commit, whatever is said about it."""
+    with contextlib.suppress(Exception):
+        session.commit_transaction()
+
+
+TOUCHES = [commits, aborts, begins_anew, ends, leaves, runs_its_own, swallows]
+
+
+@pytest.mark.parametrize("then_raise", [False, True])
+@pytest.mark.parametrize("touch", TOUCHES)
+def test_a_handler_that_touches_the_transaction_is_given_up(
+    bench: Bench, touch: Callable[[ClientSession], None], *, then_raise: bool
+) -> None:
+    """Nothing is written, nothing is remembered, and the sentence says what was touched."""
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session)
+        touch(session)
+        if then_raise:
+            raise ValueError("swallowed before")
+
+    outcome = bench.run(handler)
+    assert isinstance(outcome, GiveUp), outcome
+    assert "the inbox's" in outcome.reason
+    assert (bench.notes, bench.remembered) == ([], 0)
+
+
+def test_a_session_of_ones_own_is_the_handlers_business(bench: Bench) -> None:
+    """A second session may do what it likes, beside the inbox's."""
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session)
+        with session.client.start_session() as own, own.start_transaction():
+            bench.note(own, 2)
+
+    assert isinstance(bench.run(handler), Applied)
+    assert sorted(bench.notes) == [1, 2]
+
+
+def test_a_handler_longer_than_a_transaction_lasts_is_given_up_and_named(bench: Bench) -> None:
+    """Each attempt counts, and the last one says which limit it was."""
+    admin = bench.client.admin
+    limit = "transactionLifetimeLimitSeconds"
+    before = admin.command({"getParameter": 1, limit: 1})[limit]
+    admin.command({"setParameter": 1, limit: 1})
+    try:
+        bench.inbox.prepare()
+
+        def handler(event: Event[Any], session: ClientSession) -> None:
+            bench.note(session)
+            threading.Event().wait(3)
+            bench.note(session, 2)
+
+        first = bench.run(handler, max_attempts=2)
+        last = bench.run(handler, max_attempts=2, attempt=2)
+    finally:
+        admin.command({"setParameter": 1, limit: before})
+    assert isinstance(first, TryAgain)
+    assert first.counts
+    assert isinstance(last, GiveUp)
+    assert f"{limit}=1" in last.reason
+    assert bench.notes == []
+
+
+def test_a_timeout_that_no_transaction_can_last_is_refused(caplog: Any) -> None:
+    """At the start, by the handler's name; a mere default is warned of; unknown limits pass."""
+    found = Registry()
+    handles("*", name="long.one", timeout_seconds=61, into=found)(lambda event: None)
+    known = Lifetime(60.0)
+    with pytest.raises(errors.ConfigurationError, match=r"long\.one has timeout_seconds=61"):
+        known.check(found.handlers.values(), default_seconds=60)
+    Lifetime(None).check(found.handlers.values(), default_seconds=1000)
+    assert not caplog.text
+    known.check([], default_seconds=100)
+    assert "POSTROOM_HANDLER_TIMEOUT_SECONDS is 100" in caplog.text
+
+
+def test_what_comes_after_the_commit_happens_at_least_once(bench: Bench) -> None:
+    """It sees the effect; a failure is tried again alone, and undoes nothing."""
+    seen: list[Any] = []
+
+    def after(event: Event[Any]) -> None:
+        seen.append((event.id, bench.notes))
+        if len(seen) < 3:
+            raise ValueError("not yet")
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session)
+
+    outcomes = [bench.run(handler, after_commit=after) for _ in range(4)]
+    assert [type(outcome) for outcome in outcomes] == [TryAgain, TryAgain, Applied, Applied]
+    assert seen == [("e1", [1])] * 3
+    assert outcomes[2] == Applied(handled=0, repeated=1)
+    gone = bench.run(lambda event: None, 2, after_commit=_fail, attempt=5)
+    assert isinstance(gone, GiveUp)
+    assert "Its effect stands" in gone.reason
+
+
+def _fail(_: Any) -> None:
+    raise ValueError("always")
+
+
+def test_a_batch_gets_after_its_commit_what_is_due(bench: Bench) -> None:
+    """One that was killed in between comes again with the others: of all, those that are due."""
+    found = Registry()
+    due: list[list[str]] = []
+
+    @handles(
+        "*", name="h", batch=5, after_commit=lambda es: due.append([e.id for e in es]), into=found
+    )
+    def handler(events: list[Event[Any]]) -> None:
+        pass
+
+    wanted: list[Event[Any]] = [Event(id=f"e{n}", name="A", data={}, topic="t") for n in range(3)]
+    bench.inbox.apply(found.handlers["h"], wanted[:2])
+    rows = bench.database["__inboxMessages"]
+    rows.update_one({"_id.eventId": "e1"}, {"$set": {"afterCommit": True}})
+    bench.inbox.apply(found.handlers["h"], wanted)
+    assert due == [["e0", "e1"], ["e1", "e2"]]
+
+
+def _ping_nobody() -> None:
+    with MongoClient[Any](DEAD_HOST) as client:
+        client.admin.command("ping")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        _ping_nobody,
+        lambda: (_ for _ in ()).throw(mongo.AutoReconnect("of another service")),
+        lambda: (_ for _ in ()).throw(mongo.OperationFailure("of another one", 13)),
+        lambda: (_ for _ in ()).throw(mongo.WTimeoutError("of another one", 64)),
+    ],
+)
+def test_what_the_handlers_own_client_cannot_reach_is_an_attempt(
+    bench: Bench, use: Callable[[], object]
+) -> None:
+    """While our own servers answer, it is no outage, and ends as a dead letter."""
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session)
+        use()
+
+    first = bench.run(handler)
+    assert isinstance(first, TryAgain)
+    assert first.counts
+    assert isinstance(bench.run(handler, attempt=5), GiveUp)
+
+
+class TestThreeMembers:
+    """Members that do not follow, and connections that break."""
+
+    @pytest.fixture
+    def stalled(self, replicated_site: Site) -> Iterator[Bench]:
+        """Lend an inbox on three members, of which two can be stopped from following."""
+        found = Bench(replicated_site.environment["POSTROOM_MONGODB_URI"], replicated_site.name)
+        yield found
+        found.client.close()
+
+    def stop_followers(self, replica_set: Any, *, mode: str) -> None:
+        """Have the secondaries fetch no more, or go on."""
+        for member in replica_set.secondaries():
+            with MongoClient[Any](member.direct_url) as client:
+                client.admin.command({"configureFailPoint": "stopReplProducer", "mode": mode})
+
+    def test_handled_before_is_believed_of_a_majority_alone(
+        self, stalled: Bench, replica_set: Any
+    ) -> None:
+        """A row that may still be undone acknowledges nothing; once it lasts, it does."""
+        calls: list[str] = []
+
+        def handler(event: Event[Any], session: ClientSession) -> None:
+            calls.append(event.id)
+
+        stalled.run(handler, 7)
+        row = stalled.database["__inboxMessages"].find_one()
+        assert row is not None
+        row["_id"]["eventId"] = "e1"
+        self.stop_followers(replica_set, mode="alwaysOn")
+        try:
+            local = stalled.database["__inboxMessages"].with_options(
+                write_concern=WriteConcern(w=1)
+            )
+            local.insert_one(row)
+            outcome = stalled.run(handler, 1)
+        finally:
+            self.stop_followers(replica_set, mode="off")
+        assert isinstance(outcome, TryAgain), outcome
+        assert (outcome.counts, outcome.kind) == (False, Kind.OUTAGE)
+        assert stalled.run(handler, 1) == Applied(handled=0, repeated=1)
+        assert calls == ["e7"]
+
+    def test_a_commit_that_no_majority_confirms_comes_back_in_time(
+        self, stalled: Bench, replica_set: Any
+    ) -> None:
+        """It is an outage and no attempt; afterwards the effect is there once."""
+
+        def handler(event: Event[Any], session: ClientSession) -> None:
+            stalled.note(session)
+
+        self.stop_followers(replica_set, mode="alwaysOn")
+        try:
+            began = time.monotonic()
+            outcome = stalled.run(handler, seconds=2.0)
+            took = time.monotonic() - began
+        finally:
+            self.stop_followers(replica_set, mode="off")
+        assert isinstance(outcome, TryAgain), outcome
+        assert (outcome.counts, outcome.kind) == (False, Kind.OUTAGE)
+        assert took < 8
+        assert isinstance(stalled.run(handler), Applied)
+        assert stalled.notes == [1]
+
+    def test_a_connection_that_our_own_client_loses_is_an_outage(self, stalled: Bench) -> None:
+        """Also within the handler, and also where the server answers again at once."""
+        data = {"failCommands": ["find"], "closeConnection": True, "appName": "postroom-inbox t"}
+        fails = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
+        stalled.client.admin.command(fails)
+
+        def handler(event: Event[Any], session: ClientSession) -> None:
+            stalled.note(session)
+            stalled.database["notes"].find_one({}, session=session)
+
+        outcome = stalled.run(handler, attempt=5)
+        assert isinstance(outcome, TryAgain), outcome
+        assert (outcome.counts, outcome.kind) == (False, Kind.OUTAGE)
