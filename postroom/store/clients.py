@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from pymongo import MongoClient
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
     from postroom.store.server_watch import ServerWatch
 
 __all__ = [
-    "PRIMARY",
     "for_change_stream",
     "for_command_line",
     "for_consumer",
@@ -22,15 +24,41 @@ __all__ = [
     "require_fit_server",
 ]
 
-# Options of a client that reads from the primary, whatever the URI says: a secondary that lags
-# would call rows and epochs gone.
-PRIMARY: Mapping[str, Any] = {
-    "readPreference": "primary",
-    "readPreferenceTags": "",
-    "maxStalenessSeconds": -1,
-}
+logger = logging.getLogger(__name__)
+
 SELECTION_MS = 5_000
 CALL_MS = 15_000
+HEARTBEAT_MS = 10_000
+
+# What reads and writes mean, which no URI may change: a secondary that lags, or a primary that
+# reads or writes what may be rolled back, would call rows and epochs gone.
+_MEANING: Mapping[str, Any] = {
+    "readPreference": "primary",
+    "w": "majority",
+    "journal": True,
+    "retryReads": True,
+    "retryWrites": True,
+    "tz_aware": True,
+}
+# How long one waits for what. A timeout over a whole call, or on its socket, ends for ever what is
+# slow once: the first read of a change stream, a handler's query.
+_PATIENCE: Mapping[str, Any] = {
+    "serverSelectionTimeoutMS": SELECTION_MS,
+    "connectTimeoutMS": SELECTION_MS,
+    "heartbeatFrequencyMS": HEARTBEAT_MS,
+    "timeoutMS": None,
+    "socketTimeoutMS": None,
+    "waitQueueTimeoutMS": None,
+    "maxPoolSize": None,
+}
+# These go with the ones above, or are said where it counts: what a read shows, by each collection.
+_LEFT_OUT = {
+    "readConcernLevel",
+    *("readPreferenceTags", "maxStalenessSeconds", "wTimeoutMS", "wTimeout", "j", "fsync"),
+    *("minPoolSize", "maxIdleTimeMS", "maxConnecting", "waitQueueMultiple", "appName"),
+}
+# How values are decoded: a handler's are its application's affair, ours are not.
+_DECODING = {"datetime_conversion", "unicode_decode_error_handler", "uuidRepresentation"}
 
 # What a server of MongoDB 5.0 says of its wire protocol. Before that it has no snapshot reads
 # outside of transactions.
@@ -50,36 +78,46 @@ def for_change_stream(uri: str) -> Client:
     The first read of a change stream takes long where the relay was down for hours. A server that
     has frozen it notices by its heartbeat, and closes the connection.
     """
-    return _client(uri, appname="postroom-relay", socketTimeoutMS=None)
+    return _client(uri, appname="postroom-relay")
 
 
 def for_consumer(uri: str, *, name: str, watch: ServerWatch) -> Client:
     """Make a consumer's client, known to the server by `name`; nothing is connected yet.
 
-    A handler's query lasts as long as it needs: what bounds it is the handler's timeout.
+    Its handlers use it too, and have as much time as their own timeout gives them.
     """
-    return _client(
-        uri,
-        appname=name,
-        connect=False,
-        maxPoolSize=None,
-        socketTimeoutMS=None,
-        event_listeners=[watch],
-    )
+    return _client(uri, decoding=True, appname=name, connect=False, event_listeners=[watch])
 
 
 def for_command_line(uri: str) -> Client:
     """Make a command's client."""
-    return _client(uri, appname="postroom-cli")
+    return _client(uri, appname="postroom-cli", socketTimeoutMS=CALL_MS)
 
 
-def _client(uri: str, **options: Any) -> Client:
-    return MongoClient(
-        uri,
-        serverSelectionTimeoutMS=SELECTION_MS,
-        connectTimeoutMS=SELECTION_MS,
-        tz_aware=True,
-        **{**PRIMARY, **options},
+def _client(uri: str, *, decoding: bool = False, **options: Any) -> Client:
+    ours = {*_MEANING, *_PATIENCE, *_LEFT_OUT} | (set() if decoding else _DECODING)
+    address, not_obeyed = _without(uri, ours)
+    if not_obeyed:
+        _say(", ".join(sorted(not_obeyed)))
+    return MongoClient(address, **{**_MEANING, **_PATIENCE, **options})
+
+
+def _without(uri: str, names: set[str]) -> tuple[str, set[str]]:
+    """Take options out of a URI, split as the driver does; return it, and those that were there."""
+    address, mark, query = uri.partition("?")
+    lower = {name.lower() for name in names}
+    options = [(each, each.partition("=")[0]) for each in re.split("[&;]", query)]
+    kept = [each for each, name in options if name.lower() not in lower]
+    return address + mark + "&".join(kept), {name for _, name in options if name.lower() in lower}
+
+
+@functools.cache
+def _say(names: str) -> None:
+    # Once a process: a relay makes its clients anew for every term.
+    logger.info(
+        "POSTROOM_MONGODB_URI has options that are not obeyed, since what is promised hangs on "
+        "them: %s",
+        names,
     )
 
 
@@ -100,6 +138,11 @@ def require_fit_server(client: MongoClient[Any]) -> None:
 def _lacking(hello: Mapping[str, Any]) -> str | None:
     if hello.get("maxWireVersion", 0) < WIRE_VERSION_5_0:
         return "is older than 5.0, and cannot show the outbox as it was at one time: upgrade it"
+    if hello.get("secondary"):
+        return (
+            "is not the primary, and directConnection=true in POSTROOM_MONGODB_URI leads to no "
+            "other member: leave that out"
+        )
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         return (
             "is not a replica set, so it has no transactions and no change streams. Start mongod "

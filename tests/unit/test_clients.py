@@ -1,15 +1,23 @@
-"""Which servers are fit: by what they say of themselves."""
+"""MongoDB's clients, and which servers are fit."""
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pymongo import MongoClient, ReadPreference
+from bson.binary import UuidRepresentation
+from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo.read_concern import ReadConcern
 
 from postroom.errors import ServiceUnavailable
-from postroom.store.clients import PRIMARY, require_fit_server
+from postroom.store import clients
+from postroom.store.clients import require_fit_server
+from postroom.store.server_watch import ServerWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def server(**hello: Any) -> Any:
@@ -18,19 +26,80 @@ def server(**hello: Any) -> Any:
     return SimpleNamespace(admin=admin, nodes={("db", 27017)})
 
 
+CLIENTS: dict[str, Callable[[str], MongoClient[Any]]] = {
+    "relay": clients.for_relay,
+    "change stream": clients.for_change_stream,
+    "consumer": functools.partial(clients.for_consumer, name="named", watch=ServerWatch()),
+    "command line": clients.for_command_line,
+}
+
+
+@pytest.mark.parametrize("purpose", CLIENTS)
 @pytest.mark.parametrize(
     "options",
     [
-        "",
+        "authSource=a",
         "readPreference=secondary",
         "readPreference=secondaryPreferred&maxStalenessSeconds=120",
-        "readPreference=nearest&readPreferenceTags=nodeType:ANALYTICS",
+        "readPreference=nearest&readPreferenceTags=nodeType:ANALYTICS&readpreferencetags=",
+        "readConcernLevel=local;timeoutMS=2000",
+        "w=0&journal=false&wtimeoutMS=1&retryWrites=false&retryReads=false",
+        "W=2&J=false&wTimeout=5",
+        "timeoutms=1&socketTimeoutMS=1000&waitQueueTimeoutMS=1&serverSelectionTimeoutMS=1",
+        "maxPoolSize=1&minPoolSize=1&maxIdleTimeMS=1&maxConnecting=1&heartbeatFrequencyMS=600000",
+        "tz_aware=false&appName=theirs&connectTimeoutMS=1",
     ],
 )
-def test_the_primary_is_read_whatever_the_uri_says(options: str) -> None:
-    """Tags and staleness of the URI go together with no primary, so they are put aside."""
-    with MongoClient[Any](f"mongodb://db/?{options}", connect=False, **PRIMARY) as client:
+def test_what_the_uri_may_not_change(purpose: str, options: str) -> None:
+    """Whatever it says, calls mean what they mean and wait as long as they have to."""
+    client = CLIENTS[purpose](f"mongodb://u:p%3F@db,other/base?{options}")
+    with client:
+        made = client.options
         assert client.read_preference == ReadPreference.PRIMARY
+        assert client.read_concern == ReadConcern()
+        assert client.write_concern == WriteConcern("majority", j=True)
+        assert (made.retry_writes, made.retry_reads) == (True, True)
+        assert made.timeout is None
+        assert made.server_selection_timeout == 5
+        pool: Any = made.pool_options
+        unbounded = purpose in {"change stream", "consumer"}
+        assert pool.socket_timeout == (None if unbounded else 15)
+        assert (pool.connect_timeout, pool.wait_queue_timeout) == (5, None)
+        assert pool.min_pool_size == 0
+        assert pool.max_pool_size is None
+        assert pool.appname == {"consumer": "named", "command line": "postroom-cli"}.get(
+            purpose, "postroom-relay"
+        )
+        assert client.codec_options.tz_aware
+        assert client.get_default_database().name == "base"
+
+
+def test_what_the_uri_may_say() -> None:
+    """Where the servers are, who we are, how that is secured, and how handlers' values are read."""
+    uri = "mongodb://db/?replicaSet=rs7&tls=true&compressors=zlib&uuidRepresentation=javaLegacy"
+    with clients.for_consumer(uri, name="named", watch=ServerWatch()) as consumer:
+        assert consumer.options.replica_set_name == "rs7"
+        assert consumer.options.pool_options._ssl_context
+        assert consumer.options.pool_options._compression_settings
+        assert consumer.codec_options.uuid_representation == UuidRepresentation.JAVA_LEGACY
+    with clients.for_relay(uri) as relay:
+        assert relay.codec_options.uuid_representation == UuidRepresentation.UNSPECIFIED
+
+
+def test_what_is_not_obeyed_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """By name, without the rest of the URI."""
+    with caplog.at_level("INFO", logger="postroom.store.clients"):
+        for _ in range(2):
+            clients.for_relay("mongodb://u:secret@db/?timeoutMS=7&w=0").close()
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert said.endswith(": timeoutMS, w")
+    assert "secret" not in said
+
+
+def test_a_secondary_is_refused_with_the_remedy() -> None:
+    """Only directConnection leads there, and to no other member when another becomes primary."""
+    with pytest.raises(ServiceUnavailable, match=r"not the primary, and directConnection=true"):
+        require_fit_server(server(maxWireVersion=17, setName="rs0", secondary=True))
 
 
 @pytest.mark.parametrize("version", [13, 17, 21, 25])
