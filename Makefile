@@ -71,12 +71,12 @@ bench: $(STAMP) pulsar-jars  ## Measure on real Pulsar: a table, and JSON in .de
 	$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: chaos
-chaos: $(STAMP) pulsar-jars  ## Kill and freeze relays and services for five minutes, and count (SECONDS_OF_CHAOS, SEED)
-	$(BIN)/python -m tests.chaos relay --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED))
+chaos: $(STAMP) pulsar-jars  ## Torment relays and a cluster for five minutes, and count (SECONDS_OF_CHAOS, SEED, CHOICES="members=3 …")
+	$(BIN)/python -m tests.chaos relay --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED)) $(CHOICES)
 
 .PHONY: chaos-consumer
 chaos-consumer: $(STAMP) pulsar-jars  ## The same for consumers
-	$(BIN)/python -m tests.chaos consumer --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos consumer --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED)) $(CHOICES)
 
 .PHONY: lock
 lock:  ## Lock the newest versions, with hashes (needs uv)

@@ -1,285 +1,154 @@
-"""Two consumer workers under random kills and freezes; what they did is compared with what came.
-
-A producer sends events of some keys in order, every tenth of them twice and one in a hundred that
-no handler can handle. In the end each good event has to be applied once, each key in order, each
-poison one has to be a dead letter, and the subscription has to be empty.
-"""
+"""Two consumer workers under disturbances: what they did is compared with what was sent."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import threading
-import time
-import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pulsar
-from pymongo import MongoClient
-from pymongo import errors as mongo
+from tests.chaos import disturbances
+from tests.chaos.accounts import Accounts
+from tests.chaos.consumer_judge import Applied, ConsumerVerdict, judge_consumers
+from tests.chaos.fleet import Fleet
+from tests.chaos.handling.failing import CRASH_CODE
+from tests.chaos.handling.notes import APPLIED
+from tests.chaos.outcome import Outcome
+from tests.chaos.sender import Sender
+from tests.chaos.tail import ChangeTail
+from tests.chaos.torment import Disturbance, Torment
+from tests.chaos.witness import Witness
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tests.chaos.relay_chaos import Service
+    from tests.chaos.scenario import Scenario
+    from tests.chaos.services import Services
 
-KEYS = 40
-FREEZE_SECONDS = 7.0
-SETTLE_SECONDS = 120.0
+__all__ = ["ConsumerChaos"]
+
 SUBSCRIPTION = "test"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What became of the events; all but the first three have to be nothing."""
-
-    good: int
-    poison: int
-    actions: Mapping[str, int]
-    not_applied: int
-    applied_twice: int
-    keys_out_of_order: int
-    poison_lost: int
-    strangers: int
-    backlog: int
-
-    @property
-    def clean(self) -> bool:
-        """Whether every event had its effect once, in order, or is a dead letter."""
-        return self.good > 0 and not any(
-            (
-                self.not_applied,
-                self.applied_twice,
-                self.keys_out_of_order,
-                self.poison_lost,
-                self.strangers,
-                self.backlog,
-            )
-        )
-
-    def __str__(self) -> str:
-        done = ", ".join(f"{n} {action}" for action, n in sorted(self.actions.items()))
-        return (
-            f"{self.good} good and {self.poison} poison events; {done}: {self.not_applied} not "
-            f"applied, {self.applied_twice} applied twice, {self.keys_out_of_order} keys out of "
-            f"order, {self.poison_lost} poison lost, {self.strangers} good among the dead letters, "
-            f"backlog {self.backlog}"
-        )
+# Longer than the dead letters and the acknowledgements in flight may take.
+OUTAGE_SECONDS = 8.0
+BURST = 200
+SETTLING = Disturbance(name="the end", act=lambda: None, seconds=60)
 
 
 @dataclass(kw_only=True)
 class ConsumerChaos:
-    """One run; everything that is random comes from `seed`."""
+    """One run; everything that is random comes from the scenario's seed.
 
-    environment: Mapping[str, str]
+    `only` names the disturbances that are left; without it, all that the scenario has.
+    """
+
+    scenario: Scenario
+    services: Services
+    name: str
     seconds: float
-    seed: int
     logs: Path
-    services: Mapping[str, Service] = field(default_factory=dict)
-    rate_per_second: float = 200.0
+    only: Sequence[str] = ()
     say: Callable[[str], None] = print
 
-    def run(self) -> Verdict:
-        """Send, kill and freeze for `seconds`, let it settle, and judge."""
-        self._random = random.Random(self.seed)
-        self._actions: dict[str, int] = {}
-        self._spawned = 0
-        self._over = threading.Event()
-        self._good: dict[str, list[int]] = {}
-        self._poison: set[str] = set()
-        workers = [self._spawn() for _ in range(2)]
-        sender = threading.Thread(target=self._send)
-        sender.start()
-        try:
-            self._torment(workers)
-        finally:
-            self._over.set()
-            sender.join()
-        try:
-            return self._settle(workers)
-        finally:
-            for worker in workers:
-                worker.kill()
-                worker.wait()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        self._spawned += 1
-        command = [sys.executable, "-m", "celery", "-A", "tests.shop", "worker", "-Q", "consumer"]
-        with (self.logs / f"consumer-{self._spawned}.log").open("wb") as log:
-            return subprocess.Popen(
-                [*command, "--loglevel=INFO"],
-                env={**os.environ, **self.environment},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def _client(self) -> pulsar.Client:
-        return pulsar.Client(
-            self.environment["POSTROOM_PULSAR_URL"],
-            operation_timeout_seconds=30,
-            logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),
+    def run(self) -> Outcome[ConsumerVerdict]:
+        """Send and disturb for `seconds`, let it settle, and judge."""
+        self._dice = random.Random(self.scenario.seed)
+        environment = dict(self.services.environment(self.name))
+        base = environment["POSTROOM_TOPIC"]
+        self._topics = [f"{base}-{letter}" for letter in "abc"]
+        accounts = Accounts(lambda: accounts.count)
+        self._tail = ChangeTail(
+            environment["POSTROOM_MONGODB_URI"],
+            self.name,
+            [APPLIED],
+            lambda _, row: accounts.arrived([row["event"]] if row["handler"] == "main" else []),
         )
+        url = self.services.pulsar.url
+        parked = Witness(url, [f"{t}-{SUBSCRIPTION}-DLQ" for t in self._topics], accounts.arrived)
+        sender = Sender(url, self._topics, accounts, seed=self.scenario.seed)
+        consume = [f"re:persistent://{base}-[a-c]"] if self.scenario.pattern else self._topics
+        environment["CHAOS_CONSUME"] = json.dumps(consume)
+        fleet = Fleet("tests.chaos.consumers", "consumer", environment, self.logs)
+        fleet.expected.add(CRASH_CODE)
+        try:
+            fleet.start(2)
+            return self._run(fleet, sender, accounts, parked)
+        finally:
+            fleet.end_all()
+            for part in (sender, parked, self._tail):
+                part.close()
 
-    def _send(self) -> None:
-        dice = random.Random(f"{self.seed}-sender")
-        client = self._client()
-        producer = self._producer(client)
-        number = 0
-        while not self._over.is_set():
-            number += 1
-            key, event_id = f"k{dice.randrange(KEYS)}", f"e{number}"
-            if number % 100 == 0:
-                payload, poison = _poison(dice, number), True
-            else:
-                payload, poison = _good(dice, number), False
-            for _ in range(2 if number % 10 == 0 else 1):
-                producer.send_async(payload, None, properties={"id": event_id}, partition_key=key)
-            if poison:
-                self._poison.add(event_id)
-            else:
-                self._good.setdefault(key, []).append(number)
-            self._over.wait(dice.expovariate(self.rate_per_second))
-        producer.flush()
-        client.close()
+    def _run(
+        self, fleet: Fleet, sender: Sender, accounts: Accounts, parked: Witness
+    ) -> Outcome[ConsumerVerdict]:
+        torment = Torment(
+            dice=self._dice,
+            disturbances=self._disturbances(fleet, sender),
+            progress=accounts,
+            look_after=fleet.look_after,
+            say=self.say,
+        )
+        torment.rest([SETTLING])  # they have started
+        torment.run(self.seconds)
+        sender.close()
+        torment.rest([SETTLING])
+        self.say("All is sent; the subscriptions are looked at")
+        self._empty_soon()
+        parked.close()
+        if self._tail.failed:
+            raise RuntimeError(self._tail.failed)
+        letters = [event for events in parked.events.values() for event in events]
+        verdict = judge_consumers(
+            sender.sent, Applied.read(self._tail.database), letters, backlog=self._backlog()
+        )
+        return Outcome.of(verdict, torment, fleet)
 
-    def _producer(self, client: pulsar.Client) -> pulsar.Producer:
-        while True:
-            try:
-                return client.create_producer(
-                    self.environment["POSTROOM_TOPIC"],
-                    producer_name="chaos",
-                    send_timeout_millis=0,
-                    block_if_queue_full=True,
-                )
-            except pulsar.PulsarException:
-                # The broker may just have been killed.
-                if self._over.wait(0.5):
-                    raise
+    def _disturbances(self, fleet: Fleet, sender: Sender) -> Sequence[Disturbance]:
+        services, dice = self.services, self._dice
 
-    def _torment(self, workers: list[subprocess.Popen[bytes]]) -> None:
-        end = time.monotonic() + self.seconds
-        acts: list[Callable[[list[subprocess.Popen[bytes]]], str]] = [
-            *[self._kill] * 5,
-            *[self._stop] * 2,
-            *[self._freeze] * 2,
-            *[self._service_killer(name) for name in self.services],
+        def burst_while_frozen() -> None:
+            sender.burst(BURST, large=True)
+            disturbances.pause(dice.uniform(0.0, 1.0))
+            next(d for d in of_brokers if d.name == "broker freeze").act()
+
+        def crash() -> None:
+            sender.crash()
+            for _ in range(20):
+                disturbances.pause(0.5)
+                fleet.look_after()
+
+        of_brokers = disturbances.of_brokers(
+            services, dice, topics=self._topics, outage_seconds=OUTAGE_SECONDS
+        )
+        found = [
+            *disturbances.of_workers(fleet, dice),
+            *disturbances.of_mongodb(services, dice),
+            *of_brokers,
+            *disturbances.of_redis(services, dice),
+            Disturbance(name="burst", act=lambda: sender.burst(BURST), seconds=20, weight=2),
+            Disturbance(
+                name="burst with a large one",
+                act=lambda: sender.burst(BURST, large=True),
+                seconds=30,
+                weight=2,
+            ),
+            Disturbance(name="burst, freeze", act=burst_while_frozen, seconds=45, weight=2),
+            Disturbance(name="crash", act=crash, seconds=40, weight=3),
         ]
-        while time.monotonic() < end:
-            self._over.wait(self._random.uniform(1.0, 5.0))
-            act = self._random.choice(acts)(workers)
-            self._actions[act] = self._actions.get(act, 0) + 1
-            self.say(f"{end - time.monotonic():6.1f} s left: {act}")
+        return [d for d in found if not self.only or d.name in self.only]
 
-    def _kill(self, workers: list[subprocess.Popen[bytes]]) -> str:
-        return self._replace(workers, signal.SIGKILL, "consumer kills")
-
-    def _stop(self, workers: list[subprocess.Popen[bytes]]) -> str:
-        return self._replace(workers, signal.SIGTERM, "consumer stops")
-
-    def _replace(
-        self, workers: list[subprocess.Popen[bytes]], signum: signal.Signals, name: str
-    ) -> str:
-        n = self._random.randrange(len(workers))
-        workers[n].send_signal(signum)
-        workers[n].wait(timeout=30)
-        workers[n] = self._spawn()
-        return name
-
-    def _freeze(self, workers: list[subprocess.Popen[bytes]]) -> str:
-        worker = self._random.choice(workers)
-        worker.send_signal(signal.SIGSTOP)
-        threading.Event().wait(FREEZE_SECONDS)
-        worker.send_signal(signal.SIGCONT)
-        return "consumer freezes"
-
-    def _service_killer(self, name: str) -> Callable[[list[subprocess.Popen[bytes]]], str]:
-        def kill(_: list[subprocess.Popen[bytes]]) -> str:
-            service = self.services[name]
-            service.kill()
-            service.start()
-            service.wait_ready()
-            return f"{name} kills"
-
-        return kill
-
-    def _settle(self, workers: list[subprocess.Popen[bytes]]) -> Verdict:
-        good = sum(map(len, self._good.values()))
-        self.say(f"{good} good and {len(self._poison)} poison events sent; waiting for their end")
-        end = time.monotonic() + SETTLE_SECONDS
-        while True:
-            for n, worker in enumerate(workers):
-                if worker.poll() is not None:
-                    workers[n] = self._spawn()
-            verdict = None
-            with contextlib.suppress(mongo.PyMongoError, OSError):
-                verdict = self._judge()
-            if time.monotonic() > end and verdict is not None:
-                return verdict
-            if verdict is not None and verdict.clean:
-                return verdict
-            threading.Event().wait(2.0)
-
-    def _judge(self) -> Verdict:
-        uri = self.environment["POSTROOM_MONGODB_URI"]
-        with MongoClient[Any](uri) as client:
-            database = client[self.environment["POSTROOM_MONGODB_DATABASE"]]
-            charts = {row["_id"]: row["numbers"] for row in database["charts"].find()}
-        expected = {number for numbers in self._good.values() for number in numbers}
-        applied = [number for numbers in charts.values() for number in numbers]
-        dead = self._dead()
-        return Verdict(
-            good=len(expected),
-            poison=len(self._poison),
-            actions=self._actions,
-            not_applied=len(expected - set(applied)),
-            applied_twice=len(applied) - len(set(applied)),
-            keys_out_of_order=sum(numbers != sorted(numbers) for numbers in charts.values()),
-            poison_lost=len(self._poison - dead),
-            strangers=len(dead - self._poison),
-            backlog=self._backlog(),
-        )
-
-    def _dead(self) -> set[str]:
-        found = set()
-        client = self._client()
-        with contextlib.closing(client):
-            topic = f"{self.environment['POSTROOM_TOPIC']}-{SUBSCRIPTION}-DLQ"
-            reader = client.create_reader(topic, pulsar.MessageId.earliest)
-            while reader.has_message_available():
-                found.add(reader.read_next(10_000).properties()["id"])
-        return found
+    def _empty_soon(self) -> None:
+        """Wait until the subscriptions are, or it is clear that they will not be."""
+        try:
+            wait_until(lambda: not self._backlog(), description="nothing is unacknowledged")
+        except AssertionError as error:
+            self.say(str(error))
 
     def _backlog(self) -> int:
-        topic = self.environment["POSTROOM_TOPIC"].removeprefix("persistent://")
-        address = f"{self.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/persistent/{topic}"
-        with urllib.request.urlopen(
-            f"{address}/stats?getPreciseBacklog=true", timeout=10
-        ) as answer:
-            stats = json.load(answer)
-        return int(stats["subscriptions"][SUBSCRIPTION]["msgBacklog"])
-
-
-def _good(dice: random.Random, number: int) -> bytes:
-    # One in fifty is tried again twice, so that later events of its key wait behind it.
-    name = "Flaky" if dice.random() < 0.02 else dice.choice(["Counted", "Typed"])
-    return json.dumps({"name": name, "data": {"number": number}}).encode()
-
-
-def _poison(dice: random.Random, number: int) -> bytes:
-    return dice.choice(
-        [
-            b"nonsense",
-            b"[1, 2]",
-            b'{"name": 1, "data": {}}',
-            b'{"name": "Typed", "data": {"number": "many"}}',
-            json.dumps({"name": "Rejected", "data": {"number": number}}).encode(),
-        ]
-    )
+        found = 0
+        for topic in self._topics:
+            text = self.services.admin("GET", topic, "stats?getPreciseBacklog=true")
+            stats: Any = json.loads(text)
+            found += int(stats["subscriptions"][SUBSCRIPTION]["msgBacklog"])
+        return found

@@ -1,0 +1,1 @@
+"""The handlers of the consumer chaos, in modules as an application has them."""

@@ -1,0 +1,31 @@
+"""What the handlers write: what was applied, and each key's chart."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+    from pymongo.database import Database
+
+    from postroom import Event
+
+__all__ = ["APPLIED", "CHARTS", "HOT", "database", "note"]
+
+APPLIED, CHARTS, HOT = "applied", "charts", "hot"
+
+
+def database(session: ClientSession) -> Database[Any]:
+    """Return the run's database."""
+    return session.client[os.environ["POSTROOM_MONGODB_DATABASE"]]
+
+
+def note(event: Event[Any], session: ClientSession, handler: str, number: int) -> None:
+    """Note an event as applied, behind the others of its key."""
+    found = database(session)
+    found[APPLIED].insert_one({"event": event.id, "handler": handler}, session=session)
+    if event.key is not None:
+        # The order in which transactions commit, which ids made by several processes do not tell.
+        push = {"$push": {"numbers": number}}
+        found[CHARTS].update_one({"_id": event.key}, push, upsert=True, session=session)

@@ -1,0 +1,128 @@
+"""The relays' judge: what the topics hold is compared with what was committed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.chaos.accounts import Committed
+
+__all__ = ["Verdict", "judge"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of the events; all but `written` and `poison` have to be nothing.
+
+    Lost and duplicated are counted over all topics together, since a deploy may route an event
+    from one to the other; the order is that of each topic. What may be large counts as lost where
+    it is neither on a topic nor set aside, and as duplicated where it is both.
+    """
+
+    written: int
+    poison: int
+    lost: int
+    duplicated: int
+    out_of_order: int
+    strangers: int
+    poison_sent: int
+    good_set_aside: int
+    examples: Sequence[str] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether every event is on a topic once, in commit order, and all poison set aside."""
+        return not any(
+            (
+                self.lost,
+                self.duplicated,
+                self.out_of_order,
+                self.strangers,
+                self.poison_sent,
+                self.good_set_aside,
+            )
+        )
+
+    def __str__(self) -> str:
+        told = "".join(f"\n  {example}" for example in self.examples)
+        return (
+            f"{self.written} events, {self.poison} of them poison: {self.lost} lost, "
+            f"{self.duplicated} duplicated, {self.out_of_order} out of order, {self.strangers} "
+            f"that were never committed, {self.poison_sent} poison sent, {self.good_set_aside} "
+            f"good set aside{told}"
+        )
+
+
+def judge(
+    truth: Sequence[Committed],
+    topics: Mapping[str, Sequence[str]],
+    set_aside: Sequence[str],
+    *,
+    first: int = 0,
+    later: int = 0,
+    by_id: bool = False,
+) -> Verdict:
+    """Compare the events in commit order with the ids on the topics.
+
+    The first `first` events and those from `later` on have to be in commit order among themselves;
+    those in between, written while the collection was scanned, have none. With `by_id` the order
+    of ids will do as well, which is that of a scan.
+    """
+    fates = {event.id: event.fate for event in truth}
+    sent = list(itertools.chain(*topics.values()))
+    arrived, aside = set(sent), set(set_aside)
+    lost = [i for i, fate in fates.items() if i not in aside and i not in arrived]
+    both = [i for i in arrived & aside if fates.get(i) == "large"]
+    twice = len(sent) - len(arrived)
+    swapped = [
+        f"{topic}: {a} before {b}"
+        for topic, ids in topics.items()
+        for a, b in _swapped(truth, ids, first, later, by_id=by_id)
+    ]
+    poison_sent = [i for i in arrived if fates.get(i) == "poison"]
+    good_set_aside = [i for i in aside if fates.get(i) == "good"]
+    return Verdict(
+        written=len(truth),
+        poison=sum(fate == "poison" for fate in fates.values()),
+        lost=len(lost),
+        duplicated=twice + len(both),
+        out_of_order=len(swapped),
+        strangers=len((arrived | aside) - fates.keys()),
+        poison_sent=len(poison_sent),
+        good_set_aside=len(good_set_aside),
+        examples=[
+            *(f"lost: {i}" for i in lost[:3]),
+            *(f"on topics twice: {i}" for i in _twice(sent)[:3]),
+            *(f"sent and set aside: {i}" for i in both[:3]),
+            *(f"out of order on {text}" for text in swapped[:3]),
+            *(f"poison sent: {i}" for i in poison_sent[:3]),
+            *(f"good set aside: {i}" for i in good_set_aside[:3]),
+        ],
+    )
+
+
+def _twice(sent: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    return [i for i in sent if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+
+
+def _swapped(
+    truth: Sequence[Committed], ids: Sequence[str], first: int, later: int, *, by_id: bool
+) -> list[tuple[str, str]]:
+    """Return the neighbours on a topic that are in the wrong order, but for repeats."""
+    places = {event.id: n for n, event in enumerate(truth)}
+    found = [i for i in dict.fromkeys(ids) if i in places]
+    parts = (
+        [i for i in found if places[i] < first],
+        [i for i in found if places[i] >= max(first, later)],
+    )
+    return [
+        (a, b)
+        for part in parts
+        for a, b in itertools.pairwise(part)
+        if places[b] < places[a] and not (by_id and a < b)
+    ]

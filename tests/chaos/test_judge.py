@@ -1,0 +1,73 @@
+"""The judge sees what is wrong: a driver that cannot fail proves nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.accounts import Accounts, Committed
+from tests.chaos.judge import judge
+from tests.chaos.scenario import Scenario, chosen
+
+TRUTH = [Committed(i, "Alpha", "good") for i in "abcd"]
+
+
+@pytest.mark.parametrize(
+    ("topics", "wrong"),
+    [
+        ({"t": "abcd"}, None),
+        ({"t": "acd", "u": "b"}, None),
+        ({"t": "abd"}, "lost"),
+        ({"t": "abbcd"}, "duplicated"),
+        ({"t": "abcd", "u": "b"}, "duplicated"),
+        ({"t": "acbd"}, "out_of_order"),
+        ({"t": "abxcd"}, "strangers"),
+    ],
+)
+def test_each_fault_of_the_topic_is_counted(topics: dict[str, str], wrong: str | None) -> None:
+    """Once, under its own name; another topic's order is another's."""
+    verdict = judge(TRUTH, topics, [])
+    assert verdict.clean is (wrong is None)
+    if wrong is not None:
+        assert getattr(verdict, wrong) == 1
+
+
+def test_what_is_set_aside_is_judged_by_its_fate() -> None:
+    """Poison has to be, what is good must not, and what is large may, unless it was sent too."""
+    poison, large = Committed("p", "Alpha", "poison"), Committed("l", "Alpha", "large")
+    truth = [*TRUTH, poison, large]
+    assert judge(truth, {"t": "abcdl"}, ["p"]).clean
+    assert judge(truth, {"t": "abcd"}, ["p", "l"]).clean
+    assert judge(truth, {"t": "abcdl"}, ["p", "l"]).duplicated == 1
+    assert judge(truth, {"t": "abcdpl"}, ["p"]).poison_sent == 1
+    assert judge(truth, {"t": "abcdl"}, []).lost == 1
+    assert judge(truth, {"t": "bcdl"}, ["p", "a"]).good_set_aside == 1
+
+
+def test_what_is_written_during_a_scan_has_no_order() -> None:
+    """What was there before has one, and what came later; a scan's is that of ids."""
+    assert judge(TRUTH, {"t": "acbd"}, [], first=1, later=3).clean
+    assert judge(TRUTH, {"t": "bacd"}, [], first=2, later=3).out_of_order == 1
+    truth = [Committed(i, "Alpha", "good") for i in "badc"]
+    assert judge(truth, {"t": "abdc"}, [], by_id=True).clean
+    assert judge(truth, {"t": "dbac"}, [], by_id=True).out_of_order == 1
+
+
+def test_accounts_tell_what_is_under_way_whatever_comes_first() -> None:
+    """An event may be seen on the topic before the change stream tells of it."""
+    found = Accounts(lambda: 2)
+    found.arrived(["b"])
+    for event in TRUTH[:3]:
+        found.committed(event)
+    assert found.missing(found.mark()) == {"good Alpha": 1}
+    found.arrived(["a"])
+    assert not found.missing(found.mark())
+    assert found.missing(3) == {"good Alpha": 1}
+
+
+def test_a_scenario_is_drawn_from_its_seed_but_for_what_is_chosen() -> None:
+    """The same seed draws the same cluster; what is misspelt is refused."""
+    assert Scenario.drawn(7) == Scenario.drawn(7)
+    fields = chosen({"members": "3", "oplog_mb": "none", "deploys": "yes"})
+    assert Scenario.drawn(7, **fields).members == 3
+    with pytest.raises(ValueError, match="no member"):
+        chosen({"member": "3"})
