@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pymongo import errors as mongo
 
 from postroom import broker, errors
+from postroom.refusals import meaning
 
 __all__ = ["Sentences", "is_named"]
 
@@ -45,5 +46,5 @@ class Sentences:
             return f"MongoDB at {where} failed ({name}: {brief}); {self.next_step}"
         if is_of_pulsar(error):
             where = broker.masked(self.pulsar_url)
-            return f"Pulsar at {where} failed ({type(error).__name__}); {self.next_step}"
+            return f"Pulsar at {where} failed ({meaning(type(error).__name__)}); {self.next_step}"
         return f"{type(error).__name__}: {error}; {self.next_step}"

@@ -21,6 +21,7 @@ __all__ = [
     "StateEntered",
     "Teller",
     "TimedOut",
+    "Troubled",
 ]
 
 
@@ -86,6 +87,13 @@ class Parked(ConsumerFact):
     """A dead letter was stored; `handler` is empty where none could be called."""
 
     handler: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Troubled(ConsumerFact):
+    """What stands still now, a sentence each: topics that cannot be read, or take no letters."""
+
+    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

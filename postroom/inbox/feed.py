@@ -1,11 +1,10 @@
-"""Feed: receives messages for the dispatcher."""
+"""Feed: hands messages to the dispatcher while there is room."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
-from postroom import broker
 from postroom.inbox.mailbox import Failed, Received
 
 if TYPE_CHECKING:
@@ -13,54 +12,48 @@ if TYPE_CHECKING:
 
     from postroom.inbox.admission import Admission
     from postroom.inbox.mailbox import Mailbox
+    from postroom.inbox.source import Source
 
 __all__ = ["Feed"]
 
-RECEIVE_MILLISECONDS = 200
+ASK_SECONDS = 0.005
 
 
 class Feed:
-    """A thread that receives while there is room."""
+    """What all topics of a client have in common: the one thread in which it hands them out.
 
-    def __init__(self, consumer: pulsar.Consumer, mailbox: Mailbox, admission: Admission) -> None:
-        self._consumer = consumer
+    That thread waits here until there is room, so that no topic receives more meanwhile than its
+    queue holds. stop() and close() may be called from any thread.
+    """
+
+    def __init__(self, mailbox: Mailbox, admission: Admission) -> None:
         self._mailbox = mailbox
         self._admission = admission
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="consumer-feed", daemon=True)
+        self._stopped = threading.Event()
+        self._closed = threading.Event()
 
-    def start(self) -> None:
-        """Begin to receive."""
-        self._thread.start()
+    @property
+    def has_room(self) -> bool:
+        """Whether a message would be taken now."""
+        return self._admission.has_room and not self._stopped.is_set()
 
-    def stop(self) -> None:
-        """Receive nothing more; returns at once."""
-        self._stopping.set()
-
-    def close(self) -> None:
-        """Hand back what was not acknowledged."""
-        self._stopping.set()
-        self._thread.join(RECEIVE_MILLISECONDS / 1000 * 5)
-        broker.close(self._consumer)
-
-    def _run(self) -> None:
+    def take(self, source: Source, message: pulsar.Message) -> None:
+        """Pass a message on, once there is room; after close() it is dropped, and comes again."""
+        while not self.has_room:
+            if self._closed.wait(ASK_SECONDS):
+                return
         try:
-            self._receive()
-        except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
-            if not self._stopping.is_set():
-                self._mailbox.post(Failed(error))
-
-    def _receive(self) -> None:
-        import pulsar
-
-        while not self._stopping.is_set():
-            if not self._admission.has_room:
-                self._stopping.wait(0.005)
-                continue
-            try:
-                message = self._consumer.receive(timeout_millis=RECEIVE_MILLISECONDS)
-            except pulsar.Timeout:
-                continue
             size = len(message.data())
             self._admission.take(size)
-            self._mailbox.post(Received(self._consumer, message, size))
+            self._mailbox.post(Received(source, message, size))
+        except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
+            self._mailbox.post(Failed(error))
+
+    def stop(self) -> None:
+        """Take nothing more, and keep the client waiting."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._stopped.set()
+        self._closed.set()

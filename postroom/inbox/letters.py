@@ -1,20 +1,70 @@
-"""Dead letter: a given-up event as it is listed and put back."""
+"""Letters: a given-up event on its way to the dead letters, and as it is listed there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors, events, wire
 from postroom.inbox.delivery import place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import pulsar
 
-__all__ = ["SUBSCRIPTION", "DeadLetter"]
+__all__ = ["SUBSCRIPTION", "DeadLetter", "Letter"]
 
 # Made on each dead-letter topic before the first letter, so that nothing sent there vanishes.
 SUBSCRIPTION = "dead-letters"
+LONGEST_WAIT_SECONDS = 60.0
+
+_numbers = itertools.count()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Letter:
+    """A dead letter that its topic does not have yet; `stored` is told once whether it has.
+
+    Belongs to the letterbox once it was put there. `tries` counts the failures, `due` is when the
+    next attempt may be made.
+    """
+
+    payload: bytes
+    properties: Mapping[str, str]
+    partition_key: str | None
+    ordering_key: str | None
+    event_timestamp: int | None
+    stored: Callable[[bool], None]
+    number: int = field(default_factory=lambda: next(_numbers))
+    tries: int = 0
+    due: float = 0.0
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count about how many bytes a message of it has."""
+        texts = [self.partition_key or "", self.ordering_key or ""]
+        texts += [*self.properties.keys(), *self.properties.values()]
+        self.size = len(self.payload) + sum(len(text.encode()) for text in texts)
+
+    def send(self, producer: pulsar.Producer, answered: Callable[[Any, Any], None]) -> None:
+        """Hand it to the client, which tells the answer in a thread of its own."""
+        producer.send_async(
+            self.payload,
+            answered,
+            properties=dict(self.properties),
+            partition_key=self.partition_key,
+            ordering_key=self.ordering_key,
+            event_timestamp=self.event_timestamp,
+        )
+
+    def fail(self, *, alone: bool) -> None:
+        """Note a failure; one among others may be another's fault, and is tried again at once."""
+        self.tries += 1
+        wait = min(2.0 ** (self.tries - 1), LONGEST_WAIT_SECONDS) if alone else 0.0
+        self.due = time.monotonic() + wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,41 +3,139 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from postroom import wire
-from postroom.topics import base_topic, canonical
+from postroom import abilities, errors, wire
+from postroom.topics import Topic, base_topic, canonical
 
-__all__ = ["pattern_of", "redrive_pattern", "redrive_topic"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from postroom.settings import Settings
+
+__all__ = ["Selection", "dead_letter_topic", "redrive_topic"]
+
+PATTERN = "re:"
+PARTS_OF_A_NAME = 3
 
 
-def redrive_topic(topic: str, subscription: str) -> str:
+def dead_letter_topic(settings: Settings, topic: str, subscription: str) -> Topic:
+    """Name the topic of a topic's dead letters; all partitions of a topic have the same one."""
+    return canonical(settings.dead_letters_of(base_topic(canonical(topic)), subscription))
+
+
+def redrive_topic(topic: str, subscription: str) -> Topic:
     """Name the topic through which a topic's dead letters come back to a subscription.
 
     A topic of its own: the relay's fenced producers own the original one, and other subscriptions
     of it have handled the event long since.
     """
-    return f"{base_topic(canonical(topic))}-{subscription}{wire.REDRIVE}"
+    return Topic(f"{base_topic(canonical(topic))}-{subscription}{wire.REDRIVE}")
 
 
-def pattern_of(topic: str) -> str:
-    """Return the pattern of the full names that a `re:` topic stands for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The topics that a subscription reads, as named or by pattern.
 
-    Dead letters and what comes back of them are left out: a subscription that read its own dead
-    letters would make dead letters of them for ever.
+    Never among them are dead letters, what comes back of them, and the topics on which a relay
+    tries what the broker can do: a subscription that read its own dead letters would make dead
+    letters of them for ever.
     """
-    namespace, local = _split(topic)
-    return f"{namespace}/(?!.*(?:{wire.DEAD}|{wire.REDRIVE})$)(?:{local})"
+
+    subscription: str
+    names: tuple[Topic, ...]
+    patterns: tuple[TopicPattern, ...]
+    dead_letters: Topic | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, subscription: str, topics: Sequence[str]) -> Selection:
+        """Read what a user has written: names, or patterns that begin with `re:`.
+
+        Raises:
+            ConfigurationError: it names no topic, or one that cannot be consumed.
+
+        """
+        shared = settings.dead_letter_topic
+        found = cls(
+            subscription=subscription,
+            names=tuple(dict.fromkeys(canonical(t) for t in topics if not t.startswith(PATTERN))),
+            patterns=tuple(TopicPattern.of(t) for t in topics if t.startswith(PATTERN)),
+            dead_letters=canonical(shared) if shared else None,
+        )
+        for topic in found.names:
+            if found.is_reserved(topic):
+                raise errors.ConfigurationError(
+                    f"The subscription {subscription!r} cannot consume {topic}: dead letters, and "
+                    "what is put back of them, are read by `dead-letters list` and `redrive`. "
+                    "Take it out of install(consume=…)"
+                )
+        return found
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The namespaces, as tenant/namespace, in which patterns look for topics."""
+        return list(dict.fromkeys(pattern.namespace for pattern in self.patterns))
+
+    @property
+    def redrives(self) -> list[Topic]:
+        """The topics through which dead letters of the named topics come back."""
+        return list(dict.fromkeys(redrive_topic(t, self.subscription) for t in self.names))
+
+    def among(self, topics: Iterable[str]) -> list[Topic]:
+        """Pick from the topics of a namespace those that a pattern selects, or that come back."""
+        return [canonical(topic) for topic in topics if self._selects(canonical(topic))]
+
+    def is_reserved(self, topic: Topic) -> bool:
+        """Say whether a topic is one of our own, which is never consumed like others."""
+        base = base_topic(topic)
+        return (
+            base.endswith((wire.DEAD, wire.REDRIVE))
+            or base == self.dead_letters
+            or base.rpartition("/")[2].startswith(abilities.PROBE)
+        )
+
+    def _selects(self, topic: Topic) -> bool:
+        ending = f"-{self.subscription}{wire.REDRIVE}"
+        if base_topic(topic).endswith(ending):
+            came_from = Topic(base_topic(topic).removesuffix(ending))
+            return any(pattern.fits(came_from) for pattern in self.patterns)
+        if self.is_reserved(topic):
+            return False
+        return any(pattern.fits(topic) for pattern in self.patterns)
 
 
-def redrive_pattern(topic: str, subscription: str) -> str:
-    """Return the pattern of the redrive topics of all topics that a `re:` topic stands for."""
-    namespace, local = _split(topic)
-    return f"{namespace}/(?:{local})-{re.escape(subscription)}{wire.REDRIVE}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicPattern:
+    """A regular expression of topics' own names within one namespace."""
 
+    namespace: str
+    local: re.Pattern[str]
 
-def _split(topic: str) -> tuple[str, str]:
-    # tenant and namespace are literal; only the topic's own name is a pattern.
-    tenant, namespace, local = (
-        topic.removeprefix("re:").removeprefix("persistent://").split("/", maxsplit=2)
-    )
-    return canonical(f"{tenant}/{namespace}"), local
+    @classmethod
+    def of(cls, written: str) -> TopicPattern:
+        """Read `re:tenant/namespace/expression`; tenant and namespace are literal.
+
+        Raises:
+            ConfigurationError: it has another form, or the expression is none.
+
+        """
+        parts = written.removeprefix(PATTERN).removeprefix("persistent://").split("/", 2)
+        if len(parts) != PARTS_OF_A_NAME or not all(parts):
+            raise errors.ConfigurationError(
+                f"The pattern {written!r} is not of the form re:tenant/namespace/expression"
+            )
+        tenant, namespace, local = parts
+        try:
+            return cls(namespace=f"{tenant}/{namespace}", local=re.compile(local))
+        except re.error as error:
+            raise errors.ConfigurationError(
+                f"The pattern {written!r} is no regular expression: {error}"
+            ) from None
+
+    def fits(self, topic: Topic) -> bool:
+        """Say whether a topic, or the topic whose partition it is, has such a name."""
+        return any(
+            namespace == f"persistent://{self.namespace}" and self.local.fullmatch(name)
+            for namespace, _, name in (t.rpartition("/") for t in (topic, base_topic(topic)))
+        )

@@ -24,6 +24,7 @@ class Status:
             "topics": topics,
             "state": "connecting",
             "reason": "",
+            "troubles": [],
         }
         counted = ("received", "handled", "repeated", "retried", "timed_out", "dead_letters")
         measured = ("ignored", "held", "held_bytes", "running", "waiting_to_retry")
@@ -46,6 +47,8 @@ class Status:
                 self._add(timed_out=1)
             case facts.Parked():
                 self._add(dead_letters=1)
+            case facts.Troubled():
+                self._set(troubles=list(fact.sentences))
             case facts.Holding():
                 self._set(
                     held=fact.held,

@@ -1,0 +1,113 @@
+"""Source: one topic, or topic partition, as a subscription reads it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from postroom import broker
+
+if TYPE_CHECKING:
+    import pulsar
+
+    from postroom.inbox.feed import Feed
+    from postroom.topics import Topic
+
+__all__ = ["Source"]
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS = 1.0
+
+
+class Source:
+    """A Key_Shared consumer that may be closed and opened again while its messages are held.
+
+    One thread at a time opens and closes it; the dispatcher's acknowledges, the client's receives.
+    The broker delivers again what was not acknowledged before it was closed.
+    """
+
+    def __init__(self, topic: Topic, *, subscription: str, feed: Feed) -> None:
+        self.topic = topic
+        self._subscription = subscription
+        self._feed = feed
+        self._consumer: pulsar.Consumer | None = None
+        self._queue_size = 1
+        self._lost_permits = 0
+        self._received_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is subscribed, as far as is known."""
+        return self._consumer is not None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has to be opened again.
+
+        A connection that was lost comes back by itself, but not whole: the client goes on with the
+        halves of chunked messages that it had, and drops the chunks that come again; and it tries
+        for ever, whatever the broker answers.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            return False
+        return not consumer.is_connected() or self._is_stalled
+
+    @property
+    def _is_stalled(self) -> bool:
+        # Of an encrypted batch that nobody can open the client counts one message, the broker all.
+        starved = self._lost_permits > 0 and self._lost_permits >= self._queue_size // 2
+        quiet = time.monotonic() - self._received_at > QUIET_SECONDS
+        return starved and quiet and self._feed.has_room
+
+    def open(self, client: pulsar.Client, *, queue_size: int) -> None:
+        """Subscribe, from the topic's beginning where the subscription is new.
+
+        Raises:
+            pulsar.PulsarException: what the broker answered.
+
+        """
+        import pulsar
+
+        self.close()
+        self._queue_size, self._lost_permits = queue_size, 0
+        self._consumer = client.subscribe(
+            self.topic,
+            self._subscription,
+            consumer_type=pulsar.ConsumerType.KeyShared,
+            consumer_name=f"{socket.gethostname()}-{os.getpid()}",
+            initial_position=pulsar.InitialPosition.Earliest,
+            receiver_queue_size=queue_size,
+            message_listener=self._on_message,
+            # By default an encrypted message is kept in the client, and its room with it.
+            crypto_failure_action=pulsar.ConsumerCryptoFailureAction.CONSUME,
+        )
+
+    def close(self) -> None:
+        """Hand back what was not acknowledged."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            broker.close(consumer)
+
+    def acknowledge(self, message: pulsar.Message) -> None:
+        """Tell the broker that a message is done with, or let it come again if that cannot be."""
+        import pulsar
+
+        consumer = self._consumer
+        if consumer is None:
+            return
+        try:
+            consumer.acknowledge(message)
+        except pulsar.PulsarException as error:
+            logger.debug("A message on %s comes again: %s", self.topic, error)
+
+    def _on_message(self, _: pulsar.Consumer, message: pulsar.Message) -> None:
+        self._received_at = time.monotonic()
+        sealed = message.encryption_context()
+        if sealed is not None:
+            self._lost_permits += max(0, sealed.batch_size() - 1)
+        self._feed.take(self, message)
