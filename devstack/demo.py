@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ __all__ = ["Demo"]
 
 ROOT = Path(__file__).parents[1]
 PATIENTS = 500
+PASSWORD_VARIABLE = "POSTROOM_FLOWER_PASSWORD_FILE"  # noqa: S105 - where it is, not what it is
 
 
 class Command(Service):
@@ -66,6 +68,7 @@ class Demo:
         self._stack = Stack(folder, real_pulsar=real_pulsar)
         self._stopping = threading.Event()
         self._commands: list[Command] = []
+        self._password = _password_file(folder)
 
     def run(self) -> int:
         """Run, and return the exit code: 0 after Ctrl-C or TERM."""
@@ -89,6 +92,7 @@ class Demo:
             **self._stack.environment,
             "FLOWER_PORT": str(self._stack.ports["flower"]),
             "FLOWER_ADDRESS": "127.0.0.1",
+            **({PASSWORD_VARIABLE: str(self._password)} if self._password else {}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")])),
         }
         for name, words in (
@@ -107,6 +111,8 @@ class Demo:
         rows = [(s.name, s.url.partition("?")[0], _shown(s.log)) for s in self._stack.services]
         rows += [(c.name, c.words, _shown(c.log)) for c in self._commands]
         flower = f"http://127.0.0.1:{self._stack.ports['flower']}"
+        if self._password:
+            flower += f"  user flower, password {self._password.read_text()}"
         rows = [(n, flower if n == "flower" else where, log) for n, where, log in rows]
         self._screen.overview(rows)
         self._tail = LogTail(logs / "consumer.log")
@@ -189,6 +195,18 @@ class _Publisher:
                 task, kwargs={"medicine_id": medicine, "patient_id": patient}, retry=False
             )
             self._pending.append((sent, verb, (medicine, patient)))
+
+
+def _password_file(folder: Path) -> Path | None:
+    """Make Flower's password, for this folder and for good, unless one is given."""
+    if os.environ.keys() & {"POSTROOM_FLOWER_PASSWORD", PASSWORD_VARIABLE, "FLOWER_BASIC_AUTH"}:
+        return None
+    file = folder.resolve() / "flower-password"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(9))
+    return file
 
 
 def _shown(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from postroom import broker, errors
 from postroom import settings as settings_module
-from postroom.celery import consumer_step, relay_step
+from postroom.celery import consumer_step, flower, relay_step
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -70,6 +70,7 @@ def install(
     app.postroom = installation
     relay_step.install(app)
     consumer_step.install(app)
+    flower.install()
     return installation
 
 

@@ -66,7 +66,7 @@ def test_every_service_is_healthy_bounded_and_not_root(services: dict[str, Any])
 
 def test_flower_has_a_password_and_no_open_port(services: dict[str, Any]) -> None:
     """The password has no default, and the port is published on the loopback address alone."""
-    assert ":?" in services["flower"]["environment"]["FLOWER_BASIC_AUTH"]
+    assert ":?" in services["flower"]["environment"]["POSTROOM_FLOWER_PASSWORD"]
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published == ["127.0.0.1:5555:5555"]
 

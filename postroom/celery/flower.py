@@ -1,0 +1,113 @@
+"""Flower, of which nobody sees anything without a password.
+
+Left to itself Flower lets everyone in where no password is set, takes a password apart at its
+commas, so that a part of it lets one in, and fails at every letter beyond ASCII. It promises none
+of what is used here; `tests/unit/test_celery_flower.py` names each piece.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+
+    from postroom.settings import Settings
+
+__all__ = ["install", "let_in"]
+
+logger = logging.getLogger(__name__)
+
+COMMAND, VIEWS = "flower.command", "flower.views"
+VARIABLE = "FLOWER_BASIC_AUTH"
+
+
+class _Guarded:
+    """Stands where Flower's command finds the class of its server."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def __call__(self, *, capp: Celery, options: Any, **settings: Any) -> Any:
+        """Make the server, once it is sure that it lets in nobody who has no password."""
+        installation = getattr(capp, "postroom", None)
+        if installation is not None:
+            options.basic_auth = let_in(
+                installation.settings,
+                given=options.basic_auth or (),
+                variable=os.environ.get(VARIABLE),
+                oauth=bool(options.auth),
+            )
+        return self._server(capp=capp, options=options, **settings)
+
+
+def install() -> None:
+    """Guard Flower where this process is one in which Celery has loaded its command."""
+    command, views = sys.modules.get(COMMAND), sys.modules.get(VIEWS)
+    if command is None or views is None or isinstance(command.Flower, _Guarded):
+        return
+    command.Flower = _Guarded(command.Flower)  # type: ignore[attr-defined]
+    views.hmac = SimpleNamespace(compare_digest=_same)  # type: ignore[attr-defined]
+
+
+def let_in(
+    settings: Settings, *, given: Sequence[str], variable: str | None, oauth: bool
+) -> list[str]:
+    """Return whom Flower lets in, as `user:password` each.
+
+    `given` is what Flower has understood of its own options, `variable` its variable as it is.
+
+    Raises:
+        SystemExit: nobody would be kept out, or it is not certain who would.
+
+    """
+    if settings.flower_password is None:
+        return _by_flowers_own_options(given, variable, oauth=oauth)
+    if given:
+        raise SystemExit(
+            f"POSTROOM_FLOWER_PASSWORD and {VARIABLE} (or --basic_auth) are both set: leave one "
+            "out."
+        )
+    if ":" in settings.flower_user:
+        raise SystemExit(
+            "POSTROOM_FLOWER_USER has a colon in it, at which browsers take user and password "
+            "apart: leave it out."
+        )
+    return [f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"]
+
+
+def _by_flowers_own_options(
+    given: Sequence[str], variable: str | None, *, oauth: bool
+) -> list[str]:
+    pairs = list(given)
+    if variable is not None and ",".join(pairs) == variable and not all(map(_is_pair, pairs)):
+        # A comma that is part of the password: what is behind it is no user with a password.
+        pairs = [variable]
+    if not pairs and not oauth:
+        raise SystemExit(
+            "Flower would show everything to everyone: set POSTROOM_FLOWER_PASSWORD, or "
+            "POSTROOM_FLOWER_PASSWORD_FILE, and start it again."
+        )
+    if not all(map(_is_pair, pairs)):
+        raise SystemExit(
+            f"{VARIABLE} (or --basic_auth) is not user:password, and Flower takes it apart at each "
+            "comma: set POSTROOM_FLOWER_PASSWORD instead."
+        )
+    return pairs
+
+
+def _is_pair(text: str) -> bool:
+    user, colon, password = text.partition(":")
+    return bool(user and colon and password)
+
+
+def _same(stored: str, shown: str) -> bool:
+    # hmac's own takes letters of ASCII only where it is given text.
+    return hmac.compare_digest(stored.encode(), shown.encode())

@@ -1,0 +1,83 @@
+"""Flower lets in whom it should: what is set, how it is read, and what is leaned on in Flower."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+import pytest
+
+from postroom import Settings
+from postroom.celery import flower
+
+SECRET = "s3cr3t"  # noqa: S105 - it is looked for
+PASSWORDS = ["a,b", "a,b:c", "wörd", "p w", ",", "x:y", '"', "密码", "a" * 300]
+
+
+def let_in(
+    *, given: list[str] | None = None, variable: str | None = None, oauth: bool = False, **own: Any
+) -> list[str]:
+    """Return whom Flower lets in."""
+    return flower.let_in(Settings(**own), given=given or [], variable=variable, oauth=oauth)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_is_taken_as_it_is(password: str) -> None:
+    """Commas, colons and letters of any kind included."""
+    assert let_in(flower_password=password) == [f"flower:{password}"]
+    assert let_in(flower_password=password, flower_user="ädmin") == [f"ädmin:{password}"]
+
+
+def test_nobody_is_let_in_without_a_password() -> None:
+    """There is no Flower that is open."""
+    with pytest.raises(SystemExit, match="set POSTROOM_FLOWER_PASSWORD"):
+        let_in()
+    assert let_in(oauth=True) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("u:p", ["u:p"]),
+        ("u:a,b", ["u:a,b"]),
+        ("u:,", ["u:,"]),
+        ("u:p,v:q", ["u:p", "v:q"]),
+    ],
+)
+def test_flowers_own_variable_is_understood(variable: str, expected: list[str]) -> None:
+    """What is behind a comma is another user only if it is one with a password."""
+    assert let_in(given=variable.split(","), variable=variable) == expected
+
+
+@pytest.mark.parametrize("variable", ["u", "u:", ":p", "u,v", ""])
+def test_a_variable_that_keeps_nobody_out_is_refused(variable: str) -> None:
+    """No user, no password."""
+    with pytest.raises(SystemExit):
+        let_in(given=variable.split(","), variable=variable)
+
+
+def test_an_option_that_flower_took_apart_is_refused() -> None:
+    """Of `--basic_auth=u:a,b` nobody can tell what was meant."""
+    with pytest.raises(SystemExit, match="apart at each comma"):
+        let_in(given=["u:a", "b"])
+
+
+def test_two_ways_to_say_it_are_refused() -> None:
+    """Which one counts is not left to guess."""
+    with pytest.raises(SystemExit, match="are both set") as refused:
+        let_in(flower_password=SECRET, given=["u:other"], variable="u:other")
+    assert SECRET not in str(refused.value)
+    assert "other" not in str(refused.value)
+
+
+def test_what_is_leaned_on_is_there() -> None:
+    """A Flower that has changed it fails here, by name."""
+    import flower.command
+    import flower.views
+
+    command, views = sys.modules[flower.command.__name__], sys.modules[flower.views.__name__]
+    assert "Flower(capp=app, options=options, **settings)" in inspect.getsource(command)
+    made = inspect.getsource(views.BaseHandler.get_current_user)
+    assert "hmac.compare_digest(stored_credential, credentials)" in made
+    assert "options.basic_auth" in made
