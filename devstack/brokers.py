@@ -14,7 +14,7 @@ from devstack.service import DevstackError, Service, accepts, free_port
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Broker", "Pulsar", "PulsarLite"]
+__all__ = ["TOPICS", "Broker", "Pulsar", "PulsarLite", "answers_at"]
 
 TOPICS = "admin/v2/persistent/public/default"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DevstackError", "Service", "free_port"]
+__all__ = ["DevstackError", "Service", "accepts", "free_port"]
 
 LEASH = Path(__file__).with_name("leash.py")
 LOG_LINES_SHOWN = 8

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from devstack.replica_set import Member
+    from devstack.replica_set import Member, ReplicaSet
     from devstack.service import Service
     from tests.chaos.fleet import Fleet
     from tests.chaos.services import Services
 
-__all__ = ["of_brokers", "of_mongodb", "of_redis", "of_workers"]
+__all__ = ["of_brokers", "of_mongodb", "of_redis", "of_workers", "pause"]
 
 FREEZE_SECONDS = 7.0
 # A client that waits for a connection asks again after up to a minute, but a frozen broker or
@@ -78,9 +78,12 @@ def of_mongodb(services: Services, dice: random.Random) -> Sequence[Disturbance]
         Disturbance(name="MongoDB kill", act=kill, seconds=MONGODB_SECONDS, weight=2),
         Disturbance(name="MongoDB freeze", act=freeze, seconds=MONGODB_SECONDS, weight=2),
     ]
-    if replica_set is None:
-        return found
+    return found if replica_set is None else [*found, *_of_members(replica_set, member, dice)]
 
+
+def _of_members(
+    replica_set: ReplicaSet, member: Callable[[], Service], dice: random.Random
+) -> Sequence[Disturbance]:
     def step_down() -> None:
         # Another one than is wanted may be stepping down already.
         with contextlib.suppress(DevstackError):
@@ -96,7 +99,6 @@ def of_mongodb(services: Services, dice: random.Random) -> Sequence[Disturbance]
         _frozen_for(replica_set.secondaries(), dice.uniform(2.0, 8.0))
 
     return [
-        *found,
         Disturbance(name="stepdown", act=step_down, seconds=MONGODB_SECONDS, weight=4),
         Disturbance(name="partition", act=isolate, seconds=MONGODB_SECONDS, weight=4),
         Disturbance(name="lost majority", act=stall, seconds=MONGODB_SECONDS, weight=2),

@@ -77,7 +77,6 @@ def judge(
     arrived, aside = set(sent), set(set_aside)
     lost = [i for i, fate in fates.items() if i not in aside and i not in arrived]
     both = [i for i in arrived & aside if fates.get(i) == "large"]
-    twice = len(sent) - len(arrived)
     swapped = [
         f"{topic}: {a} before {b}"
         for topic, ids in topics.items()
@@ -85,23 +84,24 @@ def judge(
     ]
     poison_sent = [i for i in arrived if fates.get(i) == "poison"]
     good_set_aside = [i for i in aside if fates.get(i) == "good"]
+    examples = {
+        "lost": lost,
+        "on topics twice": _twice(sent),
+        "sent and set aside": both,
+        "out of order on": swapped,
+        "poison sent": poison_sent,
+        "good set aside": good_set_aside,
+    }
     return Verdict(
         written=len(truth),
         poison=sum(fate == "poison" for fate in fates.values()),
         lost=len(lost),
-        duplicated=twice + len(both),
+        duplicated=len(sent) - len(arrived) + len(both),
         out_of_order=len(swapped),
         strangers=len((arrived | aside) - fates.keys()),
         poison_sent=len(poison_sent),
         good_set_aside=len(good_set_aside),
-        examples=[
-            *(f"lost: {i}" for i in lost[:3]),
-            *(f"on topics twice: {i}" for i in _twice(sent)[:3]),
-            *(f"sent and set aside: {i}" for i in both[:3]),
-            *(f"out of order on {text}" for text in swapped[:3]),
-            *(f"poison sent: {i}" for i in poison_sent[:3]),
-            *(f"good set aside: {i}" for i in good_set_aside[:3]),
-        ],
+        examples=[f"{what}: {one}" for what, found in examples.items() for one in found[:3]],
     )
 
 
