@@ -53,7 +53,7 @@ def explanation(access: Access, error: BaseException | None) -> str | None:
     reason = reason_for_refusal(access)
     if reason is None:
         return None
-    return f"POSTROOM_PULSAR_URL: {reason}. It is tried again"
+    return f"Pulsar (POSTROOM_PULSAR_URL): {reason}. It is tried again"
 
 
 @functools.cache

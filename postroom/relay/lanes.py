@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class Lanes:
-    """Used by the term's thread alone. `known` holds the ids that were found in any tail."""
+    """Used by the term's thread alone.
+
+    `known` holds the ids that were found in any tail, until the replay is behind all of them.
+    """
 
     def __init__(self, opening: Opening, *, routing: Routing, saver: Saver) -> None:
         self.known: set[str] = set()
@@ -135,6 +138,15 @@ class Lanes:
         """
         self._published_since = None
         self.known.clear()
+
+    def forget_tails(self, position: int) -> None:
+        """Let go of the tails' ids where the replay is behind them at `position`.
+
+        Not one by one as they are met: a row that was set aside, mended and put back stands in the
+        change stream twice, and on its topic once.
+        """
+        if all(position >= lane.floor for lane in self):
+            self.known.clear()
 
     def mark_shared_ends(self) -> None:
         """Have the checkpoint begin the tails of shared lanes at their topics' ends, as they are.

@@ -67,6 +67,8 @@ class Outbound:
 
         """
         chunk.position = self.numbering.position
+        if self._lanes.known and not batch.rows:
+            self._lanes.forget_tails(self.numbering.position)
         for rows in batch.slices:
             self._fill(chunk, rows)
 
@@ -78,7 +80,7 @@ class Outbound:
         try:
             for row in rows:
                 position += 1
-                if known and self._is_known(row):
+                if known and str(id_of(row)) in known:
                     continue
                 try:
                     ready = write(row, routing, limit)
@@ -99,14 +101,6 @@ class Outbound:
             chunk.sent += sent
             chunk.payload_bytes += payload_bytes
         chunk.add(rows)
-
-    def _is_known(self, row: Row) -> bool:
-        """Whether a topic has the row's event already, wherever it would go now."""
-        row_id = str(id_of(row))
-        if row_id not in self._lanes.known:
-            return False
-        self._lanes.known.discard(row_id)
-        return True
 
     def seal(self, chunk: Chunk, tell: Callable[[Landed], None]) -> None:
         """Send what was filled in; `tell` hears from every lane when its part is stored."""
