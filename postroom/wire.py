@@ -85,8 +85,11 @@ class BegunField:
     """An event that a handler was begun with, under the id of its inbox row."""
 
     ID = "_id"
-    TIMES = "times"
     BEGUN_AT = "begunAt"
+    OWNER = "owner"
+    ALONE = "alone"
+    ALONE_ENDS = "aloneEnds"
+    TOLD = "toldEnds"
 
 
 # Properties of a Pulsar message.

@@ -14,7 +14,8 @@ from postroom import errors, failures
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
-from postroom.inbox.outcome import GiveUp, TryAgain
+from postroom.inbox.isolation import Isolation
+from postroom.inbox.outcome import GiveUp, Suspected, TryAgain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,8 @@ class HandlerTask(Task):
         if error is None:
             return str(outcome)
         shown = self._shown(error)
+        if isinstance(outcome, Suspected):
+            raise CeleryRetry(exc=shown, when=0.0) from None
         if isinstance(outcome, TryAgain):
             # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
             raise CeleryRetry(exc=shown, when=outcome.after_seconds) from None
@@ -116,6 +119,7 @@ class TaskRunner:
         self._events = events
         self._threads = HandlerThreads(worker.concurrency)
         self._tasks: dict[str, HandlerTask] = {}
+        self.isolation = Isolation()
 
     @property
     def has_abandoned(self) -> bool:
@@ -263,6 +267,10 @@ class _ConsumersRunner:
     def __init__(self, runner: TaskRunner, consumer: Consumer | None) -> None:
         self._runner = runner
         self.consumer = consumer
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._runner.isolation
 
     def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
         if self.consumer is None:

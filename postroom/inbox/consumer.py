@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from postroom import broker
 from postroom.access import pulsar as pulsar_access
+from postroom.inbox import last_words
 from postroom.inbox.connection import Connection, Reading
 from postroom.inbox.execution import execute, forget
 from postroom.inbox.facts import StateEntered, Teller
@@ -42,12 +43,13 @@ class Consumer:
         self._settings = settings
         self._connection: Connection | None = None
         self._stopping = threading.Event()
-        watch = ServerWatch()
-        self._mongo = clients.for_consumer(settings.mongodb_uri, name=app_name(), watch=watch)
+        watch, name = ServerWatch(), app_name()
+        self._mongo = clients.for_consumer(settings.mongodb_uri, name=name, watch=watch)
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],
             subscription=reading.subscription,
             keep=timedelta(days=settings.inbox_days),
+            owner=name,
             watch=watch,
         )
         self.status = Status(subscription=reading.subscription, topics=", ".join(reading.topics))
@@ -55,6 +57,7 @@ class Consumer:
 
     def run(self) -> None:
         """Consume until stop() is called."""
+        last_words.install()
         subscription = self._reading.subscription
         sentences = Sentences(
             mongodb_uri=self._settings.mongodb_uri,

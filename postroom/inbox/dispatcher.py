@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from postroom import errors
+from postroom.failures import Kind
 from postroom.inbox import facts
 from postroom.inbox.delivery import Delivery
 from postroom.inbox.held import Held
 from postroom.inbox.mailbox import Failed, Finished, Parked, Received
-from postroom.inbox.outcome import Applied, GiveUp, Lost, TryAgain
+from postroom.inbox.outcome import Applied, GiveUp, Lost, Suspected, TryAgain
 from postroom.inbox.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from postroom.inbox.facts import Teller
     from postroom.inbox.handlers import Handler
     from postroom.inbox.intake import Intake
+    from postroom.inbox.job import Job
     from postroom.inbox.mailbox import Item, Mailbox
     from postroom.inbox.outcome import Outcome
     from postroom.inbox.parking import Parking
@@ -110,7 +113,8 @@ class Dispatcher:
             case Finished(job, outcome):
                 work = self._underway.end(job)
                 if work is not None:
-                    self._decide(work, self._underway.judged(job) if outcome == Lost() else outcome)
+                    judged = self._underway.judged(job) if outcome == Lost() else outcome
+                    self._decide(work, job, judged)
             case Parked():
                 self._parked(item)
             case Failed(error):
@@ -127,7 +131,7 @@ class Dispatcher:
         try:
             wanted = self._intake.open(held)
         except errors.InvalidEvent as error:
-            held.failed(None, counts=True)
+            held.failed(None, GiveUp(str(error)))
             self._parking.park(held, None, str(error))
             return True
         if wanted:
@@ -138,32 +142,42 @@ class Dispatcher:
         return True
 
     def _start_ready(self) -> None:
-        for work in self._schedule.due():
-            self._underway.start(work)
-        while self._underway.has_room and (found := self._schedule.new()):
-            for work in found:
-                self._underway.start(work)
+        while (work := self._schedule.take(self._underway)) is not None:
+            if not self._underway.start(work):
+                self._schedule.put_back(work)
+                return
 
-    def _decide(self, work: Work, outcome: Outcome) -> None:
+    def _decide(self, work: Work, job: Job, outcome: Outcome) -> None:
         match outcome:
+            case TryAgain(kind=Kind.CONFLICT, counts=False):
+                self._queue_contender(work, job, outcome)
+                return
             case Applied():
                 self._applied(work, outcome)
                 self._go_on(work)
             case TryAgain(counts=False):
                 self._try_again(work, outcome)
-            case TryAgain() | GiveUp(whole=False) if len(work.deliveries) > 1:
+            case Suspected() | TryAgain() | GiveUp(whole=False) if len(work.deliveries) > 1:
                 self._schedule.at_once(work.halved())
+            case Suspected():
+                self._schedule.alone(work)
             case TryAgain():
                 self._try_again(work, outcome)
             case GiveUp():
                 for held in work.deliveries:
-                    held.failed(work.handler, counts=True)
+                    held.failed(work.handler, outcome)
                     self._parking.park(held, work.handler, outcome.reason)
                 self._go_on(work)
+        self._schedule.went_well(work, job, most=self._underway.most)
 
-    def _try_again(self, work: Work, outcome: TryAgain) -> None:
+    def _queue_contender(self, work: Work, job: Job, outcome: TryAgain) -> None:
+        running = self._underway.of(work.handler) + 1
+        seconds, sole = self._schedule.conflicted(work, job, running=running)
+        self._try_again(work, replace(outcome, after_seconds=seconds), sole=sole)
+
+    def _try_again(self, work: Work, outcome: TryAgain, *, sole: bool = False) -> None:
         for held in work.deliveries:
-            held.failed(work.handler, counts=outcome.counts)
+            held.failed(work.handler, outcome, sole=sole)
         self._schedule.after(outcome.after_seconds, work.again(counts=outcome.counts))
         self._tell(
             facts.Retried,
@@ -213,7 +227,7 @@ class Dispatcher:
                 stage=job.call.stage.name,
                 limit_seconds=job.call.limit_seconds,
             )
-            self._decide(work, outcome)
+            self._decide(work, job, outcome)
         self._parking.report()
         held, held_bytes = self._admission.held
         self._tell(

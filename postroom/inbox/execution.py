@@ -13,7 +13,8 @@ from postroom import errors
 from postroom.failures import Kind, kind_of
 from postroom.inbox import retry
 from postroom.inbox.call import Stage
-from postroom.inbox.outcome import GiveUp
+from postroom.inbox.last_words import speaking
+from postroom.inbox.outcome import GiveUp, Suspected
 
 if TYPE_CHECKING:
     from postroom.inbox.inbox import Inbox
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["execute", "forget"]
 
+# An operator or the kernel may kill a worker some times in a row.
+UNTOLD_MORE = 3
 AFTERWARDS = "Its effect stands; what the handler does after its commit failed"
 
 
@@ -33,6 +36,8 @@ def execute(job: Job, inbox: Inbox, settings: Settings) -> tuple[Outcome, BaseEx
     outcome: Outcome
     try:
         outcome = _noted(job, inbox, settings) if job.noted else _applied(job, inbox)
+    except _IsSuspect as suspect:
+        outcome, error = Suspected(), suspect
     except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
         error = _ending(job, raised)
         outcome = retry.judge(
@@ -47,6 +52,10 @@ def execute(job: Job, inbox: Inbox, settings: Settings) -> tuple[Outcome, BaseEx
             outcome = replace(outcome, reason=f"{AFTERWARDS}: {outcome.reason}")
     job.call.end(outcome)
     return outcome, error
+
+
+class _IsSuspect(errors.Retry):
+    """A worker has ended while it was at work on this event: it is tried again, alone."""
 
 
 def _is_ours(job: Job, error: BaseException, inbox: Inbox, began: float) -> bool:
@@ -65,25 +74,46 @@ def _ending(job: Job, error: BaseException) -> BaseException:
 
 
 def _applied(job: Job, inbox: Inbox) -> Applied:
-    return inbox.apply(job.handler, job.events, job.call)
+    with speaking(lambda: inbox.tell(job.handler, job.events)):
+        return inbox.apply(job.handler, job.events, job.call)
 
 
 def _noted(job: Job, inbox: Inbox, settings: Settings) -> Applied:
     """Apply it so that the next worker knows, should this one end meanwhile."""
-    if len(job.events) > 1 and inbox.begun(job.handler, job.events):
-        # A counted failure splits the batch, so that the one which ends workers is found.
-        raise errors.Retry("One of these events has ended its worker")
-    ended = inbox.begin(job.handler, job.events)
+    if job.alone:
+        _refuse_guilty(job, inbox, settings)
+    elif inbox.begin(job.handler, job.events):
+        raise _IsSuspect
     applied = False
     try:
-        # Once may be a mere restart.
-        if ended >= max(2, job.handler.max_attempts or settings.max_attempts):
-            raise errors.Reject(f"The worker ended {ended} times while the handler ran")
         outcome = _applied(job, inbox)
         applied = True
     finally:
         forget(job, inbox, for_good=applied)
     return outcome
+
+
+def _refuse_guilty(job: Job, inbox: Inbox, settings: Settings) -> None:
+    """Give an event up that has ended too many workers.
+
+    Raises:
+        Reject: it has.
+
+    """
+    ends = inbox.begin_alone(job.handler, job.events[0])
+    # Once may be a mere restart.
+    most = max(2, job.handler.max_attempts or settings.max_attempts)
+    reason = ""
+    if ends.told >= most:
+        reason = f"The worker ended {ends.told} times while the handler ran, by its own hand"
+    elif ends.alone >= most + UNTOLD_MORE:
+        reason = (
+            f"The worker ended {ends.alone} times in a row while nothing but the handler ran; "
+            "nobody knows by whose hand"
+        )
+    if reason:
+        forget(job, inbox, for_good=False)
+        raise errors.Reject(reason)
 
 
 def forget(job: Job, inbox: Inbox, *, for_good: bool) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from postroom.failures import Kind
+from postroom.inbox.outcome import GiveUp, TryAgain
+
 if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.inbox.delivery import Delivery
@@ -16,17 +19,29 @@ __all__ = ["Failures", "Held"]
 
 @dataclass(slots=True)
 class Failures:
-    """How often and when a handler has failed with one event."""
+    """How often and when a handler has failed with one event, and why the last time.
+
+    `conflicts_since` is when the conflicts began that it meets though it is the only one at work:
+    they end by themselves, or are the handler's own.
+    """
 
     attempts: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    reason: str = ""
+    conflicts_since: datetime | None = None
 
-    def add(self, *, counts: bool) -> None:
+    def add(self, outcome: TryAgain | GiveUp, *, sole: bool) -> None:
         """Note a failure now; one that does not count leaves the attempts as they are."""
         self.last = datetime.now(UTC)
         self.first = self.first or self.last
-        self.attempts += counts
+        self.attempts += isinstance(outcome, GiveUp) or outcome.counts
+        self.reason = outcome.reason
+        if isinstance(outcome, TryAgain) and outcome.kind is Kind.CONFLICT:
+            if sole:
+                self.conflicts_since = self.conflicts_since or self.last
+        else:
+            self.conflicts_since = None
 
 
 @dataclass(slots=True, eq=False)
@@ -49,11 +64,15 @@ class Held:
         """What it is put in order by."""
         return self.delivery.key
 
-    def failed(self, handler: Handler | None, *, counts: bool) -> Failures:
-        """Note a failure of a handler, or of reading the event at all."""
+    def failed(
+        self, handler: Handler | None, outcome: TryAgain | GiveUp, *, sole: bool = False
+    ) -> None:
+        """Note a failure of a handler, or of reading the event at all.
+
+        `sole` where the handler was the only one of its kind at work.
+        """
         found = self.failures.setdefault(handler.name if handler else "", Failures())
-        found.add(counts=counts)
-        return found
+        found.add(outcome, sole=sole)
 
     def done_by(self, handler: Handler | None) -> bool:
         """Note that a handler is done with it, and say whether all are."""

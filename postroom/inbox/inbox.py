@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.inbox.handlers import Handler
     from postroom.inbox.outcome import Applied
+    from postroom.store.begun import Ends
 
 __all__ = ["Inbox"]
 
@@ -52,6 +53,7 @@ class Inbox:
         *,
         subscription: str,
         keep: timedelta,
+        owner: str = "",
         watch: ServerWatch | None = None,
     ) -> None:
         self._database = database
@@ -61,7 +63,7 @@ class Inbox:
         self._subscription = subscription
         self._keep = keep
         self._rows = InboxRows(database)
-        self._begun = Begun(database)
+        self._begun = Begun(database, owner=owner)
         self._orphans = Orphans(database.client)
 
     def prepare(self) -> None:
@@ -130,13 +132,24 @@ class Inbox:
         """Say whether our own client has lost sight of a server of ours since a monotonic time."""
         return self._watch.has_lost_one(self._database.client, since=since)
 
-    def begun(self, handler: Handler, events: Sequence[Event[Any]]) -> int:
-        """Return how often one of several events has ended its worker so far."""
-        return self._begun.times(self._row_id(handler, event) for event in events)
+    def begin(self, handler: Handler, events: Sequence[Event[Any]]) -> bool:
+        """Note that events are begun, unless one is a suspect; say whether one is.
 
-    def begin(self, handler: Handler, events: Sequence[Event[Any]]) -> int:
-        """Note that events are begun; return how often one of them has ended its worker so far."""
-        return max(self._begun.begin(self._row_id(handler, event)) for event in events)
+        A suspect was begun by a worker that ended, for as long as nobody knows by whose hand.
+        """
+        rows = [self._row_id(handler, event) for event in events]
+        if len(rows) > 1 and self._begun.is_begun(rows):
+            return True
+        begun = [self._begun.begin(row) for row in rows]
+        return any(begun)
+
+    def begin_alone(self, handler: Handler, event: Event[Any]) -> Ends:
+        """Note that a suspect is begun, alone; return how many workers ended with it so far."""
+        return self._begun.begin_alone(self._row_id(handler, event))
+
+    def tell(self, handler: Handler, events: Sequence[Event[Any]]) -> None:
+        """Say that the handler ends this worker with these events."""
+        self._begun.tell(self._row_id(handler, event) for event in events)
 
     def end(self, handler: Handler, events: Sequence[Event[Any]], *, for_good: bool) -> None:
         """Note that events which were begun have come to an end, perhaps to be begun again."""

@@ -21,8 +21,9 @@ class Job:
     """A handler, the events to hand to it, and the call that may be cut off.
 
     Frozen: the dispatcher makes it, a thread of the runner runs it, neither changes it. `since` is
-    when the first event failed first. What is `noted` may have been held by a worker that ended,
-    and leaves a trace while it runs.
+    when conflicts of the first event began that nothing here explains. What is `noted` may have
+    been held by a worker that ended, and leaves a trace while it runs; what is `alone` was, and
+    nothing else runs beside it.
     """
 
     handler: Handler
@@ -32,4 +33,5 @@ class Job:
     topic: str
     since: datetime | None = None
     noted: bool = False
+    alone: bool = False
     call: Call = field(default_factory=Call)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from postroom.failures import Kind
 
-__all__ = ["Applied", "GiveUp", "Lost", "Outcome", "TryAgain"]
+__all__ = ["Applied", "GiveUp", "Lost", "Outcome", "Suspected", "TryAgain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,13 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspected:
+    """A worker ended while it was at work on the event: the handler is not called beside others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The thread came back without a word: Celery failed around the job."""
 
 
-Outcome = Applied | TryAgain | GiveUp | Lost
+Outcome = Applied | TryAgain | GiveUp | Suspected | Lost

@@ -5,34 +5,47 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from postroom.inbox.backlog import Backlog
+from postroom.inbox.contention import Contention
 from postroom.inbox.work import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from postroom.inbox.held import Held
+    from postroom.inbox.job import Job
+    from postroom.inbox.underway import Underway
 
 __all__ = ["Schedule"]
 
 
 class Schedule:
-    """Work in the order in which it is to be done: what is due before what is new.
+    """Work in the order in which it is to be done: suspects, what is due, what is new.
 
     The dispatcher's own.
     """
 
     def __init__(self) -> None:
         self._backlog = Backlog()
+        self._alone: deque[Work] = deque()
         self._next: deque[Work] = deque()
         self._later: list[tuple[float, int, Work]] = []
         self._count = itertools.count()
+        self._contentions: defaultdict[str, Contention] = defaultdict(Contention)
+
+    def __iter__(self) -> Iterator[Work]:
+        """Walk over what waits, but for what is new."""
+        yield from self._alone
+        yield from self._next
+        yield from (work for _, _, work in self._later)
 
     @property
     def later(self) -> int:
-        """How much waits for a time."""
-        return len(self._later)
+        """How much waits for a time, or for its turn."""
+        return len(self._alone) + len(self._next) + len(self._later)
 
     def wait_seconds(self, longest: float) -> float:
         """Return how long nothing becomes due, at most `longest`."""
@@ -48,25 +61,58 @@ class Schedule:
         """Do it before what is new."""
         self._next.append(work)
 
+    def alone(self, work: Work) -> None:
+        """Do it when nothing else is under way, and nothing else before it."""
+        self._alone.append(work.isolated())
+
     def after(self, seconds: float, work: Work) -> None:
         """Do it in a while; the keys of its deliveries wait."""
         heapq.heappush(self._later, (time.monotonic() + seconds, next(self._count), work))
+
+    def put_back(self, work: Work) -> None:
+        """Do it first when it may be done."""
+        (self._alone if work.alone else self._next).appendleft(work)
 
     def done(self, held: Held) -> None:
         """Note that all handlers are done with a delivery; its key's next one may follow."""
         self._backlog.done(held)
 
-    def due(self) -> list[Work]:
-        """Take what waited for a time that has come, and what is to be done at once."""
+    def take(self, underway: Underway) -> Work | None:
+        """Take what may be started now, beside what is under way."""
+        if self._alone:
+            return self._alone.popleft()
+        if not underway.has_room:
+            return None
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             self._next.append(heapq.heappop(self._later)[2])
-        found = list(self._next)
-        self._next.clear()
+        while (found := self._allowed(underway)) is None:
+            if not self._backlog:
+                return None
+            self._next.extend(
+                Work(handler=handler, deliveries=tuple(deliveries))
+                for handler, deliveries in self._backlog.take()
+            )
         return found
 
-    def new(self) -> list[Work]:
-        """Take the delivery whose turn it is, for each of its handlers; nothing if none has."""
-        if not self._backlog:
-            return []
-        return [Work(handler=h, deliveries=tuple(d)) for h, d in self._backlog.take()]
+    def conflicted(self, work: Work, job: Job, *, running: int) -> tuple[float, bool]:
+        """Return how long work waits that met a conflict, and whether that came from elsewhere."""
+        contention = self._contentions[work.handler.name]
+        was_sole = contention.is_sole
+        return contention.met(running=running, seconds=job.call.seconds), was_sole
+
+    def went_well(self, work: Work, job: Job, *, most: int) -> None:
+        """Note that work met no conflict."""
+        name = work.handler.name
+        if name in self._contentions:
+            self._contentions[name].met_none(most=most, seconds=job.call.seconds)
+            if self._contentions[name].is_over:
+                del self._contentions[name]
+
+    def _allowed(self, underway: Underway) -> Work | None:
+        for index, work in enumerate(self._next):
+            contention = self._contentions.get(work.handler.name)
+            if contention is None or contention.allows(underway.of(work.handler)):
+                del self._next[index]
+                return work
+        return None

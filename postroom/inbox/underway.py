@@ -13,6 +13,8 @@ from postroom.inbox.outcome import Lost
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from postroom.inbox.handlers import Handler
+    from postroom.inbox.isolation import Isolation
     from postroom.inbox.job import Job
     from postroom.inbox.mailbox import Mailbox
     from postroom.inbox.outcome import Outcome
@@ -40,7 +42,11 @@ class Placement(Protocol):
 
 
 class Runner(Protocol):
-    """Runs jobs in threads."""
+    """Runs jobs in threads of a worker, in which some have to run alone."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """Who may run now, whatever the worker consumes."""
 
     def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
         """Run a job in another thread; `done` is told what came of it, whatever happens."""
@@ -73,33 +79,56 @@ class Underway:
         """How many a thread has begun."""
         return sum(job.call.has_begun for job in self._jobs)
 
-    def start(self, work: Work) -> None:
-        """Give a job to the runner."""
+    @property
+    def most(self) -> int:
+        """How many there may be."""
+        return self._most
+
+    def of(self, handler: Handler) -> int:
+        """Return how many of a handler there are."""
+        return sum(job.handler is handler for job in self._jobs)
+
+    def start(self, work: Work) -> bool:
+        """Give a job to the runner, if it may run now; say whether it may."""
+        isolation = self._runner.isolation
+        if not (isolation.enter_alone(self) if work.alone else isolation.enter()):
+            return False
         job = work.job(limit_seconds=self._settings.handler_timeout_seconds)
 
         def done(outcome: Outcome) -> None:
             self._mailbox.post(Finished(job, outcome))
 
         self._jobs[job] = work, self._runner.submit(job, done)
+        return True
 
     def end(self, job: Job) -> Work | None:
         """Return the work that a job has done, or None where it had been abandoned."""
-        found = self._jobs.pop(job, None)
-        return found[0] if found else None
+        if job not in self._jobs:
+            return None
+        return self._over(job)
+
+    def _over(self, job: Job) -> Work:
+        work, _ = self._jobs.pop(job)
+        if work.alone:
+            self._runner.isolation.leave_alone()
+        else:
+            self._runner.isolation.leave()
+        return work
 
     def withdraw(self) -> None:
         """Take back all that no thread has begun."""
         for job, (_, placement) in list(self._jobs.items()):
             if placement.withdraw():
-                del self._jobs[job]
+                self._over(job)
 
     def abandon(self) -> int:
         """Look after nothing any more; return how much was still under way."""
-        for _, placement in self._jobs.values():
+        left = list(self._jobs.items())
+        for job, (_, placement) in left:
             placement.abandon(CLOSED, hangs=False)
-        left = len(self._jobs)
-        self._jobs.clear()
-        return left
+            self._over(job)
+        self._runner.isolation.forget(self)
+        return len(left)
 
     def timed_out(self) -> Iterator[tuple[Work, Job, Outcome]]:
         """Abandon what has run for too long; yield it with what follows."""
@@ -108,7 +137,7 @@ class Underway:
                 continue
             if not placement.abandon("HandlerTimeout()", hangs=True):
                 continue  # it has just come back, and says so itself
-            del self._jobs[job]
+            self._over(job)
             yield work, job, self._outcome_of(job)
 
     def _outcome_of(self, job: Job) -> Outcome:

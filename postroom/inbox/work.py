@@ -22,17 +22,23 @@ __all__ = ["Work"]
 class Work:
     """A handler and the deliveries to hand to it together.
 
-    `then` are the other parts of a batch that was split, to be done after this one.
+    `then` are the other parts of a batch that was split, to be done after this one. What is to be
+    done `alone` is a suspect.
     """
 
     handler: Handler
     deliveries: Sequence[Held]
     attempt: int = 1
     then: Sequence[Sequence[Held]] = ()
+    alone: bool = False
 
     def again(self, *, counts: bool) -> Work:
         """Return it for another try."""
         return replace(self, attempt=self.attempt + counts)
+
+    def isolated(self) -> Work:
+        """Return it to be done while nothing else is under way."""
+        return replace(self, alone=True)
 
     def halved(self) -> Work:
         """Return its first half, with the second one behind it since they may share a key."""
@@ -45,7 +51,7 @@ class Work:
         if not self.then:
             return None
         following, *rest = self.then
-        return replace(self, deliveries=following, attempt=1, then=rest)
+        return replace(self, deliveries=following, attempt=1, then=rest, alone=False)
 
     def job(self, *, limit_seconds: float) -> Job:
         """Return what a thread needs to do it, within this time."""
@@ -57,8 +63,9 @@ class Work:
             attempt=self.attempt,
             task_id=self._task_id(),
             topic=first.delivery.place[0],
-            since=failures.first if failures else None,
+            since=failures.conflicts_since if failures else None,
             noted=any(held.noted for held in self.deliveries),
+            alone=self.alone,
             call=Call(self.handler.timeout_seconds or limit_seconds),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from datetime import timedelta
@@ -112,6 +113,31 @@ def on_exit(event: Event[Any]) -> None:
 def on_crash(event: Event[Any]) -> None:
     """End the process, as a crash in a library would."""
     os._exit(7)
+
+
+@handles("Long", name="shop.long", max_attempts=2)
+def on_long(event: Event[Any], session: ClientSession) -> None:
+    """Be at work for some seconds, and say since when."""
+    tries(event, session)
+    threading.Event().wait(float(os.environ.get("SHOP_LONG_SECONDS", "3")))
+    note(event, session, "long")
+
+
+@handles("Fault", name="shop.fault", max_attempts=2)
+def on_fault(event: Event[Any], session: ClientSession) -> None:
+    """Have the process end as a fault in a library would."""
+    tries(event, session)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    threading.Event().wait(5)
+
+
+@handles("Hot", name="shop.hot", max_attempts=2, **QUICK)
+def on_hot(event: Event[Any], session: ClientSession) -> None:
+    """Write the one document that all write, and hold it for a while."""
+    collection(session, "runs").insert_one({"event": event.id})
+    push = {"$push": {"numbers": event.data["number"]}}
+    collection(session, "charts").update_one({"_id": "hot"}, push, upsert=True, session=session)
+    threading.Event().wait(float(os.environ.get("SHOP_HOT_SECONDS", "0.5")))
 
 
 @handles("Swallow", name="shop.swallow", max_attempts=2, **QUICK)

@@ -17,7 +17,7 @@ from postroom.inbox.delivery import Delivery
 from postroom.inbox.handlers import Handler, Registry
 from postroom.inbox.held import Held
 from postroom.inbox.job import Job
-from postroom.inbox.outcome import Applied, Lost
+from postroom.inbox.outcome import Applied, Lost, TryAgain
 from postroom.inbox.work import Work
 from tests.waiting import wait_until
 
@@ -51,7 +51,7 @@ def test_a_job_shows_its_thread_nothing_of_the_dispatchers() -> None:
     delivery: Any = SimpleNamespace(place=("t", 1, 2, 3), event_id="e1", key=None)
     held = Held(delivery, event=event, handlers=[handler()])
     work = Work(handler=held.handlers[0], deliveries=[held])
-    held.failed(work.handler, counts=True)
+    held.failed(work.handler, TryAgain(after_seconds=1, counts=True))
     job = work.job(limit_seconds=1)
     seen = [getattr(job, each.name) for each in dataclasses.fields(job)]
     assert not [value for value in seen if isinstance(value, (Held, Delivery, Work))]

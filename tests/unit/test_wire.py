@@ -56,7 +56,7 @@ def test_the_fields_are_frozen() -> None:
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),
         ],
-        "BegunField": ["_id", "times", "begunAt"],
+        "BegunField": ["_id", "begunAt", "owner", "alone", "aloneEnds", "toldEnds"],
     }
 
 

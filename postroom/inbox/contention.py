@@ -1,0 +1,76 @@
+"""Contention: jobs of a handler that stand in each other's way are run fewer at a time."""
+
+from __future__ import annotations
+
+import random
+import time
+
+__all__ = ["Contention"]
+
+# A conflict that a job meets while no other of its handler runs here comes from elsewhere.
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+# How much a job's time weighs against those before it.
+WEIGHT = 0.2
+# So many in a row go well before one more is let in: a hot document costs one run in seven.
+PATIENCE = 6
+
+
+class Contention:
+    """How many jobs of one handler may run side by side in this worker. The dispatcher's own.
+
+    Halved by a conflict, one more after some jobs in a row that met none: as TCP finds out how
+    much a line takes. Handlers that write one hot document end up one after another, those that
+    seldom meet are not held up.
+    """
+
+    def __init__(self) -> None:
+        self._limit: int | None = None
+        self._halved_at = 0.0
+        self._in_a_row = 0
+        self._seconds = FIRST_WAIT_SECONDS
+        self._from_elsewhere = 0
+
+    @property
+    def is_sole(self) -> bool:
+        """Whether one job may run at a time."""
+        return self._limit == 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no limit."""
+        return self._limit is None
+
+    def allows(self, running: int) -> bool:
+        """Say whether another job may run beside so many."""
+        return self._limit is None or running < self._limit
+
+    def met(self, *, running: int, seconds: float) -> float:
+        """Note a conflict of a job that ran so long, one of so many; return how long it waits.
+
+        It waits for its turn only, unless it ran alone here.
+        """
+        self._in_a_row = 0
+        began = time.monotonic() - seconds
+        if self._limit == 1:
+            self._from_elsewhere += 1
+            wait = self._seconds * 2.0 ** min(self._from_elsewhere - 1, 10)
+            return min(wait, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        if began >= self._halved_at:
+            # Those that began before know nothing of the last halving.
+            self._limit = max(1, (self._limit or running) // 2)
+            self._halved_at = time.monotonic()
+        return 0.0
+
+    def met_none(self, *, most: int, seconds: float) -> None:
+        """Note a job that went well; with `most` side by side there is no limit any more."""
+        self._seconds += WEIGHT * (seconds - self._seconds)
+        self._from_elsewhere = 0
+        if self._limit is None:
+            return
+        self._in_a_row += 1
+        if self._in_a_row > PATIENCE:
+            self._in_a_row = 0
+            self._limit += 1
+        if self._limit >= most:
+            self._limit = None

@@ -1,0 +1,56 @@
+"""Who may run beside whom: contenders one after another, suspects alone."""
+
+from __future__ import annotations
+
+from postroom.inbox.contention import LONGEST_WAIT_SECONDS, PATIENCE, Contention
+from postroom.inbox.isolation import Isolation
+
+
+def test_conflicts_of_one_moment_halve_once() -> None:
+    """Twelve that ran side by side and met are one piece of news; the next ones are another."""
+    contention = Contention()
+    waits = [contention.met(running=12, seconds=1.0) for _ in range(11)]
+    assert waits == [0.0] * 11, "they wait for their turn, and for no time"
+    assert contention.allows(5)
+    assert not contention.allows(6)
+    contention.met(running=6, seconds=0.0)
+    assert not contention.allows(3)
+
+
+def test_contenders_end_up_one_after_another_and_get_out_again() -> None:
+    """A hot document is written by one at a time; when nobody meets, the limit is gone."""
+    contention = Contention()
+    while not contention.is_sole:
+        contention.met(running=8, seconds=0.0)
+    assert contention.allows(0)
+    assert not contention.allows(1)
+    for _ in range(PATIENCE * 8 * 2):
+        contention.met_none(most=8, seconds=0.01)
+    assert contention.is_over
+
+
+def test_a_conflict_met_alone_waits_longer_each_time() -> None:
+    """It comes from elsewhere: about a job's length first, never more than some seconds."""
+    contention = Contention()
+    while not contention.is_sole:
+        contention.met(running=2, seconds=0.0)
+    waits = [contention.met(running=1, seconds=0.0) for _ in range(12)]
+    assert 0 < waits[0] < waits[-1] <= LONGEST_WAIT_SECONDS * 1.5
+
+
+def test_a_suspect_waits_for_the_others_and_they_for_it() -> None:
+    """Nobody gets in while one wants to be alone, or is."""
+    isolation = Isolation()
+    assert isolation.enter()
+    first, second = object(), object()
+    assert not isolation.enter_alone(first)
+    assert not isolation.enter_alone(second)
+    assert not isolation.enter()
+    isolation.leave()
+    assert not isolation.enter_alone(second), "the first one has asked before"
+    assert isolation.enter_alone(first)
+    assert not isolation.enter()
+    assert not isolation.enter_alone(second)
+    isolation.leave_alone()
+    isolation.forget(second)
+    assert isolation.enter()
