@@ -19,6 +19,7 @@ PostroomError
 │   ├── Reject                a handler gives its event up at once
 │   ├── HandlerTimeout        a handler ran past its timeout
 │   ├── HandlerLost           Celery failed around a handler
+│   ├── NotItsTurn            others of the handler that write the same come first
 │   ├── TransactionTooLong    MongoDB has ended a handler's transaction for its length
 │   └── TransactionTouched    a handler has ended or begun the inbox's transaction
 └── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
@@ -40,6 +41,7 @@ __all__ = [
     "InboxError",
     "InvalidEvent",
     "MutexLost",
+    "NotItsTurn",
     "OutboxError",
     "PartitionedTopic",
     "Poison",
@@ -161,6 +163,12 @@ class HandlerTimeout(InboxError):
 
 class HandlerLost(InboxError):
     """Celery failed around the handler; its event is delivered again."""
+
+    transient: ClassVar[bool] = True
+
+
+class NotItsTurn(InboxError):
+    """Others of the handler that write the same come first; the handler was not called."""
 
     transient: ClassVar[bool] = True
 

@@ -30,6 +30,7 @@ class Kind(enum.Enum):
 
     OUTAGE = "MongoDB is away, between two primaries, or refuses all that this worker does"
     CONFLICT = "another transaction, or the limits of one, stood in the way"
+    QUEUED = "others of the handler that write the same come first"
     FINAL = "postroom itself knows that it can never succeed"
     OWN = "the handler's own"
 
@@ -40,6 +41,8 @@ def kind_of(error: BaseException, *, ours: bool = True) -> Kind:
     It is `ours` where our own client has met it, at work for the inbox or within the handler. What
     another client of the handler's cannot reach, or may not do, is the handler's own.
     """
+    if isinstance(error, errors.NotItsTurn):
+        return Kind.QUEUED
     if isinstance(error, errors.PostroomError) and not error.transient:
         return Kind.FINAL
     if _is_outage(error):

@@ -79,6 +79,9 @@ class InboxField:
     HANDLED_AT = "handledAt"
     # There while what the handler does after its commit has still to be done.
     AFTER_COMMIT = "afterCommit"
+    # Of a handler's turn, which has no event id.
+    TURNS = "turns"
+    CONTENDED_AT = "contendedAt"
 
 
 class BegunField:

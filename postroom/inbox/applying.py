@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handlers import Handler
     from postroom.inbox.lifetime import Lifetime
     from postroom.store.inbox_rows import InboxRows
+    from postroom.store.turns import Turns
 
 __all__ = ["Applying"]
 
@@ -41,7 +42,8 @@ PAUSE_SECONDS = 0.05
 class Applying:
     """One job's way through the inbox; of the thread that runs it alone.
 
-    What is found to have been handled before stays so over further tries.
+    What is found to have been handled before stays so over further tries. With `turns` it waits
+    for the handler's turn.
     """
 
     def __init__(
@@ -52,21 +54,24 @@ class Applying:
         subscription: str,
         rows: InboxRows,
         lifetime: Lifetime,
+        turns: Turns | None = None,
     ) -> None:
         self._handler = handler
         self._subscription = subscription
         self._rows = rows
         self._lifetime = lifetime
+        self._turns = turns
         # Events of one id are one event.
         self._fresh = {identity(event.id): handler.prepared(event) for event in events}
         self._owing: dict[str, Event[Any]] = {}
         self._repeated = len(events) - len(self._fresh)
         self._handled = 0
+        self.waited = False
 
     @property
     def applied(self) -> Applied:
         """What came of it."""
-        return Applied(handled=self._handled, repeated=self._repeated)
+        return Applied(handled=self._handled, repeated=self._repeated, waited=self.waited)
 
     def transact(self, session: ClientSession, call: Call) -> None:
         """Run the handler on what it has not handled before, and commit.
@@ -114,6 +119,8 @@ class Applying:
             write_concern=_majority(call),
             read_preference=ReadPreference.PRIMARY,
         )
+        if self._turns is not None:
+            self._turns.take(self._handler.name, session)
         events = list(self._fresh.values())
         owing = self._handler.after_commit is not None
         rows = [(self._row_id(event), event.name) for event in events]

@@ -50,17 +50,21 @@ class Contention:
 
         It waits for its turn only, unless it ran alone here.
         """
+        if self._limit != 1:
+            self.waited(running=running, seconds=seconds)
+            return 0.0
         self._in_a_row = 0
-        began = time.monotonic() - seconds
-        if self._limit == 1:
-            self._from_elsewhere += 1
-            wait = self._seconds * 2.0 ** min(self._from_elsewhere - 1, 10)
-            return min(wait, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
-        if began >= self._halved_at:
+        self._from_elsewhere += 1
+        wait = self._seconds * 2.0 ** min(self._from_elsewhere - 1, 10)
+        return min(wait, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+
+    def waited(self, *, running: int, seconds: float) -> None:
+        """Note a job that had to wait for its turn, one of so many."""
+        self._in_a_row = 0
+        if time.monotonic() - seconds >= self._halved_at:
             # Those that began before know nothing of the last halving.
             self._limit = max(1, (self._limit or running) // 2)
             self._halved_at = time.monotonic()
-        return 0.0
 
     def met_none(self, *, most: int, seconds: float) -> None:
         """Note a job that went well; with `most` side by side there is no limit any more."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from postroom import errors
-from postroom.failures import Kind
 from postroom.inbox import facts
 from postroom.inbox.delivery import Delivery
 from postroom.inbox.held import Held
@@ -143,41 +141,32 @@ class Dispatcher:
 
     def _start_ready(self) -> None:
         while (work := self._schedule.take(self._underway)) is not None:
-            if not self._underway.start(work):
+            if not self._underway.start(work, contends=self._schedule.contends(work)):
                 self._schedule.put_back(work)
                 return
 
     def _decide(self, work: Work, job: Job, outcome: Outcome) -> None:
-        match outcome:
-            case TryAgain(kind=Kind.CONFLICT, counts=False):
-                self._queue_contender(work, job, outcome)
-                return
-            case Applied():
-                self._applied(work, outcome)
-                self._go_on(work)
-            case TryAgain(counts=False):
-                self._try_again(work, outcome)
+        match self._schedule.learn(job, outcome, self._underway):
+            case Applied() as applied:
+                self._applied(work, applied)
+                self._schedule.go_on(work)
+            case TryAgain(counts=False) as again:
+                self._try_again(work, again)
             case Suspected() | TryAgain() | GiveUp(whole=False) if len(work.deliveries) > 1:
                 self._schedule.at_once(work.halved())
             case Suspected():
                 self._schedule.alone(work)
-            case TryAgain():
-                self._try_again(work, outcome)
-            case GiveUp():
+            case TryAgain() as again:
+                self._try_again(work, again)
+            case GiveUp() as given_up:
                 for held in work.deliveries:
-                    held.failed(work.handler, outcome)
-                    self._parking.park(held, work.handler, outcome.reason)
-                self._go_on(work)
-        self._schedule.went_well(work, job, most=self._underway.most)
+                    held.failed(work.handler, given_up)
+                    self._parking.park(held, work.handler, given_up.reason)
+                self._schedule.go_on(work)
 
-    def _queue_contender(self, work: Work, job: Job, outcome: TryAgain) -> None:
-        running = self._underway.of(work.handler) + 1
-        seconds, sole = self._schedule.conflicted(work, job, running=running)
-        self._try_again(work, replace(outcome, after_seconds=seconds), sole=sole)
-
-    def _try_again(self, work: Work, outcome: TryAgain, *, sole: bool = False) -> None:
+    def _try_again(self, work: Work, outcome: TryAgain) -> None:
         for held in work.deliveries:
-            held.failed(work.handler, outcome, sole=sole)
+            held.failed(work.handler, outcome)
         self._schedule.after(outcome.after_seconds, work.again(counts=outcome.counts))
         self._tell(
             facts.Retried,
@@ -198,11 +187,6 @@ class Dispatcher:
             repeated=outcome.repeated,
             attempt=work.attempt,
         )
-
-    def _go_on(self, work: Work) -> None:
-        following = work.following()
-        if following is not None:
-            self._schedule.at_once(following)
 
     def _done(self, held: Held, handler: Handler | None) -> None:
         if held.done_by(handler):

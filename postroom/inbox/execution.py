@@ -75,7 +75,7 @@ def _ending(job: Job, error: BaseException) -> BaseException:
 
 def _applied(job: Job, inbox: Inbox) -> Applied:
     with speaking(lambda: inbox.tell(job.handler, job.events)):
-        return inbox.apply(job.handler, job.events, job.call)
+        return inbox.apply(job.handler, job.events, job.call, contends=job.contends)
 
 
 def _noted(job: Job, inbox: Inbox, settings: Settings) -> Applied:

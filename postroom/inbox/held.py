@@ -31,14 +31,14 @@ class Failures:
     reason: str = ""
     conflicts_since: datetime | None = None
 
-    def add(self, outcome: TryAgain | GiveUp, *, sole: bool) -> None:
+    def add(self, outcome: TryAgain | GiveUp) -> None:
         """Note a failure now; one that does not count leaves the attempts as they are."""
         self.last = datetime.now(UTC)
         self.first = self.first or self.last
         self.attempts += isinstance(outcome, GiveUp) or outcome.counts
         self.reason = outcome.reason
         if isinstance(outcome, TryAgain) and outcome.kind is Kind.CONFLICT:
-            if sole:
+            if outcome.sole:
                 self.conflicts_since = self.conflicts_since or self.last
         else:
             self.conflicts_since = None
@@ -64,15 +64,9 @@ class Held:
         """What it is put in order by."""
         return self.delivery.key
 
-    def failed(
-        self, handler: Handler | None, outcome: TryAgain | GiveUp, *, sole: bool = False
-    ) -> None:
-        """Note a failure of a handler, or of reading the event at all.
-
-        `sole` where the handler was the only one of its kind at work.
-        """
-        found = self.failures.setdefault(handler.name if handler else "", Failures())
-        found.add(outcome, sole=sole)
+    def failed(self, handler: Handler | None, outcome: TryAgain | GiveUp) -> None:
+        """Note a failure of a handler, or of reading the event at all."""
+        self.failures.setdefault(handler.name if handler else "", Failures()).add(outcome)
 
     def done_by(self, handler: Handler | None) -> bool:
         """Note that a handler is done with it, and say whether all are."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
 
+from postroom import errors
 from postroom.inbox.applying import Applying
 from postroom.inbox.call import Call, Stage
 from postroom.inbox.lifetime import Lifetime
@@ -17,6 +18,7 @@ from postroom.store.begun import Begun
 from postroom.store.clients import require_fit_server
 from postroom.store.inbox_rows import InboxRows, RowId
 from postroom.store.server_watch import ServerWatch
+from postroom.store.turns import Turns, TurnTaken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,9 @@ logger = logging.getLogger(__name__)
 # Two quick handlers that write the same document conflict for a moment: tried again at once.
 CONFLICT_TRIES = 6
 MOMENT_SECONDS = 0.1
+# How long a thread waits for its turn, and how long between two looks.
+TURN_SECONDS = 2.0
+TURN_PAUSE_SECONDS = 0.05
 
 
 class Inbox:
@@ -63,6 +68,7 @@ class Inbox:
         self._subscription = subscription
         self._keep = keep
         self._rows = InboxRows(database)
+        self._turns = Turns(database)
         self._begun = Begun(database, owner=owner)
         self._orphans = Orphans(database.client)
 
@@ -80,33 +86,45 @@ class Inbox:
         self._rows.prepare(keep=self._keep)
 
     def apply(
-        self, handler: Handler, events: Sequence[Event[dict[str, Any]]], call: Call | None = None
+        self,
+        handler: Handler,
+        events: Sequence[Event[dict[str, Any]]],
+        call: Call | None = None,
+        *,
+        contends: bool = False,
     ) -> Applied:
         """Run a handler on events, all in one transaction, unless it has handled them before.
 
         What it does after its commit follows, also where that is due from an earlier time. With a
-        `call` it can be cut off from another thread.
+        `call` it can be cut off from another thread. Where it `contends`, or jobs in other workers
+        do, the handler's transactions take turns.
 
         Raises:
             InvalidEvent: the data of an event do not fit what the handler asks for.
             TransactionTouched: the handler has ended the transaction, or begun another one.
             TransactionTooLong: MongoDB has ended it for its length.
+            NotItsTurn: others had their turn meanwhile; the handler was not called.
             Exception: whatever the handler raised, and PyMongo's errors; nothing was written. What
                 is raised after the commit (`call.stage` says so) has left the effect there.
 
         """
         call = call or Call()
         call.enter(Stage.PREPARING)
+        in_turns = contends or self._turns.are_taken(handler.name)
         applying = Applying(
             handler,
             events,
             subscription=self._subscription,
             rows=self._rows,
             lifetime=self.lifetime,
+            turns=self._turns if in_turns else None,
         )
         with self._database.client.start_session() as session:
             call.opened(session.session_id)
-            self._transact(applying, session, call)
+            if in_turns:
+                self._transact_in_turn(applying, handler, session, call)
+            else:
+                self._transact(applying, session, call)
         applying.afterwards(call)
         return applying.applied
 
@@ -116,17 +134,36 @@ class Inbox:
             try:
                 applying.transact(session, call)
             except mongo.PyMongoError as error:
-                conflict = error.has_error_label("TransientTransactionError")
-                # A server that is away conflicts with nobody, to the driver's label it does.
-                conflict = conflict and not isinstance(error, mongo.ConnectionFailure)
                 took = time.monotonic() - began
-                if not conflict or attempt == CONFLICT_TRIES or took > MOMENT_SECONDS:
+                if not _is_conflict(error) or attempt == CONFLICT_TRIES or took > MOMENT_SECONDS:
                     raise
             else:
                 return
             if attempt == CONFLICT_TRIES - 1:
                 self._orphans.end()
             time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
+
+    def _transact_in_turn(
+        self, applying: Applying, handler: Handler, session: ClientSession, call: Call
+    ) -> None:
+        end = time.monotonic() + TURN_SECONDS
+        while True:
+            # Also before the first time: whoever has just had the turn would have it again.
+            time.sleep(random.uniform(0, TURN_PAUSE_SECONDS))  # noqa: S311 - a fair draw
+            try:
+                applying.transact(session, call)
+            except TurnTaken:
+                applying.waited = True
+                if time.monotonic() > end:
+                    self._orphans.end()
+                    raise errors.NotItsTurn from None
+            except mongo.PyMongoError as error:
+                if _is_conflict(error):
+                    # With one that does not queue.
+                    self._turns.call_to_queue(handler.name)
+                raise
+            else:
+                return
 
     def has_lost_a_server(self, *, since: float) -> bool:
         """Say whether our own client has lost sight of a server of ours since a monotonic time."""
@@ -174,3 +211,9 @@ class Inbox:
 
     def _row_id(self, handler: Handler, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=handler.name, event_id=event.id)
+
+
+def _is_conflict(error: mongo.PyMongoError) -> bool:
+    # A server that is away conflicts with nobody, to the driver's label it does.
+    labelled = error.has_error_label("TransientTransactionError")
+    return labelled and not isinstance(error, mongo.ConnectionFailure)

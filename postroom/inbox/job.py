@@ -23,7 +23,7 @@ class Job:
     Frozen: the dispatcher makes it, a thread of the runner runs it, neither changes it. `since` is
     when conflicts of the first event began that nothing here explains. What is `noted` may have
     been held by a worker that ended, and leaves a trace while it runs; what is `alone` was, and
-    nothing else runs beside it.
+    nothing else runs beside it. What `contends` has been in the way of others of its handler.
     """
 
     handler: Handler
@@ -34,4 +34,5 @@ class Job:
     since: datetime | None = None
     noted: bool = False
     alone: bool = False
+    contends: bool = False
     call: Call = field(default_factory=Call)

@@ -11,10 +11,14 @@ __all__ = ["Applied", "GiveUp", "Lost", "Outcome", "Suspected", "TryAgain"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """The handler's effect is there, by this call or by an earlier one."""
+    """The handler's effect is there, by this call or by an earlier one.
+
+    It `waited` where others of the handler that write the same had their turn first.
+    """
 
     handled: int
     repeated: int
+    waited: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         """Say it as Flower shows it."""
@@ -25,12 +29,16 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryAgain:
-    """The handler is called again after a wait; an outage does not count as an attempt."""
+    """The handler is called again after a wait; an outage does not count as an attempt.
+
+    A conflict is `sole` where no other of its handler was at work beside it here.
+    """
 
     after_seconds: float
     counts: bool
     kind: Kind = field(default=Kind.OWN, compare=False)
     reason: str = field(default="", compare=False)
+    sole: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ def judge(
     once; everything else after the last attempt.
     """
     kind, described = failures.kind_of(error, ours=ours), failures.described(error)
+    if kind is Kind.QUEUED:
+        return TryAgain(after_seconds=0.0, counts=False, kind=kind, reason=described)
     if kind is Kind.OUTAGE or (kind is Kind.CONFLICT and _may_pass(since)):
         seconds = _jittered(OUTAGE_WAIT_SECONDS)
         return TryAgain(after_seconds=seconds, counts=False, kind=kind, reason=described)

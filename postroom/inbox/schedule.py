@@ -6,10 +6,13 @@ import heapq
 import itertools
 import time
 from collections import defaultdict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from postroom.failures import Kind
 from postroom.inbox.backlog import Backlog
 from postroom.inbox.contention import Contention
+from postroom.inbox.outcome import Applied, TryAgain
 from postroom.inbox.work import Work
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from postroom.inbox.held import Held
     from postroom.inbox.job import Job
+    from postroom.inbox.outcome import Outcome
     from postroom.inbox.underway import Underway
 
 __all__ = ["Schedule"]
@@ -95,19 +99,35 @@ class Schedule:
             )
         return found
 
-    def conflicted(self, work: Work, job: Job, *, running: int) -> tuple[float, bool]:
-        """Return how long work waits that met a conflict, and whether that came from elsewhere."""
-        contention = self._contentions[work.handler.name]
-        was_sole = contention.is_sole
-        return contention.met(running=running, seconds=job.call.seconds), was_sole
+    def go_on(self, work: Work) -> None:
+        """Do at once what is to be done after work that is over."""
+        following = work.following()
+        if following is not None:
+            self.at_once(following)
 
-    def went_well(self, work: Work, job: Job, *, most: int) -> None:
-        """Note that work met no conflict."""
-        name = work.handler.name
-        if name in self._contentions:
-            self._contentions[name].met_none(most=most, seconds=job.call.seconds)
-            if self._contentions[name].is_over:
-                del self._contentions[name]
+    def contends(self, work: Work) -> bool:
+        """Say whether its handler's jobs were in each other's way of late."""
+        return work.handler.name in self._contentions
+
+    def learn(self, job: Job, outcome: Outcome, underway: Underway) -> Outcome:
+        """Take from what came of a job how many of its handler may run side by side.
+
+        Returns the outcome, which says of a conflict how long its work has to wait.
+        """
+        name, seconds, running = job.handler.name, job.call.seconds, underway.of(job.handler) + 1
+        match outcome:
+            case TryAgain(kind=Kind.CONFLICT, counts=False):
+                contention = self._contentions[name]
+                sole = contention.is_sole
+                wait = contention.met(running=running, seconds=seconds)
+                return replace(outcome, after_seconds=wait, sole=sole)
+            case TryAgain(kind=Kind.QUEUED) | Applied(waited=True):
+                self._contentions[name].waited(running=running, seconds=seconds)
+            case Applied() if name in self._contentions:
+                self._contentions[name].met_none(most=underway.most, seconds=seconds)
+                if self._contentions[name].is_over:
+                    del self._contentions[name]
+        return outcome
 
     def _allowed(self, underway: Underway) -> Work | None:
         for index, work in enumerate(self._next):

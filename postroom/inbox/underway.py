@@ -88,12 +88,13 @@ class Underway:
         """Return how many of a handler there are."""
         return sum(job.handler is handler for job in self._jobs)
 
-    def start(self, work: Work) -> bool:
+    def start(self, work: Work, *, contends: bool) -> bool:
         """Give a job to the runner, if it may run now; say whether it may."""
         isolation = self._runner.isolation
         if not (isolation.enter_alone(self) if work.alone else isolation.enter()):
             return False
-        job = work.job(limit_seconds=self._settings.handler_timeout_seconds)
+        limit = self._settings.handler_timeout_seconds
+        job = work.job(limit_seconds=limit, contends=contends)
 
         def done(outcome: Outcome) -> None:
             self._mailbox.post(Finished(job, outcome))

@@ -53,7 +53,7 @@ class Work:
         following, *rest = self.then
         return replace(self, deliveries=following, attempt=1, then=rest, alone=False)
 
-    def job(self, *, limit_seconds: float) -> Job:
+    def job(self, *, limit_seconds: float, contends: bool = False) -> Job:
         """Return what a thread needs to do it, within this time."""
         first = self.deliveries[0]
         failures = first.failures.get(self.handler.name)
@@ -66,6 +66,7 @@ class Work:
             since=failures.conflicts_since if failures else None,
             noted=any(held.noted for held in self.deliveries),
             alone=self.alone,
+            contends=contends,
             call=Call(self.handler.timeout_seconds or limit_seconds),
         )
 

@@ -55,6 +55,7 @@ def test_the_fields_are_frozen() -> None:
         ],
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),
+            *("turns", "contendedAt"),
         ],
         "BegunField": ["_id", "begunAt", "owner", "alone", "aloneEnds", "toldEnds"],
     }
