@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson import ObjectId
+from pymongo import errors as mongo
 
 from postroom import errors, settings, wire
-from postroom.outbox import MAJORITY, RowIds, explained
-from postroom.store.commit import commit_async
+from postroom.outbox import RowIds, explained
+from postroom.store.async_transactions import async_transaction
 from postroom.store.row_writer import Publishable, RowWriter, listed
+from postroom.store.transactions import Attempts, Outcome
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
@@ -69,35 +72,35 @@ class AsyncOutbox:
 
     @contextlib.asynccontextmanager
     async def scope(self) -> AsyncIterator[AsyncTransaction]:
-        """Open a transaction for the time of a block, which runs once; see Outbox.scope()."""
+        """Open a transaction for the time of a block, which runs once; see Outbox.scope().
+
+        A cancellation aborts, or waits until the commit that it met is known, for ten seconds at
+        most. The CancelledError has a note that tells it; asyncio.timeout() makes a TimeoutError of
+        it, whose `__cause__` it is. The transaction's `committed` tells it too.
+        """
         async with self._client.start_session() as session:
             with explained():
-                await session.start_transaction(write_concern=MAJORITY)
                 tx = AsyncTransaction(self, session, RowIds())
-                try:
+                async with tx._running():  # noqa: SLF001 - the scope's other half
                     yield tx
-                except BaseException:
-                    if session.in_transaction:
-                        await session.abort_transaction()
-                    raise
-                finally:
-                    tx._close()  # noqa: SLF001 - the scope's other half
-                await commit_async(session)
 
     async def transact(self, callback: Callable[[AsyncTransaction], Awaitable[Result]]) -> Result:
-        """Run a callback in a transaction, the whole of it again after a transient conflict."""
-        ids = RowIds()
+        """Run a callback in a transaction, the whole of it again after a transient conflict.
 
-        async def attempt(session: AsyncClientSession) -> Result:
-            tx = AsyncTransaction(self, session, ids.again())
-            try:
-                return await callback(tx)
-            finally:
-                tx._close()  # noqa: SLF001 - the scope's other half
-
+        See Outbox.transact(), and scope() for cancellations.
+        """
+        ids, attempts = RowIds(), Attempts()
         async with self._client.start_session() as session:
             with explained():
-                return await session.with_transaction(attempt, write_concern=MAJORITY)
+                while True:
+                    tx = AsyncTransaction(self, session, ids.again())
+                    try:
+                        async with tx._running():  # noqa: SLF001 - the scope's other half
+                            result = await callback(tx)
+                    except mongo.PyMongoError as error:
+                        await asyncio.sleep(attempts.pause_after(error))
+                    else:
+                        return result
 
     async def _insert(
         self,
@@ -117,13 +120,23 @@ class AsyncOutbox:
 
 
 class AsyncTransaction:
-    """An open transaction: pass `session` to your own writes, publish() events beside them."""
+    """An open transaction: pass `session` to your own writes, publish() events beside them.
+
+    `committed` tells what became of it, also where its end was interrupted: True or False, or None
+    while it is open, where the block has ended it itself, and where nobody knows.
+    """
 
     def __init__(self, outbox: AsyncOutbox, session: AsyncClientSession, ids: RowIds) -> None:
         self._outbox = outbox
         self._ids = ids
         self._open = True
+        self._outcome = Outcome()
         self.session = session
+
+    @property
+    def committed(self) -> bool | None:
+        """Whether the transaction was committed, as far as that is known."""
+        return self._outcome.committed
 
     async def publish(
         self,
@@ -136,5 +149,10 @@ class AsyncTransaction:
             raise errors.ScopeClosed
         return await self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
 
-    def _close(self) -> None:
-        self._open = False
+    @contextlib.asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        async with async_transaction(self.session, self._outcome):
+            try:
+                yield
+            finally:
+                self._open = False

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson import ObjectId
-from pymongo import WriteConcern
 from pymongo import errors as mongo
 
 from postroom import errors, settings, wire
-from postroom.store.commit import commit
 from postroom.store.row_writer import Publishable, RowWriter, listed
+from postroom.store.transactions import Attempts, Outcome, transaction
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
@@ -29,7 +29,6 @@ __all__ = ["Outbox", "Transaction"]
 Result = TypeVar("Result")
 
 ILLEGAL_OPERATION = 20
-MAJORITY = WriteConcern("majority")
 
 
 class Outbox:
@@ -96,6 +95,10 @@ class Outbox:
         The commit is tried again for two minutes where its outcome is unknown; an error in the
         block aborts and is passed on, a write conflict too: transact() tries those again.
 
+        What interrupts the end of the transaction (Ctrl-C, a time limit of Celery's) waits until
+        that is known, for ten seconds at most, and is raised then: with a note that tells it, as
+        the transaction's `committed` does. No transaction is left open.
+
         Raises:
             OutboxError: MongoDB is no replica set.
             pymongo.errors.PyMongoError: the transaction failed; nothing was written, unless the
@@ -103,40 +106,34 @@ class Outbox:
 
         """
         with self._client.start_session() as session, explained():
-            session.start_transaction(write_concern=MAJORITY)
             tx = Transaction(self, session, RowIds())
-            try:
+            with tx._running():  # noqa: SLF001 - the scope's other half
                 yield tx
-            except BaseException:
-                if session.in_transaction:
-                    session.abort_transaction()
-                raise
-            finally:
-                tx._close()  # noqa: SLF001 - the scope's other half
-            commit(session)
 
     def transact(self, callback: Callable[[Transaction], Result]) -> Result:
         """Run a callback in a transaction, the whole of it again after a transient conflict.
 
-        By the rules of PyMongo's with_transaction(). The ids of its events are made once, so that
-        every try writes the same rows. Returns what the callback returned.
+        By the rules of PyMongo's with_transaction(), and those of scope() where it is interrupted.
+        The ids of its events are made once, so that every try writes the same rows. Returns what
+        the callback returned.
 
         Raises:
             OutboxError: MongoDB is no replica set.
-            pymongo.errors.PyMongoError: the transaction failed and nothing was written.
+            pymongo.errors.PyMongoError: the transaction failed; nothing was written, unless the
+                error is labelled UnknownTransactionCommitResult.
 
         """
-        ids = RowIds()
-
-        def attempt(session: ClientSession) -> Result:
-            tx = Transaction(self, session, ids.again())
-            try:
-                return callback(tx)
-            finally:
-                tx._close()  # noqa: SLF001 - the scope's other half
-
+        ids, attempts = RowIds(), Attempts()
         with self._client.start_session() as session, explained():
-            return session.with_transaction(attempt, write_concern=MAJORITY)
+            while True:
+                tx = Transaction(self, session, ids.again())
+                try:
+                    with tx._running():  # noqa: SLF001 - the scope's other half
+                        result = callback(tx)
+                except mongo.PyMongoError as error:
+                    time.sleep(attempts.pause_after(error))
+                else:
+                    return result
 
     def _insert(
         self,
@@ -156,13 +153,23 @@ class Outbox:
 
 
 class Transaction:
-    """An open transaction: pass `session` to your own writes, publish() events beside them."""
+    """An open transaction: pass `session` to your own writes, publish() events beside them.
+
+    `committed` tells what became of it, also where its end was interrupted: True or False, or None
+    while it is open, where the block has ended it itself, and where nobody knows.
+    """
 
     def __init__(self, outbox: Outbox, session: ClientSession, ids: RowIds) -> None:
         self._outbox = outbox
         self._ids = ids
         self._open = True
+        self._outcome = Outcome()
         self.session = session
+
+    @property
+    def committed(self) -> bool | None:
+        """Whether the transaction was committed, as far as that is known."""
+        return self._outcome.committed
 
     def publish(
         self,
@@ -181,8 +188,13 @@ class Transaction:
             raise errors.ScopeClosed
         return self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
 
-    def _close(self) -> None:
-        self._open = False
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        with transaction(self.session, self._outcome):
+            try:
+                yield
+            finally:
+                self._open = False
 
 
 class RowIds:

@@ -14,8 +14,8 @@ from postroom import errors
 from postroom.inbox.call import Stage
 from postroom.inbox.guard import Guard
 from postroom.inbox.outcome import Applied
-from postroom.store.commit import commit
 from postroom.store.inbox_rows import Repeated, RowId, identity
+from postroom.store.transactions import commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

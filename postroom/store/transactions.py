@@ -1,0 +1,175 @@
+"""Transactions that end one way or the other, whatever interrupts them, and say which.
+
+A commit is sent again while its result is unknown: the server commits a transaction once, however
+often it is told. What interrupts the end of a transaction (Ctrl-C, a time limit of Celery's) waits
+until the end is known, for ten seconds at most, and is raised then with a note that tells it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pymongo
+from pymongo import ReadPreference, WriteConcern
+from pymongo import errors as mongo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.client_session import ClientSession
+
+__all__ = [
+    "COMMIT_SECONDS",
+    "INTERRUPTED_SECONDS",
+    "MAJORITY",
+    "PAUSE_SECONDS",
+    "Attempts",
+    "Outcome",
+    "commit",
+    "is_unknown",
+    "transaction",
+]
+
+# As long as with_transaction() of the driver goes on.
+COMMIT_SECONDS = 120.0
+# How long the end of a transaction may hold up what interrupts it.
+INTERRUPTED_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 0.5
+MAJORITY = WriteConcern("majority")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a transaction; None while it is open, and where nobody knows."""
+
+    committed: bool | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """Note what a commit that failed says."""
+        self.committed = None if is_unknown(error) else False
+
+    def on(self, interruption: BaseException) -> BaseException:
+        """Write it on what has interrupted the transaction."""
+        sentences = {
+            True: "The transaction was committed all the same.",
+            False: "The transaction was not committed; nothing was written.",
+            None: "Whether the transaction was committed is not known.",
+        }
+        interruption.add_note(sentences[self.committed])
+        return interruption
+
+
+class Attempts:
+    """How often a transaction is tried again as a whole: as with_transaction() of PyMongo does."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + COMMIT_SECONDS
+        self._made = 0
+
+    def pause_after(self, error: mongo.PyMongoError) -> float:
+        """Return for how many seconds to wait before the next one.
+
+        Raises:
+            pymongo.errors.PyMongoError: the error, where there is to be none.
+
+        """
+        transient = error.has_error_label("TransientTransactionError")
+        if not transient or time.monotonic() > self._deadline:
+            raise error
+        self._made += 1
+        longest = min(0.005 * 1.5**self._made, LONGEST_PAUSE_SECONDS)
+        return random.random() * longest  # noqa: S311 - jitter
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Say whether a commit that failed so may have been done all the same."""
+    return not isinstance(error, mongo.PyMongoError) or error.has_error_label(
+        "UnknownTransactionCommitResult"
+    )
+
+
+def commit(session: ClientSession, *, seconds: float = COMMIT_SECONDS) -> None:
+    """Commit the session's transaction, and again while its result is unknown.
+
+    Raises:
+        pymongo.errors.PyMongoError: it was not committed, or after `seconds` nobody knows; the
+            error is labelled UnknownTransactionCommitResult then.
+
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            session.commit_transaction()
+        except mongo.PyMongoError as error:
+            if not is_unknown(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def transaction(session: ClientSession, outcome: Outcome) -> Iterator[None]:
+    """Run a block in a transaction of the session; commit it, or abort it where the block fails.
+
+    Where the block has ended the transaction itself, nothing more is done, and nothing is known.
+
+    Raises:
+        pymongo.errors.PyMongoError: the commit failed.
+        BaseException: what the block raised, or what interrupted the end.
+
+    """
+    session.start_transaction(write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY)
+    try:
+        yield
+    except BaseException as error:
+        if session.in_transaction:
+            outcome.committed = False
+            _abort(session, error)
+        raise
+    if session.in_transaction:
+        _commit(session, outcome)
+
+
+def _commit(session: ClientSession, outcome: Outcome) -> None:
+    interruption: BaseException | None = None
+    end = time.monotonic() + COMMIT_SECONDS
+    while outcome.committed is None:
+        left = max(0.1, end - time.monotonic())
+        try:
+            # A majority that stands still would hold up the interruption for ever.
+            with pymongo.timeout(None if interruption is None else left):
+                commit(session, seconds=left)
+            outcome.committed = True
+        except mongo.PyMongoError as error:
+            outcome.failed(error)
+            if interruption is None:
+                raise
+            break
+        except BaseException as error:  # noqa: BLE001 - raised when the end is known
+            if interruption is None:
+                interruption, end = error, time.monotonic() + INTERRUPTED_SECONDS
+            if time.monotonic() > end:
+                break
+    if interruption is not None:
+        raise outcome.on(interruption)
+
+
+def _abort(session: ClientSession, cause: BaseException) -> None:
+    interruption: BaseException | None = None
+    with pymongo.timeout(INTERRUPTED_SECONDS):
+        try:
+            session.abort_transaction()
+        except BaseException as error:  # noqa: BLE001 - raised when the transaction is ended
+            interruption = error
+        if interruption is not None or not isinstance(cause, Exception):
+            # A command that was cut off may still be at work, or the abort never have been sent.
+            with contextlib.suppress(mongo.PyMongoError):
+                session.client.admin.command("killSessions", [session.session_id])
+    if interruption is not None:
+        raise interruption from cause
