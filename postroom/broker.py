@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 __all__ = [
     "base_topic",
     "canonical",
+    "close",
     "connect",
+    "connected",
     "ensure_subscription",
+    "ensure_subscription_leniently",
     "masked",
     "partitions_of",
     "require_let_in",
     "require_unpartitioned",
+    "unreachable",
 ]
 
 logger = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ from typing import ClassVar
 from pymongo import errors as mongo
 
 __all__ = [
+    "MONGO_TRANSIENT_CODES",
     "Blocked",
     "ConfigurationError",
     "HandlerLost",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from postroom.routing import Key
 
-__all__ = ["Outbox", "Transaction"]
+__all__ = ["Outbox", "RowIds", "Transaction", "explained"]
 
 Result = TypeVar("Result")
 
@@ -214,12 +214,14 @@ class RowIds:
         return self._made[self._next - 1]
 
     def again(self) -> RowIds:
+        """Begin from the first one again."""
         self._next = 0
         return self
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
+    """Say of a MongoDB without transactions what to do about it."""
     try:
         yield
     except mongo.OperationFailure as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from postroom.access.pulsar import Access
 
-__all__ = ["Conversation", "Refused", "Server", "servers"]
+__all__ = ["AUTHENTICATION_ERROR", "Conversation", "Refused", "Server", "servers"]
 
 PORT, TLS_PORT = 6650, 6651
 PROTOCOL_VERSION = 19

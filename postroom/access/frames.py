@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-__all__ = ["Fields", "command", "number", "text"]
+__all__ = ["NOT_PULSAR", "Fields", "command", "number", "text"]
 
 VARINT, BYTES = 0, 2
 NOT_PULSAR = "what it answers is not Pulsar's protocol"

@@ -12,7 +12,7 @@ from postroom.celery import adapter
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["end_worker", "exit_after"]
+__all__ = ["EXIT_FAILURE", "end_worker", "exit_after"]
 
 logger = logging.getLogger(__name__)
 

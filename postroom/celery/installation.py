@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from postroom.routing import Key, Topics
     from postroom.settings import Settings
 
+__all__ = ["Consume", "Installation", "install"]
+
 Consume = Mapping[str, Sequence[str]]
 
 
