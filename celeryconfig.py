@@ -1,14 +1,16 @@
 """Celery's configuration; what differs between deployments is read from POSTROOM_*."""
 
 from postroom import ConfigurationError, settings
+from postroom.celery import redis
 
 try:
     _settings = settings.load()
 except ConfigurationError as error:
     raise SystemExit(str(error)) from None
 
-broker_url = _settings.redis_url
-result_backend = _settings.redis_url
+_redis = redis.configuration(_settings)
+broker_url = _redis.broker_url
+result_backend = _redis.result_backend
 imports = ("tasks.medicines", "workers.consumer")
 
 task_serializer = result_serializer = event_serializer = "json"
@@ -26,11 +28,12 @@ worker_hijack_root_logger = True
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_transport_options = {
+    **_redis.transport_options,
     "socket_timeout": 5.0,
     "socket_connect_timeout": 5.0,
     "socket_keepalive": True,
     "visibility_timeout": 3600,
 }
-result_backend_transport_options = {"visibility_timeout": 3600}
+result_backend_transport_options = {**_redis.transport_options, "visibility_timeout": 3600}
 redis_socket_timeout = 5.0
 redis_socket_connect_timeout = 5.0

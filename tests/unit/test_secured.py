@@ -60,6 +60,9 @@ def test_a_secret_is_read_from_a_file(
     file.write_bytes(f"{content}{end}".encode())
     if name == "pulsar_basic_password":
         monkeypatch.setenv("POSTROOM_PULSAR_BASIC_USER", "somebody")
+    if name == "redis_sentinel_password":
+        monkeypatch.setenv("POSTROOM_REDIS_URL", "sentinel://h/0")
+        monkeypatch.setenv("POSTROOM_REDIS_MASTER_NAME", "m")
     monkeypatch.setenv(f"POSTROOM_{name.upper()}_FILE", f" {file}\n")
     found = settings.load()
     value = getattr(found, name)

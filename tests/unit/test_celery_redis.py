@@ -1,0 +1,99 @@
+"""What Celery is told of Redis: nothing that leaves open whom it trusts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery
+from pydantic import ValidationError
+
+from postroom import Settings
+from postroom.celery.redis import configuration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "s3cr3t"  # noqa: S105 - it is looked for
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """Return a file that could be read."""
+    file = tmp_path / "an authority.pem"
+    file.write_text("x")
+    return file
+
+
+def test_an_address_without_tls_stays_as_it_is() -> None:
+    """And so does the path of a socket."""
+    for url in ("redis://:p@h:1/2", "redis+socket:///run/redis.sock"):
+        found = configuration(Settings(redis_url=url))
+        assert (found.broker_url, found.result_backend) == (url, url)
+        assert found.transport_options == {}
+
+
+def test_tls_checks_certificates_and_names_unless_told_otherwise(authority: Path) -> None:
+    """Left to themselves the broker would trust anyone, and the result store nothing at all."""
+    url = f"rediss://u:{SECRET}@h:1/2?ssl_ca_certs={str(authority).replace(' ', '%20')}"
+    told = configuration(Settings(redis_url=url))
+    app = Celery("x", broker=told.broker_url, backend=told.result_backend)
+    with app.connection_for_write() as connection:
+        broker = connection.ssl
+    store = app.backend.connparams
+    for found in (broker, store):
+        assert found["ssl_ca_certs"] == str(authority)
+        assert str(found["ssl_cert_reqs"]) in {"2", "VerifyMode.CERT_REQUIRED"}
+        assert found["ssl_check_hostname"] is True
+    assert (store["username"], store["password"], store["db"]) == ("u", SECRET, 2)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"sentinel://u:{SECRET}@a:1,b:26379,[::1]:3/4",
+        f"sentinel://u:{SECRET}@a:1/4;sentinel://b/4;sentinel://[::1]:3/4",
+        f"sentinel://u:{SECRET}@a:1/4;sentinel://u:{SECRET}@b:26379/4;sentinel://[::1]:3/4",
+    ],
+)
+def test_sentinels_are_told_apart(url: str) -> None:
+    """Both forms lead to the same hosts, master and user, and no part of it is shown."""
+    given: dict[str, Any] = {"redis_master_name": "m", "redis_sentinel_password": "t3ll"}
+    settings = Settings(redis_url=url, **given)
+    assert repr(settings.redis_url) == "<a:1, b:26379, [::1]:3>"
+    told = configuration(settings)
+    app = Celery("x", broker=told.broker_url, backend=told.result_backend)
+    app.conf.broker_transport_options = app.conf.result_backend_transport_options = dict(
+        told.transport_options
+    )
+    hosts = [(host["host"], int(host["port"])) for host in app.backend.connparams["hosts"]]
+    assert hosts == [("a", 1), ("b", 26379), ("::1", 3)]
+    assert app.backend.connparams["password"] == SECRET
+    with app.connection_for_write() as connection:
+        assert len(connection.alt) == 3
+        assert all(SECRET in each for each in connection.alt)
+    assert told.transport_options["master_name"] == "m"
+    for shown in (str(app.conf.table(censored=True)), app.conf.humanize(), app.backend.as_uri()):
+        assert SECRET not in shown
+        assert "t3ll" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"redis_url": "sentinel://h/0"}, "POSTROOM_REDIS_MASTER_NAME is not set"),
+        ({"redis_master_name": "m"}, "is not sentinel://"),
+        ({"redis_url": "redis://h/0?ssl_ca_certs=/x"}, "is not rediss://"),
+        (
+            {"redis_url": "rediss://h/0?ssl_ca_certs=/tmp/no-such"},
+            "names /tmp/no-such, which cannot",
+        ),
+        ({"redis_url": "sentinel://h/0?x=y", "redis_master_name": "m"}, "no address of the form"),
+        ({"redis_url": "sentinel://h/0;redis://h", "redis_master_name": "m"}, "no address"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(given: dict[str, Any], words: str) -> None:
+    """Each with the variable at fault."""
+    with pytest.raises(ValidationError) as refused:
+        Settings(**given)
+    assert words in str(refused.value)
