@@ -81,7 +81,9 @@ class Fleet:
 
     def _note(self, worker: subprocess.Popen[bytes], log: Path) -> None:
         if worker.returncode not in self.expected:
-            self.deaths.append(f"{log} with code {worker.returncode}")
+            words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            said = words[-1].strip()[:200] if words else "nothing"
+            self.deaths.append(f"{log} with code {worker.returncode}, its last words: {said}")
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], Path]:
         self._spawned += 1
