@@ -65,7 +65,8 @@ class ConsumerChaos:
             lambda _, row: accounts.arrived([row["event"]] if row["handler"] == "main" else []),
         )
         url = self.services.pulsar.url
-        parked = Witness(url, [f"{t}-{SUBSCRIPTION}-DLQ" for t in self._topics], accounts.arrived)
+        letters = [f"{topic}-{SUBSCRIPTION}-DLQ" for topic in self._topics]
+        parked = Witness(url, letters, accounts.arrived, self.logs)
         sender = Sender(url, self._topics, accounts, seed=self.scenario.seed)
         consume = [f"re:persistent://{base}-[a-c]"] if self.scenario.pattern else self._topics
         environment["CHAOS_CONSUME"] = json.dumps(consume)

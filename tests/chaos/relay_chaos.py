@@ -62,7 +62,9 @@ class RelayChaos:
         self._topics = relay_disturbances.topics_of(topic)
         self._client: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=60_000)
         ledger = Ledger(uri, self.name)
-        witness = Witness(self.services.pulsar.url, self._topics, ledger.accounts.arrived)
+        witness = Witness(
+            self.services.pulsar.url, self._topics, ledger.accounts.arrived, self.logs
+        )
         # The ids of one writer have the order of its commits, which is a scan's.
         count = 1 if self.scenario.oplog_mb else 2
         writers = Writers(uri, self.name, seed=self.scenario.seed, count=count)

@@ -13,6 +13,8 @@ from tests.chaos.clients import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+    from typing import TextIO
 
 __all__ = ["SUBSCRIPTION", "Witness"]
 
@@ -28,14 +30,15 @@ Place = tuple[int, int, int]
 class Witness:
     """Reads topics to their ends, each in a thread; what is delivered again is told by its place.
 
-    `told` gets the ids of new messages as they come.
+    `told` gets the ids of new messages as they come. A file for each topic in `logs` has a line for
+    each message: when it was read, its place, producer and position, the event's id.
     """
 
     def __init__(
-        self, url: str, topics: Sequence[str], told: Callable[[Iterable[str]], None]
+        self, url: str, topics: Sequence[str], told: Callable[[Iterable[str]], None], logs: Path
     ) -> None:
         self.events: dict[str, list[str]] = {topic: [] for topic in topics}
-        self._url, self._told = url, told
+        self._url, self._told, self._logs = url, told, logs
         self._over = threading.Event()
         with contextlib.closing(connect(url)) as client:
             for topic in topics:
@@ -59,16 +62,17 @@ class Witness:
 
     def _read(self, topic: str) -> None:
         last: Place = (-1, -1, -1)
-        while not self._over.is_set():
-            with contextlib.suppress(pulsar.PulsarException):
-                client = connect(self._url)
-                try:
-                    last = self._take(self._subscribe(client, topic), topic, last)
-                finally:
-                    client.close()
-            self._over.wait(0.3)
+        with (self._logs / f"{topic.rpartition('/')[2]}.messages").open("w") as log:
+            while not self._over.is_set():
+                with contextlib.suppress(pulsar.PulsarException):
+                    client = connect(self._url)
+                    try:
+                        last = self._take(self._subscribe(client, topic), topic, last, log)
+                    finally:
+                        client.close()
+                self._over.wait(0.3)
 
-    def _take(self, consumer: pulsar.Consumer, topic: str, last: Place) -> Place:
+    def _take(self, consumer: pulsar.Consumer, topic: str, last: Place, log: TextIO) -> Place:
         """Take what comes until nothing does, or the connection is lost."""
         heard = time.monotonic()
         taken: list[pulsar.Message] = []
@@ -84,9 +88,7 @@ class Witness:
             place = (found.ledger_id(), found.entry_id(), found.batch_index())
             if place > last:
                 last = place
-                event_id = message.properties()["id"]
-                self.events[topic].append(event_id)
-                self._told([event_id])
+                self._note(message, place, topic, log)
             taken.append(message)
             if len(taken) == ACKNOWLEDGED_EVERY:
                 consumer.acknowledge_cumulative(taken.pop())
@@ -94,3 +96,11 @@ class Witness:
         if taken:
             consumer.acknowledge_cumulative(taken.pop())
         return last
+
+    def _note(self, message: pulsar.Message, place: Place, topic: str, log: TextIO) -> None:
+        properties = message.properties()
+        self.events[topic].append(properties["id"])
+        self._told([properties["id"]])
+        clock, where = time.strftime("%H:%M:%S"), ":".join(map(str, place))
+        position = properties.get("position")
+        log.write(f"{clock} {where} {message.producer_name()} {position} {properties['id']}\n")
