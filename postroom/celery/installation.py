@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from postroom import broker, errors
 from postroom import settings as settings_module
 from postroom.celery import consumer_step, flower, relay_step
+from postroom.inbox.selection import Selection
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -55,7 +56,7 @@ def install(
     unless given; topics not routed go to POSTROOM_TOPIC.
 
     Raises:
-        SystemExit: a setting is wrong; the sentence names the variable.
+        SystemExit: a setting is wrong, or a topic of `consume`; the sentence names it.
 
     """
     try:
@@ -69,6 +70,11 @@ def install(
         consume=consume or {settings.subscription: _routed_to(settings, topics)},
         shared=shared,
     )
+    try:
+        for subscription, consumed in installation.consume.items():
+            Selection.of(settings, subscription, consumed)
+    except errors.ConfigurationError as error:
+        raise SystemExit(str(error)) from None
     app.postroom = installation
     relay_step.install(app)
     consumer_step.install(app)

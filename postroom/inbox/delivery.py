@@ -26,9 +26,11 @@ def place_of(message: pulsar.Message) -> Place:
 def _read(message: pulsar.Message) -> tuple[dict[str, str], str | None, str]:
     # Another producer's may be no UTF-8; such a message is a dead letter, by its payload alone.
     try:
-        return dict(message.properties()), message.partition_key() or None, ""
+        found = dict(message.properties()), message.partition_key() or None
     except UnicodeDecodeError:
         return {}, None, "The message's properties or key are no UTF-8"
+    sealed = message.encryption_context() is not None
+    return *found, "The message is encrypted, and consumers here have no key" if sealed else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from postroom import refusals, wire
+from postroom.inbox.source import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,12 @@ __all__ = ["Keeper"]
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
-# A topic that moves to another broker is back sooner.
-WORTH_SAYING_SECONDS = 1.0
+# A broker that is asked while it closes a topic may never answer. So the client, which waits a
+# little longer each time, may try first; it would do so for ever, and never say why in vain.
+CLIENTS_TURN_SECONDS = 3.0
+SETTLE_SECONDS = 0.2
+MOMENT_SECONDS = 1.0
+MOST_DOUBLINGS = 6
 # Calls on the client that block, of all sources together.
 AT_ONCE = threading.BoundedSemaphore(8)
 
@@ -49,48 +54,66 @@ class Keeper:
         self._attempt: threading.Thread | None = None
         self._failures = 0
         self._due = 0.0
-        self._broken_since: float | None = None
+        self._read_at = -MOMENT_SECONDS
+        self._condition = Condition.CLOSED
+        self._since = time.monotonic()
         self.was_tried = False
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether the topic is read, but for the moment in which it is opened again."""
+        return time.monotonic() - self._read_at < MOMENT_SECONDS
+
     def tend(self) -> None:
-        """Do what is due; returns at once."""
-        now = time.monotonic()
-        if self.source.is_open and not self.source.is_broken:
-            self._broken_since = None
-            return
-        self._broken_since = self._broken_since or now
-        if (
-            self.was_tried
-            and now - self._broken_since > WORTH_SAYING_SECONDS
-            and not self._failures
-        ):
-            self._say("the connection was lost")
-        if self._attempt is None and now >= self._due and AT_ONCE.acquire(blocking=False):
-            self._attempt = threading.Thread(target=self._try, daemon=True)
-            self._attempt.start()
+        """Look at the source and do what is due; returns at once."""
+        now, condition = time.monotonic(), self.source.look()
+        if condition is not self._condition:
+            self._condition, self._since = condition, now
+        if condition in (Condition.GOOD, Condition.STALE):
+            self._read_at = now
+        lasts = now - self._since
+        match condition:
+            case Condition.AWAY if lasts > CLIENTS_TURN_SECONDS:
+                self._say("the connection was lost")
+                self._begin(self.source.close)
+            case Condition.STALE if lasts > SETTLE_SECONDS:
+                self._begin(self._try)
+            case Condition.CLOSED if now >= self._due:
+                self._begin(self._try)
 
     def give_up(self) -> bool:
         """Leave a topic that is not wanted, if it is not read; say whether it was left."""
-        if self._attempt is not None or (self.source.is_open and not self.source.is_broken):
+        if self._attempt is not None or self.is_reading:
             return False
         self._troubles.end(self._about)
         self.source.close()
         return True
 
+    def _begin(self, step: Callable[[], None]) -> None:
+        if self._attempt is None and AT_ONCE.acquire(blocking=False):
+            self._attempt = threading.Thread(target=self._run, args=(step,), daemon=True)
+            self._attempt.start()
+
+    def _run(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        finally:
+            self._attempt = None
+            AT_ONCE.release()
+
     def _try(self) -> None:
         try:
             self._open(self.source)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
-            wait = min(FIRST_WAIT_SECONDS * 2**self._failures, LONGEST_WAIT_SECONDS)
+            wait = min(
+                FIRST_WAIT_SECONDS * 2 ** min(self._failures, MOST_DOUBLINGS), LONGEST_WAIT_SECONDS
+            )
             self._due, self._failures = time.monotonic() + wait, self._failures + 1
             self._refused(error)
         else:
             self._failures = 0
             self._troubles.end(self._about)
-        finally:
-            self.was_tried = True
-            self._attempt = None
-            AT_ONCE.release()
+        self.was_tried = True
 
     def _refused(self, error: Exception) -> None:
         absent = type(error).__name__ == "TopicNotFound"
@@ -103,7 +126,7 @@ class Keeper:
         self._troubles.begin(
             self._about,
             f"The topic {topic} is not read for the subscription {self._subscription!r} ({why}); "
-            "other topics are, and it is tried again",
+            "it is tried again, and no other topic waits for it",
             mended=f"The topic {topic} is read for the subscription {self._subscription!r}",
         )
 

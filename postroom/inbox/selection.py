@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import abilities, errors, wire
+from postroom import abilities, errors, topics, wire
 from postroom.topics import Topic, base_topic, canonical
 
 if TYPE_CHECKING:
@@ -49,18 +49,19 @@ class Selection:
     dead_letters: Topic | None = None
 
     @classmethod
-    def of(cls, settings: Settings, subscription: str, topics: Sequence[str]) -> Selection:
+    def of(cls, settings: Settings, subscription: str, written: Sequence[str]) -> Selection:
         """Read what a user has written: names, or patterns that begin with `re:`.
 
         Raises:
             ConfigurationError: it names no topic, or one that cannot be consumed.
 
         """
+        _require_topics(subscription, written)
         shared = settings.dead_letter_topic
         found = cls(
             subscription=subscription,
-            names=tuple(dict.fromkeys(canonical(t) for t in topics if not t.startswith(PATTERN))),
-            patterns=tuple(TopicPattern.of(t) for t in topics if t.startswith(PATTERN)),
+            names=tuple(dict.fromkeys(canonical(t) for t in written if not t.startswith(PATTERN))),
+            patterns=tuple(TopicPattern.of(t) for t in written if t.startswith(PATTERN)),
             dead_letters=canonical(shared) if shared else None,
         )
         for topic in found.names:
@@ -82,9 +83,9 @@ class Selection:
         """The topics through which dead letters of the named topics come back."""
         return list(dict.fromkeys(redrive_topic(t, self.subscription) for t in self.names))
 
-    def among(self, topics: Iterable[str]) -> list[Topic]:
+    def among(self, found: Iterable[str]) -> list[Topic]:
         """Pick from the topics of a namespace those that a pattern selects, or that come back."""
-        return [canonical(topic) for topic in topics if self._selects(canonical(topic))]
+        return [canonical(topic) for topic in found if self._selects(canonical(topic))]
 
     def is_reserved(self, topic: Topic) -> bool:
         """Say whether a topic is one of our own, which is never consumed like others."""
@@ -103,6 +104,23 @@ class Selection:
         if self.is_reserved(topic):
             return False
         return any(pattern.fits(topic) for pattern in self.patterns)
+
+
+def _require_topics(subscription: str, written: Sequence[str]) -> None:
+    if isinstance(written, str) or not written:
+        raise errors.ConfigurationError(
+            f"install(consume=…) gives the subscription {subscription!r} {written!r}, and has to "
+            "give it a list of topics"
+        )
+    for topic in written:
+        try:
+            if not str(topic).startswith(PATTERN):
+                topics.checked(topic)
+        except (TypeError, ValueError):
+            raise errors.ConfigurationError(
+                f"install(consume=…) names {topic!r} for the subscription {subscription!r}: a "
+                "topic is named tenant/namespace/topic, and a pattern re:tenant/namespace/pattern"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

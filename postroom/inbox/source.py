@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from postroom import broker
@@ -16,11 +17,23 @@ if TYPE_CHECKING:
     from postroom.inbox.feed import Feed
     from postroom.topics import Topic
 
-__all__ = ["Source"]
+__all__ = ["Condition", "Source"]
 
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 1.0
+
+
+class Condition(Enum):
+    """How a source is."""
+
+    GOOD = "connected since it was opened"
+    AWAY = "the connection is lost, and the client tries to connect again"
+    STALE = (
+        "connected, and to be opened again: a client that lost its connection goes on with the "
+        "halves of chunked messages that it had, and drops the chunks that come again"
+    )
+    CLOSED = "not subscribed"
 
 
 class Source:
@@ -37,25 +50,18 @@ class Source:
         self._consumer: pulsar.Consumer | None = None
         self._queue_size = 1
         self._lost_permits = 0
+        self._interrupted = False
         self._received_at = 0.0
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it is subscribed, as far as is known."""
-        return self._consumer is not None
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether it has to be opened again.
-
-        A connection that was lost comes back by itself, but not whole: the client goes on with the
-        halves of chunked messages that it had, and drops the chunks that come again; and it tries
-        for ever, whatever the broker answers.
-        """
+    def look(self) -> Condition:
+        """Say how it is, as far as is known; for the one thread that keeps it."""
         consumer = self._consumer
         if consumer is None:
-            return False
-        return not consumer.is_connected() or self._is_stalled
+            return Condition.CLOSED
+        if not consumer.is_connected():
+            self._interrupted = True
+            return Condition.AWAY
+        return Condition.STALE if self._interrupted or self._is_stalled else Condition.GOOD
 
     @property
     def _is_stalled(self) -> bool:
@@ -74,7 +80,7 @@ class Source:
         import pulsar
 
         self.close()
-        self._queue_size, self._lost_permits = queue_size, 0
+        self._queue_size, self._lost_permits, self._interrupted = queue_size, 0, False
         self._consumer = client.subscribe(
             self.topic,
             self._subscription,

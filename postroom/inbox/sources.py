@@ -79,7 +79,7 @@ class Sources:
             for keeper in self._keepers.values():
                 keeper.tend()
             if wanted is not None and all(k.was_tried for k in self._keepers.values()):
-                self._changed(sum(k.source.is_open for k in self._keepers.values()))
+                self._changed(sum(k.is_reading for k in self._keepers.values()))
             self._troubles.say()
 
     def _follow(self, wanted: frozenset[Topic]) -> None:

@@ -26,8 +26,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 2.0},
 )
-pattern = os.environ.get("SHOP_PATTERN")
-install(app, settings, consume={"test": [pattern]} if pattern else None)
+consumed = os.environ.get("SHOP_TOPICS", "").split()
+install(app, settings, consume={"test": consumed} if consumed else None)
 
 QUICK: dict[str, Any] = {"backoff_seconds": 0.2}
 POISON = 13
