@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.test_consumer import Shop
+from tests.shops import Shop
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
