@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from postroom import errors, events, topics, wire
 
 if TYPE_CHECKING:
     import pulsar
 
-__all__ = ["Delivery", "Place", "place_of"]
+__all__ = ["Acknowledger", "Delivery", "Place", "place_of"]
 
 Place = tuple[str, int, int, int]
 
 LONGEST_POSITION = 20
+
+
+class Acknowledger(Protocol):
+    """Where a message came from, and is to be acknowledged."""
+
+    def acknowledge(self, message: pulsar.Message) -> None:
+        """Tell the broker that a message is done with."""
 
 
 def place_of(message: pulsar.Message) -> Place:
@@ -37,7 +44,7 @@ def _read(message: pulsar.Message) -> tuple[dict[str, str], str | None, str]:
 class Delivery:
     """A message and what stands on its outside."""
 
-    source: pulsar.Consumer
+    source: Acknowledger
     message: pulsar.Message
     place: Place
     event_id: str
@@ -47,7 +54,7 @@ class Delivery:
     fault: str = ""
 
     @classmethod
-    def of(cls, message: pulsar.Message, source: pulsar.Consumer) -> Delivery:
+    def of(cls, message: pulsar.Message, source: Acknowledger) -> Delivery:
         """Take a message in, without looking into its payload."""
         place = place_of(message)
         properties, key, fault = _read(message)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pulsar
 
     from postroom.inbox.admission import Admission
+    from postroom.inbox.delivery import Acknowledger
     from postroom.inbox.mailbox import Mailbox
-    from postroom.inbox.source import Source
 
 __all__ = ["Feed"]
 
@@ -37,7 +37,7 @@ class Feed:
         """Whether a message would be taken now."""
         return self._admission.has_room and not self._stopped.is_set()
 
-    def take(self, source: Source, message: pulsar.Message) -> None:
+    def take(self, source: Acknowledger, message: pulsar.Message) -> None:
         """Pass a message on, once there is room; after close() it is dropped, and comes again."""
         while not self.has_room:
             if self._closed.wait(ASK_SECONDS):

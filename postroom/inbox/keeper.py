@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import refusals, wire
@@ -30,6 +31,28 @@ MOST_DOUBLINGS = 6
 AT_ONCE = threading.BoundedSemaphore(8)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """How the source was when it was looked at, and since when it has been so."""
+
+    condition: Condition
+    since: float
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """How often opening has failed in a row, and when it is due again; `any` once one has ended."""
+
+    failures: int = 0
+    due: float = 0.0
+    any: bool = False
+
+    def failed(self) -> None:
+        doubled = FIRST_WAIT_SECONDS * 2 ** min(self.failures, MOST_DOUBLINGS)
+        self.due = time.monotonic() + min(doubled, LONGEST_WAIT_SECONDS)
+        self.failures += 1
+
+
 class Keeper:
     """Opens a source, and again whenever it is broken, each time in a thread of its own.
 
@@ -52,12 +75,14 @@ class Keeper:
         self._open = open_
         self._troubles = troubles
         self._attempt: threading.Thread | None = None
-        self._failures = 0
-        self._due = 0.0
+        self._attempts = _Attempts()
         self._read_at = -MOMENT_SECONDS
-        self._condition = Condition.CLOSED
-        self._since = time.monotonic()
-        self.was_tried = False
+        self._seen = _Seen(Condition.CLOSED, time.monotonic())
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether an attempt to open it has come to an end, well or not."""
+        return self._attempts.any
 
     @property
     def is_reading(self) -> bool:
@@ -67,18 +92,18 @@ class Keeper:
     def tend(self) -> None:
         """Look at the source and do what is due; returns at once."""
         now, condition = time.monotonic(), self.source.look()
-        if condition is not self._condition:
-            self._condition, self._since = condition, now
+        if condition is not self._seen.condition:
+            self._seen = _Seen(condition, now)
         if condition in (Condition.GOOD, Condition.STALE):
             self._read_at = now
-        lasts = now - self._since
+        lasts = now - self._seen.since
         match condition:
             case Condition.AWAY if lasts > CLIENTS_TURN_SECONDS:
                 self._say("the connection was lost")
                 self._begin(self.source.close)
             case Condition.STALE if lasts > SETTLE_SECONDS:
                 self._begin(self._try)
-            case Condition.CLOSED if now >= self._due:
+            case Condition.CLOSED if now >= self._attempts.due:
                 self._begin(self._try)
 
     def give_up(self) -> bool:
@@ -105,15 +130,12 @@ class Keeper:
         try:
             self._open(self.source)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
-            wait = min(
-                FIRST_WAIT_SECONDS * 2 ** min(self._failures, MOST_DOUBLINGS), LONGEST_WAIT_SECONDS
-            )
-            self._due, self._failures = time.monotonic() + wait, self._failures + 1
+            self._attempts.failed()
             self._refused(error)
         else:
-            self._failures = 0
+            self._attempts.failures = 0
             self._troubles.end(self._about)
-        self.was_tried = True
+        self._attempts.any = True
 
     def _refused(self, error: Exception) -> None:
         absent = type(error).__name__ == "TopicNotFound"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pulsar
 
+    from postroom.inbox.delivery import Acknowledger
     from postroom.inbox.handlers import Handler
     from postroom.inbox.held import Held
     from postroom.inbox.job import Job
@@ -23,7 +24,7 @@ MOST_AT_ONCE = 1000
 class Received:
     """A message has come."""
 
-    source: pulsar.Consumer
+    source: Acknowledger
     message: pulsar.Message
     size: int
 
