@@ -231,22 +231,29 @@ class Placement:
         adapter.forget(self._request)
         return True
 
-    def abandon(self, reason: str, *, hangs: bool) -> bool:
+    def abandon(
+        self, reason: str, *, hangs: bool, over: Callable[[bool], None] | None = None
+    ) -> bool:
         """Show the job as failed and put another thread in the place of its own, if it still runs.
 
-        `hangs` where it is at fault itself.
+        `hangs` where it is at fault itself. `over` is told when its transaction is ended for
+        certain, and whether MongoDB has answered to that.
         """
         if not self._threads.replace(self._turn):
             return False
         self._errand.job.call.cut_off()
         # In a thread: MongoDB may be what it hangs on.
-        cut_off = functools.partial(self._errand.consumer.cut_off, self._errand.job)
-        threading.Thread(target=cut_off, daemon=True).start()
+        threading.Thread(target=self._cut_off, args=(over,), daemon=True).start()
         self._request.send_event("task-failed", exception=reason, traceback="")
         hung = self._threads.hung
         if hangs and hung > self._threads.limit:
             self._too_many_hang(hung)
         return True
+
+    def _cut_off(self, over: Callable[[bool], None] | None) -> None:
+        answered = self._errand.consumer.cut_off(self._errand.job)
+        if over is not None:
+            over(answered)
 
     def _run(self, call: Callable[[], object]) -> None:
         self._errand.job.call.begin()

@@ -16,6 +16,7 @@ from postroom.inbox.intake import Intake
 from postroom.inbox.lookout import Lookout
 from postroom.inbox.mailbox import Mailbox, Woken
 from postroom.inbox.parking import Parking
+from postroom.inbox.patience import Patience
 from postroom.inbox.selection import Selection
 from postroom.inbox.sources import Sources
 from postroom.inbox.troubles import Troubles
@@ -98,6 +99,7 @@ class Connection:
             admission=admission,
             underway=Underway(reading.runner, self._mailbox, settings, most=reading.most_submitted),
             parking=Parking(self._dead_letters, self._mailbox),
+            patience=Patience(reading.subscription),
             tell=self._tell,
         )
 

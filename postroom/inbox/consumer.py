@@ -87,10 +87,12 @@ class Consumer:
         """Run a job in the calling thread; return what came of it, and why where it failed."""
         return execute(job, self._inbox, self._settings)
 
-    def cut_off(self, job: Job) -> None:
-        """Make sure that a job which has run for too long can never commit."""
-        self._inbox.cut_off(job.call)
-        forget(job, self._inbox, for_good=False)
+    def cut_off(self, job: Job) -> bool:
+        """Make sure that a job which has run for too long never commits; say if MongoDB answers."""
+        answered = self._inbox.cut_off(job.call)
+        if answered:
+            forget(job, self._inbox, for_good=False)
+        return answered
 
     def _wait(self, sentence: str) -> None:
         self._tell(StateEntered, state="waiting", reason=sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from postroom import errors
 from postroom.inbox import facts
 from postroom.inbox.delivery import Delivery
 from postroom.inbox.held import Held
-from postroom.inbox.mailbox import Failed, Finished, Parked, Received
+from postroom.inbox.mailbox import CutOff, Failed, Finished, Parked, Received
 from postroom.inbox.outcome import Applied, GiveUp, Lost, Suspected, TryAgain
 from postroom.inbox.schedule import Schedule
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from postroom.inbox.mailbox import Item, Mailbox
     from postroom.inbox.outcome import Outcome
     from postroom.inbox.parking import Parking
+    from postroom.inbox.patience import Patience
     from postroom.inbox.underway import Underway
     from postroom.inbox.work import Work
 
@@ -51,6 +53,7 @@ class Dispatcher:
         admission: Admission,
         underway: Underway,
         parking: Parking,
+        patience: Patience,
         tell: Teller,
     ) -> None:
         self._intake = intake
@@ -58,6 +61,7 @@ class Dispatcher:
         self._admission = admission
         self._underway = underway
         self._parking = parking
+        self._patience = patience
         self._tell = tell
         self._schedule = Schedule()
         self._held: dict[Place, Held] = {}
@@ -113,6 +117,8 @@ class Dispatcher:
                 if work is not None:
                     judged = self._underway.judged(job) if outcome == Lost() else outcome
                     self._decide(work, job, judged)
+            case CutOff(work, job):
+                self._decide(work, job, self._underway.after_timeout(item))
             case Parked():
                 self._parked(item)
             case Failed(error):
@@ -204,15 +210,15 @@ class Dispatcher:
         self._done(item.held, item.handler)
 
     def _on_tick(self) -> None:
-        for work, job, outcome in self._underway.timed_out():
+        for job in self._underway.timed_out():
             self._tell(
                 facts.TimedOut,
                 handler=job.handler.name,
                 stage=job.call.stage.name,
                 limit_seconds=job.call.limit_seconds,
             )
-            self._decide(work, job, outcome)
         self._parking.report()
+        self._patience.look(itertools.chain(self._schedule, self._underway))
         held, held_bytes = self._admission.held
         self._tell(
             facts.Holding,

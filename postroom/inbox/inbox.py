@@ -7,6 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+import pymongo
 from pymongo import errors as mongo
 
 from postroom import errors
@@ -42,6 +43,7 @@ MOMENT_SECONDS = 0.1
 # How long a thread waits for its turn, and how long between two looks.
 TURN_SECONDS = 2.0
 TURN_PAUSE_SECONDS = 0.05
+CUT_OFF_SECONDS = 5.0
 
 
 class Inbox:
@@ -192,22 +194,28 @@ class Inbox:
         """Note that events which were begun have come to an end, perhaps to be begun again."""
         self._begun.end((self._row_id(handler, event) for event in events), for_good=for_good)
 
-    def cut_off(self, call: Call) -> None:
+    def cut_off(self, call: Call) -> bool:
         """End the transaction of a call that hangs, so that it can never commit.
 
         Its rows are free at once for the next attempt; should the handler wake up, its writes fail.
+        Says whether MongoDB has answered.
         """
         session_id = call.cut_off()
-        if session_id is None:
-            return
+        admin = self._database.client.admin
         try:
-            self._database.client.admin.command("killSessions", [session_id])
+            with pymongo.timeout(CUT_OFF_SECONDS):
+                if session_id is None:
+                    admin.command("ping")
+                else:
+                    admin.command("killSessions", [session_id])
         except mongo.PyMongoError as error:
             logger.warning(
                 "The transaction of a handler that hangs could not be ended (%s); MongoDB ends it "
                 "after transactionLifetimeLimitSeconds, and the event waits for that",
                 type(error).__name__,
             )
+            return False
+        return True
 
     def _row_id(self, handler: Handler, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=handler.name, event_id=event.id)

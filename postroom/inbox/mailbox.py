@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pulsar
 
+    from postroom.inbox.call import Stage
     from postroom.inbox.delivery import Acknowledger
     from postroom.inbox.handlers import Handler
     from postroom.inbox.held import Held
     from postroom.inbox.job import Job
     from postroom.inbox.outcome import Outcome
+    from postroom.inbox.work import Work
 
-__all__ = ["Failed", "Finished", "Item", "Mailbox", "Parked", "Received", "Woken"]
+__all__ = ["CutOff", "Failed", "Finished", "Item", "Mailbox", "Parked", "Received", "Woken"]
 
 MOST_AT_ONCE = 1000
 
@@ -35,6 +37,16 @@ class Finished:
 
     job: Job
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """A job that ran for too long can do nothing more; MongoDB has `answered` to that or not."""
+
+    work: Work
+    job: Job
+    stage: Stage
+    answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ class Woken:
     """Something outside has changed."""
 
 
-Item = Received | Finished | Parked | Failed | Woken
+Item = Received | Finished | CutOff | Parked | Failed | Woken
 
 
 class Mailbox:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handlers import Handler
     from postroom.settings import Settings
 
-__all__ = ["judge", "wait_seconds"]
+__all__ = ["judge", "outage", "wait_seconds"]
 
 OUTAGE_WAIT_SECONDS = 1.0
 # MongoDB's own limit for a transaction is a minute; a frozen worker's lasts that long.
@@ -56,6 +56,16 @@ def judge(
         first = handler.backoff_seconds or settings.backoff_seconds
         seconds = wait_seconds(attempt, first=first, longest=settings.backoff_max_seconds)
     return TryAgain(after_seconds=seconds, counts=True, kind=kind, reason=described)
+
+
+def outage(error: BaseException) -> TryAgain:
+    """Decide about an event from an error that is known to be an outage's."""
+    return TryAgain(
+        after_seconds=_jittered(OUTAGE_WAIT_SECONDS),
+        counts=False,
+        kind=Kind.OUTAGE,
+        reason=failures.described(error),
+    )
 
 
 def _may_pass(since: datetime | None) -> bool:

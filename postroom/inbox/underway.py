@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Protocol
 
 from postroom import errors
 from postroom.inbox import retry
-from postroom.inbox.mailbox import Finished
-from postroom.inbox.outcome import Lost
+from postroom.inbox.call import Stage
+from postroom.inbox.mailbox import CutOff, Finished
+from postroom.inbox.outcome import Applied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ __all__ = ["Placement", "Runner", "Underway"]
 
 logger = logging.getLogger(__name__)
 
+# Where a job waits for nothing but MongoDB.
+MONGODB = frozenset({Stage.INBOX, Stage.COMMIT})
 CLOSED = "The connection was closed; the event is delivered again"
 
 
@@ -34,10 +38,13 @@ class Placement(Protocol):
     def withdraw(self) -> bool:
         """Take it back if no thread has begun it, and say whether that was in time."""
 
-    def abandon(self, reason: str, *, hangs: bool) -> bool:
+    def abandon(
+        self, reason: str, *, hangs: bool, over: Callable[[bool], None] | None = None
+    ) -> bool:
         """Cut it off, show it as failed, make up for its thread; say whether it still ran.
 
-        `hangs` where it is at fault itself.
+        `hangs` where it is at fault itself. `over` is told when its transaction is ended for
+        certain, and whether MongoDB has answered to that.
         """
 
 
@@ -64,6 +71,10 @@ class Underway:
         self._settings = settings
         self._most = most
         self._jobs: dict[Job, tuple[Work, Placement]] = {}
+
+    def __iter__(self) -> Iterator[Work]:
+        """Walk over what is being done."""
+        return (work for work, _ in self._jobs.values())
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -131,31 +142,40 @@ class Underway:
         self._runner.isolation.forget(self)
         return len(left)
 
-    def timed_out(self) -> Iterator[tuple[Work, Job, Outcome]]:
-        """Abandon what has run for too long; yield it with what follows."""
+    def timed_out(self) -> Iterator[Job]:
+        """Abandon what has run for too long; what follows comes through the mailbox."""
         for job, (work, placement) in list(self._jobs.items()):
             if not job.call.is_overdue:
                 continue
-            if not placement.abandon("HandlerTimeout()", hangs=True):
+            stage = job.call.stage
+            over = functools.partial(self._cut_off, work, job, stage)
+            if not placement.abandon("HandlerTimeout()", hangs=stage not in MONGODB, over=over):
                 continue  # it has just come back, and says so itself
             self._over(job)
-            yield work, job, self._outcome_of(job)
+            logger.error(
+                "%s, with event %s",
+                _timeout(job, stage),
+                job.events[0].id,
+                extra={"action": "handler_timeout", "event_id": job.events[0].id},
+            )
+            yield job
 
-    def _outcome_of(self, job: Job) -> Outcome:
-        known = job.call.outcome
-        error = errors.HandlerTimeout(
-            f"The handler {job.handler.name} ran past its timeout of {job.call.limit_seconds:g} s: "
-            f"it hangs {job.call.stage.value}"
-        )
-        is_known = not isinstance(known, Lost)
-        logger.error(
-            "%s, with event %s; %s",
-            error,
-            job.events[0].id,
-            "what it has done stands" if is_known else "the event is given to it again",
-            extra={"action": "handler_timeout", "event_id": job.events[0].id},
-        )
-        return known if is_known else self.judged(job, error)
+    def _cut_off(self, work: Work, job: Job, stage: Stage, answered: bool) -> None:  # noqa: FBT001 - a callback
+        self._mailbox.post(CutOff(work, job, stage, answered))
+
+    def after_timeout(self, item: CutOff) -> Outcome:
+        """Say what becomes of a job that was cut off.
+
+        What it had come to stands, where that is known. Where MongoDB kept it waiting it is an
+        outage; everything else is an attempt.
+        """
+        known = item.job.call.outcome
+        if isinstance(known, Applied):
+            return known
+        error = _timeout(item.job, item.stage)
+        if item.stage in MONGODB or not item.answered:
+            return retry.outage(error)
+        return self.judged(item.job, error)
 
     def judged(self, job: Job, error: BaseException | None = None) -> Outcome:
         """Say what becomes of a job that came to no word of its own."""
@@ -170,3 +190,10 @@ class Underway:
             settings=self._settings,
             since=job.since,
         )
+
+
+def _timeout(job: Job, stage: Stage) -> errors.HandlerTimeout:
+    return errors.HandlerTimeout(
+        f"The handler {job.handler.name} ran past its timeout of {job.call.limit_seconds:g} s: it "
+        f"hangs {stage.value}; the event is given to it again"
+    )

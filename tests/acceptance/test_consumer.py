@@ -291,6 +291,28 @@ def test_a_hanging_handler_is_reported_and_tried_again(shop: Shop) -> None:
     assert worker.stop() == 0
 
 
+AROUND = {
+    "Prerun": "before the handler",
+    "Stubborn": "while the event is validated",
+    "Afterwards": "in what the handler does after its commit",
+    "Postrun": "after the handler",
+}
+
+
+def test_what_hangs_around_a_handler_is_named_and_tried_again(shop: Shop) -> None:
+    """Receivers of signals, validators and callbacks have the same timeout; all is applied once."""
+    worker = shop.worker(POSTROOM_SHUTDOWN_SECONDS="2")
+    worker.wait_for("Consuming ")
+    for number, name in enumerate(AROUND):
+        shop.send(name, number, key="k")
+    shop.send("Counted", 9, key="k")
+    assert shop.wait_for(len(AROUND) + 1) == [0, 1, 2, 3, 9]
+    for where in AROUND.values():
+        assert f"it hangs {where}" in worker.text() or f"hangs in Celery {where}" in worker.text()
+    shop.dead(0)
+    assert worker.stop() == 0
+
+
 def test_a_hanging_handler_holds_up_nothing_behind_it(shop: Shop) -> None:
     """With one thread and no further attempt, another takes the hanging one's place at once."""
     worker = shop.worker(POSTROOM_CONCURRENCY="1", POSTROOM_SHUTDOWN_SECONDS="2")

@@ -9,7 +9,8 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+from celery import Celery, signals
+from pydantic import field_validator
 
 from postroom import DomainEvent, Event, Reject, Retry, handles
 from postroom import settings as settings_module
@@ -161,6 +162,62 @@ def on_hang(event: Event[Any], session: ClientSession) -> None:
     if tries(event, session) == 1:
         threading.Event().wait(20)
     note(event, session, "hang")
+
+
+HANGS: dict[str, bool] = {}
+
+
+def hang_once(where: str) -> None:
+    """Hang, the first time that this process comes by."""
+    if HANGS.setdefault(where, True):
+        HANGS[where] = False
+        threading.Event().wait(20)
+
+
+class Stubborn(DomainEvent):
+    """An event whose validation hangs."""
+
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def wait(cls, number: int) -> int:
+        """Hang."""
+        hang_once("Validator")
+        return number
+
+
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]
+def before(task: Any, **_: Any) -> None:
+    """Hang before the handler that asks for it."""
+    if task.name == "shop.prerun":
+        hang_once("Prerun")
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def behind(task: Any, **_: Any) -> None:
+    """Hang after the handler that asks for it."""
+    if task.name == "shop.postrun":
+        hang_once("Postrun")
+
+
+def hang_afterwards(_: Any) -> None:
+    """Hang when the effect is there."""
+    hang_once("Afterwards")
+
+
+HASTY: dict[str, Any] = {"timeout_seconds": 1.0, "max_attempts": 3, **QUICK}
+
+
+@handles("Prerun", name="shop.prerun", **HASTY)
+@handles("Postrun", name="shop.postrun", **HASTY)
+@handles(Stubborn, name="shop.validator", **HASTY)
+@handles("Afterwards", name="shop.afterwards", after_commit=hang_afterwards, **HASTY)
+def on_hasty(event: Event[Any], session: ClientSession) -> None:
+    """Note the event; something around this hangs the first time."""
+    number = event.data.number if isinstance(event.data, Stubborn) else event.data["number"]
+    entry = {"event": event.id, "number": number, "key": event.key, "handler": "hasty"}
+    collection(session, "seen").insert_one(entry, session=session)
 
 
 @handles("Stuck", name="shop.stuck", timeout_seconds=1.0, max_attempts=1)
