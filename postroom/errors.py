@@ -11,6 +11,7 @@ PostroomError
 │   │   ├── Superseded        a newer relay has raised the epoch or fenced us
 │   │   ├── MutexLost         the mutex is no longer ours
 │   │   ├── HistoryLost       the change stream no longer reaches back to the checkpoint
+│   │   ├── RoutingFailed     a routing or key function failed for a reason that passes
 │   │   └── Refused           an event was lost with the connection while it was sent alone
 │   ├── Poison                one row that can never be sent
 │   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
@@ -51,6 +52,7 @@ __all__ = [
     "Reject",
     "RelayError",
     "Retry",
+    "RoutingFailed",
     "ScopeClosed",
     "ServiceUnavailable",
     "Superseded",
@@ -110,6 +112,10 @@ class MutexLost(TermEnded):
 
 class HistoryLost(TermEnded):
     """The change stream no longer reaches back to the checkpoint; the collection is scanned."""
+
+
+class RoutingFailed(TermEnded):
+    """A routing or key function failed for a reason that passes; it is asked again."""
 
 
 class Refused(TermEnded):

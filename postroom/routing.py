@@ -82,7 +82,7 @@ class Routing:
 
         Raises:
             Poison: the routing function failed over this event, or named no topic.
-            TermEnded: it failed for a reason that passes; it is to be asked again.
+            RoutingFailed: it failed for a reason that passes; it is to be asked again.
 
         """
         known = self._of_names.get(name)
@@ -124,7 +124,7 @@ class Routing:
 
         Raises:
             Poison: the key function failed over this event, or the key has no form in JSON.
-            TermEnded: it failed for a reason that passes; it is to be asked again.
+            RoutingFailed: it failed for a reason that passes; it is to be asked again.
 
         """
         field = events.key_field(name) or self._key
@@ -152,7 +152,7 @@ def _called(
     except Exception as error:
         failed = f"The {kind} function failed with {type(error).__name__} for {_short(name)}"
         if _passes(error):
-            raise errors.TermEnded(f"{failed}; a new term begins, and asks it again") from error
+            raise errors.RoutingFailed(f"{failed}; a new term begins, and asks it again") from error
         raise errors.Poison(failed) from error
 
 

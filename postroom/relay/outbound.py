@@ -64,6 +64,7 @@ class Outbound:
         Raises:
             Blocked: a row is poison, and that is to stop the relay. The rows before it are on
                 their lanes, the others are not.
+            RoutingFailed: the same, until the routing's function can answer.
 
         """
         chunk.position = self.numbering.position

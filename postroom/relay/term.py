@@ -272,7 +272,7 @@ class Term:
             chunk.row_ids = []
         try:
             self._outbound.fill(chunk, batch)
-        except errors.Blocked:
+        except (errors.Blocked, errors.RoutingFailed):
             # What stands before the row that blocks is sent all the same. There is no point in
             # the middle of a batch: the next term leaves it out by the tail.
             chunk.point = None

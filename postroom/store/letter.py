@@ -53,7 +53,7 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
 
     Raises:
         Poison: the row cannot be decoded, is no event, cannot be routed, or is too large.
-        TermEnded: a function of the routing failed for a reason that passes.
+        RoutingFailed: a function of the routing failed for a reason that passes.
 
     """
     if isinstance(row, Unreadable):

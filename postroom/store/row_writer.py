@@ -92,7 +92,7 @@ class RowWriter:
             raise errors.InvalidEvent(
                 f"The event {name[:100]!r} could never be sent: {poison}; nothing was written"
             ) from poison.__cause__
-        except errors.TermEnded as passing:
+        except errors.RoutingFailed as passing:
             failure = passing.__cause__ or passing
         # There is no term here, and the function is the caller's own.
         raise failure

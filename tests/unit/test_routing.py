@@ -86,7 +86,7 @@ def _raises(error: Exception) -> Any:
 def test_a_function_that_fails_for_a_while_makes_no_poison(function: Any) -> None:
     """It is asked again in the next term; nothing is set aside for an outage."""
     for ask in (routing(topics=function).topic, routing(key=function).key):
-        with pytest.raises(errors.TermEnded, match=r"function failed with .* asks it again"):
+        with pytest.raises(errors.RoutingFailed, match=r"function failed with .* asks it again"):
             ask("A", {})
 
 
