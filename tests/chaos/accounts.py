@@ -61,6 +61,11 @@ class Accounts:
         """How many events were committed, as far as is known here."""
         return self._count
 
+    @property
+    def under_way(self) -> int:
+        """How many events are under way, whenever they were committed."""
+        return len(self._open)
+
     def mark(self) -> int:
         """Return a mark behind everything that has been committed so far."""
         return self._marked()
