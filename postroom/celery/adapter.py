@@ -8,6 +8,8 @@ modules of this room know Celery's documented side only: applications, tasks, si
 from __future__ import annotations
 
 import functools
+import logging
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,12 @@ from celery.app import trace
 from celery.concurrency.base import apply_target
 from celery.events import Event
 from celery.exceptions import TaskRevokedError
+from celery.utils.imports import symbol_by_name
 from celery.utils.nodenames import default_nodename, nodename, nodesplit
 from celery.worker import state
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from celery import Celery, Task
 
 __all__ = [
+    "OF_THE_BROKER",
     "POOL",
     "EventRequest",
     "TaskRevokedError",
@@ -37,7 +43,9 @@ __all__ = [
     "into_threads",
     "is_revoked",
     "is_unnamed",
+    "listen_to_brokers_talk",
     "named",
+    "outlive_broker",
     "publish",
     "queues",
     "request",
@@ -47,6 +55,20 @@ __all__ = [
 
 # The step of the worker behind which ours start.
 POOL = "celery.worker.components:Pool"
+# What Redis, the way to it, or Celery's library for it raises.
+OF_THE_BROKER = (RedisError, OperationalError, OSError)
+# The loggers through which Celery tells of it.
+TALKERS = (
+    "celery.bootsteps",
+    "celery.worker.consumer.connection",
+    "celery.worker.consumer.consumer",
+    "celery.worker.loops",
+    "celery.worker.pidbox",
+    "kombu.asynchronous.hub",
+    "kombu.transport.redis",
+)
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 8.0
 # The field of a request in which what it stands for travels to the task.
 CARGO = "postroom_cargo"
 
@@ -60,6 +82,15 @@ class _Sealed:
 
 class EventRequest(Request):
     """A request that stands for an event, which Redis has nothing to do with."""
+
+    @property
+    def eventer(self) -> Any:
+        """What sends its task events."""
+        return self._eventer
+
+    @eventer.setter
+    def eventer(self, eventer: Any) -> None:
+        """Keep the one it has: what Celery gives out after a reconnection may block."""
 
     def cancel(self, *_args: Any, **_options: Any) -> None:
         """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
@@ -207,3 +238,63 @@ def into_threads(worker: Any, *, hostname: str, concurrency: int) -> None:
     worker.concurrency = concurrency
     worker.prefetch_multiplier = 1
     worker.options = {**worker.options, "without_gossip": True, "without_mingle": True}
+
+
+class _Patient:
+    """What a worker's consumer, the part that talks to the broker, is made of to outlive it.
+
+    Celery's own lets the worker end for whatever its transport does not call a connection error: a
+    Redis that is a replica, lacks memory or replicas, or cannot write its disk.
+    """
+
+    passing: tuple[type[Exception], ...] = ()
+    on_news: Callable[[], None] | None = None
+    _pause_seconds = FIRST_PAUSE_SECONDS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection_errors: tuple[type[Exception], ...]
+        self.connection_errors = (*self.connection_errors, *self.passing)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)  # type: ignore[misc]
+        self._pause()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        super().on_connection_error_after_connected(exc)  # type: ignore[misc]
+        self._pause()
+
+    def on_ready(self) -> None:
+        super().on_ready()  # type: ignore[misc]
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        if self.on_news is not None:
+            self.on_news()
+
+    def _pause(self) -> None:
+        # Such a Redis takes a connection and refuses at the first word: a loop without a pause.
+        end = time.monotonic() + self._pause_seconds
+        self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+        while time.monotonic() < end:
+            state.maybe_shutdown()
+            time.sleep(0.1)
+
+
+def outlive_broker(
+    worker: Any,
+    *,
+    passing: tuple[type[Exception], ...],
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Have a worker that is in worker_init go on after any of these errors of its broker's.
+
+    `on_ready` is called each time that it is connected again and reads from its queues.
+    """
+    kind = symbol_by_name(worker.consumer_cls)
+    own = {"passing": passing, "on_news": staticmethod(on_ready) if on_ready else None}
+    worker.consumer_cls = type(kind.__name__, (_Patient, kind), own)
+
+
+def listen_to_brokers_talk(listener: logging.Filter) -> None:
+    """Have a filter see each record in which Celery tells of its broker."""
+    for name in TALKERS:
+        logging.getLogger(name).addFilter(listener)

@@ -20,7 +20,7 @@ from postroom.inbox.handlers import registry
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["ConsumerStep", "install"]
+__all__ = ["ConsumerStep", "install", "shape_worker", "subscriptions_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ AHEAD = 0.5
 def install(app: Celery) -> None:
     """Add the consumers to those of the application's workers that are started for them."""
     app.steps["worker"].add(ConsumerStep)
-    signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-consumer-init")
     signals.worker_shutting_down.connect(_hurry, weak=False, dispatch_uid="postroom-consumer-stop")
 
 
@@ -42,7 +41,7 @@ def _is_ours(queue: str) -> bool:
     return queue == QUEUE or queue.startswith(f"{QUEUE}.")
 
 
-def _subscriptions_of(app: Celery) -> list[str]:
+def subscriptions_of(app: Celery) -> list[str]:
     """Name the subscriptions of a worker: all of `-Q consumer`, one of `consumer.<name>`."""
     installation = getattr(app, "postroom", None)
     if installation is None:
@@ -53,11 +52,14 @@ def _subscriptions_of(app: Celery) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _shape(sender: Any, **_: Any) -> None:
-    """Make the worker fit for consuming before its pool is built, or refuse it."""
-    wanted = _subscriptions_of(sender.app)
-    if not wanted:
-        return
+def shape_worker(sender: Any) -> None:
+    """Make a worker in worker_init fit for consuming, or refuse it.
+
+    Raises:
+        SystemExit: it was started in a way that does not go with a consumer.
+
+    """
+    wanted = subscriptions_of(sender.app)
     installation = sender.app.postroom
     unknown = [name for name in wanted if name not in installation.consume]
     if unknown:
@@ -77,7 +79,12 @@ def _shape(sender: Any, **_: Any) -> None:
             "use for --autoscale: leave it out."
         )
     asked_for = sender.options.get("concurrency")
-    shape(sender, kind=QUEUE, concurrency=asked_for or installation.settings.concurrency)
+    shape(
+        sender,
+        kind=QUEUE,
+        concurrency=asked_for or installation.settings.concurrency,
+        meanwhile="events are consumed all the same",
+    )
 
 
 _steps: list[ConsumerStep] = []
@@ -108,7 +115,7 @@ class ConsumerStep(bootsteps.StartStopStep):
 
     def include_if(self, worker: Any) -> bool:
         """Say whether this worker was started to consume."""
-        return bool(_subscriptions_of(worker.app))
+        return bool(subscriptions_of(worker.app))
 
     def start(self, worker: Any) -> None:
         """Register the handlers as tasks and begin to consume."""
@@ -117,7 +124,7 @@ class ConsumerStep(bootsteps.StartStopStep):
         self._events.start()
         runner = self._runner = TaskRunner(worker, self._events)
         runner.prepare(list(registry.handlers.values()))
-        subscriptions = _subscriptions_of(self._app)
+        subscriptions = subscriptions_of(self._app)
         ahead = math.ceil(worker.concurrency * AHEAD / len(subscriptions))
         for subscription in subscriptions:
             own = runner.of()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
 
 from postroom import broker, errors
 from postroom import settings as settings_module
 from postroom.celery import consumer_step, flower, relay_step
+from postroom.celery.outage import wait_for_broker
 from postroom.inbox.selection import Selection
 
 if TYPE_CHECKING:
@@ -79,7 +82,21 @@ def install(
     relay_step.install(app)
     consumer_step.install(app)
     flower.install()
+    signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-init")
     return installation
+
+
+def _shape(sender: Any, **_: Any) -> None:
+    """Make a worker of the application fit for what it was started for, or refuse it."""
+    app = sender.app
+    if getattr(app, "postroom", None) is None:
+        return
+    if relay_step.partitions_of(app):
+        relay_step.shape_worker(sender)
+    elif consumer_step.subscriptions_of(app):
+        consumer_step.shape_worker(sender)
+    else:
+        wait_for_broker(sender)
 
 
 def _routed_to(settings: Settings, topics: Topics | None) -> list[str]:

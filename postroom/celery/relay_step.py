@@ -20,7 +20,7 @@ from postroom.routing import Routing
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["RelayStep", "install", "partitions"]
+__all__ = ["RelayStep", "install", "partitions", "partitions_of", "shape_worker"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,12 @@ def partitions(queues: set[str], default: str) -> list[str]:
 def install(app: Celery) -> None:
     """Add the relay to those of the application's workers that are started for it."""
     app.steps["worker"].add(RelayStep)
-    signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-relay-init")
     signals.worker_ready.connect(_begin, weak=False, dispatch_uid="postroom-relay-ready")
     signals.worker_shutting_down.connect(_hurry, weak=False, dispatch_uid="postroom-relay-stop")
 
 
-def _partitions_of(app: Celery) -> list[str]:
+def partitions_of(app: Celery) -> list[str]:
+    """Name the partitions that this worker was started to relay."""
     installation = getattr(app, "postroom", None)
     if installation is None:
         return []
@@ -61,20 +61,23 @@ def _is_ours(queue: str) -> bool:
     return queue == QUEUE or queue.startswith(f"{QUEUE}.")
 
 
-def _shape(sender: Any, **_: Any) -> None:
-    """Make the worker fit for relaying before its pool is built, or refuse it."""
-    if not _partitions_of(sender.app):
-        return
+def shape_worker(sender: Any) -> None:
+    """Make a worker in worker_init fit for relaying, or refuse it.
+
+    Raises:
+        SystemExit: it was started in a way that does not go with a relay.
+
+    """
     refuse_others(sender, kind=QUEUE, is_ours=_is_ours)
     if sender.options.get("autoscale"):
         raise SystemExit("A relay worker has one relay and no use for --autoscale: leave it out.")
     _refuse_rivals(sender.app)
-    shape(sender, kind=QUEUE, concurrency=1)
+    shape(sender, kind=QUEUE, concurrency=1, meanwhile="relaying goes on")
 
 
 def _refuse_rivals(app: Celery) -> None:
     """Refuse several partitions where they are sure to fence each other out of a topic."""
-    several, routing = _partitions_of(app), _routing(app)
+    several, routing = partitions_of(app), _routing(app)
     if callable(app.postroom.topics):
         return  # nobody can tell beforehand
     fenced = [topic for topic in routing.topics if not routing.is_shared(topic)]
@@ -131,7 +134,7 @@ class RelayStep(bootsteps.StartStopStep):
 
     def include_if(self, worker: Any) -> bool:
         """Say whether this worker was started to relay."""
-        return bool(_partitions_of(worker.app))
+        return bool(partitions_of(worker.app))
 
     def start(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Get ready; the relay begins on worker_ready."""
@@ -143,7 +146,7 @@ class RelayStep(bootsteps.StartStopStep):
                 partition=partition,
                 subscriptions=installation.consume,
             )
-            for partition in _partitions_of(self._app)
+            for partition in partitions_of(self._app)
         ]
         _steps.append(self)
         self._patience.start()

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from postroom.celery import adapter
+from postroom.celery.outage import go_on_without_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def refuse_others(worker: Any, *, kind: str, is_ours: Callable[[str], bool]) -> 
         )
 
 
-def shape(worker: Any, *, kind: str, concurrency: int) -> None:
+def shape(worker: Any, *, kind: str, concurrency: int, meanwhile: str) -> None:
     """Give a worker threads instead of processes, and a node name of its own.
 
     The Pulsar client does not survive a fork. Nothing that the worker runs came from Redis: what
@@ -38,9 +39,7 @@ def shape(worker: Any, *, kind: str, concurrency: int) -> None:
     adapter.into_threads(
         worker, hostname=_named_after(worker.hostname, kind), concurrency=concurrency
     )
-    # Celery warns at length, each time that Redis goes, where this is off. The requests that stand
-    # for events cannot be cancelled, so that it means nothing here.
-    worker.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
+    go_on_without_broker(worker, meanwhile=meanwhile)
 
 
 def _named_after(hostname: str, kind: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
@@ -27,6 +29,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 2.0},
 )
+app.conf.update(json.loads(os.environ.get("SHOP_CONF", "{}")))
 consumed = os.environ.get("SHOP_TOPICS", "").split()
 install(app, settings, consume={"test": consumed} if consumed else None)
 
@@ -62,6 +65,12 @@ def tries(event: Event[Any], session: ClientSession) -> int:
     counter = collection(session, "tries")
     counter.update_one({"_id": event.id}, {"$inc": {"n": 1}}, upsert=True)
     return int(next(counter.find({"_id": event.id}))["n"])
+
+
+@app.task(name="shop.touch")
+def touch(path: str) -> None:
+    """Make a file: a task of the application that has nothing to do with events."""
+    Path(path).touch()
 
 
 @handles("Counted", "Both", name="shop.note")

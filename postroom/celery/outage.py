@@ -1,0 +1,115 @@
+"""Outage: a relay or consumer worker goes on whatever Redis does, and says so once a minute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from postroom import address
+from postroom.celery import adapter
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["Outage", "go_on_without_broker", "wait_for_broker"]
+
+logger = logging.getLogger(__name__)
+
+TELL_EVERY_SECONDS = 60.0
+MOST_CHARACTERS = 200
+# What a call to Redis may take, if the application says nothing or more: a worker whose Redis is
+# frozen has to answer a signal.
+LONGEST_CALL_SECONDS = 5.0
+
+
+class Outage(logging.Filter):
+    """Says in one sentence what Celery would say of a broker that is away in many.
+
+    A filter of Celery's loggers: of what tells of the broker the first record passes, with other
+    words, and then one a minute. Called by any thread; a race costs a line too many.
+    """
+
+    def __init__(self, broker: str, meanwhile: str) -> None:
+        super().__init__()
+        self._broker = broker
+        self._meanwhile = meanwhile
+        self._told = float("-inf")
+        self._is_away = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a record pass, change it, or hold it back."""
+        error = _error_in(record)
+        if error is None:
+            # Such a Redis is connected to again and again.
+            return not (self._is_away and record.levelno <= logging.INFO)
+        self._is_away = True
+        now = time.monotonic()
+        if now - self._told < TELL_EVERY_SECONDS:
+            return False
+        self._told = now
+        record.msg, record.args = self._sentence(error), ()
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+    def over(self) -> None:
+        """Say that the broker is back, if anybody was told that it was away."""
+        if self._is_away:
+            self._is_away = False
+            logger.info("%s answers again", self._broker)
+
+    def _sentence(self, error: BaseException) -> str:
+        text = " ".join(str(error).partition(", with args")[0].split())[:MOST_CHARACTERS]
+        return (
+            f"{self._broker} does not do what Celery asks ({type(error).__name__}: {text}); "
+            f"{self._meanwhile}, and what needs it (inspect, Flower) waits. It is asked again"
+        )
+
+
+def _error_in(record: logging.LogRecord) -> BaseException | None:
+    raised = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    told = record.args if isinstance(record.args, tuple) else ()
+    for found in (raised, *told):
+        if isinstance(found, adapter.OF_THE_BROKER):
+            return found
+    return None
+
+
+def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:
+    """Have a worker in worker_init live on through all that its broker can do.
+
+    The application's own choices for its task workers mean nothing here: nothing that this worker
+    does came through the broker.
+    """
+    outage = Outage(_named(worker.app), meanwhile)
+    adapter.listen_to_brokers_talk(outage)
+    adapter.outlive_broker(worker, passing=(Exception,), on_ready=outage.over)
+    conf = worker.app.conf
+    conf.broker_connection_retry = conf.broker_connection_retry_on_startup = True
+    conf.broker_connection_max_retries = None
+    conf.worker_cancel_long_running_tasks_on_connection_loss = True
+    given = conf.broker_transport_options or {}
+    conf.broker_transport_options = {
+        **given,
+        **{
+            name: min(given.get(name) or LONGEST_CALL_SECONDS, LONGEST_CALL_SECONDS)
+            for name in ("socket_timeout", "socket_connect_timeout")
+        },
+    }
+
+
+def wait_for_broker(worker: Any) -> None:
+    """Have one of the application's task workers, in worker_init, wait for a Redis that refuses.
+
+    As it waits for one that is gone: by the application's broker_connection_retry and so on.
+    """
+    adapter.outlive_broker(worker, passing=(RedisError,))
+
+
+def _named(app: Celery) -> str:
+    url = str(app.conf.broker_url or "")
+    name = "Redis" if url.startswith("redis") else "The broker of Celery"
+    return f"{name} at {address.shown(url)}"

@@ -1,0 +1,156 @@
+"""Redis in every bad state that it can have: events flow all the same, and every worker lives."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import Celery
+
+from devstack.service import free_port
+from devstack.valkey import Valkey
+from tests.bad_redis import STATES
+from tests.site import Site, Worker
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# What an application may have chosen for its task workers.
+IMPATIENT = {
+    "broker_connection_retry": False,
+    "broker_connection_retry_on_startup": False,
+    "broker_connection_max_retries": 3,
+    "broker_channel_error_retry": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "broker_transport_options": {},
+}
+SECONDS = 7.0
+MOST_LINES = 2
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """Lend a Redis that the test may ruin."""
+    server = Valkey(tmp_path / "own", port=free_port())
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+class Shop:
+    """The shop's three kinds of workers, with a Redis of their own."""
+
+    def __init__(self, site: Site, valkey: Valkey) -> None:
+        self.site = site
+        self.valkey = valkey
+        self.numbers = 0
+
+    def worker(self, queue: str, **conf: object) -> Worker:
+        """Start a worker for a queue."""
+        return self.site.start(
+            f"celery -A tests.shop worker -Q {queue} --loglevel=INFO",
+            POSTROOM_REDIS_URL=self.valkey.url,
+            SHOP_CONF=json.dumps(conf),
+        )
+
+    def flows(self) -> None:
+        """Make sure that an event that is written now is handled soon."""
+        self.numbers += 1
+        [event] = self.site.insert(1, first=self.numbers)
+        seen = self.site.database["seen"]
+        wait_until(lambda: seen.find_one({"event": event}), description="it is handled", seconds=10)
+
+    def runs_tasks(self, path: Path) -> None:
+        """Make sure that a task that is sent now is run soon."""
+        app = Celery("sender", broker=self.valkey.url, set_as_current=False)
+        app.send_task("shop.touch", [str(path)], retry=True)
+        wait_until(path.exists, description="the task has run", seconds=40)
+        path.unlink()
+
+
+def lines_of_redis(worker: Worker) -> list[str]:
+    """Return the lines that are about Redis."""
+    return [line for line in worker.text().splitlines() if "Redis" in line or "broker" in line]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_redis_that_goes_bad_stops_nothing(
+    lite_site: Site, valkey: Valkey, tmp_path: Path, state: str
+) -> None:
+    """Relay and consumer go on with whatever settings, and say so once; task workers wait."""
+    shop = Shop(lite_site, valkey)
+    ours = [shop.worker(queue, **IMPATIENT) for queue in ("relay", "consumer")]
+    patient = shop.worker("celery")
+    for worker in (*ours, patient):
+        worker.wait_for("ready.")
+    shop.flows()
+    before = [len(worker.text()) for worker in ours]
+    with STATES[state](valkey):
+        _last(shop, ours)
+    shop.flows()
+    for worker, length in zip(ours, before, strict=True):
+        assert worker.process.poll() is None, worker.text()[-3000:]
+        said = [line for line in worker.text()[length:].splitlines() if "Redis at" in line]
+        assert 1 <= len(said) <= MOST_LINES, worker.text()[length:]
+        assert "Traceback" not in worker.text()
+    assert patient.process.poll() is None, patient.text()[-3000:]
+    shop.runs_tasks(tmp_path / "touched")
+    for worker in ours:
+        worker.wait_for("answers again", seconds=40)
+        assert worker.stop() == 0
+
+
+def _last(shop: Shop, workers: list[Worker]) -> None:
+    """Let the state last, and events flow in it."""
+    shop.flows()
+
+    def told() -> bool:
+        return all("does not do what Celery asks" in worker.text() for worker in workers)
+
+    wait_until(told, description="both say what Redis does", seconds=40)
+    shop.flows()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_redis_that_is_bad_at_the_start_stops_nothing(
+    lite_site: Site, valkey: Valkey, tmp_path: Path, state: str
+) -> None:
+    """Workers that are started while Redis is in this state do their work, or wait for it."""
+    shop = Shop(lite_site, valkey)
+    with STATES[state](valkey):
+        ours = [shop.worker(queue, **IMPATIENT) for queue in ("relay", "consumer")]
+        patient = shop.worker("celery")
+        ours[0].wait_for("Relaying partition")
+        _last(shop, ours)
+        for worker in (*ours, patient):
+            assert worker.process.poll() is None, worker.text()[-3000:]
+            assert (
+                "Traceback" not in worker.text().partition("Unrecoverable")[0] or worker is patient
+            )
+    shop.runs_tasks(tmp_path / "touched")
+    shop.flows()
+    for worker in ours:
+        worker.wait_for("answers again", seconds=40)
+        assert worker.stop() == 0
+
+
+def test_a_frozen_redis_keeps_no_worker_from_ending(lite_site: Site, valkey: Valkey) -> None:
+    """TERM ends relay and consumer in order while Redis hangs, whatever timeouts are set."""
+    shop = Shop(lite_site, valkey)
+    ours = [
+        shop.worker(queue, broker_transport_options={"socket_timeout": 3600})
+        for queue in ("relay", "consumer")
+    ]
+    for worker in ours:
+        worker.wait_for("ready.")
+    valkey.freeze()
+    try:
+        for worker in ours:
+            worker.wait_for("does not do what Celery asks", seconds=60)
+            assert worker.stop() == 0
+    finally:
+        valkey.thaw()

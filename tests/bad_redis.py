@@ -1,0 +1,214 @@
+"""Every bad state that a Redis can have, entered and left on a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import redis
+
+from devstack.service import free_port
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from devstack.valkey import Valkey
+
+__all__ = ["STATES"]
+
+
+def client(server: Valkey) -> redis.Redis:
+    """Connect to the server as its operator."""
+    return redis.Redis(port=server.port, socket_timeout=5)
+
+
+def cut_all(server: Valkey) -> None:
+    """Close everybody else's connection."""
+    for kind in ("normal", "pubsub"):
+        client(server).execute_command("CLIENT", "KILL", "TYPE", kind)
+
+
+@contextlib.contextmanager
+def configured(server: Valkey, *, cut: bool = False, **values: str) -> Iterator[None]:
+    """Set some of its configuration, for a time."""
+    operator = client(server)
+    before = {name: operator.config_get(name.replace("_", "-")) for name in values}
+    for name, value in values.items():
+        operator.config_set(name.replace("_", "-"), value)
+    if cut:
+        cut_all(server)
+    yield
+    for found in before.values():
+        for name, value in found.items():
+            operator.config_set(name, value)
+
+
+@contextlib.contextmanager
+def killed(server: Valkey) -> Iterator[None]:
+    """It is not there."""
+    server.kill()
+    yield
+    server.start()
+    server.wait_ready()
+
+
+@contextlib.contextmanager
+def frozen(server: Valkey) -> Iterator[None]:
+    """It takes connections and does not answer."""
+    server.freeze()
+    yield
+    server.thaw()
+
+
+@contextlib.contextmanager
+def replica(server: Valkey) -> Iterator[None]:
+    """It is a replica of a server that is away, and can be read."""
+    client(server).execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    yield
+    client(server).execute_command("REPLICAOF", "NO", "ONE")
+
+
+@contextlib.contextmanager
+def silent_replica(server: Valkey) -> Iterator[None]:
+    """It is one, and cannot even be read (MASTERDOWN)."""
+    with configured(server, replica_serve_stale_data="no"), replica(server):
+        yield
+
+
+def without_replicas(server: Valkey) -> contextlib.AbstractContextManager[None]:
+    """It refuses writes for want of replicas (NOREPLICAS)."""
+    return configured(server, min_replicas_to_write="1")
+
+
+def without_memory(server: Valkey) -> contextlib.AbstractContextManager[None]:
+    """It refuses writes for want of memory (OOM)."""
+    return configured(server, maxmemory="1mb", maxmemory_policy="noeviction")
+
+
+@contextlib.contextmanager
+def without_disk(server: Valkey) -> Iterator[None]:
+    """It refuses writes since it could not save (MISCONF)."""
+    (server.folder / "taken").mkdir(exist_ok=True)
+    with configured(server, dbfilename="taken", save="3600 1000000"):
+        operator = client(server)
+        operator.set("something", "to save")
+        operator.bgsave()
+        wait_until(
+            lambda: operator.info("persistence")["rdb_last_bgsave_status"] == "err",
+            description="the save has failed",
+        )
+        yield
+    client(server).config_set("stop-writes-on-bgsave-error", "no")
+
+
+@contextlib.contextmanager
+def with_other_password(server: Valkey) -> Iterator[None]:
+    """Its password was changed, and the workers do not know it (NOAUTH)."""
+    operator = redis.Redis(port=server.port, password="other", socket_timeout=5)
+    client(server).config_set("requirepass", "other")
+    for kind in ("normal", "pubsub"):
+        operator.execute_command("CLIENT", "KILL", "TYPE", kind)
+    yield
+    operator.config_set("requirepass", "")
+
+
+@contextlib.contextmanager
+def without_rights(server: Valkey) -> Iterator[None]:
+    """Its user may no longer write (NOPERM)."""
+    operator = client(server)
+    operator.execute_command("ACL", "SETUSER", "default", "-@write")
+    yield
+    operator.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+@contextlib.contextmanager
+def clustered(server: Valkey) -> Iterator[None]:
+    """It is a node of a cluster that serves no slot (CLUSTERDOWN)."""
+    server.kill()
+    plain = server.command
+    server.command = lambda: [*plain(), "--cluster-enabled", "yes"]  # type: ignore[method-assign]
+    server.start()
+    server.wait_ready()
+    yield
+    server.kill()
+    server.command = plain  # type: ignore[method-assign]
+    server.start()
+    server.wait_ready()
+
+
+@contextlib.contextmanager
+def paused(server: Valkey) -> Iterator[None]:
+    """It takes commands and answers none that writes."""
+    client(server).execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+    yield
+    client(server).execute_command("CLIENT", "UNPAUSE")
+
+
+def full(server: Valkey) -> contextlib.AbstractContextManager[None]:
+    """It has more clients than it takes."""
+    return configured(server, cut=True, maxclients="1")
+
+
+@contextlib.contextmanager
+def cutting(server: Valkey) -> Iterator[None]:
+    """It closes connections again and again."""
+    over = threading.Event()
+
+    def cut() -> None:
+        while not over.wait(0.3):
+            cut_all(server)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@contextlib.contextmanager
+def another_service(server: Valkey) -> Iterator[None]:
+    """Something else listens in its place, and answers in another language."""
+    server.kill()
+    over = threading.Event()
+    listener = socket.create_server(("127.0.0.1", server.port), reuse_port=False)
+    listener.settimeout(0.1)
+
+    def answer() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+    listener.close()
+    server.start()
+    server.wait_ready()
+
+
+STATES: dict[str, Callable[[Valkey], contextlib.AbstractContextManager[None]]] = {
+    state.__name__: state
+    for state in (
+        killed,
+        frozen,
+        replica,
+        silent_replica,
+        without_replicas,
+        without_memory,
+        without_disk,
+        with_other_password,
+        without_rights,
+        clustered,
+        paused,
+        full,
+        cutting,
+        another_service,
+    )
+}
