@@ -9,7 +9,7 @@ __all__ = ["Topic", "base_topic", "canonical", "checked"]
 
 # A topic by its full name; what users write may leave persistent:// out.
 Topic = NewType("Topic", str)
-FORM = re.compile(r"(persistent://)?[\w.=:-]+/[\w.=:-]+/[^\s/]+")
+FORM = re.compile(r"(?!re:)(persistent://)?[\w.=:-]+/[\w.=:-]+/[^\s/]+")
 LONGEST = 500
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -20,26 +20,24 @@ if TYPE_CHECKING:
 __all__ = ["STATES"]
 
 
-def client(server: Valkey) -> redis.Redis:
+def client(server: Valkey, password: str | None = None) -> Any:
     """Connect to the server as its operator."""
-    return redis.Redis(port=server.port, socket_timeout=5)
+    return redis.Redis(port=server.port, password=password, socket_timeout=5)
 
 
-def cut_all(server: Valkey) -> None:
+def cut_all(operator: Any) -> None:
     """Close everybody else's connection."""
     for kind in ("normal", "pubsub"):
-        client(server).execute_command("CLIENT", "KILL", "TYPE", kind)
+        operator.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
 @contextlib.contextmanager
-def configured(server: Valkey, *, cut: bool = False, **values: str) -> Iterator[None]:
+def configured(server: Valkey, **values: str) -> Iterator[None]:
     """Set some of its configuration, for a time."""
     operator = client(server)
     before = {name: operator.config_get(name.replace("_", "-")) for name in values}
     for name, value in values.items():
         operator.config_set(name.replace("_", "-"), value)
-    if cut:
-        cut_all(server)
     yield
     for found in before.values():
         for name, value in found.items():
@@ -48,7 +46,7 @@ def configured(server: Valkey, *, cut: bool = False, **values: str) -> Iterator[
 
 @contextlib.contextmanager
 def killed(server: Valkey) -> Iterator[None]:
-    """It is not there."""
+    """Have it gone."""
     server.kill()
     yield
     server.start()
@@ -57,7 +55,7 @@ def killed(server: Valkey) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(server: Valkey) -> Iterator[None]:
-    """It takes connections and does not answer."""
+    """Have it take connections and not answer."""
     server.freeze()
     yield
     server.thaw()
@@ -65,7 +63,7 @@ def frozen(server: Valkey) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replica(server: Valkey) -> Iterator[None]:
-    """It is a replica of a server that is away, and can be read."""
+    """Make it a replica of a server that is away; it can be read."""
     client(server).execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
     yield
     client(server).execute_command("REPLICAOF", "NO", "ONE")
@@ -73,26 +71,28 @@ def replica(server: Valkey) -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent_replica(server: Valkey) -> Iterator[None]:
-    """It is one, and cannot even be read (MASTERDOWN)."""
+    """Make it one that cannot even be read (MASTERDOWN)."""
     with configured(server, replica_serve_stale_data="no"), replica(server):
         yield
 
 
 def without_replicas(server: Valkey) -> contextlib.AbstractContextManager[None]:
-    """It refuses writes for want of replicas (NOREPLICAS)."""
+    """Have it refuse writes for want of replicas (NOREPLICAS)."""
     return configured(server, min_replicas_to_write="1")
 
 
 def without_memory(server: Valkey) -> contextlib.AbstractContextManager[None]:
-    """It refuses writes for want of memory (OOM)."""
-    return configured(server, maxmemory="1mb", maxmemory_policy="noeviction")
+    """Have it refuse writes for want of memory (OOM)."""
+    return configured(server, maxmemory="1", maxmemory_policy="noeviction")
 
 
 @contextlib.contextmanager
 def without_disk(server: Valkey) -> Iterator[None]:
-    """It refuses writes since it could not save (MISCONF)."""
-    (server.folder / "taken").mkdir(exist_ok=True)
-    with configured(server, dbfilename="taken", save="3600 1000000"):
+    """Have it refuse writes since it could not save (MISCONF)."""
+    file = server.folder / "dump.rdb"
+    file.unlink(missing_ok=True)
+    file.mkdir()
+    with configured(server, save="3600 1000000"):
         operator = client(server)
         operator.set("something", "to save")
         operator.bgsave()
@@ -101,23 +101,23 @@ def without_disk(server: Valkey) -> Iterator[None]:
             description="the save has failed",
         )
         yield
-    client(server).config_set("stop-writes-on-bgsave-error", "no")
+        file.rmdir()
+        operator.config_set("stop-writes-on-bgsave-error", "no")
 
 
 @contextlib.contextmanager
 def with_other_password(server: Valkey) -> Iterator[None]:
-    """Its password was changed, and the workers do not know it (NOAUTH)."""
-    operator = redis.Redis(port=server.port, password="other", socket_timeout=5)
+    """Give it another password, which the workers do not know (NOAUTH)."""
     client(server).config_set("requirepass", "other")
-    for kind in ("normal", "pubsub"):
-        operator.execute_command("CLIENT", "KILL", "TYPE", kind)
+    operator = client(server, "other")
+    cut_all(operator)
     yield
     operator.config_set("requirepass", "")
 
 
 @contextlib.contextmanager
 def without_rights(server: Valkey) -> Iterator[None]:
-    """Its user may no longer write (NOPERM)."""
+    """Take its user the right to write (NOPERM)."""
     operator = client(server)
     operator.execute_command("ACL", "SETUSER", "default", "-@write")
     yield
@@ -126,7 +126,7 @@ def without_rights(server: Valkey) -> Iterator[None]:
 
 @contextlib.contextmanager
 def clustered(server: Valkey) -> Iterator[None]:
-    """It is a node of a cluster that serves no slot (CLUSTERDOWN)."""
+    """Make it a node of a cluster that serves no slot (CLUSTERDOWN)."""
     server.kill()
     plain = server.command
     server.command = lambda: [*plain(), "--cluster-enabled", "yes"]  # type: ignore[method-assign]
@@ -141,25 +141,30 @@ def clustered(server: Valkey) -> Iterator[None]:
 
 @contextlib.contextmanager
 def paused(server: Valkey) -> Iterator[None]:
-    """It takes commands and answers none that writes."""
+    """Have it answer no command that writes."""
     client(server).execute_command("CLIENT", "PAUSE", "60000", "WRITE")
     yield
     client(server).execute_command("CLIENT", "UNPAUSE")
 
 
-def full(server: Valkey) -> contextlib.AbstractContextManager[None]:
-    """It has more clients than it takes."""
-    return configured(server, cut=True, maxclients="1")
+@contextlib.contextmanager
+def full(server: Valkey) -> Iterator[None]:
+    """Have it take no more clients than the operator."""
+    operator = client(server)
+    operator.config_set("maxclients", "1")
+    cut_all(operator)
+    yield
+    operator.config_set("maxclients", "1000")
 
 
 @contextlib.contextmanager
 def cutting(server: Valkey) -> Iterator[None]:
-    """It closes connections again and again."""
+    """Have it close all connections again and again."""
     over = threading.Event()
 
     def cut() -> None:
         while not over.wait(0.3):
-            cut_all(server)
+            cut_all(client(server))
 
     thread = threading.Thread(target=cut)
     thread.start()
@@ -170,7 +175,7 @@ def cutting(server: Valkey) -> Iterator[None]:
 
 @contextlib.contextmanager
 def another_service(server: Valkey) -> Iterator[None]:
-    """Something else listens in its place, and answers in another language."""
+    """Put something else in its place, which answers in another language."""
     server.kill()
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", server.port), reuse_port=False)

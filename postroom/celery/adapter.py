@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import click
 from celery.app import trace
 from celery.concurrency.base import apply_target
 from celery.events import Event
@@ -22,7 +23,9 @@ from celery.utils.imports import symbol_by_name
 from celery.utils.nodenames import default_nodename, nodename, nodesplit
 from celery.worker import state
 from celery.worker.request import Request
+from click.core import ParameterSource
 from kombu.exceptions import OperationalError
+from kombu.utils.compat import detect_environment
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
@@ -40,12 +43,15 @@ __all__ = [
     "event",
     "exit_code",
     "forget",
+    "given_options",
     "into_threads",
     "is_revoked",
     "is_unnamed",
     "listen_to_brokers_talk",
     "named",
     "outlive_broker",
+    "patched_by",
+    "pool_name",
     "publish",
     "queues",
     "request",
@@ -221,6 +227,34 @@ def queues(app: Celery) -> set[str]:
     return set(app.amqp.queues.consume_from)
 
 
+def given_options(worker: Any) -> dict[str, Any]:
+    """Return the options that somebody gave to `celery worker`, less what Celery fills in itself.
+
+    A worker that another program makes has none but what stands for a part of its own.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return {name: worker.options.get(name) for name in ("autoscale", "beat")}
+    given = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) in given
+    }
+
+
+def pool_name(pool: Any) -> str:
+    """Name a pool as -P does, be it given by its class or by its name."""
+    name = str(getattr(pool, "__module__", pool or "")).rpartition(".")[2]
+    return {"thread": "threads", "processes": "prefork"}.get(name, name)
+
+
+def patched_by() -> str:
+    """Name what has replaced this process' threads by its own, or nothing."""
+    found = str(detect_environment())  # type: ignore[no-untyped-call]
+    return "" if found == "default" else found
+
+
 def is_unnamed(hostname: str) -> bool:
     """Say whether a worker has the node name that all get which were given none."""
     return bool(hostname == default_nodename(None))
@@ -231,7 +265,7 @@ def named(hostname: str, name: str) -> str:
     return str(nodename(name, nodesplit(hostname)[1]))
 
 
-def into_threads(worker: Any, *, hostname: str, concurrency: int) -> None:
+def into_threads(worker: Any, *, hostname: str, concurrency: int | str) -> None:
     """Give a worker that is in worker_init threads for its pool; nothing is built before that."""
     worker.hostname = hostname
     worker.pool_cls = "threads"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from typing import TYPE_CHECKING, Any
 
-from celery import bootsteps, signals
-
-from postroom.celery import adapter
-from postroom.celery.ending import end_worker, exit_after
+from postroom import errors
+from postroom.celery import adapter, step
+from postroom.celery.ending import exit_after
 from postroom.celery.runner import TaskRunner
-from postroom.celery.shape import refuse_others, shape
+from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
+from postroom.celery.step import Step
 from postroom.celery.task_events import TaskEvents
 from postroom.inbox.consumer import Consumer, Reading
 from postroom.inbox.handlers import registry
@@ -20,11 +19,10 @@ from postroom.inbox.handlers import registry
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["ConsumerStep", "install", "shape_worker", "subscriptions_of"]
+__all__ = ["ConsumerStep", "install", "is_wanted", "shape_worker"]
 
 logger = logging.getLogger(__name__)
 
-QUEUE = "consumer"
 HUNG_GRACE_SECONDS = 2.0
 # What the runner is given beyond its threads: one that is done finds its next job at once, and does
 # not wait until the dispatcher has had its turn. An eighth of the threads' time was spent waiting.
@@ -34,97 +32,78 @@ AHEAD = 0.5
 def install(app: Celery) -> None:
     """Add the consumers to those of the application's workers that are started for them."""
     app.steps["worker"].add(ConsumerStep)
-    signals.worker_shutting_down.connect(_hurry, weak=False, dispatch_uid="postroom-consumer-stop")
+    step.install()
 
 
-def _is_ours(queue: str) -> bool:
-    return queue == QUEUE or queue.startswith(f"{QUEUE}.")
+def is_wanted(app: Celery) -> bool:
+    """Say whether this worker was started to consume."""
+    return bool(_wanted(app))
 
 
-def subscriptions_of(app: Celery) -> list[str]:
-    """Name the subscriptions of a worker: all of `-Q consumer`, one of `consumer.<name>`."""
+def _wanted(app: Celery) -> list[str | None]:
     installation = getattr(app, "postroom", None)
-    if installation is None:
-        return []
+    return installation.queues.consumer.wanted(adapter.queues(app)) if installation else []
+
+
+def _subscriptions_of(app: Celery) -> list[str]:
+    """Name the subscriptions of a worker: all of `-Q consumer`, one of `consumer.<name>`."""
     found: list[str] = []
-    for queue in sorted(filter(_is_ours, adapter.queues(app))):
-        found += list(installation.consume) if queue == QUEUE else [queue.split(".", 1)[1]]
+    for each in _wanted(app):
+        found += app.postroom.consume if each is None else [each]
     return list(dict.fromkeys(found))
 
 
-def shape_worker(sender: Any) -> None:
+def shape_worker(worker: Any) -> None:
     """Make a worker in worker_init fit for consuming, or refuse it.
 
     Raises:
-        SystemExit: it was started in a way that does not go with a consumer.
+        ConfigurationError: it was started in a way that does not go with a consumer, or what is
+            registered does not fit what it is to read.
 
     """
-    wanted = subscriptions_of(sender.app)
-    installation = sender.app.postroom
-    unknown = [name for name in wanted if name not in installation.consume]
-    if unknown:
-        raise SystemExit(
+    installation = worker.app.postroom
+    wanted = _subscriptions_of(worker.app)
+    if unknown := [name for name in wanted if name not in installation.consume]:
+        raise errors.ConfigurationError(
             f"There is no subscription {', '.join(unknown)}; install(consume=…) knows "
             f"{', '.join(installation.consume)}."
         )
-    refuse_others(sender, kind=QUEUE, is_ours=_is_ours)
-    if not registry.handlers:
-        raise SystemExit(
-            "No handler is registered, and every event would be acknowledged unseen: name the "
-            "modules with @handles in Celery's `imports`."
-        )
-    if sender.options.get("autoscale"):
-        raise SystemExit(
-            "A consumer worker has a fixed number of threads (-c or POSTROOM_CONCURRENCY) and no "
-            "use for --autoscale: leave it out."
-        )
-    asked_for = sender.options.get("concurrency")
+    refuse_others(worker, kind="consumer", queue=installation.queues.consumer)
+    refuse_useless(worker, kind="consumer")
+    registry.require_for(wanted, known=installation.consume)
     shape(
-        sender,
-        kind=QUEUE,
-        concurrency=asked_for or installation.settings.concurrency,
+        worker,
+        kind="consumer",
+        concurrency=threads_asked_for(worker) or installation.settings.concurrency,
         meanwhile="events are consumed all the same",
     )
 
 
-_steps: list[ConsumerStep] = []
-
-
-def _hurry(**_: Any) -> None:
-    # Within the operating system's signal handler: another thread takes the locks.
-    for step in _steps:
-        threading.Thread(target=step.ask_to_stop, daemon=True).start()
-
-
-class ConsumerStep(bootsteps.StartStopStep):
-    """Runs one consumer thread for each subscription; a part of the worker, not of its consumer.
-
-    A consumer's steps stand still while Redis is away; the worker's do not.
-    """
+class ConsumerStep(Step):
+    """Runs one consumer thread for each subscription."""
 
     name = "postroom-consumer"
-    requires = (adapter.POOL,)
+    grace_seconds = HUNG_GRACE_SECONDS
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
-        self._app = worker.app
         self._consumers: list[Consumer] = []
-        self._threads: list[threading.Thread] = []
         self._events: TaskEvents | None = None
         self._runner: TaskRunner | None = None
 
     def include_if(self, worker: Any) -> bool:
         """Say whether this worker was started to consume."""
-        return bool(subscriptions_of(worker.app))
+        return is_wanted(worker.app)
 
     def start(self, worker: Any) -> None:
         """Register the handlers as tasks and begin to consume."""
-        installation = self._app.postroom
-        self._events = TaskEvents(self._app, worker.hostname)
+        installation = self.app.postroom
+        registry.close()
+        self._events = TaskEvents(self.app, worker.hostname)
         self._events.start()
         runner = self._runner = TaskRunner(worker, self._events)
         runner.prepare(list(registry.handlers.values()))
-        subscriptions = subscriptions_of(self._app)
+        subscriptions = _subscriptions_of(self.app)
         ahead = math.ceil(worker.concurrency * AHEAD / len(subscriptions))
         for subscription in subscriptions:
             own = runner.of()
@@ -138,22 +117,9 @@ class ConsumerStep(bootsteps.StartStopStep):
             )
             own.consumer = Consumer(reading)
             self._consumers.append(own.consumer)
-        _steps.append(self)
+        self.watch()
         for consumer in self._consumers:
-            thread = threading.Thread(
-                target=self._run,
-                args=(consumer,),
-                name=f"consumer-{consumer.status.subscription}",
-                daemon=True,
-            )
-            self._threads.append(thread)
-            thread.start()
-
-    def _run(self, consumer: Consumer) -> None:
-        try:
-            consumer.run()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must not live on
-            end_worker(self._app, "The consumer thread died; the worker ends with it", cause=error)
+            self.run_in_thread(f"consumer-{consumer.status.subscription}", consumer.run)
 
     def ask_to_stop(self) -> None:
         """Tell the consumers to start nothing new; returns at once."""
@@ -163,10 +129,8 @@ class ConsumerStep(bootsteps.StartStopStep):
     def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Let running handlers finish for a bounded time, hand the rest back to Pulsar."""
         self.ask_to_stop()
-        hung = self._runner is not None and self._runner.has_abandoned
-        for thread in self._threads:
-            thread.join(self._app.postroom.settings.shutdown_seconds + HUNG_GRACE_SECONDS)
-            hung = hung or thread.is_alive()
+        late = self.reached()
+        hung = bool(late) or (self._runner is not None and self._runner.has_abandoned)
         if self._runner is not None:
             self._runner.stop()
         if self._events is not None:
@@ -174,8 +138,6 @@ class ConsumerStep(bootsteps.StartStopStep):
         if hung or any(consumer.status.running for consumer in self._consumers):
             # A thread cannot be stopped, and what it holds could keep the process from ending.
             exit_after(HUNG_GRACE_SECONDS, adapter.exit_code())
-        if self in _steps:
-            _steps.remove(self)
 
     # A cold shutdown may cut tasks short, but hands its events back all the same.
     terminate = stop

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from celery import signals
+from celery import Celery, signals
 
 from postroom import broker, errors
 from postroom import settings as settings_module
-from postroom.celery import consumer_step, flower, relay_step
+from postroom.celery import arguments, consumer_step, flower, relay_step
 from postroom.celery.outage import wait_for_broker
+from postroom.celery.queues import Queues
 from postroom.inbox.selection import Selection
+from postroom.settings import Settings
 
 if TYPE_CHECKING:
-    from celery import Celery
-
+    from postroom.celery.arguments import Consume
     from postroom.routing import Key, Topics
-    from postroom.settings import Settings
 
-__all__ = ["Consume", "Installation", "install"]
-
-Consume = Mapping[str, Sequence[str]]
+__all__ = ["Installation", "install"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +32,7 @@ class Installation:
     `shared` names topics, or patterns, that other producers send to too: they are not fenced.
     `consume` says which topics (or `re:` patterns of topics) each subscription reads; left out,
     POSTROOM_SUBSCRIPTION reads POSTROOM_TOPIC and all that `topics` names.
+    `queues` are the names by which a worker's -Q asks for a relay or a consumer.
     """
 
     settings: Settings
@@ -41,6 +40,7 @@ class Installation:
     key: Key | None
     consume: Consume
     shared: Sequence[str] = ()
+    queues: Queues = field(default_factory=Queues)
 
 
 def install(
@@ -49,56 +49,108 @@ def install(
     *,
     topics: Topics | None = None,
     key: Key | None = None,
-    consume: Consume | None = None,
+    consume: Mapping[str, Sequence[str]] | None = None,
     shared: Sequence[str] = (),
+    relay_queue: str = "relay",
+    consumer_queue: str = "consumer",
 ) -> Installation:
     """Give the application's workers the queues `relay` and `consumer`.
 
     Nothing is opened here: a worker started with `-Q relay` relays, one with `-Q consumer` runs
-    each event as a task, every other worker is left as it is. Settings come from the environment
-    unless given; topics not routed go to POSTROOM_TOPIC.
+    each event as a task, every other worker is left as it is, but that it outlives a Redis that
+    refuses. Settings come from the environment unless given; topics not routed go to
+    POSTROOM_TOPIC. Called again with the same arguments it changes nothing.
 
     Raises:
-        SystemExit: a setting is wrong, or a topic of `consume`; the sentence names it.
+        SystemExit: a setting or an argument is wrong, or the application has another installation;
+            the sentence names it.
 
     """
     try:
-        settings = settings or settings_module.load()
+        installation = _checked(
+            app,
+            settings_module.load() if settings is None else settings,
+            topics={} if topics is None else topics,
+            key=key,
+            consume=consume,
+            shared=shared,
+            queues=(relay_queue, consumer_queue),
+        )
+        return _installed(app, installation)
     except errors.ConfigurationError as error:
         raise SystemExit(str(error)) from None
-    installation = Installation(
+
+
+def _checked(
+    app: object,
+    settings: object,
+    *,
+    topics: object,
+    key: object,
+    consume: object,
+    shared: object,
+    queues: tuple[str, str],
+) -> Installation:
+    if not isinstance(app, Celery):
+        raise errors.ConfigurationError(f"install() takes a Celery application first, not {app!r}")
+    if not isinstance(settings, Settings):
+        raise errors.ConfigurationError(
+            f"install() takes postroom.Settings as settings, not {type(settings).__name__}"
+        )
+    routed = arguments.routed(topics)
+    default = {settings.subscription: _routed_to(settings, routed)}
+    consumed = arguments.consumed(default if consume is None else consume)
+    for subscription, written in consumed.items():
+        Selection.of(settings, subscription, written)
+    return Installation(
         settings=settings,
-        topics=topics or {},
-        key=key,
-        consume=consume or {settings.subscription: _routed_to(settings, topics)},
-        shared=shared,
+        topics=routed,
+        key=arguments.keyed(key),
+        consume=consumed,
+        shared=arguments.shared(shared),
+        queues=Queues(**arguments.queues(*queues)),
     )
-    try:
-        for subscription, consumed in installation.consume.items():
-            Selection.of(settings, subscription, consumed)
-    except errors.ConfigurationError as error:
-        raise SystemExit(str(error)) from None
-    app.postroom = installation
-    relay_step.install(app)
-    consumer_step.install(app)
-    flower.install()
-    signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-init")
-    return installation
+
+
+def _installed(app: Celery, installation: Installation) -> Installation:
+    there: Installation | None = getattr(app, "postroom", None)
+    if there is None:
+        app.postroom = installation
+        relay_step.install(app)
+        consumer_step.install(app)
+        flower.install()
+        signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-init")
+    elif there != installation:
+        raise errors.ConfigurationError(
+            f"install() was called twice for the application {app.main!r}, with different "
+            "arguments: call it once, with all of them"
+        )
+    return there or installation
 
 
 def _shape(sender: Any, **_: Any) -> None:
-    """Make a worker of the application fit for what it was started for, or refuse it."""
+    """Make a worker of the application fit for what it was started for, or refuse it.
+
+    Raises:
+        SystemExit: it is refused. Celery logs and swallows all else that a signal handler raises.
+
+    """
     app = sender.app
-    if getattr(app, "postroom", None) is None:
+    installation: Installation | None = getattr(app, "postroom", None)
+    if installation is None:
         return
-    if relay_step.partitions_of(app):
-        relay_step.shape_worker(sender)
-    elif consumer_step.subscriptions_of(app):
-        consumer_step.shape_worker(sender)
-    else:
-        wait_for_broker(sender)
+    try:
+        installation.queues.require_free(app)
+        if relay_step.is_wanted(app):
+            relay_step.shape_worker(sender)
+        elif consumer_step.is_wanted(app):
+            consumer_step.shape_worker(sender)
+        else:
+            wait_for_broker(sender)
+    except errors.ConfigurationError as error:
+        raise SystemExit(str(error)) from None
 
 
-def _routed_to(settings: Settings, topics: Topics | None) -> list[str]:
+def _routed_to(settings: Settings, topics: Topics) -> list[str]:
     named = topics.values() if isinstance(topics, Mapping) else ()
     return list({broker.canonical(topic): topic for topic in (settings.topic, *named)}.values())

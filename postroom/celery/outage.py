@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 TELL_EVERY_SECONDS = 60.0
 MOST_CHARACTERS = 200
-# What a call to Redis may take, if the application says nothing or more: a worker whose Redis is
-# frozen has to answer a signal.
-LONGEST_CALL_SECONDS = 5.0
+# What a call to Redis may take, if the application says nothing or more. The client makes up to
+# sixteen one after another before it says that Redis does not answer.
+LONGEST_CALL_SECONDS = 2.0
 
 
 class Outage(logging.Filter):

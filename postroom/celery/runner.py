@@ -45,6 +45,7 @@ class HandlerTask(Task):
     acks_late = True
     send_events = True
     typing = False
+    autoretry_for = ()
 
     def run(self, *_args: Any, **_shown: Any) -> str:
         """Hand the job's events to the handler; what came of it decides what Flower shows."""
@@ -92,7 +93,8 @@ def register(app: Celery, handler: Handler) -> HandlerTask:
     """Make a handler's function known to the application as a task."""
     kind = type(
         "HandlerTask",
-        (HandlerTask,),
+        # The application's own kind of task (task_cls) sees what its hooks see of any task.
+        (HandlerTask, app.Task),
         {
             "name": handler.name,
             "__doc__": handler.function.__doc__,

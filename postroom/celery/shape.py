@@ -2,34 +2,95 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from postroom import errors
 from postroom.celery import adapter
 from postroom.celery.outage import go_on_without_broker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from postroom.celery.queues import Queue
 
-__all__ = ["refuse_others", "shape"]
+__all__ = ["refuse_others", "refuse_useless", "shape", "threads_asked_for"]
+
+logger = logging.getLogger(__name__)
+
+MOST_THREADS = 256
+POOLS = {"prefork", "threads"}
+# What `celery worker` takes and neither a relay nor a consumer can do anything with.
+USELESS = {
+    "autoscale": "--autoscale",
+    "beat": "-B (start beat by itself: celery -A … beat)",
+    "disable_prefetch": "--disable-prefetch",
+    "max_memory_per_child": "--max-memory-per-child",
+    "max_tasks_per_child": "--max-tasks-per-child",
+    "pool_start_method": "--pool-start-method",
+    "prefetch_multiplier": "--prefetch-multiplier (POSTROOM_PREFETCH bounds what is held)",
+    "soft_time_limit": "--soft-time-limit (POSTROOM_HANDLER_TIMEOUT_SECONDS bounds a handler)",
+    "time_limit": "--time-limit (POSTROOM_HANDLER_TIMEOUT_SECONDS bounds a handler)",
+}
 
 
-def refuse_others(worker: Any, *, kind: str, is_ours: Callable[[str], bool]) -> None:
-    """End a worker that was started for other queues too.
+def refuse_others(worker: Any, *, kind: str, queue: Queue) -> None:
+    """Refuse a worker that was started for other queues too.
 
     Raises:
-        SystemExit: it was. Celery logs and swallows everything else that a signal handler raises.
+        ConfigurationError: it was.
 
     """
-    others = sorted(queue for queue in adapter.queues(worker.app) if not is_ours(queue))
+    others = sorted(other for other in adapter.queues(worker.app) if not queue.owns(other))
     if others:
-        raise SystemExit(
-            f"A {kind} worker does nothing else: start it with `-Q {kind}` alone, and another "
-            f"worker for {', '.join(others)}."
+        raise errors.ConfigurationError(
+            f"A {kind} worker does nothing else: start it with `-Q {queue.name}` alone, and "
+            f"another worker for {', '.join(others)}."
         )
 
 
-def shape(worker: Any, *, kind: str, concurrency: int, meanwhile: str) -> None:
+def refuse_useless(worker: Any, *, kind: str) -> None:
+    """Refuse a worker that was started with an option that would mean nothing to it.
+
+    What the application's configuration says of pools and limits is for its task workers.
+
+    Raises:
+        ConfigurationError: it was; the message names the options.
+
+    """
+    given = adapter.given_options(worker)
+    useless = [shown for name, shown in USELESS.items() if given.get(name)]
+    if useless:
+        raise errors.ConfigurationError(
+            f"A {kind} worker has no use for {', '.join(useless)}: leave it out."
+        )
+    pool = adapter.pool_name(given.get("pool"))
+    if (pool or "threads") not in POOLS:
+        raise errors.ConfigurationError(
+            f"A {kind} worker runs in threads: leave --pool={pool} out."
+        )
+    if green := adapter.patched_by():
+        raise errors.ConfigurationError(
+            f"A {kind} worker runs in threads, and {green} has replaced them in this process: "
+            f"start it without -P {green}, and patch nothing in what it imports."
+        )
+
+
+def threads_asked_for(worker: Any) -> int | str | None:
+    """Return what -c says, or None where it says nothing.
+
+    Raises:
+        ConfigurationError: it is more than a worker has threads.
+
+    """
+    asked: int | str | None = adapter.given_options(worker).get("concurrency")
+    if isinstance(asked, int) and asked > MOST_THREADS:
+        raise errors.ConfigurationError(
+            f"-c is {asked}: a worker has {MOST_THREADS} threads at most."
+        )
+    return asked
+
+
+def shape(worker: Any, *, kind: str, concurrency: int | str, meanwhile: str) -> None:
     """Give a worker threads instead of processes, and a node name of its own.
 
     The Pulsar client does not survive a fork. Nothing that the worker runs came from Redis: what

@@ -86,15 +86,19 @@ def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[
 
 @dataclass(slots=True)
 class Registry:
-    """The handlers of an application, in the order in which they were registered."""
+    """The handlers of an application, in the order in which they were registered.
+
+    Closed before the first event is read: one that comes later would have missed those before it.
+    """
 
     handlers: dict[str, Handler] = field(default_factory=dict)
+    is_closed: bool = False
 
     def add(self, handler: Handler) -> None:
         """Register a handler.
 
         Raises:
-            ConfigurationError: another one has its name.
+            ConfigurationError: another one has its name, or the registry is closed.
 
         """
         known = self.handlers.get(handler.name)
@@ -103,7 +107,39 @@ class Registry:
             raise errors.ConfigurationError(
                 f"Two handlers are called {handler.name!r}; give one of them another `name`"
             )
+        if known is None and self.is_closed:
+            raise errors.ConfigurationError(
+                f"The handler {handler.name!r} was registered after the consumer had begun, and "
+                "would have missed the events until then: import its module at the start, by "
+                "Celery's `imports`"
+            )
         self.handlers[handler.name] = handler
+
+    def close(self) -> None:
+        """Take no new handler from now on."""
+        self.is_closed = True
+
+    def require_for(self, wanted: Iterable[str], *, known: Iterable[str]) -> None:
+        """Make sure that each subscription has a handler, and each handler a subscription.
+
+        Raises:
+            ConfigurationError: one lacks it.
+
+        """
+        known = list(known)
+        for handler in self.handlers.values():
+            if handler.subscription not in (None, *known):
+                raise errors.ConfigurationError(
+                    f"The handler {handler.name!r} is for the subscription "
+                    f"{handler.subscription!r}; install(consume=…) knows {', '.join(known)}."
+                )
+        for name in wanted:
+            if not any(h.subscription in (None, name) for h in self.handlers.values()):
+                raise errors.ConfigurationError(
+                    f"No handler is registered for the subscription {name!r}, and every event "
+                    "would be acknowledged unseen: name the modules with @handles in Celery's "
+                    "`imports`."
+                )
 
     def for_event(self, name: str, subscription: str) -> list[Handler]:
         """Return the handlers that want an event of this name."""

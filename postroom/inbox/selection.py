@@ -139,7 +139,8 @@ class TopicPattern:
 
         """
         parts = written.removeprefix(PATTERN).removeprefix("persistent://").split("/", 2)
-        if len(parts) != PARTS_OF_A_NAME or not all(parts):
+        literal = all(re.fullmatch(r"[\w.=:-]+", part) for part in parts[:2])
+        if len(parts) != PARTS_OF_A_NAME or not (literal and parts[-1]):
             raise errors.ConfigurationError(
                 f"The pattern {written!r} is not of the form re:tenant/namespace/expression"
             )

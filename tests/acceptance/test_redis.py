@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +12,13 @@ from celery import Celery
 from devstack.service import free_port
 from devstack.valkey import Valkey
 from tests.bad_redis import STATES
-from tests.site import Site, Worker
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.site import Site, Worker
 
 # What an application may have chosen for its task workers.
 IMPATIENT = {
@@ -27,8 +29,11 @@ IMPATIENT = {
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_transport_options": {},
 }
-SECONDS = 7.0
+# The refusal, and once more where the state lasts longer than a minute.
 MOST_LINES = 2
+# What a connected worker asks of Redis is not refused then, or waits for minutes in its client.
+UNNOTICED = {"without_memory", "frozen", "paused"}
+UNNOTICED_SECONDS = 6.0
 
 
 @pytest.fixture
@@ -72,11 +77,6 @@ class Shop:
         path.unlink()
 
 
-def lines_of_redis(worker: Worker) -> list[str]:
-    """Return the lines that are about Redis."""
-    return [line for line in worker.text().splitlines() if "Redis" in line or "broker" in line]
-
-
 @pytest.mark.parametrize("state", STATES)
 def test_a_redis_that_goes_bad_stops_nothing(
     lite_site: Site, valkey: Valkey, tmp_path: Path, state: str
@@ -90,29 +90,32 @@ def test_a_redis_that_goes_bad_stops_nothing(
     shop.flows()
     before = [len(worker.text()) for worker in ours]
     with STATES[state](valkey):
-        _last(shop, ours)
+        _last(shop, ours, state)
     shop.flows()
     for worker, length in zip(ours, before, strict=True):
         assert worker.process.poll() is None, worker.text()[-3000:]
         said = [line for line in worker.text()[length:].splitlines() if "Redis at" in line]
-        assert 1 <= len(said) <= MOST_LINES, worker.text()[length:]
+        assert len(said) <= MOST_LINES, worker.text()[length:]
         assert "Traceback" not in worker.text()
     assert patient.process.poll() is None, patient.text()[-3000:]
     shop.runs_tasks(tmp_path / "touched")
     for worker in ours:
-        worker.wait_for("answers again", seconds=40)
+        if "does not do what Celery asks" in worker.text():
+            worker.wait_for("answers again", seconds=60)
         assert worker.stop() == 0
 
 
-def _last(shop: Shop, workers: list[Worker]) -> None:
-    """Let the state last, and events flow in it."""
-    shop.flows()
+def _last(shop: Shop, workers: list[Worker], state: str = "") -> None:
+    """Let the state last for a while, and events flow in it."""
+    began = time.monotonic()
 
-    def told() -> bool:
+    def lasted() -> bool:
+        shop.flows()
+        if state in UNNOTICED:
+            return time.monotonic() - began > UNNOTICED_SECONDS
         return all("does not do what Celery asks" in worker.text() for worker in workers)
 
-    wait_until(told, description="both say what Redis does", seconds=40)
-    shop.flows()
+    wait_until(lasted, description="both say what Redis does", seconds=80)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -134,7 +137,7 @@ def test_a_redis_that_is_bad_at_the_start_stops_nothing(
     shop.runs_tasks(tmp_path / "touched")
     shop.flows()
     for worker in ours:
-        worker.wait_for("answers again", seconds=40)
+        worker.wait_for("answers again", seconds=60)
         assert worker.stop() == 0
 
 
@@ -149,8 +152,8 @@ def test_a_frozen_redis_keeps_no_worker_from_ending(lite_site: Site, valkey: Val
         worker.wait_for("ready.")
     valkey.freeze()
     try:
+        # Now, and not when the client's library has found out: it takes half a minute for that.
         for worker in ours:
-            worker.wait_for("does not do what Celery asks", seconds=60)
             assert worker.stop() == 0
     finally:
         valkey.thaw()

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
 settings = settings_module.load()
-app = Celery("shop", broker=settings.redis_url, backend=settings.redis_url)
+app = Celery(
+    "shop",
+    broker=settings.redis_url,
+    backend=settings.redis_url,
+    task_cls=os.environ.get("SHOP_TASK_CLS"),
+)
 app.conf.update(
     broker_connection_max_retries=None,
     broker_connection_retry_on_startup=True,
@@ -31,7 +36,14 @@ app.conf.update(
 )
 app.conf.update(json.loads(os.environ.get("SHOP_CONF", "{}")))
 consumed = os.environ.get("SHOP_TOPICS", "").split()
-install(app, settings, consume={"test": consumed} if consumed else None)
+queues = os.environ.get("SHOP_QUEUES", "relay consumer").split()
+install(
+    app,
+    settings,
+    consume={"test": consumed} if consumed else None,
+    relay_queue=queues[0],
+    consumer_queue=queues[1],
+)
 
 QUICK: dict[str, Any] = {"backoff_seconds": 0.2}
 POISON = 13
@@ -67,7 +79,7 @@ def tries(event: Event[Any], session: ClientSession) -> int:
     return int(next(counter.find({"_id": event.id}))["n"])
 
 
-@app.task(name="shop.touch")
+@app.task(name="shop.touch")  # type: ignore[untyped-decorator]  # celery has no types
 def touch(path: str) -> None:
     """Make a file: a task of the application that has nothing to do with events."""
     Path(path).touch()

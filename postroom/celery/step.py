@@ -1,0 +1,111 @@
+"""Step: what a relay's and a consumer's part of a worker have in common: threads, and an end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+
+from postroom import errors
+from postroom.celery import adapter
+from postroom.celery.ending import EXIT_FAILURE, end_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Step", "install"]
+
+logger = logging.getLogger(__name__)
+
+# How long Celery may take to come to our part of a shutdown, once that is done.
+CELERYS_SECONDS = 4.0
+
+_running: list[Step] = []
+
+
+def install() -> None:
+    """Have the steps that run learn of a shutdown before Celery comes to them."""
+    signals.worker_shutting_down.connect(_hurry, weak=False, dispatch_uid="postroom-stop")
+
+
+def _hurry(**_: Any) -> None:
+    # Within the operating system's signal handler: a lock taken here could be held by the very
+    # code that was interrupted, so another thread does it. The mutex is free that much earlier.
+    for step in _running:
+        threading.Thread(target=step.hurry, name="postroom-hurry", daemon=True).start()
+
+
+class Step(bootsteps.StartStopStep):
+    """A part of the worker, not of its consumer: that one stands still while Redis is away.
+
+    Its threads run until they are asked to stop, and one that dies takes the worker down. Made and
+    stopped by the main thread; hurry() runs in a thread of its own.
+    """
+
+    requires = (adapter.POOL,)
+    # How long the threads may take to end beyond POSTROOM_SHUTDOWN_SECONDS.
+    grace_seconds = 0.0
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self.app = worker.app
+        self._threads: list[threading.Thread] = []
+        self._reached = threading.Event()
+
+    def ask_to_stop(self) -> None:
+        """Have the threads end; returns at once."""
+        raise NotImplementedError
+
+    def run_in_thread(self, name: str, run: Callable[[], object]) -> None:
+        """Start a thread whose end by an error is the worker's."""
+        thread = threading.Thread(target=self._run, args=(name, run), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, name: str, run: Callable[[], object]) -> None:
+        try:
+            run()
+        except errors.ConfigurationError as error:
+            end_worker(self.app, str(error))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must not live on
+            kind = name.partition("-")[0]
+            end_worker(self.app, f"The {kind} thread died; the worker ends with it", cause=error)
+
+    def watch(self) -> None:
+        """Be told of a shutdown from now on."""
+        _running.append(self)
+
+    def hurry(self) -> None:
+        """Stop before Celery comes to it, and end the process where Celery does not come.
+
+        A Redis that hangs keeps Celery's main thread in a call for a minute, longer than most that
+        send TERM wait until they kill.
+        """
+        self.ask_to_stop()
+        late = self.join()
+        if self._reached.wait(CELERYS_SECONDS):
+            return
+        logger.warning(
+            "The worker has finished, and ends without Celery, which waits for its broker"
+        )
+        logging.shutdown()
+        os._exit(EXIT_FAILURE if late else adapter.exit_code())
+
+    def reached(self) -> list[str]:
+        """Note that Celery stops this step, and wait for the threads; return those too late."""
+        self._reached.set()
+        if self in _running:
+            _running.remove(self)
+        return self.join()
+
+    def join(self) -> list[str]:
+        """Wait for the threads to end, for a bounded time, and name those that did not."""
+        patience = self.app.postroom.settings.shutdown_seconds + self.grace_seconds
+        deadline = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return [thread.name for thread in self._threads if thread.is_alive()]
