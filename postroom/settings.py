@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from postroom import address, errors, topics
 from postroom.secured import WHOLE_SENTENCE, Secured
 
-__all__ = ["Settings", "load", "max_message_bytes"]
+__all__ = ["Name", "Settings", "load", "max_message_bytes"]
 
 PREFIX = "POSTROOM_"
 LONGEST_SHOWN = 100

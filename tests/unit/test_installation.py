@@ -72,7 +72,7 @@ def test_what_makes_sense_is_taken(app: Celery, arguments: dict[str, Any]) -> No
         ({"consume": {"billing": b"shop/prod/orders"}}, "consume['billing'] takes a list"),
         ({"consume": {"billing": {"a": 1}}}, "consume['billing'] takes a list"),
         ({"consume": {"billing": None}}, "consume['billing'] takes a list"),
-        ({"consume": {"billing": []}}, "the subscription 'billing' () "),
+        ({"consume": {"billing": []}}, "the subscription 'billing' (), and"),
         ({"consume": {}}, "consume names no subscription"),
         ({"consume": ["billing"]}, "consume takes a mapping"),
         ({"consume": "billing"}, "consume takes a mapping"),
