@@ -13,7 +13,7 @@ from postroom import errors, settings, wire
 from postroom.outbox import RowIds, explained
 from postroom.store.async_transactions import async_transaction
 from postroom.store.row_writer import Publishable, RowWriter, listed
-from postroom.store.transactions import Attempts, Outcome
+from postroom.store.transactions import Attempts, Fate
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
@@ -130,13 +130,13 @@ class AsyncTransaction:
         self._outbox = outbox
         self._ids = ids
         self._open = True
-        self._outcome = Outcome()
+        self._fate = Fate()
         self.session = session
 
     @property
     def committed(self) -> bool | None:
         """Whether the transaction was committed, as far as that is known."""
-        return self._outcome.committed
+        return self._fate.committed
 
     async def publish(
         self,
@@ -151,7 +151,7 @@ class AsyncTransaction:
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        async with async_transaction(self.session, self._outcome):
+        async with async_transaction(self.session, self._fate):
             try:
                 yield
             finally:

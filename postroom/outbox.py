@@ -11,7 +11,7 @@ from pymongo import errors as mongo
 
 from postroom import errors, settings, wire
 from postroom.store.row_writer import Publishable, RowWriter, listed
-from postroom.store.transactions import Attempts, Outcome, transaction
+from postroom.store.transactions import Attempts, Fate, transaction
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
@@ -163,13 +163,13 @@ class Transaction:
         self._outbox = outbox
         self._ids = ids
         self._open = True
-        self._outcome = Outcome()
+        self._fate = Fate()
         self.session = session
 
     @property
     def committed(self) -> bool | None:
         """Whether the transaction was committed, as far as that is known."""
-        return self._outcome.committed
+        return self._fate.committed
 
     def publish(
         self,
@@ -190,7 +190,7 @@ class Transaction:
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
-        with transaction(self.session, self._outcome):
+        with transaction(self.session, self._fate):
             try:
                 yield
             finally:

@@ -20,7 +20,7 @@ from postroom.store.transactions import (
     INTERRUPTED_SECONDS,
     MAJORITY,
     PAUSE_SECONDS,
-    Outcome,
+    Fate,
     is_unknown,
 )
 
@@ -33,7 +33,7 @@ __all__ = ["async_transaction"]
 
 
 @contextlib.asynccontextmanager
-async def async_transaction(session: AsyncClientSession, outcome: Outcome) -> AsyncIterator[None]:
+async def async_transaction(session: AsyncClientSession, fate: Fate) -> AsyncIterator[None]:
     """Run a block in a transaction of the session; commit it, or abort it where the block fails.
 
     Raises:
@@ -46,31 +46,31 @@ async def async_transaction(session: AsyncClientSession, outcome: Outcome) -> As
         yield
     except BaseException as error:
         if session.in_transaction:
-            outcome.committed = False
+            fate.committed = False
             ending = asyncio.create_task(_abort(session, cut_off=not isinstance(error, Exception)))
             if (cancellation := await _end_of(ending)) is not None:
                 raise cancellation from error
         raise
     if session.in_transaction:
-        await _finish(session, outcome)
+        await _finish(session, fate)
 
 
-async def _finish(session: AsyncClientSession, outcome: Outcome) -> None:
+async def _finish(session: AsyncClientSession, fate: Fate) -> None:
     committing = asyncio.create_task(_commit(session))
     cancellation = await _end_of(committing)
     if committing.done() and not committing.cancelled():
         error = committing.exception()
         if error is None:
-            outcome.committed = True
+            fate.committed = True
         else:
-            outcome.failed(error)
+            fate.failed(error)
             if cancellation is None:
                 raise error
     if cancellation is not None:
         # To the driver the session is in a transaction for as long as the task is in the commit.
         committing.cancel()
         await _end_of(committing)
-        raise outcome.on(cancellation)
+        raise fate.on(cancellation)
 
 
 async def _commit(session: AsyncClientSession) -> None:

@@ -28,7 +28,7 @@ __all__ = [
     "MAJORITY",
     "PAUSE_SECONDS",
     "Attempts",
-    "Outcome",
+    "Fate",
     "commit",
     "is_unknown",
     "transaction",
@@ -44,7 +44,7 @@ MAJORITY = WriteConcern("majority")
 
 
 @dataclass(slots=True)
-class Outcome:
+class Fate:
     """What became of a transaction; None while it is open, and where nobody knows."""
 
     committed: bool | None = None
@@ -114,7 +114,7 @@ def commit(session: ClientSession, *, seconds: float = COMMIT_SECONDS) -> None:
 
 
 @contextlib.contextmanager
-def transaction(session: ClientSession, outcome: Outcome) -> Iterator[None]:
+def transaction(session: ClientSession, fate: Fate) -> Iterator[None]:
     """Run a block in a transaction of the session; commit it, or abort it where the block fails.
 
     Where the block has ended the transaction itself, nothing more is done, and nothing is known.
@@ -129,25 +129,25 @@ def transaction(session: ClientSession, outcome: Outcome) -> Iterator[None]:
         yield
     except BaseException as error:
         if session.in_transaction:
-            outcome.committed = False
+            fate.committed = False
             _abort(session, error)
         raise
     if session.in_transaction:
-        _commit(session, outcome)
+        _commit(session, fate)
 
 
-def _commit(session: ClientSession, outcome: Outcome) -> None:
+def _commit(session: ClientSession, fate: Fate) -> None:
     interruption: BaseException | None = None
     end = time.monotonic() + COMMIT_SECONDS
-    while outcome.committed is None:
+    while fate.committed is None:
         left = max(0.1, end - time.monotonic())
         try:
             # A majority that stands still would hold up the interruption for ever.
             with pymongo.timeout(None if interruption is None else left):
                 commit(session, seconds=left)
-            outcome.committed = True
+            fate.committed = True
         except mongo.PyMongoError as error:
-            outcome.failed(error)
+            fate.failed(error)
             if interruption is None:
                 raise
             break
@@ -157,7 +157,7 @@ def _commit(session: ClientSession, outcome: Outcome) -> None:
             if time.monotonic() > end:
                 break
     if interruption is not None:
-        raise outcome.on(interruption)
+        raise fate.on(interruption)
 
 
 def _abort(session: ClientSession, cause: BaseException) -> None:
