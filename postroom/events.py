@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -228,7 +230,7 @@ def _whole(value: Any) -> Any:
 
 
 def decode(payload: bytes) -> tuple[str, dict[str, Any]]:
-    """Turn a message's payload into the event's name and data.
+    """Turn a message's payload into the event's name and data; integers are exact, however long.
 
     Raises:
         InvalidEvent: it is no JSON object with a `name` string and a `data` object.
@@ -236,10 +238,20 @@ def decode(payload: bytes) -> tuple[str, dict[str, Any]]:
     """
     try:
         wire = orjson.loads(payload)
+        if _LONG_NUMBER.search(payload):
+            # orjson makes a float of an integer beyond 64 bits, and its last digits are lost.
+            wire = json.loads(payload)
     except orjson.JSONDecodeError as error:
         # The decoder's message may quote the payload, which is private.
         raise errors.InvalidEvent(f"The payload is not JSON (at byte {error.pos})") from None
+    except (ValueError, RecursionError):
+        raise errors.InvalidEvent(
+            "The payload has a number too long, or is nested too deeply"
+        ) from None
     return checked(wire)
+
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 def checked(wire: object) -> tuple[str, dict[str, Any]]:

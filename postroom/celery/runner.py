@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Task
 from celery.exceptions import Retry as CeleryRetry
 
-from postroom import errors, failures
+from postroom import errors, private_text
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
@@ -62,20 +62,17 @@ class HandlerTask(Task):
         outcome, error = errand.consumer.execute(errand.job)
         if error is None:
             return str(outcome)
-        shown = self._shown(error)
+        shown = private_text.shown(
+            error,
+            package=errand.job.handler.package,
+            everything=self.app.postroom.settings.show_payloads,
+        )
         if isinstance(outcome, Suspected):
             raise CeleryRetry(exc=shown, when=0.0) from None
         if isinstance(outcome, TryAgain):
             # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
             raise CeleryRetry(exc=shown, when=outcome.after_seconds) from None
         raise shown from None
-
-    def _shown(self, error: BaseException) -> BaseException:
-        """Return what log and Flower may show: drivers and validators quote an event's data."""
-        if self.app.postroom.settings.show_payloads or not failures.is_private(error):
-            error.__cause__ = None
-            return error
-        return errors.InboxError(failures.described(error)).with_traceback(error.__traceback__)
 
     def retry(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: it would move the event to Redis.
@@ -293,7 +290,7 @@ def _shown(job: Job, *, payloads: bool) -> dict[str, Any]:
     if len(job.events) == 1:
         shown: dict[str, Any] = {"event": first.name, "id": first.id[:300], "attempt": job.attempt}
         if payloads:
-            shown["data"] = first.data
+            shown["data"] = first.data if _can_be_shown(first.data) else "nested too deeply"
         return shown
     return {
         "events": len(job.events),
@@ -301,3 +298,11 @@ def _shown(job: Job, *, payloads: bool) -> dict[str, Any]:
         "first": first.id[:300],
         "last": job.events[-1].id[:300],
     }
+
+
+def _can_be_shown(data: object) -> bool:
+    try:
+        repr(data)
+    except RecursionError:
+        return False
+    return True

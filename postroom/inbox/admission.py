@@ -6,8 +6,8 @@ import threading
 
 __all__ = ["Admission"]
 
-# Besides POSTROOM_PREFETCH: a few of the largest messages fill a gigabyte.
-MOST_HELD_BYTES = 32 * 1024 * 1024
+# Besides POSTROOM_PREFETCH: a few of the largest messages fill a gigabyte, decoded.
+MOST_HELD_BYTES = 64 * 1024 * 1024
 
 
 class Admission:

@@ -90,7 +90,7 @@ class DeadLetters:
             payload=delivery.message.data(),
             properties={**theirs, **ours},
             partition_key=delivery.key,
-            ordering_key=None,
+            ordering_key=delivery.ordering_key,
             event_timestamp=at if 0 < at < LATEST_TIMESTAMP else None,
             stored=stored,
         )

@@ -69,7 +69,7 @@ def _ending(job: Job, error: BaseException) -> BaseException:
     if isinstance(error, Exception):
         return error
     # A handler that calls sys.exit() must not end the worker, nor its event be lost.
-    ended = RuntimeError(f"The handler {job.handler.name} raised {type(error).__name__}")
+    ended = errors.HandlerLost(f"The handler {job.handler.name} raised {type(error).__name__}")
     return ended.with_traceback(error.__traceback__)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from postroom.inbox.delivery import footprint
 from postroom.inbox.mailbox import Failed, Received
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Feed:
             if self._closed.wait(ASK_SECONDS):
                 return
         try:
-            size = len(message.data())
+            size = footprint(message.data())
             self._admission.take(size)
             self._mailbox.post(Received(source, message, size))
         except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from postroom import errors, failures
+from postroom import errors, private_text
 from postroom.events import DomainEvent, Event
 
 __all__ = ["Handler", "Registry", "handles", "registry"]
@@ -42,6 +42,11 @@ class Handler:
     subscription: str | None = None
     after_commit: Callable[[Any], object] | None = None
 
+    @property
+    def package(self) -> str:
+        """The top-level package of the function: what it raises are the application's own words."""
+        return str(self.function.__module__).partition(".")[0]
+
     def wants(self, name: str, subscription: str) -> bool:
         """Say whether an event of this name, read from this subscription, is for this handler."""
         if self.subscription not in (None, subscription):
@@ -69,9 +74,8 @@ def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[
     try:
         data = model.model_validate(event.data)
     except ValidationError as error:
-        raise errors.InvalidEvent(
-            f"The data of {event.name} do not fit: {failures.faults(error)}"
-        ) from None
+        faults = private_text.faults(error, fields=_fields(model))
+        raise errors.InvalidEvent(f"The data of {event.name} do not fit: {faults}") from None
     return Event(
         id=event.id,
         name=event.name,
@@ -82,6 +86,17 @@ def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[
         occurred_at=event.occurred_at,
         headers=event.headers,
     )
+
+
+def _fields(model: type[DomainEvent]) -> set[str]:
+    """Return the names by which pydantic may call the fields of an event class."""
+    aliases = {
+        alias
+        for field in model.model_fields.values()
+        for alias in (field.alias, field.validation_alias)
+        if isinstance(alias, str)
+    }
+    return aliases | set(model.model_fields)
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ class Held:
     @property
     def key(self) -> str | None:
         """What it is put in order by."""
-        return self.delivery.key
+        return self.delivery.order
 
     def failed(self, handler: Handler | None, outcome: TryAgain | GiveUp) -> None:
         """Note a failure of a handler, or of reading the event at all."""

@@ -106,6 +106,7 @@ class _WayBack:
             message.data(),
             properties=properties,
             partition_key=message.partition_key() or None,
+            ordering_key=message.ordering_key() or None,
             event_timestamp=message.event_timestamp() or None,
         )
 

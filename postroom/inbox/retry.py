@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from postroom import errors, failures
+from postroom import errors, failures, private_text
 from postroom.failures import Kind
 from postroom.inbox.outcome import GiveUp, TryAgain
 
@@ -37,7 +37,10 @@ def judge(
     failure, at `since`. What can never succeed, and what the handler gives up on, is given up at
     once; everything else after the last attempt.
     """
-    kind, described = failures.kind_of(error, ours=ours), failures.described(error)
+    kind = failures.kind_of(error, ours=ours)
+    described = private_text.described(
+        error, package=handler.package, everything=settings.show_payloads
+    )
     if kind is Kind.QUEUED:
         return TryAgain(after_seconds=0.0, counts=False, kind=kind, reason=described)
     if kind is Kind.OUTAGE or (kind is Kind.CONFLICT and _may_pass(since)):
@@ -64,7 +67,7 @@ def outage(error: BaseException) -> TryAgain:
         after_seconds=_jittered(OUTAGE_WAIT_SECONDS),
         counts=False,
         kind=Kind.OUTAGE,
-        reason=failures.described(error),
+        reason=private_text.described(error),
     )
 
 

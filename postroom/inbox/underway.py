@@ -10,7 +10,7 @@ from postroom import errors
 from postroom.inbox import retry
 from postroom.inbox.call import Stage
 from postroom.inbox.mailbox import CutOff, Finished
-from postroom.inbox.outcome import Applied
+from postroom.inbox.outcome import Applied, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +57,16 @@ class Runner(Protocol):
 
     def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
         """Run a job in another thread; `done` is told what came of it, whatever happens."""
+
+
+class _Nowhere:
+    """Where a job is that no runner has taken."""
+
+    def withdraw(self) -> bool:
+        return True
+
+    def abandon(self, reason: str, *, hangs: bool, over: object = None) -> bool:  # noqa: ARG002
+        return False
 
 
 class Underway:
@@ -110,7 +120,14 @@ class Underway:
         def done(outcome: Outcome) -> None:
             self._mailbox.post(Finished(job, outcome))
 
-        self._jobs[job] = work, self._runner.submit(job, done)
+        try:
+            placement = self._runner.submit(job, done)
+        except Exception:
+            # One event that Celery cannot take must not end the connection, and so all others.
+            logger.exception("Celery did not take a task of %s", job.handler.name)
+            placement = _Nowhere()
+            done(Lost())
+        self._jobs[job] = work, placement
         return True
 
     def end(self, job: Job) -> Work | None:

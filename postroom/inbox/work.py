@@ -74,6 +74,9 @@ class Work:
         # The event's id, with the handler's name where there are several.
         first = self.deliveries[0]
         own = identity(first.delivery.event_id)
+        if first.delivery.is_redriven:
+            # A task of its own: the first one may have been revoked, which every worker remembers.
+            own = f"{own}~{first.delivery.place[1]}:{first.delivery.place[2]}"
         if len(self.deliveries) > 1:
             return f"{own}+{len(self.deliveries) - 1}"
         return own if len(first.handlers) == 1 else f"{own}:{self.handler.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bson import ObjectId
 from celery import Celery, signals
 from pydantic import field_validator
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
     from pymongo.collection import Collection
 
+logger = logging.getLogger(__name__)
 settings = settings_module.load()
 app = Celery(
     "shop",
@@ -185,6 +188,41 @@ def on_hang(event: Event[Any], session: ClientSession) -> None:
     note(event, session, "hang")
 
 
+@handles("Quoted", name="shop.quoted", max_attempts=2, **QUICK)
+def on_quoted(event: Event[Any], session: ClientSession) -> None:
+    """Have libraries quote what is private, in all the ways that an event asks for."""
+    private = event.data["number"]
+    match event.headers.get("way"):
+        case "bson":
+            collection(session, "things").insert_one({"a": {private}}, session=session)
+        case "id":
+            ObjectId(private)
+        case "int":
+            int(private)
+        case "key":
+            event.data[private]
+        case "own":
+            raise ValueError("the words of the application")
+
+
+@handles("Ordered", name="shop.ordered")
+def on_ordered(event: Event[Any], session: ClientSession) -> None:
+    """Note the order within each of four series."""
+    number = event.data["number"]
+    push = {"$push": {"numbers": number}}
+    charts = collection(session, "charts")
+    charts.update_one({"_id": f"o{number % 4}"}, push, upsert=True, session=session)
+
+
+@handles("Parked", name="shop.parked", max_attempts=100, backoff_seconds=2)
+def on_parked(event: Event[Any], session: ClientSession) -> None:
+    """Fail until mended, slowly."""
+    tries(event, session)
+    if not collection(session, "mended").find_one():
+        raise ValueError("not mended")
+    note(event, session, "parked")
+
+
 HANGS: dict[str, bool] = {}
 
 
@@ -210,7 +248,8 @@ class Stubborn(DomainEvent):
 
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]
 def before(task: Any, **_: Any) -> None:
-    """Hang before the handler that asks for it."""
+    """Hang before the handler that asks for it; say what a request tells a curious receiver."""
+    logger.info("About to run %r %r", task.request, vars(task.request))
     if task.name == "shop.prerun":
         hang_once("Prerun")
 

@@ -127,3 +127,31 @@ def test_a_trip_through_bson_changes_nothing(data: dict[str, Any]) -> None:
     except Exception:  # noqa: BLE001 - BSON refuses some keys; only what it takes matters
         return
     assert orjson.loads(events.encode(stored)) == {"name": "A", "data": data}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**40, 1234567890123456789012345678901234567890],
+)
+def test_integers_are_exact_however_long(number: int) -> None:
+    """Beyond 64 bits too, where orjson makes a float of them."""
+    payload = b'{"name": "A", "data": {"deep": [{"n": %d}], "t": "%d"}}' % (number, number)
+    assert events.decode(payload)[1] == {"deep": [{"n": number}], "t": str(number)}
+
+
+@pytest.mark.parametrize("number", [b"9" * 5000, b"1e999", b"NaN", b"[" * 1500 + b"]" * 1500])
+def test_what_has_no_value_here_is_refused(number: bytes) -> None:
+    """Too long, too large, no number, too deep: never something near it."""
+    for also in (b"", b', "n": 99999999999999999999'):
+        with pytest.raises(InvalidEvent):
+            events.decode(b'{"name": "A", "data": {"x": ' + number + also + b"}}")
+
+
+def test_what_is_deep_and_long_is_refused_or_exact() -> None:
+    """A reader that gives up at a depth says so."""
+    deep = b'{"n": 99999999999999999999, "a": ' + b'{"a": ' * 1000 + b"1" + b"}" * 1001
+    try:
+        data = events.decode(b'{"name": "A", "data": ' + deep + b"}")[1]
+    except InvalidEvent:
+        return
+    assert data["n"] == 99999999999999999999

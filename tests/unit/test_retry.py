@@ -9,10 +9,10 @@ import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from postroom import InvalidEvent, Reject, Retry, Settings, handles
-from postroom.failures import described
 from postroom.inbox.handlers import Handler, Registry
 from postroom.inbox.outcome import GiveUp, TryAgain
 from postroom.inbox.retry import judge, wait_seconds
+from postroom.private_text import described
 
 
 def handler(**options: Any) -> Handler:
