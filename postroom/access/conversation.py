@@ -76,12 +76,13 @@ class Conversation:
     def __exit__(self, *exc: object) -> None:
         self._socket.close()
 
-    def greet(self) -> None:
-        """Say who we are, and wait until that is accepted."""
+    def greet(self) -> str:
+        """Say who we are, wait until that is accepted, and return what the broker calls itself."""
         credentials = self._access.credentials
         who = frames.text(5, credentials.method) + frames.text(3, credentials.data())
         body = frames.text(1, "postroom") + frames.number(4, PROTOCOL_VERSION)
-        self.ask(CONNECT, body + (who if credentials.setting else b""), answer=CONNECTED)
+        answer = self.ask(CONNECT, body + (who if credentials.setting else b""), answer=CONNECTED)
+        return answer.text(1)
 
     def ask(self, kind: int, body: bytes, *, answer: int) -> frames.Fields:
         """Send a command, and return what the answer to it says."""

@@ -7,6 +7,7 @@ answers for every namespace, and asks for no more rights than it does of the lib
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from postroom import address, errors
@@ -16,12 +17,13 @@ from postroom.access.conversation import Conversation, Refused, servers
 if TYPE_CHECKING:
     from postroom.access.pulsar import Access
 
-__all__ = ["topics_of"]
+__all__ = ["is_embedded", "topics_of"]
 
 # CommandGetTopicsOfNamespace and its response (PulsarApi.proto).
 LIST, LISTED = 32, 33
 REQUEST_ID, NAMESPACE, MODE, TOPICS = 1, 2, 3, 2
 PERSISTENT = 0
+EMBEDDED = "Pulsar-Lite"
 
 
 def topics_of(access: Access, namespace: str, *, timeout_seconds: float) -> list[str]:
@@ -35,7 +37,6 @@ def topics_of(access: Access, namespace: str, *, timeout_seconds: float) -> list
     for server in servers(access.url):
         try:
             with Conversation(access, server, timeout_seconds=timeout_seconds) as conversation:
-                conversation.greet()
                 return _listed(conversation, namespace)
         except (Refused, OSError, ValueError) as error:
             failures.append(f"{server}: {str(error) or type(error).__name__}")
@@ -45,7 +46,20 @@ def topics_of(access: Access, namespace: str, *, timeout_seconds: float) -> list
     )
 
 
+def is_embedded(access: Access, *, timeout_seconds: float) -> bool:
+    """Say whether the broker is the embedded one, which answers some questions by silence."""
+    for server in servers(access.url):
+        with (
+            contextlib.suppress(Refused, OSError, ValueError),
+            Conversation(access, server, timeout_seconds=timeout_seconds) as conversation,
+        ):
+            return conversation.greet().startswith(EMBEDDED)
+    return False
+
+
 def _listed(conversation: Conversation, namespace: str) -> list[str]:
+    if conversation.greet().startswith(EMBEDDED):
+        raise ValueError("the embedded broker lists no topics")
     request = frames.number(REQUEST_ID, 1) + frames.text(NAMESPACE, namespace)
     answer = conversation.ask(LIST, request + frames.number(MODE, PERSISTENT), answer=LISTED)
     return [name.decode(errors="replace") for name in answer.texts.get(TOPICS, ())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
     import pulsar
 
-__all__ = ["SUBSCRIPTION", "DeadLetter", "Letter"]
+__all__ = ["SUBSCRIPTION", "DeadLetter", "Letter", "properties_of"]
 
 # Made on each dead-letter topic before the first letter, so that nothing sent there vanishes.
 SUBSCRIPTION = "dead-letters"
 LONGEST_WAIT_SECONDS = 60.0
+ATTEMPTS = re.compile(r"[0-9]{1,9}")
 
 _numbers = itertools.count()
 
@@ -85,19 +87,35 @@ class DeadLetter:
     @classmethod
     def of(cls, message: pulsar.Message) -> DeadLetter:
         """Read the properties that DeadLetters.park() has written, or a stranger's none."""
-        found = message.properties()
+        found = properties_of(message)
+        attempts = found.get(wire.DEAD_ATTEMPTS, "")
         return cls(
             id=found.get(wire.ID) or ":".join(map(str, place_of(message))),
             name=_name_in(message.data()),
             topic=found.get(wire.DEAD_TOPIC, ""),
-            key=message.partition_key() or None,
+            key=_key_of(message),
             subscription=found.get(wire.DEAD_SUBSCRIPTION, ""),
             handler=found.get(wire.DEAD_HANDLER, ""),
             reason=found.get(wire.DEAD_REASON, ""),
-            attempts=int(found.get(wire.DEAD_ATTEMPTS, "") or 0),
+            attempts=int(attempts) if ATTEMPTS.fullmatch(attempts) else 0,
             first_failure=found.get(wire.DEAD_FIRST_FAILURE, ""),
             last_failure=found.get(wire.DEAD_LAST_FAILURE, ""),
         )
+
+
+def properties_of(message: pulsar.Message) -> dict[str, str]:
+    """Return a message's properties; none where a stranger's are no UTF-8."""
+    try:
+        return dict(message.properties())
+    except UnicodeDecodeError:
+        return {}
+
+
+def _key_of(message: pulsar.Message) -> str | None:
+    try:
+        return message.partition_key() or None
+    except UnicodeDecodeError:
+        return None
 
 
 def _name_in(payload: bytes) -> str | None:

@@ -2,51 +2,100 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from postroom import broker, wire
+from postroom import broker, errors, topics
 from postroom.access import pulsar as pulsar_access
-from postroom.inbox.letters import SUBSCRIPTION, DeadLetter
-from postroom.inbox.selection import redrive_topic
-from postroom.topics import canonical
+from postroom.inbox.directory import topics_of
+from postroom.inbox.letters import DeadLetter
+from postroom.inbox.selection import Selection, dead_letter_topic
+from postroom.inbox.waiting_letters import WaitingLetters
+from postroom.inbox.way_back import WayBack
+from postroom.topics import Topic, base_topic, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import pulsar
-
+    from postroom.access.pulsar import Access
     from postroom.settings import Settings
 
 __all__ = ["Redriven", "list_dead", "redrive"]
 
-# How long the dead-letter topic may say nothing before its end is taken as reached.
-QUIET_SECONDS = 2.0
+OPERATION_TIMEOUT = timedelta(seconds=10)
+LOOK_SECONDS = 3.0
+# So many letters that could not be put back, one after another, are the broker's fault.
+MOST_REFUSALS = 3
 
 
 @dataclass(slots=True, kw_only=True)
 class Redriven:
-    """How many dead letters a redrive put back, and how many it left."""
+    """How many dead letters a redrive put back, how many it left, and why it could not put some."""
 
     put_back: int = 0
     left: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Whose dead letters are asked for, and where they are."""
+
+    topic: Topic
+    subscription: str
+    at: Topic
+
+    @classmethod
+    def of(cls, settings: Settings, topic: str | None, subscription: str | None) -> _Asked:
+        chosen = topic or settings.topic
+        subscription = subscription or settings.subscription
+        try:
+            topics.checked(chosen)
+        except ValueError as error:
+            raise errors.ConfigurationError(f"{chosen!r} is no topic: {error}") from None
+        Selection.of(settings, subscription, [chosen])
+        return cls(
+            topic=base_topic(canonical(chosen)),
+            subscription=subscription,
+            at=dead_letter_topic(settings, chosen, subscription),
+        )
+
+    def is_for(self, letter: DeadLetter) -> bool:
+        """Say whether a letter is one of them; one that says nothing of its origin is taken so."""
+        came_from = base_topic(canonical(letter.topic)) if letter.topic else self.topic
+        return came_from == self.topic and letter.subscription in ("", self.subscription)
 
 
 def list_dead(
-    settings: Settings, *, topic: str | None = None, subscription: str | None = None
+    settings: Settings,
+    *,
+    topic: str | None = None,
+    subscription: str | None = None,
+    others: Callable[[DeadLetter], None] = lambda _: None,
 ) -> Iterator[DeadLetter]:
     """Yield the dead letters that wait on a topic's subscription, oldest first; changes nothing.
 
+    All that were there when it began, and none that came later. Where several topics or
+    subscriptions share a dead-letter topic, `others` is told those of the others.
+
     Raises:
+        ConfigurationError: that is no topic, or one that has no dead letters.
         pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
 
     """
-    with _opened(settings, topic, subscription) as (_, consumer):
-        for message in _to_the_end(consumer):
-            yield DeadLetter.of(message)
+    asked = _Asked.of(settings, topic, subscription)
+    access = pulsar_access.of(settings)
+    if not _exists(access, asked.at):
+        return
+    with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
+        for message in WaitingLetters(client, asked.at):
+            letter = DeadLetter.of(message)
+            if asked.is_for(letter):
+                yield letter
+            else:
+                others(letter)
 
 
 def redrive(
@@ -61,106 +110,50 @@ def redrive(
 
     Each is sent to the redrive topic of where it came from first and acknowledged then: a crash in
     between sends it again, which the inbox recognises; so does a redrive that is run twice. What
-    fails again becomes a dead letter again. Order against newer events of the same key is not kept.
-    Letters of other subscriptions, where several share a dead-letter topic, are left.
+    fails again becomes a dead letter again, which is not put back a second time. What cannot be
+    sent is left, and named in `refused`. Order against newer events of the same key is not kept.
+    Letters of other topics or subscriptions that share a dead-letter topic are left.
 
     Raises:
+        ConfigurationError: that is no topic, or one that has no dead letters.
+        ServiceUnavailable: nothing can be put back; what was before that stays put back.
         pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
 
     """
-    topic = canonical(topic or settings.topic)
-    subscription = subscription or settings.subscription
-    done = Redriven()
-    with _opened(settings, topic, subscription) as (client, consumer):
-        back = _WayBack(client, subscription)
-        for message in _to_the_end(consumer):
+    asked = _Asked.of(settings, topic, subscription)
+    access, done, in_a_row = pulsar_access.of(settings), Redriven(), 0
+    if not _exists(access, asked.at):
+        return done
+    with (
+        broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
+        broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as sending,
+    ):
+        letters, back = WaitingLetters(client, asked.at), WayBack(sending, asked.subscription)
+        for message in letters:
             letter = DeadLetter.of(message)
-            if letter.subscription not in ("", subscription) or not where(letter):
+            if not asked.is_for(letter) or not where(letter):
                 done.left += 1
                 continue
-            back.send(message, letter, letter.topic or topic)
-            consumer.acknowledge(message)
-            done.put_back += 1
+            try:
+                back.send(message, letter, asked.topic)
+            except errors.ServiceUnavailable as error:
+                done.left, in_a_row = done.left + 1, in_a_row + 1
+                done.refused.append(str(error))
+                if in_a_row == MOST_REFUSALS:
+                    raise
+                continue
+            letters.acknowledge(message)
+            done.put_back, in_a_row = done.put_back + 1, 0
             if rate_per_second:
                 time.sleep(1 / rate_per_second)
     return done
 
 
-class _WayBack:
-    """Sends letters to the redrive topics of a subscription, whose consumers read them there."""
-
-    def __init__(self, client: pulsar.Client, subscription: str) -> None:
-        self._client = client
-        self._subscription = subscription
-        self._producers: dict[str, pulsar.Producer] = {}
-
-    def send(self, message: pulsar.Message, letter: DeadLetter, topic: str) -> None:
-        properties = {
-            name: value
-            for name, value in message.properties().items()
-            if not name.startswith("dead-letter-")
-        }
-        properties[wire.DEAD_TOPIC] = topic
-        properties[wire.REDRIVE_HANDLER] = letter.handler
-        self._producer(redrive_topic(topic, self._subscription)).send(
-            message.data(),
-            properties=properties,
-            partition_key=message.partition_key() or None,
-            ordering_key=message.ordering_key() or None,
-            event_timestamp=message.event_timestamp() or None,
-        )
-
-    def _producer(self, topic: str) -> pulsar.Producer:
-        import pulsar
-
-        if topic not in self._producers:
-            with contextlib.suppress(pulsar.Timeout):  # the embedded broker's way to say it exists
-                broker.ensure_subscription(self._client, topic, self._subscription)
-            self._producers[topic] = self._client.create_producer(topic, chunking_enabled=True)
-        return self._producers[topic]
-
-
-class _opened:  # noqa: N801 - a context manager
-    def __init__(self, settings: Settings, topic: str | None, subscription: str | None) -> None:
-        self._settings = settings
-        self._topic = settings.dead_letters_of(
-            canonical(topic or settings.topic), subscription or settings.subscription
-        )
-
-    def __enter__(self) -> tuple[pulsar.Client, pulsar.Consumer]:
-        import pulsar
-
-        self._client = broker.connect(
-            pulsar_access.of(self._settings), operation_timeout=timedelta(seconds=10)
-        )
-        try:
-            consumer = self._client.subscribe(
-                self._topic,
-                SUBSCRIPTION,
-                consumer_type=pulsar.ConsumerType.Exclusive,
-                initial_position=pulsar.InitialPosition.Earliest,
-                receiver_queue_size=100,
-            )
-        except BaseException:
-            broker.close(self._client)
-            raise
-        return self._client, consumer
-
-    def __exit__(self, *exc: object) -> None:
-        broker.close(self._client)
-
-
-def _to_the_end(consumer: pulsar.Consumer) -> Iterator[pulsar.Message]:
-    # What arrives after the beginning is not looked at: a redriven event that fails again would
-    # come round for ever.
-    import pulsar
-
-    began = time.time() * 1000
-    while True:
-        try:
-            message = consumer.receive(timeout_millis=round(QUIET_SECONDS * 1000))
-        except pulsar.Timeout:
-            return
-        if message.publish_timestamp() > began:
-            return
-        yield message
+def _exists(access: Access, topic: Topic) -> bool:
+    """Find out whether a topic is there, since looking at it would make it."""
+    namespace = topic.removeprefix("persistent://").rpartition("/")[0]
+    try:
+        found = topics_of(access, namespace, timeout_seconds=LOOK_SECONDS)
+    except errors.ServiceUnavailable:
+        return True  # so say the calls that follow, in their own words
+    return topic in {base_topic(canonical(name)) for name in found}

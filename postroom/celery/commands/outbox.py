@@ -7,13 +7,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 from pymongo import errors as mongo
 from rich.console import Console
 from rich.table import Table
 
 from postroom import broker
-from postroom.celery.commands import settings_of
+from postroom.celery.commands import cell, json_line, settings_of, shown
 from postroom.relay.overview import Overview, overview
 from postroom.store import clients
 from postroom.store.quarantine import Quarantine
@@ -46,7 +45,7 @@ def status(ctx: click.Context, /, *, as_json: bool) -> None:
         found = overview(database)
     if as_json:
         for partition in found:
-            click.echo(orjson.dumps(dataclasses.asdict(partition), default=str))
+            click.echo(json_line(dataclasses.asdict(partition)))
         return
     if not found:
         click.echo("No relay has ever been started on this database.")
@@ -70,14 +69,14 @@ def list_(ctx: click.Context, /, *, partition: str | None, limit: int, as_json: 
         found = rows.entries(limit=limit)
     if as_json:
         for entry in found:
-            click.echo(orjson.dumps(dataclasses.asdict(entry), default=str))
+            click.echo(json_line(dataclasses.asdict(entry)))
         return
     table = Table(box=None)
     for title in ("row", "position", "quarantined", "reason"):
         table.add_column(title, overflow="fold")
     for entry in found:
         at = f"{entry.quarantined_at:%Y-%m-%d %H:%M:%S}" if entry.quarantined_at else "-"
-        table.add_row(str(entry.row_id), str(entry.position), at, entry.reason)
+        table.add_row(*map(cell, (entry.row_id, entry.position, at, entry.reason)))
     Console().print(table)
     Console().print(f"{len(found)} quarantined rows", style="dim")
 
@@ -124,7 +123,9 @@ def _chosen(rows: Quarantine, ids: Sequence[str], *, everything: bool) -> list[A
     known = {str(entry.row_id): entry.row_id for entry in rows.entries()}
     unknown = [row_id for row_id in ids if row_id not in known]
     if unknown:
-        raise click.ClickException(f"Not in quarantine: {', '.join(unknown)}; nothing was done")
+        raise click.ClickException(
+            f"Not in quarantine: {shown(', '.join(unknown))}; nothing was done"
+        )
     return list(known.values()) if everything else [known[row_id] for row_id in ids]
 
 
@@ -149,11 +150,11 @@ def _database(settings: Settings) -> Iterator[Database[Any]]:
 
 
 def _show(partition: Overview) -> None:
-    table = Table(box=None, show_header=False, title=f"partition {partition.partition}")
+    table = Table(box=None, show_header=False, title=cell(f"partition {partition.partition}"))
     table.title_justify = "left"
     for name, value in dataclasses.asdict(partition).items():
         if name == "partition" or value is None or value is False or value == []:
             continue
-        shown = ", ".join(value) if isinstance(value, list) else str(value)
-        table.add_row(name.replace("_", " "), shown)
+        joined = ", ".join(map(str, value)) if isinstance(value, list) else value
+        table.add_row(name.replace("_", " "), cell(joined))
     Console().print(table)
