@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ from bson import ObjectId
 from pymongo import MongoClient
 
 from postroom import broker, wire
+from postroom.access import pulsar as pulsar_access
 from postroom.settings import Settings
 from tests.waiting import wait_until
 
@@ -107,7 +111,7 @@ class Site:
         )
         self.database: Database[Any] = self.mongodb[self.name]
         self.pulsar = broker.connect(
-            environment["POSTROOM_PULSAR_URL"], operation_timeout=timedelta(seconds=10)
+            pulsar_access.of(self.settings()), operation_timeout=timedelta(seconds=10)
         )
         self._workers: list[Worker] = []
 
@@ -196,6 +200,21 @@ class Site:
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return bytes(answer.read())
+
+    def admin_namespace(self, namespace: str, policy: str, value: object) -> None:
+        """Make a namespace of real Pulsar if it is not there, and set a policy of it."""
+        where = f"{self.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/namespaces/{namespace}"
+        for method, url, body in (
+            ("PUT", where, None),
+            ("POST", f"{where}/{policy}", json.dumps(value).encode()),
+        ):
+            headers = {"Content-Type": "application/json"}
+            request = urllib.request.Request(url, body, headers, method=method)
+            try:
+                urllib.request.urlopen(request, timeout=10).close()
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.CONFLICT:
+                    raise
 
     def receive(
         self, consumer: pulsar.Consumer, count: int, *, seconds: float = 30

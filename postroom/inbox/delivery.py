@@ -105,7 +105,11 @@ class Delivery:
     def origin(self) -> str:
         """The topic that the event was read from first: a redriven one says so."""
         topic = self._topic
-        return self.properties.get(wire.DEAD_TOPIC) or topic if self.is_redriven else topic
+        if not self.is_redriven:
+            return topic
+        found = topics.base_topic(topics.canonical(self.properties.get(wire.DEAD_TOPIC, "")))
+        # What a stranger has sent there may name any topic, or what is none.
+        return found if topic.startswith(f"{found}-") else topic
 
     @property
     def only_for(self) -> str | None:

@@ -21,8 +21,12 @@ PARTS_OF_A_NAME = 3
 
 
 def dead_letter_topic(settings: Settings, topic: str, subscription: str) -> Topic:
-    """Name the topic of a topic's dead letters; all partitions of a topic have the same one."""
-    return canonical(settings.dead_letters_of(base_topic(canonical(topic)), subscription))
+    """Name the topic of a topic's dead letters; all partitions of a topic have the same one.
+
+    So has the topic through which they come back.
+    """
+    base = base_topic(canonical(topic)).removesuffix(f"-{subscription}{wire.REDRIVE}")
+    return canonical(settings.dead_letters_of(base, subscription))
 
 
 def redrive_topic(topic: str, subscription: str) -> Topic:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 import orjson
@@ -91,7 +89,7 @@ def test_where_no_topic_can_be_made_dead_letters_wait(shop: Shop) -> None:
     """A namespace in which topics are made by hand: the missing one is named, and made later."""
     namespace = f"public/{shop.site.name}"
     topic = f"persistent://{namespace}/in"
-    namespace_is(shop, namespace, "autoTopicCreation", {"allowAutoTopicCreation": False})
+    shop.site.admin_namespace(namespace, "autoTopicCreation", {"allowAutoTopicCreation": False})
     shop.site.admin("PUT", "", topic=topic)
     shop.producer = shop.site.pulsar.create_producer(topic)
     worker = shop.worker(SHOP_TOPICS=topic)
@@ -110,8 +108,7 @@ def test_a_full_dead_letter_topic_holds_up_no_good_event(shop: Shop) -> None:
     """Its quota is used up: letters wait until there is room."""
     namespace = f"public/{shop.site.name}"
     dead = f"persistent://{namespace}/dead"
-    namespace_is(
-        shop,
+    shop.site.admin_namespace(
         namespace,
         "backlogQuota?backlogQuotaType=destination_storage",
         {"limitSize": 10, "limit": 10, "policy": "producer_exception"},
@@ -125,8 +122,7 @@ def test_a_full_dead_letter_topic_holds_up_no_good_event(shop: Shop) -> None:
     shop.send("Counted", 1, key="b")
     assert shop.wait_for(1) == [1]
     fails(shop, "ProducerBlockedQuotaExceeded")
-    namespace_is(
-        shop,
+    shop.site.admin_namespace(
         namespace,
         "backlogQuota?backlogQuotaType=destination_storage",
         {"limitSize": 10**9, "limit": 10**9, "policy": "producer_exception"},
@@ -179,20 +175,3 @@ def test_a_worker_whose_letters_wait_stops_in_time(shop: Shop) -> None:
     shop.site.admin("DELETE", "?force=true", topic=dead_topic(shop))
     shop.worker()
     assert len(shop.dead(1)) == 1
-
-
-def namespace_is(shop: Shop, namespace: str, policy: str, value: object) -> None:
-    """Make a namespace if it is not there, and set a policy of it."""
-    root = f"{shop.site.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/namespaces/{namespace}"
-    for method, address, body in (("PUT", root, None), ("POST", f"{root}/{policy}", value)):
-        request = urllib.request.Request(
-            address,
-            None if body is None else orjson.dumps(body),
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        try:
-            urllib.request.urlopen(request, timeout=10).close()
-        except urllib.error.HTTPError as error:
-            if error.code != 409:  # it is there
-                raise
