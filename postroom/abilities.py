@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from postroom.pulsar_admin import PulsarAdmin
 
-__all__ = ["PROBE", "Abilities", "probe"]
+__all__ = ["PROBE", "Abilities", "probe", "stores_anything"]
 
 # One topic in each namespace, with the same name at each start: without a subscription it keeps
 # nothing, and the broker takes it away a minute later if the admin interface did not.
@@ -104,3 +104,20 @@ def _deduplicates(client: pulsar.Client, topic: str) -> bool:
         return bool(producer.send(b"", sequence_id=number).ledger_id() == -1)
     finally:
         broker.close(producer)
+
+
+def stores_anything(client: pulsar.Client, topic: Topic) -> bool:
+    """Say whether the broker stores a small message on another topic of a topic's namespace."""
+    import pulsar
+
+    other = Topic(f"{topic.rpartition('/')[0]}/{PROBE}")
+    try:
+        log = broker.partitions_of(client, other)[0]
+        producer = client.create_producer(log, send_timeout_millis=5_000)
+        try:
+            producer.send(b"")
+        finally:
+            broker.close(producer)
+    except pulsar.PulsarException:
+        return False
+    return True

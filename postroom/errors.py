@@ -14,6 +14,7 @@ PostroomError
 │   │   ├── RoutingFailed     a routing or key function failed for a reason that passes
 │   │   └── Refused           an event was lost with the connection while it was sent alone
 │   ├── Poison                one row that can never be sent
+│   ├── TopicNotOpen          a row's topic cannot be opened now
 │   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
 ├── InboxError
 │   ├── Retry                 a handler asks to be tried again
@@ -57,6 +58,7 @@ __all__ = [
     "ServiceUnavailable",
     "Superseded",
     "TermEnded",
+    "TopicNotOpen",
     "TransactionTooLong",
     "TransactionTouched",
     "is_transient",
@@ -128,6 +130,16 @@ class Refused(TermEnded):
 
 class Poison(RelayError):
     """This row can never be sent."""
+
+
+class TopicNotOpen(RelayError):
+    """A row's topic cannot be opened now; the row is set aside until it can be."""
+
+    transient: ClassVar[bool] = True
+
+    def __init__(self, message: str | None = None, *, topic: str) -> None:
+        super().__init__(message)
+        self.topic = topic
 
 
 class Blocked(RelayError):

@@ -18,7 +18,6 @@ __all__ = [
     "Message",
     "SendAsync",
     "close_soon",
-    "cut_batch",
     "message_builder",
     "send_async",
 ]
@@ -41,11 +40,6 @@ def send_async(producer: pulsar.Producer) -> SendAsync:
     """Return the producer's function that queues a built message, with a callback or None."""
     send: SendAsync = producer._producer.send_async  # noqa: SLF001 - the module's purpose
     return send
-
-
-def cut_batch(producer: pulsar.Producer) -> None:
-    """Send the open batch as it is; do not wait, unlike the wrapper's flush()."""
-    producer._producer.flush_async(None)  # noqa: SLF001
 
 
 def close_soon(producer: pulsar.Producer) -> None:

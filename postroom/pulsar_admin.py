@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 2.0
 OK = 200
+NO_CONTENT = 204
 NOT_FOUND = 404
 
 
@@ -40,8 +41,8 @@ class PulsarAdmin:
     """Asks one admin interface; whatever is not answered within two seconds is None. Thread-safe.
 
     It may not be there, may let nobody in, or may be another cluster's: what it says explains and
-    tidies up, and decides nothing. It is told the same credentials as the broker, but never in
-    clear what the broker is told in secret.
+    tidies up, and decides nothing by itself. It is told the same credentials as the broker, but
+    never in clear what the broker is told in secret.
     """
 
     def __init__(self, access: Access) -> None:
@@ -67,6 +68,19 @@ class PulsarAdmin:
         minutes, megabytes = found.get("retentionTimeInMinutes"), found.get("retentionSizeInMB")
         # Where one of the two is 0, nothing is kept.
         return 0 if megabytes == 0 else minutes
+
+    def largest_message(self, topic: Topic) -> int | None:
+        """Return how many bytes a message may have by the topic's own policy; 0 is no policy."""
+        answer = self._ask("GET", f"{_path(topic)}/maxMessageSize")
+        if answer is None or answer.status not in {OK, NO_CONTENT}:
+            return None
+        return int(answer.body) if answer.body.isdigit() else 0
+
+    def longest_delay_ms(self, topic: Topic) -> int | None:
+        """Return for how long a message may be delayed by policy; 0 is no limit."""
+        found = self._get(f"{_path(topic)}/delayedDelivery?applied=true")
+        longest = found.get("maxDeliveryDelayInMillis") if isinstance(found, dict) else None
+        return longest if isinstance(longest, int) else None
 
     def is_absent(self, topic: Topic) -> bool:
         """Say whether it is known for certain that there is no such topic, partitioned or not."""

@@ -84,6 +84,11 @@ class Settings(Secured):
     on_poison: Literal["quarantine", "block"] = Field(
         "quarantine", description="What becomes of a row that can never be sent"
     )
+    poison_limit: Annotated[int, Field(ge=0)] = Field(
+        100,
+        description="How many rows more than are relayed may be set aside before the relay stops "
+        "and asks; 0 is no limit",
+    )
     retention_days: float = Field(
         7.0, ge=0, le=36_500, description="Age at which relayed rows are pruned; 0 keeps them"
     )

@@ -48,6 +48,7 @@ class CheckpointField:
     OWNED_AT = "ownedAt"
     CLUSTER_TIME = "clusterTime"
     LANES = "lanes"
+    BRAKE_LEVEL = "brakeLevel"
     SCAN = "scan"
     # Within a lane.
     TOPIC = "topic"
@@ -64,6 +65,8 @@ class QuarantineField:
     PARTITION = "partitionKey"
     POSITION = "position"
     REASON = "reason"
+    # Only where the row waits for a topic that could not be opened.
+    TOPIC = "topic"
     QUARANTINED_AT = "quarantinedAt"
     RETRIED_AT = "retriedAt"
 

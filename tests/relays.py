@@ -6,6 +6,9 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from postroom.access.pulsar import plain
+from postroom.pulsar_admin import PulsarAdmin
+from postroom.relay.experience import Experience
 from postroom.relay.lane_options import LaneOptions
 from postroom.relay.relay import Relay
 from postroom.relay.state import State
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.site import Site
 
-__all__ = ["lane_options", "relaying", "saved"]
+__all__ = ["inexperienced", "lane_options", "relaying", "saved"]
 
 
 def lane_options(timeout: timedelta) -> LaneOptions:
@@ -31,6 +34,11 @@ def lane_options(timeout: timedelta) -> LaneOptions:
         read_timeout=timeout,
         batch_keyed=False,
     )
+
+
+def inexperienced() -> Experience:
+    """Return what a relay knows at its start, where no admin interface answers."""
+    return Experience(largest=1 << 20, admin=PulsarAdmin(plain("pulsar://127.0.0.1:1")))
 
 
 @contextlib.contextmanager

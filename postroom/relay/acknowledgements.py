@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from postroom.refusals import meaning
 from postroom.store.values import Mark
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ Stored = Callable[[Mark], None]
 class Refusal:
     """A lane's first failure, in a sentence; `result` is the client's, where it told one.
 
-    `may_be_final` says that the broker may never take what was sent, if it was sent alone.
+    What `is_too_large` the client has not even sent.
     """
 
     topic: Topic
     sentence: str
     result: Any = None
-    may_be_final: bool = False
+    is_too_large: bool = False
 
 
 class Acknowledgements:
@@ -43,29 +44,32 @@ class Acknowledgements:
     `failure` and `settled`, the number of bursts that are stored, are written there and read in the
     term's thread; all else belongs to the client's threads. An acknowledgement proves what it says
     and no more: one without a place says that the broker's deduplication knows a number at least
-    as high; and behind the last message of a burst of single ones the topic must have grown by as
-    many entries, since the client reports nothing of the others. `counted` says that nobody else
-    makes the topic grow.
+    as high; and since the client reports nothing of a burst's other messages, behind the last one
+    the topic must have grown by as many entries, or it must stand in its place in the batch.
+    `counted` says that nobody else makes the topic grow, `batched` that each burst is one batch.
     """
 
-    def __init__(self, topic: Topic, *, counted: bool, tell: Callable[[Refusal], None]) -> None:
+    def __init__(
+        self, topic: Topic, *, counted: bool, batched: bool, tell: Callable[[Refusal], None]
+    ) -> None:
         self.failure: Refusal | None = None
         self.settled = 0
         self.news = threading.Event()
         self.topic = topic
-        self._counted = counted
+        self.counted = counted
+        self._batched = batched
         self._tell = tell
         self._place: tuple[int, int] | None = None
 
-    def expect(self, entries: int, stored: Stored | None) -> Acknowledged:
-        """Return the callback for the last message of a burst that makes so many entries."""
-        return functools.partial(self._hear, entries, stored)
+    def expect(self, messages: int, stored: Stored | None) -> Acknowledged:
+        """Return the callback for the last message of a burst of so many."""
+        return functools.partial(self._hear, messages, stored)
 
-    def _hear(self, entries: int, stored: Stored | None, result: Any, message_id: Any) -> None:
+    def _hear(self, messages: int, stored: Stored | None, result: Any, message_id: Any) -> None:
         if self.failure is not None:
             return  # what came behind the first failure proves nothing any more
         try:
-            wrong = self._what_is_wrong(entries, result, message_id)
+            wrong = self._what_is_wrong(messages, result, message_id)
             if wrong is None:
                 self.settled += 1
                 if stored is not None:
@@ -85,22 +89,36 @@ class Acknowledgements:
             topic=self.topic,
             sentence=sentence,
             result=result,
-            may_be_final=result == pulsar.Result.MessageTooBig,
+            is_too_large=result == pulsar.Result.MessageTooBig,
         )
         self._tell(self.failure)
 
-    def _what_is_wrong(self, entries: int, result: Any, message_id: Any) -> str | None:
+    def _what_is_wrong(self, messages: int, result: Any, message_id: Any) -> str | None:
         import pulsar
 
-        topic = self.topic
         if result != pulsar.Result.Ok:
-            return f"Pulsar did not store events on {topic} ({str(result).rpartition('.')[2]})"
-        ledger, entry = message_id.ledger_id(), message_id.entry_id()
-        if ledger < 0:
-            return f"Pulsar acknowledged events on {topic} without a place, which proves nothing"
-        before, self._place = self._place, (ledger, entry)
-        if self._counted and before is not None and before[0] == ledger:
-            grown = entry - before[1]
-            if grown < entries:
-                return f"The topic {topic} grew by {grown} entries where {entries} were sent"
+            return f"Pulsar did not store events on {self.topic} ({meaning(_name(result))})"
+        if message_id.ledger_id() < 0:
+            return (
+                f"Pulsar acknowledged events on {self.topic} without a place, which proves nothing"
+            )
+        before = self._place
+        self._place = message_id.ledger_id(), message_id.entry_id()
+        return None if messages == 1 else self._what_lacks(messages, before, message_id)
+
+    def _what_lacks(
+        self, messages: int, before: tuple[int, int] | None, message_id: Any
+    ) -> str | None:
+        if self._batched:
+            place = message_id.batch_index() + 1
+            if place != messages:
+                return f"A batch of {messages} events on {self.topic} has its last one at {place}"
+        elif self.counted and before is not None and before[0] == message_id.ledger_id():
+            grown = message_id.entry_id() - before[1]
+            if grown < messages:
+                return f"{self.topic} grew by {grown} entries where {messages} were sent"
         return None
+
+
+def _name(result: Any) -> str:
+    return str(result).rpartition(".")[2]

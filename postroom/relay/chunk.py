@@ -34,7 +34,9 @@ class Chunk:
 
     `awaiting` holds the topics that have not yet stored their part, `marks` the mark of each that
     has. Without a `point` a chunk is checkpointed with the next one that has one. `row_ids` are
-    collected where they are asked for by a list.
+    collected where they are asked for by a list. What is a replay an earlier term may have seen. A
+    chunk of rows that were set aside for a topic names it in `returned_for`, and in `returned`
+    those that are done with it.
     """
 
     point: Point | None
@@ -47,6 +49,10 @@ class Chunk:
     marks: dict[Topic, Mark] = field(default_factory=dict)
     poison: list[Quarantined] = field(default_factory=list)
     row_ids: list[Any] | None = None
+    is_replay: bool = False
+    brake_level: int = 0
+    returned_for: Topic | None = None
+    returned: list[Any] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     sealed: float = 0.0
 
@@ -60,4 +66,6 @@ class Chunk:
     @property
     def skipped(self) -> int:
         """How many rows the topics had already."""
+        if self.returned_for is not None:
+            return len(self.returned) - self.sent
         return self.rows - self.sent - len(self.poison)

@@ -2,82 +2,159 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from postroom import errors
+    from collections.abc import Callable
+
+    from postroom.pulsar_admin import PulsarAdmin
     from postroom.topics import Topic
 
-__all__ = ["Experience"]
+__all__ = ["Experience", "Known"]
 
 # A connection may be lost by chance just when an event is under way alone.
 REFUSED_ALONE_TIMES = 3
 # A policy may have been lifted since.
-REMEMBERED_SECONDS = 600.0
+BATCH_LIMIT_SECONDS = 600.0
+TOO_LARGE_SECONDS = 10.0
+# How far a message's real size may be from what a lane measures.
+SLACK_BYTES = 256
+NO_LIMIT = sys.maxsize
 
 
-@dataclass(slots=True)
-class _Known:
-    """One topic: the largest entry that it took, and the event that it refused last."""
+class Known:
+    """What is known of one topic: the largest entry that it took, and the event it refused last."""
 
-    accepted: int = 0
-    refused: str = ""
-    refused_size: int = 0
-    times: int = 0
-    batch_limit: int | None = None
-    limited_at: float = 0.0
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.refused = ""
+        self.refused_size = 0
+        self.times = 0
+        # The event that was given up last: if it comes again, somebody has asked for that.
+        self.judged = ""
+        # How many times in succession nobody answered when it was to be opened.
+        self.silence = 0
+        self._batch_limit = (NO_LIMIT, 0.0)
+        self._too_large = (NO_LIMIT, 0.0)
+
+    @property
+    def batch_limit(self) -> int:
+        """The size beyond which a batch was refused lately."""
+        return _remembered(self._batch_limit, BATCH_LIMIT_SECONDS)
+
+    @batch_limit.setter
+    def batch_limit(self, size: int) -> None:
+        self._batch_limit = (size, time.monotonic())
+
+    @property
+    def too_large(self) -> int:
+        """The size from which on an event was refused for good lately."""
+        return _remembered(self._too_large, TOO_LARGE_SECONDS)
+
+    @too_large.setter
+    def too_large(self, size: int) -> None:
+        self._too_large = (size, time.monotonic())
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether anything was refused that may be refused again."""
+        return bool(self.times) or self.too_large != NO_LIMIT
+
+
+def _remembered(noted: tuple[int, float], seconds: float) -> int:
+    size, at = noted
+    return size if time.monotonic() - at <= seconds else NO_LIMIT
 
 
 class Experience:
     """Kept by the relay, used by its thread alone; sizes are as lanes measure entries.
 
-    The broker refuses an entry by closing the connection, which happens for other reasons too. One
-    event is held to be refused for good once that has happened several times while it was under
-    way alone, if the topic took smaller ones from this relay, and never one so large. `largest` is
-    what a message may take anywhere: the setting, or less where the client refused one for that.
+    `largest` is what a message may take anywhere: the setting, or less where the client refused
+    one for that. `is_well` says whether the broker stores anything at all beside a topic.
     """
 
-    def __init__(self, *, largest: int) -> None:
+    def __init__(self, *, largest: int, admin: PulsarAdmin) -> None:
         self.largest = largest
-        self._topics: dict[Topic, _Known] = {}
+        self.is_well: Callable[[Topic], bool] = _unknown
+        self._admin = admin
+        self._topics: dict[Topic, Known] = {}
 
-    def _of(self, topic: Topic) -> _Known:
-        return self._topics.setdefault(topic, _Known())
-
-    def accepted(self, topic: Topic) -> int:
-        """Return the size of the largest entry that a topic took from this relay."""
-        return self._of(topic).accepted
+    def of(self, topic: Topic) -> Known:
+        """Return what is known of a topic."""
+        return self._topics.setdefault(topic, Known())
 
     def note_accepted(self, topic: Topic, size: int) -> None:
         """Take note of an entry that is stored."""
-        known = self._of(topic)
+        known = self.of(topic)
         known.accepted = max(known.accepted, size)
         known.refused, known.times = "", 0
+        if size >= known.too_large:
+            known.too_large = NO_LIMIT
 
     def note_refused(
-        self, topic: Topic, row_id: str, count: int, size: int, refused: errors.Refused
+        self, topic: Topic, row_id: str, count: int, size: int, *, too_large: bool
     ) -> None:
         """Take note of an entry that was not stored, of so many events from one on."""
-        known = self._of(topic)
+        known = self.of(topic)
         if count > 1:
-            known.batch_limit, known.limited_at = min(size - 1, known.accepted), time.monotonic()
-        elif refused.too_large:
+            known.batch_limit = size // 2
+        elif too_large:
             self.largest = min(self.largest, size - 1)
         else:
             known.times = known.times + 1 if known.refused == row_id else 1
             known.refused, known.refused_size = row_id, size
 
-    def refuses(self, topic: Topic, row_id: str) -> bool:
-        """Say whether a topic refuses an event for good."""
-        known = self._of(topic)
-        often = known.refused == row_id and known.times >= REFUSED_ALONE_TIMES
-        return often and 0 < known.accepted < known.refused_size
+    def verdict(self, topic: Topic, row_id: str, *, size: int, delay: int) -> str | None:
+        """Return why a topic will never take an event, None where it may.
 
-    def batch_limit(self, topic: Topic) -> int | None:
-        """Return the size beyond which a topic refused a batch lately, None where it did not."""
-        known = self._of(topic)
-        if time.monotonic() - known.limited_at > REMEMBERED_SECONDS:
-            known.batch_limit = None
-        return known.batch_limit
+        The broker refuses by closing the connection, which happens for other reasons too. So an
+        event is held to be refused for good where it was refused alone and a policy of the topic
+        says why; or, where none can be read, once that has happened several times while smaller
+        ones were taken there, or elsewhere in the namespace, and never one so large.
+        """
+        known = self.of(topic)
+        is_refused = known.refused == row_id
+        is_larger = size >= known.too_large and known.judged != row_id
+        if not is_refused and not is_larger:
+            return None
+        reason = self._policy_against(topic, size, delay)
+        if reason is None and is_larger and self._admin.largest_message(topic) is None:
+            reason = f"The topic {topic} refused one of {known.too_large} bytes lately"
+        elif reason is None and is_refused and self._is_final(topic, known):
+            reason = (
+                f"The topic {topic} refuses the event, of about {size} bytes: the connection was "
+                f"lost {known.times} times while it was under way alone, and smaller ones are taken"
+            )
+        if reason is not None:
+            if not delay:
+                known.too_large = min(size, known.too_large)
+            known.judged, known.refused, known.times = row_id, "", 0
+        return reason
+
+    def _policy_against(self, topic: Topic, size: int, delay: int) -> str | None:
+        largest = self._admin.largest_message(topic)
+        if largest and size > largest - SLACK_BYTES:
+            return (
+                f"The topic {topic} refuses the event, of about {size} bytes: its policy "
+                f"maxMessageSize allows for {largest}"
+            )
+        longest = self._admin.longest_delay_ms(topic) if delay else None
+        if longest and delay > longest - 1000:
+            return (
+                f"The topic {topic} refuses the event, which is to be delivered in {delay} ms: its "
+                f"policy maxDeliveryDelayInMillis allows for {longest}"
+            )
+        return None
+
+    def _is_final(self, topic: Topic, known: Known) -> bool:
+        if known.times < REFUSED_ALONE_TIMES:
+            return False
+        if known.accepted:
+            return known.accepted < known.refused_size
+        return self.is_well(topic)
+
+
+def _unknown(_: Topic) -> bool:
+    return False

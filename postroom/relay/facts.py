@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from postroom.observation import Fact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from bson import Timestamp
@@ -24,9 +25,11 @@ __all__ = [
     "RelayFact",
     "RowsPruned",
     "RowsQuarantined",
+    "RowsReturned",
     "StateEntered",
     "TermBegan",
     "TermEnded",
+    "TopicsShut",
 ]
 
 
@@ -107,7 +110,26 @@ class RowsPruned(RelayFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsQuarantined(RelayFact):
-    """So many rows of one chunk were set aside; `reason` is that of the first."""
+    """So many rows of one chunk were set aside; `reason` is that of the first.
+
+    With a `topic` they wait for it to be opened, and return by themselves.
+    """
 
     rows: int
     reason: str
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsReturned(RelayFact):
+    """So many rows that were set aside for a topic are there now, or are gone."""
+
+    rows: int
+    topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicsShut(RelayFact):
+    """The topics that cannot be opened now, each with its reason; told when that changes."""
+
+    reasons: Mapping[str, str]

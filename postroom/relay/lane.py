@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
     from postroom.relay.acknowledgements import Stored
     from postroom.relay.experience import Experience
     from postroom.relay.outlet import Outlet
+    from postroom.relay.tail import Tail
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
-__all__ = ["Lane"]
+__all__ = ["BATCH_MESSAGES", "Lane"]
 
 logger = logging.getLogger(__name__)
 
-BATCH_MESSAGES = 1000
+BATCH_MESSAGES = 500
 BATCH_BYTES = 128 << 10
 # Single messages leave in bursts, of which the last one's acknowledgement speaks for all: a third
 # of what one for each would cost.
@@ -36,20 +38,22 @@ MESSAGE_BESIDE = 96
 class _Burst:
     """Messages that leave together: one batch, whose size may grow to `room`, or single ones.
 
-    `size` is that of the batch, or of the largest message. A delayed message is alone.
+    `size` is that of the batch, or of the largest message. A delayed message is alone; `delay` is
+    in milliseconds.
     """
 
     room: int
     messages: list[Message] = field(default_factory=list)
     first_id: str = ""
     size: int = 0
-    delayed: bool = False
+    delay: int = 0
 
 
 class Lane:
     """Sends letters to one topic, in the order given; open, and used by the term's thread alone.
 
-    `floor` is the highest position that the broker may know from us. `unbatched` makes an outlet
+    `tail` holds the ids that were found on the topic, `floor` is the highest position that the
+    broker may know from us. `unbatched` makes an outlet
     for letters with keys: a Key_Shared subscription takes a batch's first key for all of it, so
     that a lane does without batches from its first key on. It is None where the settings let keys
     share a batch.
@@ -61,13 +65,14 @@ class Lane:
         outlet: Outlet,
         *,
         shared: bool,
-        floor: int,
+        tail: Tail,
         experience: Experience,
         unbatched: Callable[[], Outlet] | None,
     ) -> None:
         self.topic = topic
         self.shared = shared
-        self.floor = floor
+        self.tail = tail.ids
+        self.floor = tail.floor
         self.outlet = outlet
         self._experience = experience
         self._unbatched = unbatched
@@ -86,25 +91,26 @@ class Lane:
             TermEnded: what left before it was not stored.
 
         """
-        if letter.key is not None and self.outlet.batching and self._unbatched is not None:
+        if letter.key is not None and self.outlet.is_batching and self._unbatched is not None:
             self._stop_batching(self._unbatched)
         size = letter.size + MESSAGE_BESIDE
-        if size > self.outlet.proven:
-            self._require_taken(letter, size)
-        if self._burst.messages and self._is_cut_before(letter, size):
+        delay = _delay(letter) if letter.deliver_at else 0
+        if size > self.outlet.proven or delay > self.outlet.proven_delay:
+            self._require_taken(letter, size, delay)
+        if self._burst.messages and self._is_cut_before(size, delay):
             self._leave(None)
         burst = self._burst
         if not burst.messages:
-            burst.first_id, burst.delayed = letter.id, letter.deliver_at > 0
+            burst.first_id, burst.delay = letter.id, delay
         burst.messages.append(_message(self._builder(), letter, position))
-        burst.size = burst.size + size if self.outlet.batching else max(burst.size, size)
+        burst.size = burst.size + size if self.outlet.is_batching else max(burst.size, size)
 
-    def _is_cut_before(self, letter: Letter, size: int) -> bool:
+    def _is_cut_before(self, size: int, delay: int) -> bool:
         burst, outlet = self._burst, self.outlet
-        if letter.deliver_at or burst.delayed:
+        if delay or burst.delay:
             # A delayed message overtakes an open batch, and deduplication would then drop that.
             return True
-        if outlet.batching:
+        if outlet.is_batching:
             return len(burst.messages) >= BATCH_MESSAGES or burst.size + size > burst.room
         # A message larger than any that the topic has taken leaves alone.
         largest = max(burst.size, size)
@@ -116,16 +122,14 @@ class Lane:
         Beyond that it doubles, so that a policy by which the broker refuses large ones is found
         with a batch that is not much too large.
         """
-        proven = max(2 * self.outlet.proven, self._experience.accepted(self.topic))
-        limit = self._experience.batch_limit(self.topic)
-        return min(proven, BATCH_BYTES if limit is None else limit)
+        known = self._experience.of(self.topic)
+        return min(max(2 * self.outlet.proven, known.accepted), BATCH_BYTES, known.batch_limit)
 
-    def _require_taken(self, letter: Letter, size: int) -> None:
-        if self._experience.refuses(self.topic, letter.id):
-            raise errors.Poison(
-                f"The topic {self.topic} refuses the event, of about {size} bytes: the connection "
-                "was lost each time that it was sent alone, while smaller ones were taken"
-            )
+    def _require_taken(self, letter: Letter, size: int, delay: int) -> None:
+        if self._experience.of(self.topic).is_doubtful:
+            reason = self._experience.verdict(self.topic, letter.id, size=size, delay=delay)
+            if reason is not None:
+                raise errors.Poison(reason)
 
     def _stop_batching(self, unbatched: Callable[[], Outlet]) -> None:
         logger.info("Events on %s have keys: they are sent without batches from here", self.topic)
@@ -155,15 +159,30 @@ class Lane:
         burst, outlet = self._burst, self.outlet
         is_new = burst.size > outlet.proven
         try:
-            outlet.hand_over(burst.messages, size=burst.size, stored=stored)
+            outlet.hand_over(burst.messages, size=burst.size, delay=burst.delay, stored=stored)
         except errors.Refused as refused:
-            self._experience.note_refused(
-                self.topic, burst.first_id, len(burst.messages), burst.size, refused
-            )
-            raise
+            raise self._noted(refused) from refused
         if is_new:
             self._experience.note_accepted(self.topic, burst.size)
         self._burst = _Burst(self._room())
+
+    def _noted(self, refused: errors.Refused) -> errors.Refused:
+        burst, count = self._burst, len(self._burst.messages)
+        self._experience.note_refused(
+            self.topic, burst.first_id, count, burst.size, too_large=refused.too_large
+        )
+        what = f"Row {burst.first_id}" if count == 1 else f"A batch of {count} events"
+        met = "is larger than anything it takes" if refused.too_large else "met a closed connection"
+        return errors.Refused(
+            f"{what}, of about {burst.size} bytes, is not stored on {self.topic}: sent alone, it "
+            f"{met}. A policy of the topic or the broker may refuse it, by size for instance "
+            "(maxMessageSize). Nothing is sent behind it; a new term tries again",
+            too_large=refused.too_large,
+        )
+
+
+def _delay(letter: Letter) -> int:
+    return max(1, letter.deliver_at - time.time_ns() // 1_000_000)
 
 
 def _message(builder: Any, letter: Letter, position: int) -> Message:

@@ -1,12 +1,14 @@
-"""The lanes of a term by topic: which are open, which were found not to open, and why."""
+"""The lanes of a term by topic: which are open, and which cannot be opened now."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from postroom import errors
+from postroom.refusals import is_away
 from postroom.relay.tail import Span
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from postroom.relay.lane import Lane
     from postroom.relay.opening import Opening
     from postroom.relay.saver import Saver
+    from postroom.relay.waiting import Waiting
     from postroom.routing import Routing
     from postroom.topics import Topic
 
@@ -23,113 +26,180 @@ __all__ = ["Lanes"]
 
 logger = logging.getLogger(__name__)
 
+# A function may name any number of topics.
+MOST_SHUT = 1000
+LOOK_AGAIN_SECONDS = 60.0
+
 
 class Lanes:
     """Used by the term's thread alone.
 
-    `known` holds the ids that were found in any tail, until the replay is behind all of them.
+    `known` holds the ids that were found in any tail, until the replay is over; `arrived` those in
+    the tails of topics for which rows were set aside. A topic that cannot be opened stops nothing
+    but itself, where any other one can be.
     """
 
-    def __init__(self, opening: Opening, *, routing: Routing, saver: Saver) -> None:
+    def __init__(
+        self, opening: Opening, *, routing: Routing, saver: Saver, waiting: Waiting
+    ) -> None:
         self.known: set[str] = set()
+        self.arrived: set[str] = set()
         self._opening = opening
         self._routing = routing
         self._saver = saver
+        self._waiting = waiting
         self._open: dict[Topic, Lane] = {}
-        self._unopened: dict[Topic, str] = {}
+        self._looked: dict[Topic, float] = {}
         self._position = 0
         self._published_since: datetime | None = None
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._open.values())
 
+    def of(self, topic: Topic) -> Lane:
+        """Return the lane of a topic, opened if it has to be.
+
+        Raises:
+            TopicNotOpen: it cannot be opened now, or what was set aside for it goes first.
+            Poison: that is no topic's name.
+            TermEnded: no topic can be opened.
+
+        """
+        lane = self._open.get(topic)
+        reason = self._waiting.reason(topic) if self._waiting else None
+        if reason is not None:
+            raise errors.TopicNotOpen(reason, topic=topic)
+        return lane or self._opened(topic)
+
+    # --- at the beginning of a term ------------------------------------------------------------
+
     def open(
         self, topics: Iterable[Topic], *, position: int, published_since: datetime | None
     ) -> None:
-        """Fence all known topics before the first send, and read their tails.
+        """Fence all declared topics before the first send, and read their tails.
 
         So an older holder is out of all of them; the others are fenced when the first event goes
         there. With `published_since`, the tail is all that a topic received since.
         """
         self._position = position
         self._published_since = published_since
-        for topic in topics:
-            self._open_declared(topic)
+        # Where the broker is silent over some topics, the others are opened first.
+        for topic in sorted(topics, key=self._opening.silence):
+            try:
+                self._opened(topic)
+            except errors.TopicNotOpen as shut:
+                if not isinstance(shut.__cause__, errors.PartitionedTopic):
+                    self._read_unopened(topic)
 
-    def _open_declared(self, topic: Topic) -> None:
+    def _read_unopened(self, topic: Topic) -> None:
+        """Read the tail of a topic that cannot be written: its events may go elsewhere now."""
         import pulsar
 
         try:
-            self._open_lane(topic)
-        except pulsar.TopicNotFound:
-            # Nothing may ever go there again; if something does, the lane is opened then.
-            logger.warning("The topic %s is gone; it is opened when an event goes there", topic)
-        except errors.PartitionedTopic as error:
-            if topic in self._routing.topics:
-                raise
-            logger.warning("%s; it is no longer read either", error)
+            tail = self._opening.read(topic, self._span(topic))
+        except (errors.PartitionedTopic, pulsar.PulsarException) as error:
+            logger.warning(
+                "What %s received since the checkpoint cannot be read (%s): events that an earlier "
+                "term sent there, and that are routed to other topics now, may be sent again",
+                topic,
+                type(error).__name__,
+                extra={"action": "tail_unread"},
+            )
+        else:
+            self._know(topic, tail.ids)
 
-    def of(self, topic: Topic) -> Lane:
-        """Return the lane of a topic, opened if it has to be.
+    # --- opening -----------------------------------------------------------------------------
 
-        Raises:
-            Poison: the topic can never be opened, and nothing was ever sent there.
-
-        """
+    def _opened(self, topic: Topic) -> Lane:
         import pulsar
 
+        began = time.monotonic()
+        try:
+            lane = self._open_lane(topic)
+        except (errors.PartitionedTopic, pulsar.PulsarException) as error:
+            took = time.monotonic() - began
+            reason = self._opening.why_not(topic, error)
+            if isinstance(error, pulsar.InvalidTopicName) or len(self._waiting) >= MOST_SHUT:
+                raise errors.Poison(reason) from error
+            if not self._others_flow(topic):
+                raise errors.TermEnded(f"{reason}; a new term begins") from error
+            self._shut(topic, reason, took)
+            raise errors.TopicNotOpen(reason, topic=topic) from error
+        return lane
+
+    def _others_flow(self, topic: Topic) -> bool:
+        """Whether anything but this topic can be opened; if not, waiting is all that is left."""
+        import pulsar
+
+        for other in () if self._open else self._routing.topics:
+            if other != topic:
+                try:
+                    self._open_lane(other)
+                except errors.PartitionedTopic:
+                    continue
+                except pulsar.PulsarException as error:
+                    if is_away(type(error).__name__):
+                        break
+        return bool(self._open)
+
+    def _shut(self, topic: Topic, reason: str, took: float) -> None:
+        if self._waiting.shut(topic, reason, took=took):
+            logger.error(
+                "%s. What goes there is set aside in quarantine, and goes there by itself and in "
+                "its order once that is possible; all else flows",
+                reason,
+                extra={"action": "topic_shut", "topic": topic},
+            )
+
+    def open_again(self, topic: Topic, *, waiting_for: Topic) -> Lane | None:
+        """Return the lane of a topic for rows that were set aside; None if it cannot be opened.
+
+        They were set aside for `waiting_for`, which may be another one by now.
+        """
         lane = self._open.get(topic)
         if lane is not None:
             return lane
-        if topic in self._unopened:
-            raise errors.Poison(self._unopened[topic])
+        import pulsar
+
+        began = time.monotonic()
         try:
             return self._open_lane(topic)
         except (errors.PartitionedTopic, pulsar.PulsarException) as error:
-            reason = self._why_it_never_opens(topic, error)
-            if reason is None:
-                raise
-            self._unopened[topic] = reason
-            raise errors.Poison(reason) from error
-
-    def _why_it_never_opens(self, topic: Topic, error: Exception) -> str | None:
-        import pulsar
-
-        if self._saver.marks.is_declared(topic):
+            reason = self._opening.why_not(topic, error)
+            self._shut(waiting_for, reason, time.monotonic() - began)
             return None
-        if isinstance(error, errors.PartitionedTopic):
-            return None if topic in self._routing.topics else str(error)
-        # Rights are granted later, and without the default topic there is nothing to go on with.
-        waits = (pulsar.AuthorizationError, pulsar.AuthenticationError)
-        if isinstance(error, waits) or topic == self._routing.default:
-            return None
-        if errors.is_transient(error) and not isinstance(error, pulsar.TopicNotFound):
-            return None
-        return f"The topic {topic} cannot be opened ({type(error).__name__})"
 
     def _open_lane(self, topic: Topic) -> Lane:
         declared = self._saver.marks.is_declared(topic)
-        span = Span(
-            mark=self._saver.marks.of(topic),
-            position=self._position,
-            published_since=self._published_since,
-        )
-        opened = self._opening.open(
-            topic, span if declared or self._published_since is not None else None
-        )
+        has_tail = declared or self._published_since is not None
+        opened = self._opening.open(topic, self._span(topic) if has_tail else None)
         self._open[topic] = opened.lane
         if not declared:
             self._saver.declare(topic, opened.mark)
         self._saver.tenure.renew()
-        self.known |= opened.tail.ids
-        if opened.tail.ids:
+        self._know(topic, opened.tail.ids)
+        return opened.lane
+
+    def _span(self, topic: Topic) -> Span:
+        return Span(
+            mark=self._saver.marks.of(topic),
+            position=self._position,
+            published_since=self._published_since,
+        )
+
+    def _know(self, topic: Topic, ids: frozenset[str]) -> None:
+        self.known |= ids
+        if self._waiting.reason(topic) is not None:
+            self.arrived |= ids
+        if ids:
             logger.info(
                 "%d events after the checkpoint are on %s already and are left out",
-                len(opened.tail.ids),
+                len(ids),
                 topic,
                 extra={"action": "tail"},
             )
-        return opened.lane
+
+    # --- meanwhile ---------------------------------------------------------------------------
 
     def scan_is_over(self) -> None:
         """Read the tail of a lane from its mark on, from now on; what is in the tails was met.
@@ -139,14 +209,13 @@ class Lanes:
         self._published_since = None
         self.known.clear()
 
-    def forget_tails(self, position: int) -> None:
-        """Let go of the tails' ids where the replay is behind them at `position`.
+    def replay_is_over(self) -> None:
+        """Let go of the tails' ids: the stream has passed all that an earlier term can have sent.
 
         Not one by one as they are met: a row that was set aside, mended and put back stands in the
         change stream twice, and on its topic once.
         """
-        if all(position >= lane.floor for lane in self):
-            self.known.clear()
+        self.known.clear()
 
     def mark_shared_ends(self) -> None:
         """Have the checkpoint begin the tails of shared lanes at their topics' ends, as they are.
@@ -161,6 +230,26 @@ class Lanes:
             with contextlib.suppress(pulsar.PulsarException, errors.TermEnded):
                 if lane.shared and (mark := self._opening.tails.end(lane.topic)) is not None:
                     self._saver.marks.move({lane.topic: mark})
+
+    def look_again(self) -> None:
+        """Look at one lane's topic, if that was long ago: it may have been made partitioned.
+
+        Raises:
+            TermEnded: it was.
+
+        """
+        import pulsar
+
+        now = time.monotonic()
+        for topic in self._open:
+            if now - self._looked.setdefault(topic, now) > LOOK_AGAIN_SECONDS:
+                self._looked[topic] = now
+                with contextlib.suppress(pulsar.PulsarException):
+                    try:
+                        self._opening.require_one_log(topic)
+                    except errors.PartitionedTopic as error:
+                        raise errors.TermEnded(f"{error}; a new term begins") from error
+                return
 
     def require_sound(self) -> None:
         """Make sure that each lane that waits for the broker may still hope for an answer.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from postroom.access import pulsar as pulsar_access
+from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import facts
 from postroom.relay.experience import Experience
 from postroom.relay.lane_options import LaneOptions
@@ -69,7 +71,9 @@ class Office:
         self._observer = observer
         self._standing = standing
         self._stopping = stopping
-        self._experience = Experience(largest=settings.max_message_bytes)
+        self._experience = Experience(
+            largest=settings.max_message_bytes, admin=PulsarAdmin(pulsar_access.of(settings))
+        )
         self._term: Term | None = None
 
     def hold(self, services: Services, *, on_idle: Callable[[], None]) -> None:
@@ -136,6 +140,7 @@ class Office:
             # The rest is for the last checkpoint and for giving the mutex back.
             drain_timeout=timedelta(seconds=settings.shutdown_seconds * 0.75),
             block_on_poison=settings.on_poison == "block",
+            poison_limit=settings.poison_limit,
             mark_sent=settings.mark_sent,
             lanes=self._lane_options(abilities),
         )

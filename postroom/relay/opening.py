@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from postroom import broker, errors
+from postroom.abilities import stores_anything
+from postroom.access.client import access_of
+from postroom.refusals import is_away, why
 from postroom.relay.acknowledgements import Acknowledgements
-from postroom.relay.lane import Lane
+from postroom.relay.lane import BATCH_MESSAGES, Lane
 from postroom.relay.outlet import Outlet, Patience
 from postroom.relay.tail import Tail, TailReader
+from postroom.relay.tap import Tap
 
 if TYPE_CHECKING:
     import threading
@@ -31,8 +35,7 @@ __all__ = ["Opened", "Opening"]
 
 # More than the term keeps in flight, so that the client never blocks inside a send.
 MAX_PENDING_MESSAGES = 50_000
-# A lane cuts its batches itself: these keep the client from doing it.
-CLIENT_BATCH_MESSAGES = 10_000
+# A lane cuts its batches itself, but for full ones: these keep the client from doing it.
 CLIENT_BATCH_BYTES = 64 << 20
 CLIENT_BATCH_DELAY_MS = 60_000
 
@@ -70,6 +73,7 @@ class Opening:
         self._options = options
         self._routing = routing
         self._experience = experience
+        experience.is_well = functools.partial(stores_anything, client)
         self._tenure = tenure
         self._tell = tell
         self._patience = Patience(options.send_timeout.total_seconds(), stopping)
@@ -87,7 +91,7 @@ class Opening:
             pulsar.PulsarException: as the broker refuses it.
 
         """
-        broker.require_unpartitioned(self._client, topic)
+        self.require_one_log(topic)
         shared, options = self._routing.is_shared(topic), self._options
         batching = options.batch_keyed or not self._routing.keyed
         producer = self._produce(topic, shared=shared, batching=batching)
@@ -102,17 +106,50 @@ class Opening:
         except BaseException:
             broker.close(producer)
             raise
+        self._experience.of(topic).silence = 0
         lane = Lane(
             topic,
             self._outlet(topic, producer, shared=shared, batching=batching),
             shared=shared,
-            floor=tail.floor,
+            tail=tail,
             experience=self._experience,
             unbatched=None
             if options.batch_keyed
             else functools.partial(self._unbatched, topic, shared=shared),
         )
         return Opened(lane=lane, tail=tail, mark=mark)
+
+    def require_one_log(self, topic: Topic) -> None:
+        """Make sure that a topic is one log.
+
+        Raises:
+            PartitionedTopic: it is partitioned.
+            pulsar.PulsarException: the broker does not say.
+
+        """
+        broker.require_unpartitioned(self._client, topic)
+
+    def read(self, topic: Topic, span: Span) -> Tail:
+        """Read the tail of a topic that cannot be opened.
+
+        Raises:
+            TermEnded: the connection was lost meanwhile, or the relay was stopped.
+            pulsar.PulsarException: as the broker refuses it.
+
+        """
+        return self.tails.read(topic, span, shared=self._routing.is_shared(topic), pushed=-1)
+
+    def why_not(self, topic: Topic, error: Exception) -> str:
+        """Say why a topic could not be opened, and what can be done."""
+        known = self._experience.of(topic)
+        known.silence = known.silence + 1 if is_away(type(error).__name__) else 0
+        if isinstance(error, errors.PartitionedTopic):
+            return str(error)
+        return f"The topic {topic} cannot be opened ({why(error, access_of(self._client))})"
+
+    def silence(self, topic: Topic) -> int:
+        """Return how many times in succession nobody answered when a topic was to be opened."""
+        return self._experience.of(topic).silence
 
     def _unbatched(self, topic: Topic, *, shared: bool) -> Outlet:
         producer = self._produce(topic, shared=shared, batching=False)
@@ -129,7 +166,7 @@ class Opening:
             producer_name=self._options.name_on(shared=shared),
             access_mode=mode.ExclusiveWithFencing if self._is_fenced(shared) else mode.Shared,
             batching_enabled=batching,
-            batching_max_messages=CLIENT_BATCH_MESSAGES,
+            batching_max_messages=BATCH_MESSAGES,
             batching_max_allowed_size_in_bytes=CLIENT_BATCH_BYTES,
             batching_max_publish_delay_ms=CLIENT_BATCH_DELAY_MS,
             max_pending_messages=MAX_PENDING_MESSAGES,
@@ -144,11 +181,13 @@ class Opening:
     def _outlet(
         self, topic: Topic, producer: pulsar.Producer, *, shared: bool, batching: bool
     ) -> Outlet:
-        acknowledgements = Acknowledgements(topic, counted=self._is_fenced(shared), tell=self._tell)
+        acknowledgements = Acknowledgements(
+            topic, counted=self._is_fenced(shared), batched=batching, tell=self._tell
+        )
         return Outlet(
-            producer,
+            Tap(producer),
             acknowledgements,
-            batching=batching,
+            batch_messages=BATCH_MESSAGES if batching else None,
             patience=self._patience,
             fail=self.fail,
         )

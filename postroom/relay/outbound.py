@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom import errors
 from postroom.relay.chunk import Landed
@@ -12,20 +12,22 @@ from postroom.relay.numbering import Numbering
 from postroom.store import letter
 from postroom.store.codec import id_of
 from postroom.store.quarantine import Quarantined
+from postroom.topics import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from postroom.relay.acknowledgements import Stored
     from postroom.relay.batch import Batch
+    from postroom.relay.brake import Brake
     from postroom.relay.chunk import Chunk
     from postroom.relay.lanes import Lanes
+    from postroom.relay.waiting import Waiting
     from postroom.routing import Routing
     from postroom.store.codec import Row
     from postroom.store.letter import Letter
     from postroom.store.outbox_rows import OutboxRows
     from postroom.store.values import Mark
-    from postroom.topics import Topic
 
 __all__ = ["Outbound"]
 
@@ -46,13 +48,17 @@ class Outbound:
         self,
         lanes: Lanes,
         *,
+        waiting: Waiting,
         outbox: OutboxRows,
         routing: Routing,
         max_message_bytes: int,
         block_on_poison: bool,
+        brake: Brake,
     ) -> None:
         self.numbering = Numbering()
+        self.brake = brake
         self._lanes = lanes
+        self._waiting = waiting
         self._outbox = outbox
         self._routing = routing
         self._max_message_bytes = max_message_bytes
@@ -68,8 +74,6 @@ class Outbound:
 
         """
         chunk.position = self.numbering.position
-        if self._lanes.known and not batch.rows:
-            self._lanes.forget_tails(self.numbering.position)
         for rows in batch.slices:
             self._fill(chunk, rows)
 
@@ -77,19 +81,26 @@ class Outbound:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
         routing, limit, write = self._routing, self._max_message_bytes, letter.write
         position, sent, payload_bytes = self.numbering.position, 0, 0
+        met = 0
         known, lane = self._lanes.known, None
         try:
             for row in rows:
                 position += 1
                 if known and str(id_of(row)) in known:
+                    met += 1
                     continue
                 try:
                     ready = write(row, routing, limit)
                     if lane is None or ready.topic is not lane.topic:
                         lane = self._lanes.of(ready.topic)
+                    number = position
                     if position <= lane.floor:
-                        position = self.numbering.jump(lane, position)
-                    lane.queue(ready, position)
+                        number = self.numbering.jump(lane, ready.id, position, self._lanes.known)
+                    lane.queue(ready, number)
+                    position = number
+                except errors.TopicNotOpen as shut:
+                    self._set_aside(row, position, shut, chunk)
+                    continue
                 except errors.Poison as poison:
                     mended = self._rejected(row, position, poison, chunk)
                     if mended is None:
@@ -101,7 +112,17 @@ class Outbound:
             self.numbering.position = chunk.position = position
             chunk.sent += sent
             chunk.payload_bytes += payload_bytes
+            self.brake.lower(sent + met)
+            chunk.brake_level = self.brake.level
         chunk.add(rows)
+
+    def _set_aside(self, row: Row, position: int, shut: errors.TopicNotOpen, chunk: Chunk) -> None:
+        """Have a row wait for its topic; said once for the topic, and not for each row."""
+        topic = Topic(shut.topic)
+        self._waiting.set_aside(topic)
+        chunk.poison.append(
+            Quarantined(row_id=id_of(row), position=position, reason=str(shut), topic=topic)
+        )
 
     def seal(self, chunk: Chunk, tell: Callable[[Landed], None]) -> None:
         """Send what was filled in; `tell` hears from every lane when its part is stored."""
@@ -118,7 +139,15 @@ class Outbound:
         """Set a row aside; where poison blocks, send it if it has been mended since."""
         row_id = id_of(row)
         if self._block_on_poison:
-            return self._looked_at_again(row_id, position, poison)
+            return self._looked_at_again(row, position, poison, chunk)
+        if not self.brake.has_room():
+            raise errors.Blocked(
+                f"{self.brake.limit} rows more were set aside than relayed lately, and row "
+                f"{row_id} would be the next: {poison}. The relay stops here and looks again, "
+                "instead of emptying the outbox into quarantine: mend what they have in common, "
+                "then `outbox quarantine retry --all`; or raise POSTROOM_POISON_LIMIT if they are "
+                "to be set aside"
+            )
         logger.error(
             "Row %s can never be sent and goes into quarantine: %s",
             row_id,
@@ -128,7 +157,10 @@ class Outbound:
         chunk.poison.append(Quarantined(row_id=row_id, position=position, reason=str(poison)))
         return None
 
-    def _looked_at_again(self, row_id: Any, position: int, poison: errors.Poison) -> _Mended | None:
+    def _looked_at_again(
+        self, row: Row, position: int, poison: errors.Poison, chunk: Chunk
+    ) -> _Mended | None:
+        row_id = id_of(row)
         # The stream shows the row as it was written for ever; what was done about it since is in
         # the collection.
         current = None if row_id is None else self._outbox.find(row_id)
@@ -145,8 +177,11 @@ class Outbound:
             mended = letter.write(current, self._routing, self._max_message_bytes)
             lane = self._lanes.of(mended.topic)
             if position <= lane.floor:
-                position = self.numbering.jump(lane, position)
+                position = self.numbering.jump(lane, mended.id, position, self._lanes.known)
             lane.queue(mended, position)
+        except errors.TopicNotOpen as shut:
+            self._set_aside(row, position, shut, chunk)
+            return None
         except errors.Poison as still:
             raise errors.Blocked(
                 f"Row {row_id} can never be sent: {still}. POSTROOM_ON_POISON=block: the relay "

@@ -6,22 +6,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from postroom import broker, errors, pulsar_adapter
+from postroom import errors
 from postroom.relay.acknowledgements import Refusal
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
-    import pulsar
-
-    from postroom.pulsar_adapter import Message
+    from postroom.pulsar_adapter import Acknowledged, Message
     from postroom.relay.acknowledgements import Acknowledgements, Stored
+    from postroom.relay.tap import Tap
 
 __all__ = ["Outlet", "Patience"]
 
 LOOK_SECONDS = 0.02
 STOPPING_SECONDS = 5.0
+# In which the client has connected anew, or been told why it may not.
+RECONNECTION_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +51,29 @@ class Outlet:
 
     def __init__(
         self,
-        producer: pulsar.Producer,
+        tap: Tap,
         acknowledgements: Acknowledgements,
         *,
-        batching: bool,
+        batch_messages: int | None,
         patience: Patience,
         fail: Callable[[Refusal], NoReturn],
     ) -> None:
-        self.batching = batching
-        # The largest entry that the topic has taken from this producer, as the lane measures it.
+        # Of how many messages a batch is that the client cuts by itself, None where it makes none.
+        self.batch_messages = batch_messages
+        # The largest entry that the topic has taken from this producer, as the lane measures it,
+        # and the longest delay, in milliseconds.
         self.proven = 0
-        self._producer = producer
-        self._send = pulsar_adapter.send_async(producer)
+        self.proven_delay = 0
+        self._tap = tap
         self._acknowledgements = acknowledgements
         self._handed = 0
         self._patience = patience
         self._fail = fail
-        self._ended_with: Refusal | None = None
+        self._is_cutting = False
 
-    def hand_over(self, messages: Sequence[Message], *, size: int, stored: Stored | None) -> None:
+    def hand_over(
+        self, messages: Sequence[Message], *, size: int, delay: int, stored: Stored | None
+    ) -> None:
         """Hand over a burst: one batch, or single messages; `size` is that of its largest entry.
 
         `stored` is called when it and all before it are stored.
@@ -78,25 +83,37 @@ class Outlet:
             TermEnded: it, or something before it, was not stored in time or at all.
 
         """
-        if size <= self.proven:
+        if size <= self.proven and delay <= self.proven_delay:
             self._hand(messages, stored)
             return
         self.wait()
         self._hand(messages, stored)
-        self._wait_alone(size)
-        self.proven = size
+        self._wait_alone()
+        self.proven = max(self.proven, size)
+        self.proven_delay = max(self.proven_delay, delay)
 
     def _hand(self, messages: Sequence[Message], stored: Stored | None) -> None:
+        if self._is_cutting:
+            self.wait()
         self.require_sound()
+        send, acknowledgements = self._tap.send, self._acknowledgements
         *others, last = messages
-        send, entries = self._send, 1 if self.batching else len(messages)
-        self._handed += 1
+        watched = self.batch_messages is None and not acknowledgements.counted
         for message in others:
-            send(message, None)
-        send(last, self._acknowledgements.expect(entries, stored))
-        if self.batching:
-            # The batch is cut here, and not where the client's timer would.
-            pulsar_adapter.cut_batch(self._producer)
+            send(message, self._expect(1, None) if watched else None)
+        send(last, self._expect(1 if watched else len(messages), stored))
+        if self.batch_messages is not None and len(messages) < self.batch_messages:
+            self._tap.cut()
+            self._is_cutting = True
+
+    def _expect(self, messages: int, stored: Stored | None) -> Acknowledged:
+        self._handed += 1
+        return self._acknowledgements.expect(messages, stored)
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether a burst is one batch."""
+        return self.batch_messages is not None
 
     @property
     def is_waiting(self) -> bool:
@@ -113,13 +130,12 @@ class Outlet:
         failure = self._acknowledgements.failure
         if failure is not None:
             self._end_with(failure)
-        if not self._producer.is_connected():
+        if not self._tap.is_connected():
             topic = self._acknowledgements.topic
             lost = f"The connection to Pulsar was lost while events went to {topic}"
-            self._end_with(Refusal(topic=topic, sentence=lost, may_be_final=True))
+            self._end_with(Refusal(topic=topic, sentence=lost))
 
     def _end_with(self, refusal: Refusal) -> NoReturn:
-        self._ended_with = refusal
         self.abandon()
         self._fail(refusal)
 
@@ -138,21 +154,32 @@ class Outlet:
                 self.give_up(waited)
             news.wait(LOOK_SECONDS)
             news.clear()
+        self._is_cutting = False
         self.require_sound()
 
-    def _wait_alone(self, size: int) -> None:
-        import pulsar
+    def _wait_alone(self) -> None:
+        """Wait for what is under way alone, also while the client connects anew and sends it again.
 
-        try:
-            self.wait()
-        except errors.TermEnded as error:
-            if self._ended_with is None or not self._ended_with.may_be_final:
-                raise
-            raise errors.Refused(
-                f"{str(error).removesuffix('; a new term begins')}, of about {size} bytes, which "
-                "had been sent alone; a new term begins",
-                too_large=self._ended_with.result == pulsar.Result.MessageTooBig,
-            ) from error
+        Nothing can be stored behind it. Where it is refused the connection is lost time and again.
+        """
+        began, lost_at = time.monotonic(), None
+        acknowledgements, topic = self._acknowledgements, self._acknowledgements.topic
+        while self.is_waiting and acknowledgements.failure is None:
+            now = time.monotonic()
+            if lost_at is None and not self._tap.is_connected():
+                lost_at = now
+            if lost_at is not None and now - lost_at > RECONNECTION_SECONDS:
+                self.abandon()
+                raise errors.Refused(f"The connection to {topic} was lost over an event")
+            if self._patience.is_over(now - began):
+                self.give_up(now - began)
+            acknowledgements.news.wait(LOOK_SECONDS)
+            acknowledgements.news.clear()
+        failure = acknowledgements.failure
+        if failure is not None and failure.is_too_large:
+            self.abandon()
+            raise errors.Refused(failure.sentence, too_large=True)
+        self.require_sound()
 
     def give_up(self, seconds: float) -> NoReturn:
         """End the term, since the broker has said nothing for so long."""
@@ -162,8 +189,8 @@ class Outlet:
 
     def abandon(self) -> None:
         """Let nothing more out, at once, and do not wait for the broker's answer."""
-        pulsar_adapter.close_soon(self._producer)
+        self._tap.shut()
 
     def close(self) -> None:
         """Close the producer; what is not stored by now fails, and the next term sends it."""
-        broker.close(self._producer)
+        self._tap.close()

@@ -74,7 +74,7 @@ class Saver:
         self._tell = tell
         self._written = written
         self._saving: Saving | None = None
-        self._stored: tuple[Point, Position] | None = None
+        self._stored: tuple[Point, Position, int] | None = None
         self._last_id: Any = None
         self._saved = 0.0
 
@@ -92,7 +92,7 @@ class Saver:
         if chunk.point is not None:
             # Nothing can go on from the middle of a batch that a row blocks.
             self.marks.cover()
-            self._stored = (chunk.point, Position(chunk.position))
+            self._stored = (chunk.point, Position(chunk.position), chunk.brake_level)
 
     def patience(self) -> float:
         """Return for how many seconds nothing has to be saved."""
@@ -118,7 +118,7 @@ class Saver:
             self._save(*self._stored)
         self.wait()
 
-    def _save(self, point: Point, position: Position) -> None:
+    def _save(self, point: Point, position: Position, brake_level: int) -> None:
         marks = self.marks.take()
         last_id, self._last_id = self._last_id, None
         saving = self._saving = Saving(marks, position, point.cluster_time, time.monotonic())
@@ -129,6 +129,7 @@ class Saver:
             point,
             position=position,
             last_id=last_id,
+            brake_level=brake_level,
             lanes=self.marks.with_taken(marks),
         )
         # A thread for each, a few a second: one that MongoDB holds up keeps no process from ending.

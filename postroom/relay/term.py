@@ -19,15 +19,20 @@ from postroom import errors
 from postroom.relay import facts
 from postroom.relay.acknowledgements import Refusal
 from postroom.relay.batch import Batch
+from postroom.relay.brake import Brake
 from postroom.relay.chunk import Chunk, Landed
-from postroom.relay.flight import Flight
+from postroom.relay.landing import Landing
 from postroom.relay.lanes import Lanes
 from postroom.relay.opening import Opening
 from postroom.relay.outbound import Outbound
 from postroom.relay.reader import Reader, ReadFailed
+from postroom.relay.replay import Replay
+from postroom.relay.returning import Returning
 from postroom.relay.saver import Pace, Saver, Saving
 from postroom.relay.state import State
 from postroom.relay.tenure import Tenure
+from postroom.relay.waiting import Waiting
+from postroom.store.clients import operation_time
 from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
@@ -64,6 +69,7 @@ class TermOptions:
     pace: Pace
     drain_timeout: timedelta
     block_on_poison: bool
+    poison_limit: int
     mark_sent: bool
     lanes: LaneOptions
 
@@ -89,7 +95,8 @@ class Term:
         standing: Standing,
         stopping: threading.Event,
     ) -> None:
-        self._outbox = OutboxRows(database, partition=options.partition)
+        self._database = database
+        outbox = OutboxRows(database, partition=options.partition)
         self._origin = origin
         self._checkpoints = checkpoints
         self._quarantine = quarantine
@@ -115,18 +122,39 @@ class Term:
             tell=self._mailbox.put,
             stopping=stopping,
         )
-        self._lanes = Lanes(self._opening, routing=routing, saver=self._saver)
+        waiting = self._waiting = Waiting(quarantine)
+        self._lanes = Lanes(self._opening, routing=routing, saver=self._saver, waiting=waiting)
         self._outbound = Outbound(
             self._lanes,
-            outbox=self._outbox,
+            waiting=waiting,
+            outbox=outbox,
             routing=routing,
             max_message_bytes=experience.largest,
             block_on_poison=options.block_on_poison,
+            brake=Brake(limit=options.poison_limit),
+        )
+        self._returning = Returning(
+            waiting=waiting,
+            lanes=self._lanes,
+            quarantine=quarantine,
+            outbox=outbox,
+            routing=routing,
+            experience=experience,
+        )
+        self._landing = Landing(
+            partition=options.partition,
+            quarantine=quarantine,
+            waiting=waiting,
+            returning=self._returning,
+            outbox=outbox,
+            saver=self._saver,
+            observer=observer,
+            mark_sent=options.mark_sent,
         )
         self._scanning = False
+        self._replay = Replay()
         self._reader = Reader(tell=self._mailbox.put)
         self._unsent: deque[Batch] = deque()
-        self._flight = Flight()
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` is set, then drain; `on_idle` is called about once a second.
@@ -180,11 +208,17 @@ class Term:
         self._scanning = checkpoint.scan is not None or checkpoint.token is None
         self._saver.marks.begin(checkpoint.lanes)
         self._saver.tenure.renew()
+        self._waiting.begin()
         self._outbound.numbering.position = checkpoint.position
+        self._outbound.brake.level = checkpoint.brake_level
         self._lanes.open(
             checkpoint.lanes,
             position=checkpoint.position,
             published_since=checkpoint.scan.published_since if checkpoint.scan else None,
+        )
+        # Now that an older holder is out of all lanes: it may have sent until then.
+        self._replay.begin(
+            operation_time(self._database), has_set_aside=not self._quarantine.is_empty()
         )
         return self._origin.open(checkpoint)
 
@@ -194,16 +228,18 @@ class Term:
         idled = looked = time.monotonic()
         while not self._stopping.is_set():
             self._receive(self._saver.patience())
-            while self._unsent and self._flight.has_room:
+            while self._unsent and self._landing.flight.has_room:
                 self._send(self._unsent.popleft())
                 self._reader.taken()
+            self._return_rows()
             self._saver.save_if_due()
             self._require_progress()
             now = time.monotonic()
             if now - idled > IDLE_SECONDS:
                 on_idle()
+                self._lanes.look_again()
                 idled = now
-            if now - looked > SHARED_ENDS_SECONDS and self._flight.is_empty:
+            if now - looked > SHARED_ENDS_SECONDS and self._landing.flight.is_empty:
                 self._lanes.mark_shared_ends()
                 looked = now
         self._standing.enter(State.STOPPING)
@@ -221,7 +257,7 @@ class Term:
     def _accept(self, item: Item) -> None:
         match item:
             case Landed():
-                self._settle(item)
+                self._landing.landed(item)
             case Batch():
                 self._unsent.append(item)
             case Saving():
@@ -236,7 +272,7 @@ class Term:
     def _require_progress(self) -> None:
         """End the term where the broker does not answer: its client would wait for ever."""
         self._lanes.require_sound()
-        oldest = self._flight.oldest()
+        oldest = self._landing.flight.oldest()
         if oldest is None:
             return
         chunk, waited = oldest
@@ -248,13 +284,13 @@ class Term:
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._options.drain_timeout.total_seconds()
-        while not self._flight.is_empty and (left := deadline - time.monotonic()) > 0:
+        while not self._landing.flight.is_empty and (left := deadline - time.monotonic()) > 0:
             self._receive(min(left, IDLE_SECONDS))
             self._lanes.require_sound()
-        if not self._flight.is_empty:
+        if not self._landing.flight.is_empty:
             logger.warning(
                 "%d events were not stored in time; the next term sends what the topics lack",
-                self._flight.events,
+                self._landing.flight.events,
                 extra={"action": "drain"},
             )
         self._saver.save_all()
@@ -268,7 +304,8 @@ class Term:
             self._scanning = False
             self._lanes.scan_is_over()
         chunk = Chunk(point=batch.point)
-        if self._options.mark_sent:
+        chunk.is_replay = self._replay.is_worth_noting
+        if self._options.mark_sent or chunk.is_replay:
             chunk.row_ids = []
         try:
             self._outbound.fill(chunk, batch)
@@ -280,28 +317,25 @@ class Term:
             self._drain()
             raise
         self._seal(chunk)
+        if not self._scanning and self._replay.ends_with(batch.point):
+            self._lanes.replay_is_over()
+
+    def _return_rows(self) -> None:
+        """Send what was set aside for topics that can be opened again.
+
+        Not while the stream may still show a row as it came: that row would be sent twice.
+        """
+        if self._waiting and self._replay.is_over and self._landing.flight.has_room:
+            chunk = self._returning.next()
+            if chunk is not None:
+                self._saver.tenure.require()
+                self._seal(chunk)
 
     def _seal(self, chunk: Chunk) -> None:
         self._outbound.seal(chunk, self._mailbox.put)
-        self._flight.add(chunk)
-        self._collect()
+        self._landing.sent(chunk)
 
     # --- storing -----------------------------------------------------------------------------
-
-    def _settle(self, landed: Landed) -> None:
-        chunk = landed.chunk
-        chunk.awaiting.discard(landed.topic)
-        chunk.marks[landed.topic] = landed.mark
-        self._collect()
-
-    def _collect(self) -> None:
-        for chunk in self._flight.landed():
-            if chunk.poison:
-                self._quarantine.store(chunk.poison)
-            if chunk.row_ids:
-                self._mark_sent(chunk)
-            self._saver.stored(chunk)
-            self._tell_stored(chunk)
 
     def _tell_written(self, saving: Saving) -> None:
         self._observer.tell(
@@ -312,27 +346,3 @@ class Term:
                 seconds=saving.ended - saving.began,
             )
         )
-
-    def _tell_stored(self, chunk: Chunk) -> None:
-        partition = self._options.partition
-        if chunk.poison:
-            self._observer.tell(
-                facts.RowsQuarantined(
-                    partition=partition, rows=len(chunk.poison), reason=chunk.poison[0].reason
-                )
-            )
-        self._observer.tell(
-            facts.ChunkStored(
-                partition=partition,
-                events=chunk.sent,
-                payload_bytes=chunk.payload_bytes,
-                skipped=chunk.skipped,
-                position=chunk.position,
-                cluster_time=None if chunk.point is None else chunk.point.cluster_time,
-                seconds=time.monotonic() - chunk.began,
-            )
-        )
-
-    def _mark_sent(self, chunk: Chunk) -> None:
-        poison = {each.row_id for each in chunk.poison}
-        self._outbox.mark_sent([row_id for row_id in chunk.row_ids or () if row_id not in poison])

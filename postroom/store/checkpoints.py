@@ -58,7 +58,8 @@ class Checkpoint:
 
     `lanes` holds for each topic the mark of the last message stored there when the checkpoint was
     written, or None where the topic was empty when the lane was declared. `owner` is the relay
-    that raised the `epoch` last, at `owned_at`. `cluster_time` is up to when the outbox is relayed.
+    that raised the `epoch` last, at `owned_at`. `cluster_time` is up to when the outbox is relayed,
+    and `brake_level` by how many more rows were set aside than relayed lately.
     """
 
     partition: OutboxPartition
@@ -72,6 +73,7 @@ class Checkpoint:
     owned_at: datetime | None = None
     updated_at: datetime | None = None
     last_id: Any = None
+    brake_level: int = 0
 
 
 class Checkpoints:
@@ -180,6 +182,7 @@ class CheckpointStore:
         *,
         position: Position,
         last_id: Any = None,
+        brake_level: int = 0,
         lanes: Mapping[Topic, Mark | None],
     ) -> None:
         """Store how far everything is relayed; a scan, if there was one, is over with it."""
@@ -188,6 +191,7 @@ class CheckpointStore:
             CheckpointField.POSITION: position,
             CheckpointField.UPDATED_AT: datetime.now(UTC),
             CheckpointField.LANES: _lanes_to_row(lanes),
+            CheckpointField.BRAKE_LEVEL: brake_level,
         }
         if last_id is not None:
             fields[CheckpointField.LAST_ID] = last_id
@@ -242,6 +246,7 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
         owned_at=row.get(CheckpointField.OWNED_AT),
         updated_at=row.get(CheckpointField.UPDATED_AT),
         last_id=row.get(CheckpointField.LAST_ID),
+        brake_level=row.get(CheckpointField.BRAKE_LEVEL) or 0,
     )
 
 

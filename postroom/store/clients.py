@@ -14,6 +14,9 @@ from postroom import errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bson import Timestamp
+    from pymongo.database import Database
+
     from postroom.store.server_watch import ServerWatch
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "for_command_line",
     "for_consumer",
     "for_relay",
+    "operation_time",
     "require_fit_server",
 ]
 
@@ -149,3 +153,9 @@ def _lacking(hello: Mapping[str, Any]) -> str | None:
             "with --replSet rs0 and run rs.initiate() once; a single member is enough"
         )
     return None
+
+
+def operation_time(database: Database[Any]) -> Timestamp:
+    """Return the server's time: all that was committed before is before it in change streams."""
+    time: Timestamp = database.command("ping")["operationTime"]
+    return time

@@ -60,6 +60,11 @@ class OutboxRows:
         found = self._rows.find_one({OutboxField.ID: row_id}, max_time_ms=READ_MS)
         return None if found is None else decoded(bytes(found.raw))
 
+    def find_all(self, ids: Sequence[Any]) -> dict[Any, Row]:
+        """Return the rows that are there, as they are now, by id."""
+        found = self._rows.find({OutboxField.ID: {"$in": list(ids)}}, max_time_ms=READ_MS)
+        return {row[OutboxField.ID]: decoded(bytes(row.raw)) for row in found}
+
     def oldest_ids(
         self, *, before: ObjectId, after: ObjectId | None = None, limit: int
     ) -> list[ObjectId]:

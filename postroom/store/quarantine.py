@@ -13,7 +13,7 @@ from postroom.store.outbox_rows import OutboxRows
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from bson import Timestamp
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.store.values import OutboxPartition
+    from postroom.topics import Topic
 
 __all__ = ["Entry", "Quarantine", "Quarantined"]
 
@@ -33,11 +34,15 @@ MOST_RETRIED = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """One row that can never be sent, its number in the outbox partition, and why."""
+    """One row that can never be sent, its number in the outbox partition, and why.
+
+    With a `topic` it can be sent once that can be opened, and then returns by itself.
+    """
 
     row_id: Any
     position: int
     reason: str
+    topic: Topic | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class Entry:
     position: int | None
     reason: str
     quarantined_at: datetime | None
+    topic: Topic | None = None
 
 
 class Quarantine:
@@ -90,6 +96,7 @@ class Quarantine:
             QuarantineField.PARTITION: {"$literal": self._partition},
             QuarantineField.REASON: {"$literal": row.reason},
             QuarantineField.POSITION: row.position,
+            QuarantineField.TOPIC: "$$REMOVE" if row.topic is None else {"$literal": row.topic},
             QuarantineField.RETRIED_AT: {"$cond": [same, retried, "$$REMOVE"]},
             QuarantineField.QUARANTINED_AT: {
                 "$ifNull": [f"${QuarantineField.QUARANTINED_AT}", "$$NOW"]
@@ -100,21 +107,31 @@ class Quarantine:
     def entries(self, *, limit: int = 0) -> list[Entry]:
         """Return what is in quarantine, oldest first; at most `limit` entries if that is given."""
         found = self._rows.find(self._waiting).sort(QuarantineField.QUARANTINED_AT, ASCENDING)
-        return [
-            Entry(
-                row_id=row[QuarantineField.ID],
-                position=row.get(QuarantineField.POSITION),
-                reason=row.get(QuarantineField.REASON, ""),
-                quarantined_at=row.get(QuarantineField.QUARANTINED_AT),
-            )
-            for row in found.limit(limit)
-        ]
+        return _entries(found.limit(limit))
+
+    def awaited_topics(self) -> list[Topic]:
+        """Return the topics for which rows were set aside."""
+        found = {**self._waiting, QuarantineField.TOPIC: {"$ne": None}}
+        return sorted(self._rows.distinct(QuarantineField.TOPIC, found, maxTimeMS=READ_MS))
+
+    def awaiting(self, topic: Topic, *, limit: int) -> list[Entry]:
+        """Return the first rows that were set aside for a topic, in the order of their numbers."""
+        found = self._rows.find(
+            {**self._waiting, QuarantineField.TOPIC: topic}, max_time_ms=READ_MS
+        )
+        return _entries(found.sort(QuarantineField.POSITION, ASCENDING).limit(limit))
+
+    def forget_returned(self, ids: list[Any]) -> None:
+        """Let go of rows that were set aside for a topic, and are there now."""
+        awaiting = {**self._waiting, QuarantineField.TOPIC: {"$ne": None}}
+        self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **awaiting})
 
     def retry(self, row_id: Any) -> bool:
         """Have a row relayed as it is now, behind all others; return whether that was done.
 
         It is not where the row does not wait in quarantine (any more: another operator was first,
-        and MongoDB's write conflict decides between two at once), or is gone from the outbox.
+        and MongoDB's write conflict decides between two at once), or is gone from the outbox; nor
+        where it waits for its topic: it returns by itself, and would be sent twice.
 
         The row is deleted and inserted again in one transaction, which the change stream shows as a
         new row under the id that it had.
@@ -123,7 +140,7 @@ class Quarantine:
         def again(session: ClientSession) -> bool:
             # The server's clock: an operator's may be slow, and the row would be pruned too early.
             retried = {"$currentDate": {QuarantineField.RETRIED_AT: True}}
-            waiting = {QuarantineField.ID: row_id, **self._waiting}
+            waiting = {QuarantineField.ID: row_id, **self._waiting, QuarantineField.TOPIC: None}
             found = self._rows.update_one(waiting, retried, session=session).modified_count > 0
             if found and not self._outbox.put_again(row_id, session):
                 session.abort_transaction()
@@ -145,6 +162,16 @@ class Quarantine:
         """
         found = {QuarantineField.ID: {"$in": ids}, **self._waiting}
         return self._rows.delete_many(found).deleted_count
+
+    def forget_sent(self, ids: list[Any]) -> None:
+        """Let go of rows that were found wanting by an earlier term, and are sent all the same."""
+        found = {**self._waiting, QuarantineField.TOPIC: None}
+        self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **found})
+
+    def is_empty(self) -> bool:
+        """Say whether no row is in quarantine."""
+        found = self._rows.find_one(self._waiting, {QuarantineField.ID: 1}, max_time_ms=READ_MS)
+        return found is None
 
     def count(self) -> int:
         """Return how many rows are in quarantine."""
@@ -181,3 +208,16 @@ class Quarantine:
             {QuarantineField.ID: {"$in": ids}}, {QuarantineField.ID: 1}, max_time_ms=READ_MS
         )
         return {row[QuarantineField.ID] for row in found}
+
+
+def _entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    return [
+        Entry(
+            row_id=row[QuarantineField.ID],
+            position=row.get(QuarantineField.POSITION),
+            reason=row.get(QuarantineField.REASON, ""),
+            quarantined_at=row.get(QuarantineField.QUARANTINED_AT),
+            topic=row.get(QuarantineField.TOPIC),
+        )
+        for row in rows
+    ]

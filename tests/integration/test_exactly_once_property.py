@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from postroom import wire
 from postroom.observation import Observer
 from postroom.relay.batch import Batch
-from postroom.relay.experience import Experience
 from postroom.relay.saver import Pace
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
@@ -31,7 +30,7 @@ from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore, Point
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION, ResumeToken
-from tests.relays import lane_options
+from tests.relays import inexperienced, lane_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +72,7 @@ class World:
             topic, message, stored = self.pending.pop(0)
             self.topics[topic].append(message)
             if stored is not None:
-                stored(pulsar.Result.Ok, message_id(len(self.topics[topic]) - 1))
+                stored(len(self.topics[topic]) - 1)
 
     def kill(self) -> None:
         """Lose the connection: some of what is pending was stored, the rest never will be."""
@@ -83,9 +82,9 @@ class World:
         self.pending.clear()
 
 
-def message_id(entry: int) -> Any:
-    """Return the id of a topic's n-th message."""
-    return pulsar.MessageId(-1, 1, entry, -1)
+def message_id(entry: int, place: int = -1) -> Any:
+    """Return the id of a topic's n-th message, which has a place in its batch."""
+    return pulsar.MessageId(-1, 1, entry, place)
 
 
 class Topic:
@@ -95,14 +94,12 @@ class Topic:
         self._world = world
         self._topic = topic
         self._producer = self
+        self._place = -1
 
     def is_connected(self) -> bool:
         """Say that it is; the broker works while the relay looks."""
         self._world.store(self._world.dice.randint(0, 2))
         return True
-
-    def flush_async(self, _: Any) -> None:
-        """Do nothing: this broker takes messages one by one."""
 
     def close_async(self, _: Any) -> None:
         """Do nothing."""
@@ -110,7 +107,16 @@ class Topic:
     def send_async(self, message: Any, stored: Any) -> None:
         """Queue a message; the broker may be quick or slow."""
         self._world.step()
-        self._world.pending.append((self._topic, message, stored))
+        self._place += 1
+        place, told = self._place, stored
+        if stored is not None:
+            # A burst is a batch, and its last message the one that is watched.
+            self._place = -1
+
+            def told(entry: int) -> None:
+                stored(pulsar.Result.Ok, message_id(entry, place))
+
+        self._world.pending.append((self._topic, message, told))
         if self._world.dice.random() < 0.3:
             self._world.store(self._world.dice.randint(0, 5))
 
@@ -119,8 +125,7 @@ class Topic:
         return -1
 
     def flush(self) -> None:
-        """Have everything stored."""
-        self._world.store(len(self._world.pending))
+        """Do nothing: this broker takes messages one by one."""
 
     def close(self) -> None:
         """Do nothing: what is pending is kept or lost by kill()."""
@@ -264,12 +269,13 @@ def relay(site: Site, world: World) -> bool:
         checkpoints=checkpoints,
         quarantine=Quarantine(site.database, partition=DEFAULT_PARTITION),
         routing=Routing(default=TOPICS[0], topics={"Two": TOPICS[1]}, key=None),
-        experience=Experience(largest=1 << 20),
+        experience=inexperienced(),
         options=TermOptions(
             partition=DEFAULT_PARTITION,
             pace=Pace(busy_seconds=0, idle_seconds=0),
             drain_timeout=5 * SECOND,
             block_on_poison=False,
+            poison_limit=0,
             mark_sent=False,
             lanes=lane_options(SECOND),
         ),

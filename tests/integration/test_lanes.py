@@ -13,7 +13,6 @@ import pytest
 from postroom import broker, wire
 from postroom.errors import ConfigurationError, TermEnded
 from postroom.relay import term
-from postroom.relay.experience import Experience
 from postroom.relay.opening import Opening
 from postroom.relay.relay import Relay
 from postroom.relay.tenure import Tenure
@@ -21,7 +20,7 @@ from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.letter import Letter
 from postroom.store.values import DEFAULT_PARTITION
-from tests.relays import lane_options, relaying, saved
+from tests.relays import inexperienced, lane_options, relaying, saved
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
@@ -99,7 +98,7 @@ def fenced_opening(site: Site, refusals: queue.SimpleQueue[Refusal]) -> Opening:
         site.pulsar,
         options=lane_options(timedelta(seconds=10)),
         routing=Routing(default=site.topic, topics={}, key=None),
-        experience=Experience(largest=1 << 20),
+        experience=inexperienced(),
         tenure=Tenure(store),
         tell=refusals.put,
         stopping=threading.Event(),

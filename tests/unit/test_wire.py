@@ -48,10 +48,11 @@ def test_the_fields_are_frozen() -> None:
         "CheckpointField": [
             *("_id", "partitionKey", "resumeToken", "lastProcessedId", "createdAt"),
             *("lastUpdatedAt", "position", "epoch", "owner", "ownedAt", "clusterTime", "lanes"),
+            "brakeLevel",
             *("scan", "topic", "messageId", "since", "publishedSince"),
         ],
         "QuarantineField": [
-            *("_id", "partitionKey", "position", "reason", "quarantinedAt", "retriedAt"),
+            *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt", "retriedAt"),
         ],
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),
