@@ -97,6 +97,9 @@ class Returning:
                 if lane is None or ready.topic != lane.topic:
                     break
                 self._queue(lane, ready, entry)
+            except errors.RoutingFailed as failed:
+                self._waiting.shut(topic, str(failed), took=0.0)
+                break
             except errors.Poison as poison:
                 chunk.poison.append(
                     Quarantined(
