@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pymongo import errors as mongo
 
 from postroom import broker, errors
+from postroom.access import mongodb as mongodb_access
 from postroom.refusals import meaning
 
 __all__ = ["Sentences", "is_named"]
-
-MOST_CHARACTERS = 300
 
 
 def is_named(error: BaseException) -> bool:
@@ -41,9 +40,8 @@ class Sentences:
             return str(error)
         if isinstance(error, mongo.PyMongoError):
             where = broker.masked(self.mongodb_uri)
-            brief = str(error).partition(", Timeout:")[0][:MOST_CHARACTERS]
-            name = type(error).__name__
-            return f"MongoDB at {where} failed ({name}: {brief}); {self.next_step}"
+            reason = mongodb_access.why(error, self.mongodb_uri)
+            return f"MongoDB at {where} failed ({reason}); {self.next_step}"
         if is_of_pulsar(error):
             where = broker.masked(self.pulsar_url)
             return f"Pulsar at {where} failed ({meaning(type(error).__name__)}); {self.next_step}"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 from postroom.access import frames
 from postroom.secured import has_tls
@@ -16,10 +14,10 @@ if TYPE_CHECKING:
     import ssl
 
     from postroom.access.pulsar import Access
+    from postroom.access.server import Server
 
-__all__ = ["AUTHENTICATION_ERROR", "Conversation", "Refused", "Server", "servers"]
+__all__ = ["AUTHENTICATION_ERROR", "Conversation", "Refused"]
 
-PORT, TLS_PORT = 6650, 6651
 PROTOCOL_VERSION = 19
 MOST_BYTES = 64 * 1024 * 1024
 MOST_CHARACTERS = 300
@@ -34,26 +32,6 @@ class Refused(Exception):
     def __init__(self, code: int, said: str) -> None:
         super().__init__(" ".join(said.split())[:MOST_CHARACTERS])
         self.code = code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """One of the hosts that a URL names."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Show it as in a URL."""
-        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-
-def servers(url: str) -> list[Server]:
-    """Return the hosts that a URL of Pulsar names, in order."""
-    scheme, _, rest = url.partition("://")
-    port = TLS_PORT if has_tls(url) else PORT
-    parts = [urlsplit(f"{scheme}://{host}") for host in rest.partition("/")[0].split(",")]
-    return [Server(host=p.hostname or "localhost", port=p.port or port) for p in parts]
 
 
 class Conversation:

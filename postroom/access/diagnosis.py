@@ -13,23 +13,24 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from postroom.access.conversation import AUTHENTICATION_ERROR, Conversation, Refused, servers
+from postroom.access.conversation import AUTHENTICATION_ERROR, Conversation, Refused
+from postroom.access.server import servers
 from postroom.secured import has_tls
 
 if TYPE_CHECKING:
-    from postroom.access.conversation import Server
     from postroom.access.pulsar import Access
+    from postroom.access.server import Server
 
-__all__ = ["reason_for_refusal", "tls_reason"]
+__all__ = ["TIMEOUT_SECONDS", "flaw", "reason_for_refusal", "speaks_tls", "tls_reason"]
 
 TIMEOUT_SECONDS = 3.0
 MOST_SERVERS = 3
 SAME_SECONDS = 2.0
 
-# X509_V_ERR_…, as OpenSSL numbers what is wrong with a certificate.
-EXPIRED = 10
-UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21, 24}
-OTHER_HOST = {62, 64}
+# What OpenSSL says of a certificate (X509_verify_cert_error_string).
+UNKNOWN_AUTHORITY = ("unable to get", "self-signed certificate", "self signed certificate")
+OTHER_HOST = ("Hostname mismatch", "IP address mismatch", "certificate is not valid for")
+EXPIRED = "has expired"
 
 
 def reason_for_refusal(access: Access) -> str | None:
@@ -72,7 +73,7 @@ def _reason(access: Access, server: Server) -> str | None:
     except ssl.SSLError as error:
         return tls_reason(error, trusted=_trusted(access), shown=_shown(access))
     except (OSError, ValueError) as error:
-        if not has_tls(access.url) and not isinstance(error, TimeoutError) and _speaks_tls(server):
+        if not has_tls(access.url) and not isinstance(error, TimeoutError) and speaks_tls(server):
             return "speaks TLS, and POSTROOM_PULSAR_URL is pulsar://…: say pulsar+ssl://…"
         return _unreachable(error)
     return None
@@ -90,12 +91,12 @@ def _refusal(access: Access, refused: Refused) -> str:
 
 
 def _plain_reason(server: Server) -> str | None:
-    if _speaks_tls(server):
+    if speaks_tls(server):
         return "speaks TLS, and POSTROOM_PULSAR_URL is pulsar://…: say pulsar+ssl://…"
     return None
 
 
-def _speaks_tls(server: Server) -> bool:
+def speaks_tls(server: Server) -> bool:
     """Find out by a handshake that checks nothing, after which nothing is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -112,7 +113,7 @@ def tls_reason(error: ssl.SSLError, *, trusted: str, shown: str) -> str:
     `trusted` names the setting with the authorities, `shown` the one with our certificate.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"shows a certificate {_flaw(error, trusted)}"
+        return f"shows a certificate {flaw(error.verify_message, trusted)}"
     name = (error.reason or type(error).__name__).replace("_", " ").lower()
     if "alert" in name:
         return f"ends the TLS handshake ({name}): it does not accept {shown}"
@@ -121,13 +122,14 @@ def tls_reason(error: ssl.SSLError, *, trusted: str, shown: str) -> str:
     return f"cannot be spoken to by TLS ({name})"
 
 
-def _flaw(error: ssl.SSLCertVerificationError, trusted: str) -> str:
-    said = error.verify_message.rstrip(".")
-    if error.verify_code in UNKNOWN_AUTHORITY:
+def flaw(said: str, trusted: str) -> str:
+    """Say what is wrong with a certificate, of what OpenSSL has `said`."""
+    said = said.rstrip(". ")
+    if any(words in said for words in UNKNOWN_AUTHORITY):
         return f"of an authority that is not in {trusted}"
-    if error.verify_code in OTHER_HOST:
+    if any(words in said for words in OTHER_HOST):
         return f"for another host ({said})"
-    if error.verify_code == EXPIRED:
+    if EXPIRED in said:
         return "that has expired"
     return f"that is not accepted ({said})"
 

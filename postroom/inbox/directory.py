@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from postroom import address, errors
 from postroom.access import frames
-from postroom.access.conversation import Conversation, Refused, servers
+from postroom.access.conversation import Conversation, Refused
+from postroom.access.server import servers
 
 if TYPE_CHECKING:
     from postroom.access.pulsar import Access

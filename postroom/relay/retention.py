@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from pymongo import errors as mongo
 
+from postroom import failures
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 
@@ -74,9 +75,8 @@ class Retention:
                 # Pruning is never urgent; the relay itself finds out what ails MongoDB.
                 expected = isinstance(error, mongo.PyMongoError)
                 logger.warning(
-                    "Pruning the outbox failed (%s: %s); it is tried again",
-                    type(error).__name__,
-                    error,
+                    "Pruning the outbox failed (%s); it is tried again",
+                    failures.described(error),
                     exc_info=None if expected else error,
                 )
 

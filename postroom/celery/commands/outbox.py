@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from postroom import broker
+from postroom.access import mongodb as mongodb_access
 from postroom.celery.commands import cell, json_line, settings_of, shown
 from postroom.relay.overview import Overview, overview
 from postroom.store import clients
@@ -145,7 +146,7 @@ def _database(settings: Settings) -> Iterator[Database[Any]]:
     except mongo.PyMongoError as error:
         where = broker.masked(settings.mongodb_uri)
         raise click.ClickException(
-            f"MongoDB at {where} failed ({type(error).__name__}: {str(error)[:200]})"
+            f"MongoDB at {where} failed ({mongodb_access.why(error, settings.mongodb_uri)})"
         ) from error
 
 

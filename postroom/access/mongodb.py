@@ -1,0 +1,136 @@
+"""MongoDB's refusals in words: who was not let in, what was not allowed, whom it is not to trust.
+
+The driver's own text quotes whatever was sent, documents and filters included; none of it is told.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from pymongo import errors as mongo
+from pymongo.uri_parser import parse_uri
+
+from postroom.access.diagnosis import TIMEOUT_SECONDS, flaw, speaks_tls, tls_reason
+from postroom.access.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["why"]
+
+SETTING = "POSTROOM_MONGODB_URI"
+CERTIFICATE = "tlsCertificateKeyFile"
+MOST_CHARACTERS = 300
+SAME_SECONDS = 2.0
+
+UNAUTHORIZED = 13
+# UserNotFound (of a certificate), AuthenticationFailed, and Atlas' own.
+NOT_LET_IN = {11, 18, 8000}
+# What the server has not understood or not allowed, without the words of the command itself.
+COMMAND = re.compile(
+    r'not authorized on (?P<database>\S+) to execute command \{ (?P<command>\w+): "?(?P<on>[^",}]*)'
+)
+FLAW = re.compile(r"certificate verify failed: (?P<said>[^(]*[^(. ])")
+
+
+def why(error: mongo.PyMongoError, uri: str) -> str:
+    """Say why a call of the driver's failed, in words that fit into brackets.
+
+    Where the server has ended the connection without a word it is looked for the reason, in bounded
+    time and without a secret.
+    """
+    name = type(error).__name__
+    if isinstance(error, mongo.OperationFailure):
+        return f"{name}: {_refusal(error)}"
+    text = str(error).partition(" (configured timeouts:")[0].partition(", Timeout:")[0]
+    if (found := FLAW.search(text)) is not None:
+        trusted = f"tlsCAFile of {SETTING}"
+        return f"{name}: it shows a certificate {flaw(found['said'], trusted)}"
+    if "connection closed" in text and (reason := _reason(uri)) is not None:
+        return f"{name}: {reason}"
+    if isinstance(error, (mongo.ConnectionFailure, mongo.ConfigurationError)):
+        return f"{name}: {' '.join(text.split())[:MOST_CHARACTERS]}"
+    return name
+
+
+def _refusal(error: mongo.OperationFailure) -> str:
+    details: Mapping[str, Any] = error.details or {}
+    code = f"code {error.code}, {details.get('codeName', 'without a name')}"
+    if error.code in NOT_LET_IN:
+        return f"it does not accept the user or certificate of {SETTING} ({code})"
+    if error.code != UNAUTHORIZED:
+        return code
+    said = str(details.get("errmsg", ""))
+    if said.endswith("requires authentication"):
+        return f"it wants to know who this is, and {SETTING} names no user"
+    if (found := COMMAND.match(said)) is None:
+        return f"the user of {SETTING} lacks a right ({code})"
+    # A command like `aggregate: 1` is about the database as a whole.
+    on = found["database"] + ("" if found["on"].isdigit() else f".{found['on']}")
+    return (
+        f"the user of {SETTING} may not {found['command']} on {on}: grant the right to it "
+        "(docs/security.md says which)"
+    )
+
+
+_asking = threading.Lock()
+_asked: dict[str, tuple[float, str | None]] = {}
+
+
+def _reason(uri: str) -> str | None:
+    """Say what the first server of the URI makes of a connection like the driver's."""
+    with _asking:
+        asked_at, reason = _asked.get(uri, (float("-inf"), None))
+        if time.monotonic() - asked_at > SAME_SECONDS:
+            reason = _ask(uri)
+            _asked.clear()
+            _asked[uri] = time.monotonic(), reason
+        return reason
+
+
+def _ask(uri: str) -> str | None:
+    if uri.startswith("mongodb+srv://"):
+        return None
+    parsed = parse_uri(uri, warn=True)
+    host, port = parsed["nodelist"][0]
+    options = parsed["options"]
+    server = Server(host=host, port=port or 27017)
+    if options.get("tls"):
+        return _made_of_us(server, options)
+    return f"{server} speaks TLS, and {SETTING} has no tls=true" if speaks_tls(server) else None
+
+
+def _made_of_us(server: Server, options: Mapping[str, Any]) -> str | None:
+    certificate, own = f"{CERTIFICATE} of {SETTING}", options.get(CERTIFICATE)
+    try:
+        closed = _is_closed(server, options)
+        if own and closed and not _is_closed(server, {**options, CERTIFICATE: ""}):
+            return f"{server} does not accept {certificate}, and would go on without it"
+    except ssl.SSLError as error:
+        shown = certificate if own else f"a client without {certificate}"
+        return f"{server} {tls_reason(error, trusted=f'tlsCAFile of {SETTING}', shown=shown)}"
+    except OSError:
+        return None
+    return None
+
+
+def _is_closed(server: Server, options: Mapping[str, Any]) -> bool:
+    """Encrypt a connection, and say whether the server closes it without a word from us."""
+    context = ssl.create_default_context(cafile=options.get("tlsCAFile"))
+    if own := options.get(CERTIFICATE):
+        context.load_cert_chain(own, password=options.get("tlsCertificateKeyFilePassword", ""))
+    with (
+        socket.create_connection((server.host, server.port), TIMEOUT_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=server.host) as secured,
+    ):
+        # By TLS 1.3 the server says what it makes of our certificate behind the handshake only.
+        secured.settimeout(1.0)
+        try:
+            return not secured.recv(1)
+        except TimeoutError:
+            return False

@@ -1,0 +1,165 @@
+"""MongoDB with TLS and authentication: who is let in, and what is said to the others."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from pymongo import errors as mongo
+
+from devstack.service import free_port
+from postroom import Outbox
+from postroom.sentences import Sentences
+from postroom.store import clients
+from tests.certificates import Authority
+from tests.secured_mongodb import SecuredMongoDB
+from tests.tls_proxy import TlsProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.certificates import Certificate
+
+# Every character that means something in a URI, a shell or a list.
+PASSWORD = "p@ss:w/ö,r d%;x?#&=+'\"\\$€[]{}|`"  # noqa: S105 - it is looked for
+WRONG = "wr0ng-0ne"
+PRIVATE = "the name of a patient"
+DATABASE = "secured"
+READ_WRITE = {"role": "readWrite", "db": DATABASE}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return the authority that all trust."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: Authority) -> Certificate:
+    """Return the certificate of a user."""
+    return authority.sign("certified", unit="clients")
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, certificate: Certificate
+) -> Iterator[SecuredMongoDB]:
+    """Lend the server, with a user of each kind and one who may only read."""
+    found = SecuredMongoDB(tmp_path_factory.mktemp("mongodb"), authority, port=free_port())
+    found.start()
+    found.wait_ready()
+    found.make_user("writer", PASSWORD, [READ_WRITE])
+    found.make_user("reader", "r", [{"role": "read", "db": DATABASE}])
+    found.make_certified_user(certificate, [READ_WRITE])
+    yield found
+    found.stop()
+
+
+def publish(uri: str) -> None:
+    """Write an event, as an application does."""
+    with clients.for_command_line(uri) as client:
+        Outbox(client[DATABASE]).publish({"name": "Told", "data": {"patient": PRIVATE}})
+
+
+def insert(uri: str) -> None:
+    """Write a document, without the patience of a transaction."""
+    with clients.for_command_line(uri) as client:
+        client[DATABASE]["rows"].insert_one({"patient": PRIVATE})
+
+
+def refusal(uri: str, call: Callable[[str], None] = insert) -> str:
+    """Return what is said of a call that fails."""
+    with pytest.raises(mongo.PyMongoError) as refused:
+        call(uri)
+    sentences = Sentences(mongodb_uri=uri, pulsar_url="pulsar://h", next_step="it is tried again")
+    said = sentences.of(refused.value)
+    assert said.endswith("; it is tried again")
+    assert "\n" not in said
+    for secret in (PASSWORD, WRONG, PRIVATE):
+        assert secret not in said
+    return said
+
+
+def test_a_password_with_every_special_character_lets_in(server: SecuredMongoDB) -> None:
+    """As long as it is percent-encoded in the URI."""
+    publish(server.address("writer", PASSWORD))
+
+
+def test_a_certificate_lets_in(server: SecuredMongoDB, certificate: Certificate) -> None:
+    """X.509, by the URI alone."""
+    publish(server.by_certificate(certificate))
+
+
+def test_a_wrong_password_is_said(server: SecuredMongoDB) -> None:
+    """With the setting that it stands in."""
+    said = refusal(server.address("writer", WRONG))
+    assert f"MongoDB at 127.0.0.1:{server.port} failed" in said
+    assert "does not accept the user or certificate of POSTROOM_MONGODB_URI" in said
+
+
+def test_a_certificate_of_nobody_is_said(
+    server: SecuredMongoDB, authority: Authority, tmp_path: Path
+) -> None:
+    """One that no user has, and one of an authority that the server does not know."""
+    unknown = authority.sign("unknown", unit="clients")
+    assert "does not accept the user or certificate" in refusal(server.by_certificate(unknown))
+    foreign = Authority(tmp_path / "strangers", "stranger").sign("certified", unit="clients")
+    said = refusal(server.by_certificate(foreign))
+    assert "does not accept tlsCertificateKeyFile of POSTROOM_MONGODB_URI" in said
+
+
+def test_who_names_no_user_is_told_so(server: SecuredMongoDB) -> None:
+    """It is not taken for a right that is missing."""
+    said = refusal(server.address(None))
+    assert "it wants to know who this is, and POSTROOM_MONGODB_URI names no user" in said
+
+
+def test_a_missing_right_is_named_without_what_was_sent(server: SecuredMongoDB) -> None:
+    """The server's own words quote filter and update."""
+
+    def update(uri: str) -> None:
+        with clients.for_command_line(uri) as client:
+            client[DATABASE]["rows"].find_one_and_update(
+                {"patient": PRIVATE}, {"$set": {"patient": PRIVATE}}
+            )
+
+    said = refusal(server.address("reader", "r"), update)
+    assert "the user of POSTROOM_MONGODB_URI may not findAndModify on secured.rows" in said
+
+
+@pytest.mark.parametrize(
+    ("flaw", "words"),
+    [
+        ("authority", "of an authority that is not in tlsCAFile of POSTROOM_MONGODB_URI"),
+        ("host", "for another host ("),
+        ("expired", "that has expired"),
+    ],
+)
+def test_a_server_that_cannot_be_trusted_gets_nothing(
+    server: SecuredMongoDB, authority: Authority, tmp_path: Path, flaw: str, words: str
+) -> None:
+    """Neither password nor anything else is sent to it, and it is not asked a hundred times."""
+    made = {
+        "authority": Authority(tmp_path / "others", "other").sign("mongodb"),
+        "host": authority.sign("elsewhere", hosts=["elsewhere.example", "127.0.0.2"]),
+        "expired": authority.sign("expired", lifetime=timedelta(hours=-1)),
+    }[flaw]
+    with TlsProxy(server.port, made, encrypted=True) as proxy:
+        said = refusal(server.address("writer", PASSWORD, port=proxy.port))
+        assert f"it shows a certificate {words}" in said
+        assert proxy.received == 0
+        assert proxy.connections < 30
+
+
+def test_an_open_uri_to_a_server_with_tls_is_said(server: SecuredMongoDB) -> None:
+    """The driver knows of a closed connection only."""
+    said = refusal(f"mongodb://127.0.0.1:{server.port}/?directConnection=true")
+    assert "speaks TLS, and POSTROOM_MONGODB_URI has no tls=true" in said
+
+
+def test_hosts_of_a_name_server_are_refused_where_there_are_none() -> None:
+    """mongodb+srv is read as any other URI, and what the name server says is told."""
+    said = refusal(f"mongodb+srv://writer:{WRONG}@cluster.example.invalid/")
+    assert "MongoDB at cluster.example.invalid failed (ConfigurationError: " in said
