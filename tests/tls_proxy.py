@@ -1,32 +1,33 @@
-"""TlsProxy: a port that speaks TLS with a certificate of choice, before a server that does not."""
+"""TlsProxy: a port that speaks TLS with a certificate of choice, before a server of ours."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import selectors
+import socket
 import ssl
 import threading
 from typing import TYPE_CHECKING, Self
-
-from devstack.service import free_port
 
 if TYPE_CHECKING:
     from tests.certificates import Certificate
 
 __all__ = ["TlsProxy"]
 
+TICK_SECONDS = 0.2
+
 
 class TlsProxy:
     """Decrypts what comes, passes it on, and counts; a context manager.
 
-    `target` is a port here, which is spoken to by TLS as well if `encrypted`. `connections` counts
-    who has come, `received` the bytes that somebody has sent who took the certificate for good.
+    `target` is a port here, which is spoken to by TLS as well if `encrypted`; without a certificate
+    the proxy itself does not encrypt. `connections` counts who has come, `received` the bytes that
+    somebody has sent who took the certificate for good.
     """
 
     def __init__(
         self, target: int, certificate: Certificate | None, *, encrypted: bool = False
     ) -> None:
-        self.port = free_port()
         self.connections = 0
         self.received = 0
         self._target = target
@@ -39,57 +40,58 @@ class TlsProxy:
             self._client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._client_context.check_hostname = False
             self._client_context.verify_mode = ssl.CERT_NONE
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(lambda *_: None)
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.settimeout(TICK_SECONDS)
+        self.port = self._listening.getsockname()[1]
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=self._listen, daemon=True)]
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self._threads[0].start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(10)
+        self._listening.close()
 
-    async def _listen(self) -> None:
-        # The connections are counted before the handshake, which many of them do not survive.
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+    def _listen(self) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                accepted, _ = self._listening.accept()
+                self.connections += 1
+                thread = threading.Thread(target=self._serve, args=(accepted,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
-    async def _close(self) -> None:
-        self._server.close()
-        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _serve(self, accepted: socket.socket) -> None:
+        with contextlib.ExitStack() as open_, contextlib.suppress(OSError):
+            open_.enter_context(accepted)
+            accepted.settimeout(5)
+            here = there = accepted
+            if self._server_context is not None:
+                here = self._server_context.wrap_socket(accepted, server_side=True)
+                open_.enter_context(here)
+            there = socket.create_connection(("127.0.0.1", self._target), 5)
+            open_.enter_context(there)
+            if self._client_context is not None:
+                there = self._client_context.wrap_socket(there)
+                open_.enter_context(there)
+            self._pass_on(here, there)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            try:
-                if self._server_context is not None:
-                    await writer.start_tls(self._server_context, ssl_handshake_timeout=5)
-                there = await asyncio.open_connection(
-                    "127.0.0.1", self._target, ssl=self._client_context
-                )
-                try:
-                    await asyncio.gather(
-                        self._pass_on(reader, there[1], count=True),
-                        self._pass_on(there[0], writer, count=False),
-                    )
-                finally:
-                    there[1].close()
-            finally:
-                writer.close()
-
-    async def _pass_on(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, count: bool
-    ) -> None:
-        while piece := await source.read(65_536):
-            if count:
-                self.received += len(piece)
-            sink.write(piece)
-            await sink.drain()
-        sink.close()
+    def _pass_on(self, here: socket.socket, there: socket.socket) -> None:
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(here, selectors.EVENT_READ, there)
+            waiting.register(there, selectors.EVENT_READ, here)
+            while not self._closing.is_set():
+                for key, _ in waiting.select(TICK_SECONDS):
+                    source, sink = key.fileobj, key.data
+                    assert isinstance(source, socket.socket)
+                    piece = source.recv(65_536)
+                    while isinstance(source, ssl.SSLSocket) and source.pending():
+                        piece += source.recv(source.pending())
+                    if not piece:
+                        return
+                    self.received += len(piece) if source is here else 0
+                    sink.sendall(piece)

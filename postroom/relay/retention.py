@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from pymongo import errors as mongo
 
-from postroom import failures
+from postroom import private_text
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 
@@ -76,7 +76,7 @@ class Retention:
                 expected = isinstance(error, mongo.PyMongoError)
                 logger.warning(
                     "Pruning the outbox failed (%s); it is tried again",
-                    failures.described(error),
+                    private_text.described(error),
                     exc_info=None if expected else error,
                 )
 
