@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["TurnTaken", "Turns"]
 
 LOOK_SECONDS = 2.0
+# Stands for all handlers that take turns.
+ALL = ""
 # A handler that met a conflict queues for so long, here and in the other workers.
 MEMORY = timedelta(seconds=30)
 
@@ -45,25 +47,32 @@ class Turns:
         self._seen: dict[str, tuple[float, bool]] = {}
 
     def take(self, handler: str, session: ClientSession) -> None:
-        """Take a handler's turn for the session's transaction.
+        """Take a handler's turn for the session's transaction, and that of all if they take turns.
 
         Raises:
             TurnTaken: another has it; the transaction is lost.
 
         """
+        turns = [handler, ALL] if self.are_taken(ALL) else [handler]
         try:
-            self._rows.update_one(
-                _row(handler), {"$inc": {InboxField.TURNS: 1}}, upsert=True, session=session
-            )
+            for each in turns:
+                self._rows.update_one(
+                    _row(each), {"$inc": {InboxField.TURNS: 1}}, upsert=True, session=session
+                )
         except mongo.OperationFailure as error:
             if not error.has_error_label("TransientTransactionError"):
                 raise
             raise TurnTaken from error
 
     def call_to_queue(self, handler: str) -> None:
-        """Have all workers take turns at a handler for a while; returns at once."""
+        """Have all workers take turns at a handler for a while; returns at once.
+
+        Where they do already, another handler writes the same: then those handlers that take turns
+        take them with each other.
+        """
+        wanted = ALL if self.are_taken(handler) else handler
         self._unasked.update_one(
-            _row(handler), {"$set": {InboxField.CONTENDED_AT: datetime.now(UTC)}}, upsert=True
+            _row(wanted), {"$set": {InboxField.CONTENDED_AT: datetime.now(UTC)}}, upsert=True
         )
 
     def are_taken(self, handler: str) -> bool:

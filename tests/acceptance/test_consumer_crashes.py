@@ -85,13 +85,13 @@ def test_a_worker_killed_from_outside_is_not_the_events_fault(shop: Shop) -> Non
 
 @pytest.mark.timeout(400)
 def test_one_hot_document_burns_no_attempts(shop: Shop) -> None:
-    """Contenders queue, on two workers too: each event is applied once, by few runs."""
+    """Contenders of two handlers queue, on two workers: each event is applied once, by few runs."""
     count = 60
     workers = [shop.worker(SHOP_HOT_SECONDS="0.5") for _ in range(2)]
     for worker in workers:
         worker.wait_for("Consuming ")
     for number in range(count):
-        shop.send("Hot", number)
+        shop.send("Hot" if number % 2 else "Hotter", number)
     for number in range(20):
         shop.send("Counted", 1000 + number, key=f"k{number}")
     wait_until(lambda: len(shop.seen("note")) == 20, description="others go on", seconds=15)

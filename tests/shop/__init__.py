@@ -157,6 +157,7 @@ def on_fault(event: Event[Any], session: ClientSession) -> None:
 
 
 @handles("Hot", name="shop.hot", max_attempts=2, **QUICK)
+@handles("Hotter", name="shop.hotter", max_attempts=2, **QUICK)
 def on_hot(event: Event[Any], session: ClientSession) -> None:
     """Write the one document that all write, and hold it for a while."""
     collection(session, "runs").insert_one({"event": event.id})

@@ -48,7 +48,9 @@ def handler(name: str = "h") -> Handler:
 def test_a_job_shows_its_thread_nothing_of_the_dispatchers() -> None:
     """It carries events and a call; what is held, and its failures, stay behind."""
     event: Event[Any] = Event(id="e1", name="A", data={}, topic="t")
-    delivery: Any = SimpleNamespace(place=("t", 1, 2, 3), event_id="e1", key=None)
+    delivery: Any = SimpleNamespace(
+        place=("t", 1, 2, 3), event_id="e1", order=None, is_redriven=False
+    )
     held = Held(delivery, event=event, handlers=[handler()])
     work = Work(handler=held.handlers[0], deliveries=[held])
     held.failed(work.handler, TryAgain(after_seconds=1, counts=True))
