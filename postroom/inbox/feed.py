@@ -21,10 +21,10 @@ ASK_SECONDS = 0.005
 
 
 class Feed:
-    """What all topics of a client have in common: the one thread in which it hands them out.
+    """The gate that the messages of all topics of a subscription go through. Thread-safe.
 
-    That thread waits here until there is room, so that no topic receives more meanwhile than its
-    queue holds. stop() and close() may be called from any thread.
+    The threads that receive wait here, one behind the other, until there is room, so that no topic
+    receives more meanwhile than its queue holds.
     """
 
     def __init__(self, mailbox: Mailbox, admission: Admission) -> None:
@@ -32,6 +32,7 @@ class Feed:
         self._admission = admission
         self._stopped = threading.Event()
         self._closed = threading.Event()
+        self._gate = threading.Lock()
 
     @property
     def has_room(self) -> bool:
@@ -40,12 +41,13 @@ class Feed:
 
     def take(self, source: Acknowledger, message: pulsar.Message) -> None:
         """Pass a message on, once there is room; after close() it is dropped, and comes again."""
-        while not self.has_room:
-            if self._closed.wait(ASK_SECONDS):
-                return
         try:
             size = footprint(message.data())
-            self._admission.take(size)
+            with self._gate:
+                while not self.has_room:
+                    if self._closed.wait(ASK_SECONDS):
+                        return
+                self._admission.take(size)
             self._mailbox.post(Received(source, message, size))
         except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
             self._mailbox.post(Failed(error))

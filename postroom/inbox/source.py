@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ __all__ = ["Condition", "Source"]
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 1.0
+RECEIVE_MILLISECONDS = 1000
+READY_SECONDS = 10.0
 
 
 class Condition(Enum):
@@ -51,6 +54,7 @@ class Source:
         self._queue_size = 1
         self._lost_permits = 0
         self._interrupted = False
+        self._ready = threading.Event()
         self._received_at = 0.0
 
     def look(self) -> Condition:
@@ -70,8 +74,11 @@ class Source:
         quiet = time.monotonic() - self._received_at > QUIET_SECONDS
         return starved and quiet and self._feed.has_room
 
-    def open(self, client: pulsar.Client, *, queue_size: int) -> None:
+    def open(self, client: pulsar.Client, *, queue_size: int, own_thread: bool) -> None:
         """Subscribe, from the topic's beginning where the subscription is new.
+
+        It receives in a thread of its own, or in the one that the client has for all that have
+        none, which costs twice the processor's time.
 
         Raises:
             pulsar.PulsarException: what the broker answered.
@@ -81,17 +88,23 @@ class Source:
 
         self.close()
         self._queue_size, self._lost_permits, self._interrupted = queue_size, 0, False
-        self._consumer = client.subscribe(
+        self._ready.clear()
+        consumer = client.subscribe(
             self.topic,
             self._subscription,
             consumer_type=pulsar.ConsumerType.KeyShared,
             consumer_name=f"{socket.gethostname()}-{os.getpid()}",
             initial_position=pulsar.InitialPosition.Earliest,
             receiver_queue_size=queue_size,
-            message_listener=self._on_message,
+            message_listener=None if own_thread else self._on_message,
             # By default an encrypted message is kept in the client, and its room with it.
             crypto_failure_action=pulsar.ConsumerCryptoFailureAction.CONSUME,
         )
+        self._consumer = consumer
+        self._ready.set()
+        if own_thread:
+            name = f"consumer-{self.topic.rpartition('/')[2]}"
+            threading.Thread(target=self._receive, args=(consumer,), name=name, daemon=True).start()
 
     def close(self) -> None:
         """Hand back what was not acknowledged."""
@@ -111,7 +124,26 @@ class Source:
         except pulsar.PulsarException as error:
             logger.debug("A message on %s comes again: %s", self.topic, error)
 
+    def _receive(self, consumer: pulsar.Consumer) -> None:
+        import pulsar
+
+        while self._reads_by(consumer):
+            try:
+                message = consumer.receive(timeout_millis=RECEIVE_MILLISECONDS)
+            except pulsar.Timeout:
+                continue
+            except pulsar.PulsarException as error:
+                logger.debug("Receiving from %s ended: %s", self.topic, error)
+                self._interrupted = self._reads_by(consumer)
+                return
+            self._on_message(consumer, message)
+
+    def _reads_by(self, consumer: pulsar.Consumer) -> bool:
+        return self._consumer is consumer
+
     def _on_message(self, _: pulsar.Consumer, message: pulsar.Message) -> None:
+        # The client may hand out the first messages before it has returned the consumer.
+        self._ready.wait(READY_SECONDS)
         self._received_at = time.monotonic()
         sealed = message.encryption_context()
         if sealed is not None:

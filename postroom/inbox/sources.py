@@ -26,6 +26,8 @@ __all__ = ["Sources"]
 # Messages in the client's queues, all topics together: it bounds their number, never their size.
 RECEIVER_QUEUE = 100
 REDRIVE_QUEUE = 10
+# Topics that have a thread each to receive in.
+MOST_THREADS = 64
 TICK_SECONDS = 0.05
 STOP_SECONDS = 1.0
 
@@ -101,7 +103,11 @@ class Sources:
         if len(found := self._client.get_topic_partitions(source.topic)) > 1:
             # The client would read them by one queue, which grows with each connection.
             raise errors.ServiceUnavailable(f"it has {len(found)} partitions since a moment")
-        source.open(self._client, queue_size=self._queue_size(source.topic))
+        source.open(
+            self._client,
+            queue_size=self._queue_size(source.topic),
+            own_thread=len(self._keepers) <= MOST_THREADS,
+        )
 
     def _queue_size(self, topic: Topic) -> int:
         if base_topic(topic).endswith(wire.REDRIVE):
