@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -28,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 # A function may name any number of topics.
 MOST_SHUT = 1000
-LOOK_AGAIN_SECONDS = 60.0
 
 
 class Lanes:
@@ -49,7 +47,6 @@ class Lanes:
         self._saver = saver
         self._waiting = waiting
         self._open: dict[Topic, Lane] = {}
-        self._looked: dict[Topic, float] = {}
         self._position = 0
         self._published_since: datetime | None = None
 
@@ -216,58 +213,3 @@ class Lanes:
         change stream twice, and on its topic once.
         """
         self.known.clear()
-
-    def mark_shared_ends(self) -> None:
-        """Have the checkpoint begin the tails of shared lanes at their topics' ends, as they are.
-
-        To be called while nothing is in flight. Where others send much and we little, the next
-        term would have to read all of theirs.
-        """
-        import pulsar
-
-        for lane in self:
-            # It saves reading, and is no reason to end a term.
-            with contextlib.suppress(pulsar.PulsarException, errors.TermEnded):
-                if lane.shared and (mark := self._opening.tails.end(lane.topic)) is not None:
-                    self._saver.marks.move({lane.topic: mark})
-
-    def look_again(self) -> None:
-        """Look at one lane's topic, if that was long ago: it may have been made partitioned.
-
-        Raises:
-            TermEnded: it was.
-
-        """
-        import pulsar
-
-        now = time.monotonic()
-        for topic in self._open:
-            if now - self._looked.setdefault(topic, now) > LOOK_AGAIN_SECONDS:
-                self._looked[topic] = now
-                with contextlib.suppress(pulsar.PulsarException):
-                    try:
-                        self._opening.require_one_log(topic)
-                    except errors.PartitionedTopic as error:
-                        raise errors.TermEnded(f"{error}; a new term begins") from error
-                return
-
-    def require_sound(self) -> None:
-        """Make sure that each lane that waits for the broker may still hope for an answer.
-
-        Raises:
-            TermEnded: one may not.
-
-        """
-        for lane in self:
-            if lane.outlet.is_waiting:
-                lane.outlet.require_sound()
-
-    def abandon(self) -> None:
-        """Let nothing more out of any lane, at once."""
-        for lane in self:
-            lane.outlet.abandon()
-
-    def close(self) -> None:
-        """Close all lanes; what is not stored by now fails, and the next term sends it."""
-        for lane in self:
-            lane.outlet.close()

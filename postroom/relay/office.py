@@ -12,9 +12,10 @@ from postroom.relay import facts
 from postroom.relay.experience import Experience
 from postroom.relay.lane_options import LaneOptions
 from postroom.relay.origin import Origin
+from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.retention import Retention
 from postroom.relay.saver import Pace
-from postroom.relay.term import Term, TermOptions
+from postroom.relay.term import Term
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
@@ -115,19 +116,18 @@ class Office:
             partition=partition,
             margin=timedelta(hours=self._settings.history_margin_hours),
         )
-        return Term(
+        mandate = Mandate(
             database=services.database,
-            origin=origin,
             client=services.client,
             checkpoints=checkpoints,
             quarantine=quarantine,
             routing=self._routing,
             experience=self._experience,
-            options=self._options(services.abilities),
             observer=self._observer,
-            standing=self._standing,
             stopping=self._stopping,
         )
+        options = self._options(services.abilities)
+        return Term(mandate, origin=origin, options=options, standing=self._standing)
 
     def _options(self, abilities: Abilities) -> TermOptions:
         settings = self._settings

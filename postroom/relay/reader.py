@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from postroom import errors
@@ -24,15 +25,17 @@ class ReadFailed(NamedTuple):
 
 
 class Reader:
-    """Puts batches into the term's mailbox by `tell`, a few ahead of those that were taken.
+    """Puts batches into the term's mailbox by `tell`, a few ahead of those that were sent.
 
-    taken() makes room for one more; each batch holds up to a reply of the server in memory.
+    make_room() lets one more come; each batch holds up to a reply of the server in memory. What
+    has come to the mailbox is kept here, by the term's thread, until it is taken.
     """
 
     def __init__(self, *, tell: Callable[[Batch | ReadFailed], None]) -> None:
         self._tell = tell
         self._places = threading.Semaphore(READ_AHEAD_BATCHES)
         self._over = threading.Event()
+        self._arrived: deque[Batch] = deque()
 
     def start(self, batches: Iterator[Batch]) -> None:
         """Begin to read; once."""
@@ -40,7 +43,20 @@ class Reader:
             target=self._read, args=(batches,), name="relay-reader", daemon=True
         ).start()
 
-    def taken(self) -> None:
+    def arrived(self, batch: Batch) -> None:
+        """Keep a batch that came to the mailbox, behind the others."""
+        self._arrived.append(batch)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether there is a batch to take."""
+        return bool(self._arrived)
+
+    def take(self) -> Batch:
+        """Return the first of the batches that have come."""
+        return self._arrived.popleft()
+
+    def make_room(self) -> None:
         """Note that a batch needs its place no longer."""
         self._places.release()
 

@@ -13,10 +13,14 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """Over once the stream has passed the time at which all was fenced; the term's thread alone."""
+    """Over once the stream has passed the time at which all was fenced; the term's thread alone.
+
+    Before the stream comes the scan, `is_scanning`, where there is one.
+    """
 
     def __init__(self) -> None:
         self.is_over = False
+        self.is_scanning = False
         self._until: Timestamp | None = None
         self._has_set_aside = False
 

@@ -11,67 +11,34 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from postroom import errors
 from postroom.relay import facts
 from postroom.relay.acknowledgements import Refusal
 from postroom.relay.batch import Batch
-from postroom.relay.brake import Brake
 from postroom.relay.chunk import Chunk, Landed
-from postroom.relay.landing import Landing
-from postroom.relay.lanes import Lanes
-from postroom.relay.opening import Opening
-from postroom.relay.outbound import Outbound
+from postroom.relay.outfit import fit_out
 from postroom.relay.reader import Reader, ReadFailed
 from postroom.relay.replay import Replay
-from postroom.relay.returning import Returning
-from postroom.relay.saver import Pace, Saver, Saving
+from postroom.relay.saver import Saving
 from postroom.relay.state import State
-from postroom.relay.tenure import Tenure
-from postroom.relay.waiting import Waiting
 from postroom.store.clients import operation_time
-from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
-    from datetime import timedelta
 
-    import pulsar
-    from pymongo.database import Database
-
-    from postroom.observation import Observer
-    from postroom.relay.experience import Experience
-    from postroom.relay.lane_options import LaneOptions
     from postroom.relay.origin import Origin
+    from postroom.relay.outfit import Mandate, TermOptions
     from postroom.relay.standing import Standing
-    from postroom.routing import Routing
-    from postroom.store.checkpoints import Checkpoint, CheckpointStore
-    from postroom.store.quarantine import Quarantine
-    from postroom.store.values import OutboxPartition
+    from postroom.store.checkpoints import Checkpoint
 
-__all__ = ["Term", "TermOptions"]
+__all__ = ["Term"]
 
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0
 SHARED_ENDS_SECONDS = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TermOptions:
-    """The settings that a term obeys."""
-
-    partition: OutboxPartition
-    pace: Pace
-    drain_timeout: timedelta
-    block_on_poison: bool
-    poison_limit: int
-    mark_sent: bool
-    lanes: LaneOptions
 
 
 Item = Batch | Landed | Saving | ReadFailed | Refusal | None
@@ -81,80 +48,16 @@ class Term:
     """One relay's term of office. Call run() once; stop() from any thread."""
 
     def __init__(
-        self,
-        *,
-        database: Database[Any],
-        origin: Origin,
-        client: pulsar.Client,
-        checkpoints: CheckpointStore,
-        quarantine: Quarantine,
-        routing: Routing,
-        experience: Experience,
-        options: TermOptions,
-        observer: Observer,
-        standing: Standing,
-        stopping: threading.Event,
+        self, mandate: Mandate, *, origin: Origin, options: TermOptions, standing: Standing
     ) -> None:
-        self._database = database
-        outbox = OutboxRows(database, partition=options.partition)
+        self._mandate = mandate
         self._origin = origin
-        self._checkpoints = checkpoints
-        self._quarantine = quarantine
         self._options = options
-        self._observer = observer
         self._standing = standing
-        self._stopping = stopping
         self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        tenure = Tenure(checkpoints)
-        self._saver = Saver(
-            checkpoints,
-            pace=options.pace,
-            tenure=tenure,
-            tell=self._mailbox.put,
-            written=self._tell_written,
-        )
-        self._opening = Opening(
-            client,
-            options=options.lanes,
-            routing=routing,
-            experience=experience,
-            tenure=tenure,
-            tell=self._mailbox.put,
-            stopping=stopping,
-        )
-        waiting = self._waiting = Waiting(quarantine)
-        self._lanes = Lanes(self._opening, routing=routing, saver=self._saver, waiting=waiting)
-        self._outbound = Outbound(
-            self._lanes,
-            waiting=waiting,
-            outbox=outbox,
-            routing=routing,
-            max_message_bytes=experience.largest,
-            block_on_poison=options.block_on_poison,
-            brake=Brake(limit=options.poison_limit),
-        )
-        self._returning = Returning(
-            waiting=waiting,
-            lanes=self._lanes,
-            quarantine=quarantine,
-            outbox=outbox,
-            routing=routing,
-            experience=experience,
-        )
-        self._landing = Landing(
-            partition=options.partition,
-            quarantine=quarantine,
-            waiting=waiting,
-            returning=self._returning,
-            outbox=outbox,
-            saver=self._saver,
-            observer=observer,
-            mark_sent=options.mark_sent,
-        )
-        self._scanning = False
+        self._outfit = fit_out(mandate, options, self._mailbox.put)
         self._replay = Replay()
         self._reader = Reader(tell=self._mailbox.put)
-        self._unsent: deque[Batch] = deque()
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` is set, then drain; `on_idle` is called about once a second.
@@ -163,29 +66,29 @@ class Term:
             TermEnded: and any other error; the term is over, whatever it is.
 
         """
-        checkpoint = self._checkpoints.begin_term()
+        checkpoint = self._mandate.checkpoints.begin_term()
         try:
             self._reader.start(self._open(checkpoint))
             self._begun(checkpoint)
             self._relay(on_idle)
         except errors.HistoryLost:
-            self._lanes.abandon()
-            self._saver.wait()
+            self._outfit.upkeep.abandon()
+            self._outfit.saver.wait()
             self._origin.lose_history()
             raise
         except BaseException:
-            self._lanes.abandon()
+            self._outfit.upkeep.abandon()
             raise
         finally:
             self._reader.stop()
-            self._lanes.close()
+            self._outfit.upkeep.close()
 
     def stop(self) -> None:
         """Wake the term so that it sees `stopping` at once."""
         self._mailbox.put(None)
 
     def _begun(self, checkpoint: Checkpoint) -> None:
-        self._observer.tell(
+        self._mandate.observer.tell(
             facts.TermBegan(
                 partition=self._options.partition,
                 epoch=checkpoint.epoch,
@@ -205,20 +108,21 @@ class Term:
     # --- opening -----------------------------------------------------------------------------
 
     def _open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
-        self._scanning = checkpoint.scan is not None or checkpoint.token is None
-        self._saver.marks.begin(checkpoint.lanes)
-        self._saver.tenure.renew()
-        self._waiting.begin()
-        self._outbound.numbering.position = checkpoint.position
-        self._outbound.brake.level = checkpoint.brake_level
-        self._lanes.open(
+        self._replay.is_scanning = checkpoint.scan is not None or checkpoint.token is None
+        self._outfit.saver.marks.begin(checkpoint.lanes)
+        self._outfit.saver.tenure.renew()
+        self._outfit.waiting.begin()
+        self._outfit.outbound.numbering.position = checkpoint.position
+        self._outfit.outbound.brake.level = checkpoint.brake_level
+        self._outfit.lanes.open(
             checkpoint.lanes,
             position=checkpoint.position,
             published_since=checkpoint.scan.published_since if checkpoint.scan else None,
         )
         # Now that an older holder is out of all lanes: it may have sent until then.
         self._replay.begin(
-            operation_time(self._database), has_set_aside=not self._quarantine.is_empty()
+            operation_time(self._mandate.database),
+            has_set_aside=not self._mandate.quarantine.is_empty(),
         )
         return self._origin.open(checkpoint)
 
@@ -226,21 +130,21 @@ class Term:
 
     def _relay(self, on_idle: Callable[[], None]) -> None:
         idled = looked = time.monotonic()
-        while not self._stopping.is_set():
-            self._receive(self._saver.patience())
-            while self._unsent and self._landing.flight.has_room:
-                self._send(self._unsent.popleft())
-                self._reader.taken()
+        while not self._mandate.stopping.is_set():
+            self._receive(self._outfit.saver.patience())
+            while self._reader.has_arrived and self._outfit.landing.flight.has_room:
+                self._send(self._reader.take())
+                self._reader.make_room()
             self._return_rows()
-            self._saver.save_if_due()
+            self._outfit.saver.save_if_due()
             self._require_progress()
             now = time.monotonic()
             if now - idled > IDLE_SECONDS:
                 on_idle()
-                self._lanes.look_again()
+                self._outfit.upkeep.look_again()
                 idled = now
-            if now - looked > SHARED_ENDS_SECONDS and self._landing.flight.is_empty:
-                self._lanes.mark_shared_ends()
+            if now - looked > SHARED_ENDS_SECONDS and self._outfit.landing.flight.is_empty:
+                self._outfit.upkeep.mark_shared_ends()
                 looked = now
         self._standing.enter(State.STOPPING)
         self._drain()
@@ -257,13 +161,13 @@ class Term:
     def _accept(self, item: Item) -> None:
         match item:
             case Landed():
-                self._landing.landed(item)
+                self._outfit.landing.landed(item)
             case Batch():
-                self._unsent.append(item)
+                self._reader.arrived(item)
             case Saving():
-                self._saver.finished(item)
+                self._outfit.saver.finished(item)
             case Refusal():
-                self._opening.fail(item)
+                self._outfit.opening.fail(item)
             case ReadFailed(error=error):
                 raise error
             case None:
@@ -271,8 +175,8 @@ class Term:
 
     def _require_progress(self) -> None:
         """End the term where the broker does not answer: its client would wait for ever."""
-        self._lanes.require_sound()
-        oldest = self._landing.flight.oldest()
+        self._outfit.upkeep.require_sound()
+        oldest = self._outfit.landing.flight.oldest()
         if oldest is None:
             return
         chunk, waited = oldest
@@ -283,32 +187,33 @@ class Term:
             )
 
     def _drain(self) -> None:
+        flight = self._outfit.landing.flight
         deadline = time.monotonic() + self._options.drain_timeout.total_seconds()
-        while not self._landing.flight.is_empty and (left := deadline - time.monotonic()) > 0:
+        while not flight.is_empty and (left := deadline - time.monotonic()) > 0:
             self._receive(min(left, IDLE_SECONDS))
-            self._lanes.require_sound()
-        if not self._landing.flight.is_empty:
+            self._outfit.upkeep.require_sound()
+        if not flight.is_empty:
             logger.warning(
                 "%d events were not stored in time; the next term sends what the topics lack",
-                self._landing.flight.events,
+                flight.events,
                 extra={"action": "drain"},
             )
-        self._saver.save_all()
+        self._outfit.saver.save_all()
 
     # --- sending -----------------------------------------------------------------------------
 
     def _send(self, batch: Batch) -> None:
-        self._saver.tenure.require()
-        if batch.point is not None and self._scanning:
+        self._outfit.saver.tenure.require()
+        if batch.point is not None and self._replay.is_scanning:
             logger.info("The collection is relayed; the change stream goes on from there")
-            self._scanning = False
-            self._lanes.scan_is_over()
+            self._replay.is_scanning = False
+            self._outfit.lanes.scan_is_over()
         chunk = Chunk(point=batch.point)
         chunk.is_replay = self._replay.is_worth_noting
         if self._options.mark_sent or chunk.is_replay:
             chunk.row_ids = []
         try:
-            self._outbound.fill(chunk, batch)
+            self._outfit.outbound.fill(chunk, batch)
         except (errors.Blocked, errors.RoutingFailed):
             # What stands before the row that blocks is sent all the same. There is no point in
             # the middle of a batch: the next term leaves it out by the tail.
@@ -317,32 +222,20 @@ class Term:
             self._drain()
             raise
         self._seal(chunk)
-        if not self._scanning and self._replay.ends_with(batch.point):
-            self._lanes.replay_is_over()
+        if not self._replay.is_scanning and self._replay.ends_with(batch.point):
+            self._outfit.lanes.replay_is_over()
 
     def _return_rows(self) -> None:
         """Send what was set aside for topics that can be opened again.
 
         Not while the stream may still show a row as it came: that row would be sent twice.
         """
-        if self._waiting and self._replay.is_over and self._landing.flight.has_room:
-            chunk = self._returning.next()
+        if self._outfit.waiting and self._replay.is_over and self._outfit.landing.flight.has_room:
+            chunk = self._outfit.returning.next()
             if chunk is not None:
-                self._saver.tenure.require()
+                self._outfit.saver.tenure.require()
                 self._seal(chunk)
 
     def _seal(self, chunk: Chunk) -> None:
-        self._outbound.seal(chunk, self._mailbox.put)
-        self._landing.sent(chunk)
-
-    # --- storing -----------------------------------------------------------------------------
-
-    def _tell_written(self, saving: Saving) -> None:
-        self._observer.tell(
-            facts.CheckpointWritten(
-                partition=self._options.partition,
-                position=saving.position,
-                cluster_time=saving.cluster_time,
-                seconds=saving.ended - saving.began,
-            )
-        )
+        self._outfit.outbound.seal(chunk, self._mailbox.put)
+        self._outfit.landing.sent(chunk)

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from postroom import wire
 from postroom.observation import Observer
 from postroom.relay.batch import Batch
+from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.saver import Pace
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
 from postroom.relay.tail import Tail, TailReader
-from postroom.relay.term import Term, TermOptions
+from postroom.relay.term import Term
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore, Point
 from postroom.store.quarantine import Quarantine
@@ -262,26 +263,31 @@ def relay(site: Site, world: World) -> bool:
         term.stop()
 
     log = Log(site, world, ended=ended)
-    term = LoggedTerm(
+    observer = Observer()
+    mandate = Mandate(
         database=site.database,
-        origin=cast("Origin", log),
         client=Broker(world),
         checkpoints=checkpoints,
         quarantine=Quarantine(site.database, partition=DEFAULT_PARTITION),
         routing=Routing(default=TOPICS[0], topics={"Two": TOPICS[1]}, key=None),
         experience=inexperienced(),
-        options=TermOptions(
-            partition=DEFAULT_PARTITION,
-            pace=Pace(busy_seconds=0, idle_seconds=0),
-            drain_timeout=5 * SECOND,
-            block_on_poison=False,
-            poison_limit=0,
-            mark_sent=False,
-            lanes=lane_options(SECOND),
-        ),
-        observer=(observer := Observer()),
-        standing=Standing(observer, partition="default", state=State.OPENING),
+        observer=observer,
         stopping=stopping,
+    )
+    options = TermOptions(
+        partition=DEFAULT_PARTITION,
+        pace=Pace(busy_seconds=0, idle_seconds=0),
+        drain_timeout=5 * SECOND,
+        block_on_poison=False,
+        poison_limit=0,
+        mark_sent=False,
+        lanes=lane_options(SECOND),
+    )
+    term = LoggedTerm(
+        mandate,
+        origin=cast("Origin", log),
+        options=options,
+        standing=Standing(observer, partition="default", state=State.OPENING),
     )
     term.world = world
     try:

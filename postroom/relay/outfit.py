@@ -1,0 +1,168 @@
+"""The outfit: all that a term works with, made for it and left behind by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from postroom.relay import facts
+from postroom.relay.brake import Brake
+from postroom.relay.landing import Landing
+from postroom.relay.lanes import Lanes
+from postroom.relay.opening import Opening
+from postroom.relay.outbound import Outbound
+from postroom.relay.returning import Returning
+from postroom.relay.saver import Pace, Saver, Saving
+from postroom.relay.tenure import Tenure
+from postroom.relay.upkeep import Upkeep
+from postroom.relay.waiting import Waiting
+from postroom.store.outbox_rows import OutboxRows
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    import pulsar
+    from pymongo.database import Database
+
+    from postroom.observation import Observer
+    from postroom.relay.acknowledgements import Refusal
+    from postroom.relay.chunk import Landed
+    from postroom.relay.experience import Experience
+    from postroom.relay.lane_options import LaneOptions
+    from postroom.routing import Routing
+    from postroom.store.checkpoints import CheckpointStore
+    from postroom.store.quarantine import Quarantine
+    from postroom.store.values import OutboxPartition
+
+__all__ = ["Mandate", "Outfit", "TermOptions", "fit_out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermOptions:
+    """The settings that a term obeys."""
+
+    partition: OutboxPartition
+    pace: Pace
+    drain_timeout: timedelta
+    block_on_poison: bool
+    poison_limit: int
+    mark_sent: bool
+    lanes: LaneOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mandate:
+    """What a term is given: the stores, the client, the rules, and what earlier terms learnt."""
+
+    database: Database[Any]
+    client: pulsar.Client
+    checkpoints: CheckpointStore
+    quarantine: Quarantine
+    routing: Routing
+    experience: Experience
+    observer: Observer
+    stopping: threading.Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outfit:
+    """The parts of one term; all belong to its thread."""
+
+    saver: Saver
+    opening: Opening
+    waiting: Waiting
+    lanes: Lanes
+    upkeep: Upkeep
+    outbound: Outbound
+    returning: Returning
+    landing: Landing
+
+
+def fit_out(
+    mandate: Mandate, options: TermOptions, tell: Callable[[Landed | Saving | Refusal], None]
+) -> Outfit:
+    """Make the parts of a term and connect them; nothing is opened yet.
+
+    `tell` is called in other threads, with what concerns the term.
+    """
+    outbox = OutboxRows(mandate.database, partition=options.partition)
+    tenure = Tenure(mandate.checkpoints)
+    saver = Saver(
+        mandate.checkpoints,
+        pace=options.pace,
+        tenure=tenure,
+        tell=tell,
+        written=_written(mandate.observer, options.partition),
+    )
+    opening = Opening(
+        mandate.client,
+        options=options.lanes,
+        routing=mandate.routing,
+        experience=mandate.experience,
+        tenure=tenure,
+        tell=tell,
+        stopping=mandate.stopping,
+    )
+    waiting = Waiting(mandate.quarantine)
+    lanes = Lanes(opening, routing=mandate.routing, saver=saver, waiting=waiting)
+    returning = _returning(mandate, waiting, lanes, outbox)
+    return Outfit(
+        saver=saver,
+        opening=opening,
+        waiting=waiting,
+        lanes=lanes,
+        upkeep=Upkeep(lanes, opening=opening, marks=saver.marks),
+        outbound=_outbound(mandate, options, waiting, lanes, outbox),
+        returning=returning,
+        landing=Landing(
+            partition=options.partition,
+            quarantine=mandate.quarantine,
+            waiting=waiting,
+            returning=returning,
+            outbox=outbox,
+            saver=saver,
+            observer=mandate.observer,
+            mark_sent=options.mark_sent,
+        ),
+    )
+
+
+def _outbound(
+    mandate: Mandate, options: TermOptions, waiting: Waiting, lanes: Lanes, outbox: OutboxRows
+) -> Outbound:
+    return Outbound(
+        lanes,
+        waiting=waiting,
+        outbox=outbox,
+        routing=mandate.routing,
+        max_message_bytes=mandate.experience.largest,
+        block_on_poison=options.block_on_poison,
+        brake=Brake(limit=options.poison_limit),
+    )
+
+
+def _returning(mandate: Mandate, waiting: Waiting, lanes: Lanes, outbox: OutboxRows) -> Returning:
+    return Returning(
+        waiting=waiting,
+        lanes=lanes,
+        quarantine=mandate.quarantine,
+        outbox=outbox,
+        routing=mandate.routing,
+        experience=mandate.experience,
+    )
+
+
+def _written(observer: Observer, partition: OutboxPartition) -> Callable[[Saving], None]:
+    def written(saving: Saving) -> None:
+        observer.tell(
+            facts.CheckpointWritten(
+                partition=partition,
+                position=saving.position,
+                cluster_time=saving.cluster_time,
+                seconds=saving.ended - saving.began,
+            )
+        )
+
+    return written
