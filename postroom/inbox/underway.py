@@ -79,7 +79,7 @@ class Underway:
         self._runner = runner
         self._mailbox = mailbox
         self._settings = settings
-        self._most = most
+        self.most = most
         self._jobs: dict[Job, tuple[Work, Placement]] = {}
 
     def __iter__(self) -> Iterator[Work]:
@@ -93,17 +93,12 @@ class Underway:
     @property
     def has_room(self) -> bool:
         """Whether more may be started."""
-        return len(self._jobs) < self._most
+        return len(self._jobs) < self.most
 
     @property
     def running(self) -> int:
         """How many a thread has begun."""
         return sum(job.call.has_begun for job in self._jobs)
-
-    @property
-    def most(self) -> int:
-        """How many there may be."""
-        return self._most
 
     def of(self, handler: Handler) -> int:
         """Return how many of a handler there are."""

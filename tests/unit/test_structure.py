@@ -1,0 +1,127 @@
+"""The structure by which newcomers find their way: small modules and classes, no circles."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "postroom"
+LONGEST_FUNCTION = 40
+LONGEST_MODULE = 350
+MOST_ATTRIBUTES = 10
+MOST_METHODS = 15
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the package, as parsed."""
+
+    name: str
+    lines: int
+    tree: ast.Module
+
+
+@cache
+def modules() -> tuple[Module, ...]:
+    """Return all modules of the package."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        text = path.read_text()
+        found.append(Module(name, len(text.splitlines()), ast.parse(text)))
+    return tuple(found)
+
+
+def definitions(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every definition of a kind with its full name."""
+    for module in modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, kind):
+                yield f"{module.name}.{node.name}", node  # type: ignore[attr-defined]
+
+
+def is_value(node: ast.ClassDef) -> bool:
+    """Say whether a class is a value: a dataclass, a tuple, or a model."""
+    decorated = any(ast.unparse(each).startswith("dataclass") for each in node.decorator_list)
+    based = {ast.unparse(base) for base in node.bases}
+    return decorated or bool(based & {"NamedTuple", "BaseModel", "BaseSettings", "Secured"})
+
+
+def attributes_of(node: ast.ClassDef) -> set[str]:
+    """Return the names that a class sets on itself."""
+    found = {
+        each.target.id
+        for each in node.body
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    }
+    for each in ast.walk(node):
+        if (
+            isinstance(each, ast.Attribute)
+            and isinstance(each.ctx, ast.Store)
+            and ast.unparse(each.value) == "self"
+        ):
+            found.add(each.attr)
+    return found
+
+
+def body_lines(node: ast.AST) -> int:
+    """Count the lines of a function behind its docstring."""
+    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+    return (node.end_lineno or 0) - first.lineno + 1
+
+
+def test_no_function_is_long() -> None:
+    """A body that needs more lines has a second concept in it."""
+    both = (ast.FunctionDef, ast.AsyncFunctionDef)
+    lengths = {name: body_lines(node) for kind in both for name, node in definitions(kind)}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION} == {}
+
+
+def test_no_class_hides_a_second_noun() -> None:
+    """Few attributes and methods, values apart: splitting nouns keeps weight out of `self`."""
+    large = {}
+    for name, node in definitions(ast.ClassDef):
+        assert isinstance(node, ast.ClassDef)
+        methods = sum(
+            isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) for each in node.body
+        )
+        attributes = 0 if is_value(node) else len(attributes_of(node))
+        if attributes > MOST_ATTRIBUTES or methods > MOST_METHODS:
+            large[name] = (attributes, methods)
+    assert large == {}
+
+
+def test_modules_are_short() -> None:
+    """Five minutes are enough to understand one."""
+    assert {m.name: m.lines for m in modules() if m.lines > LONGEST_MODULE} == {}
+    assert statistics.median(m.lines for m in modules() if m.lines) < 150
+
+
+def imports_of(module: Module) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, for its types or to run."""
+    known = {m.name for m in modules()}
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("postroom"):
+            continue
+        for alias in node.names:
+            whole = f"{node.module}.{alias.name}"
+            yield whole if whole in known else str(node.module)
+
+
+def test_imports_form_no_circle() -> None:
+    """Each module can be read after those that it imports."""
+    graph = {m.name: set(imports_of(m)) - {m.name} for m in modules()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(f"A circle of imports: {error.args[1]}") from None
