@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing.util
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from celery.worker import state
 from celery.worker.request import Request
 from click.core import ParameterSource
 from kombu.exceptions import OperationalError
+from kombu.transport.redis import Channel
 from kombu.utils.compat import detect_environment
 from redis.exceptions import RedisError
 
@@ -43,6 +45,7 @@ __all__ = [
     "event",
     "exit_code",
     "forget",
+    "forget_channels",
     "given_options",
     "into_threads",
     "is_revoked",
@@ -332,3 +335,15 @@ def listen_to_brokers_talk(listener: logging.Filter) -> None:
     """Have a filter see each record in which Celery tells of its broker."""
     for name in TALKERS:
         logging.getLogger(name).addFilter(listener)
+
+
+def forget_channels() -> None:
+    """In a forked process, let go of the connections to the broker without touching a lock.
+
+    Left to itself the child would close them, and wait for a lock that a thread of its parent's
+    held at the fork.
+    """
+    for channel in list(multiprocessing.util._afterfork_registry.values()):  # type: ignore[attr-defined]  # noqa: SLF001
+        if isinstance(channel, Channel):
+            channel._pool = channel._async_pool = None  # noqa: SLF001 - what its _after_fork closes
+            channel._sentinel_manager = channel._async_sentinel_manager = None  # noqa: SLF001

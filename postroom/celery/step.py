@@ -13,6 +13,7 @@ from celery import bootsteps, signals
 from postroom import errors
 from postroom.celery import adapter
 from postroom.celery.ending import EXIT_FAILURE, end_worker
+from postroom.celery.inheritance import withhold_from_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +77,9 @@ class Step(bootsteps.StartStopStep):
             end_worker(self.app, f"The {kind} thread died; the worker ends with it", cause=error)
 
     def watch(self) -> None:
-        """Be told of a shutdown from now on."""
+        """Be told of a shutdown from now on, here and in no process that is forked off."""
         _running.append(self)
+        withhold_from_children(_running.clear)
 
     def hurry(self) -> None:
         """Stop before Celery comes to it, and end the process where Celery does not come.
