@@ -8,8 +8,8 @@ The key is the first of these that is there:
    whose row brings none: a field of the data, or a function of name and data.
 
 A class that names its key decides, also where the field is null: such an event has none. A key is
-text: what the value is in JSON. Functions see the data as MongoDB gives them back, on both sides: dates
-are UTC without saying so, in milliseconds; decimals are Decimal128.
+text: what the value is in JSON. Functions see the data as MongoDB gives them back, on both sides:
+dates are UTC without saying so, in milliseconds; decimals are Decimal128.
 """
 
 from __future__ import annotations
