@@ -106,9 +106,9 @@ class Settings(Secured):
         30.0, description="How long Pulsar may take to store an event before the term ends"
     )
     history_margin_hours: Annotated[float, Field(gt=0, le=24 * 365)] = Field(
-        24.0,
+        0.25,
         description="The longest transaction and the writers' clock skew together, at most: rows "
-        "younger than that are not pruned, and are looked at again when history was lost",
+        "that much older than the lost history are looked at again",
     )
     batch_keyed: bool = Field(
         default=False,

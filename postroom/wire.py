@@ -49,6 +49,8 @@ class CheckpointField:
     CLUSTER_TIME = "clusterTime"
     LANES = "lanes"
     BRAKE_LEVEL = "brakeLevel"
+    # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
+    COLLECTION = "collection"
     SCAN = "scan"
     # Within a lane.
     TOPIC = "topic"
@@ -56,6 +58,13 @@ class CheckpointField:
     # Within a scan.
     SINCE = "since"
     PUBLISHED_SINCE = "publishedSince"
+    REPLACED = "replaced"
+    STREAM_FIRST = "streamFirst"
+    STREAM_LOST = "streamLost"
+    AT = "at"
+    BEFORE = "before"
+    SENT = "sent"
+    LAST = "last"
 
 
 class QuarantineField:

@@ -60,7 +60,10 @@ def relaying(
     try:
         if wait:
             wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
-            wait_until(lambda: site.checkpoint.get("position") is not None, description="its scan")
+            wait_until(
+                lambda: "position" in site.checkpoint and "scan" not in site.checkpoint,
+                description="its scan",
+            )
         yield relay
     finally:
         relay.stop()

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from bson import ObjectId
+
 from postroom import errors
 from postroom.refusals import is_away
 from postroom.relay.tail import Span
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 # A function may name any number of topics.
 MOST_SHUT = 1000
+FIRST_OBJECT_ID = "0" * 24
 
 
 class Lanes:
@@ -197,6 +200,14 @@ class Lanes:
             )
 
     # --- meanwhile ---------------------------------------------------------------------------
+
+    def known_until(self) -> ObjectId | None:
+        """Return the highest ObjectId among the ids in the tails, None if there are no ids.
+
+        The least one of all where there are others only.
+        """
+        found = (row_id for row_id in self.known if ObjectId.is_valid(row_id))
+        return ObjectId(max(found, default=FIRST_OBJECT_ID)) if self.known else None
 
     def scan_is_over(self) -> None:
         """Read the tail of a lane from its mark on, from now on; what is in the tails was met.

@@ -115,6 +115,7 @@ class Office:
             quarantine=quarantine,
             partition=partition,
             margin=timedelta(hours=self._settings.history_margin_hours),
+            kept=self._settings.retention,
         )
         mandate = Mandate(
             database=services.database,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors, wire
-from postroom.relay.stream import stream
+from postroom.relay.stream import replies
 from postroom.store.checkpoints import Checkpoint, Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
@@ -75,10 +75,9 @@ def _waiting(database: Database[Any], checkpoint: Checkpoint) -> int | None:
         return OutboxRows(database, partition=partition).count(limit=MOST_COUNTED)
     count = 0
     try:
-        for batch in stream(database[wire.OUTBOX], partition=partition, token=token):
-            found = sum(len(rows) for rows in batch.slices)
-            count += found
-            if not found or count >= MOST_COUNTED:
+        for reply in replies(database[wire.OUTBOX], partition=partition, token=token):
+            count += reply.rows
+            if not reply.rows or count >= MOST_COUNTED:
                 return min(count, MOST_COUNTED)
     except errors.HistoryLost:
         return None

@@ -33,7 +33,8 @@ class Reader:
 
     def __init__(self, *, tell: Callable[[Batch | ReadFailed], None]) -> None:
         self._tell = tell
-        self._places = threading.Semaphore(READ_AHEAD_BATCHES)
+        self._places = threading.Condition()
+        self._ahead = 0
         self._over = threading.Event()
         self._arrived: deque[Batch] = deque()
 
@@ -58,21 +59,35 @@ class Reader:
 
     def make_room(self) -> None:
         """Note that a batch needs its place no longer."""
-        self._places.release()
+        with self._places:
+            self._ahead -= 1
+            self._places.notify()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch would be taken at once."""
+        return self._ahead < READ_AHEAD_BATCHES
 
     def stop(self) -> None:
         """Have the thread end once the server has answered; it is not waited for."""
         self._over.set()
+        with self._places:
+            self._places.notify()
+
+    def _wait_for_room(self) -> None:
+        with self._places:
+            self._places.wait_for(lambda: self.has_room or self._over.is_set())
+            self._ahead += 1
 
     def _read(self, batches: Iterator[Batch]) -> None:
         try:
             for batch in batches:
-                while not self._places.acquire(timeout=1.0):
-                    if self._over.is_set():
-                        return
+                self._wait_for_room()
                 if self._over.is_set():
                     return
                 self._tell(batch)
+                if batch.ends_with:
+                    return
         except BaseException as error:  # noqa: BLE001 - the term ends with it, in its own thread
             self._tell(ReadFailed(error))
         else:

@@ -15,8 +15,9 @@ from postroom.store.checkpoints import Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from bson import Timestamp
     from pymongo.database import Database
 
     from postroom.store.quarantine import Quarantine
@@ -34,9 +35,10 @@ EVERY_SECONDS = 30.0
 class Retention:
     """Prunes one partition while this relay is active; start() and stop() around a term.
 
-    A row goes when its ObjectId is older than `age` and older than what the checkpoint has reached
-    less `margin` (the longest transaction and the writers' clock skew), so that no unsent row is
-    ever deleted and none needs a second write. Quarantined rows stay.
+    A row goes when its ObjectId is older than `age`, and when it was relayed: when it was there, in
+    the very collection that the checkpoint speaks of, at the cluster time that the checkpoint has
+    reached. So no unsent row is ever deleted, however old its id, and none needs a second write.
+    Quarantined rows stay, and those that were put back from there for the `margin` of a scan.
     """
 
     def __init__(
@@ -82,28 +84,31 @@ class Retention:
 
     def prune(self) -> int:
         """Delete all that may go, by small ranges, and return how many rows that were."""
-        reached = self._reached()
-        if reached is None:
+        checkpoint = self._checkpoints.of(self._partition)
+        if checkpoint is None or checkpoint.scan is not None:
             return 0
-        self._quarantine.forget_retried(reached)
-        cutoff = ObjectId.from_datetime(min(reached, datetime.now(UTC) - self._age))
-        total, after = 0, None
-        while not self._stopping.is_set():
-            ids = self._rows.oldest_ids(before=cutoff, after=after, limit=ROWS_A_DELETE)
-            if not ids:
-                break
-            after = ids[-1]
+        reached, collection = checkpoint.cluster_time, checkpoint.collection
+        if reached is None or collection is None:
+            return 0
+        self._quarantine.forget_retried(reached.as_datetime() - self._margin)
+        total = 0
+        for ids in self._relayed(reached):
             kept = self._quarantine.among(ids)
             doomed = [row_id for row_id in ids if row_id not in kept]
-            deleted = self._rows.delete(doomed)
+            deleted = self._rows.delete_from(collection, doomed)
+            if deleted is None:
+                break
             total += deleted
             self._pruned(deleted)
             self._stopping.wait(PAUSE_SECONDS)
         return total
 
-    def _reached(self) -> datetime | None:
-        """Return a time by whose end all that was committed is relayed, or None."""
-        checkpoint = self._checkpoints.of(self._partition)
-        if checkpoint is None or checkpoint.cluster_time is None or checkpoint.scan is not None:
-            return None
-        return checkpoint.cluster_time.as_datetime() - self._margin
+    def _relayed(self, reached: Timestamp) -> Iterator[list[ObjectId]]:
+        """Yield the ids of rows that are old enough, and were there when all was relayed."""
+        cutoff, after = ObjectId.from_datetime(datetime.now(UTC) - self._age), None
+        while not self._stopping.is_set():
+            ids = self._rows.oldest_ids(at=reached, before=cutoff, after=after, limit=ROWS_A_DELETE)
+            if not ids:
+                return
+            yield ids
+            after = ids[-1]

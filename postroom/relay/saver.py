@@ -91,7 +91,8 @@ class Saver:
             self._last_id = chunk.last_id
         if chunk.point is not None:
             # Nothing can go on from the middle of a batch that a row blocks.
-            self.marks.cover()
+            if chunk.point.covers_tails:
+                self.marks.cover()
             self._stored = (chunk.point, Position(chunk.position), chunk.brake_level)
 
     def patience(self) -> float:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import struct
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -14,21 +15,20 @@ from pymongo import errors as mongo
 
 from postroom import errors
 from postroom.pymongo_adapter import post_batch_resume_token
-from postroom.relay.batch import BATCH_ROWS, SLICE_ROWS, Batch
+from postroom.relay.batch import BATCH_ROWS, SLICE_ROWS
 from postroom.store import codec
-from postroom.store.checkpoints import Point
 from postroom.store.values import ResumeToken
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from pymongo.collection import Collection
 
     from postroom.store.codec import Row
     from postroom.store.values import OutboxPartition
 
-__all__ = ["open_stream", "stream"]
+__all__ = ["Reply", "has_passed", "open_stream", "replies"]
 
 # One getMore a second while idle; a reply comes at once when there is something.
 AWAIT_MS = 1000
@@ -42,20 +42,65 @@ NOT_NEEDED = (
     *("ns", "documentKey", "lsid", "txnNumber"),
 )
 # MongoDB: ChangeStreamHistoryLost, ChangeStreamFatalError (a token that was not found),
-# InvalidResumeToken, and what a mangled token gives: FailedToParse, TypeMismatch, Overflow and the
+# InvalidResumeToken, CappedPositionLost (the oplog has rolled over a stream that was read too
+# slowly), and what a mangled token gives: FailedToParse, TypeMismatch, Overflow and the
 # key string's own. What the stream has lost is still in the collection.
-HISTORY_LOST_CODES = frozenset({286, 280, 260, 9, 14, 15, 50811})
+HISTORY_LOST_CODES = frozenset({286, 280, 260, 136, 9, 14, 15, 50811})
 
 _LENGTH = struct.Struct("<i")
 
 
-def stream(
-    outbox: Collection[Any], *, partition: OutboxPartition, token: ResumeToken
-) -> Iterator[Batch]:
-    """Yield what was committed after `token`, in commit order, for ever.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the server had, in commit order, and the token behind it.
 
-    Yields an empty batch about once a second while nothing happens. When the collection was
-    dropped or renamed the stream goes on behind that.
+    `is_last` says that the collection was dropped, renamed or replaced behind these rows: the
+    stream is over, and another one begins behind the token.
+    """
+
+    token: ResumeToken
+    raw: bytes = b""
+    starts: Sequence[int] = ()
+    is_last: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.starts)
+
+    def slices(self) -> Iterator[list[Row]]:
+        """Decode the rows, some at a time."""
+        for start, end in itertools.pairwise([*self.starts[::SLICE_ROWS], len(self.raw)]):
+            yield _rows(self.raw[start:end])
+
+    def committed(self) -> list[tuple[Timestamp | None, Row]]:
+        """Decode all rows, each with the cluster time of its commit where that can be told."""
+        changes = bson.decode_all(self.raw, codec.RAW)
+        times = [ResumeToken(change["_id"]).cluster_time for change in changes]
+        return [
+            (committed, codec.decoded(change["fullDocument"].raw))
+            for committed, change in zip(times, changes, strict=True)
+        ]
+
+
+def _rows(raw: bytes) -> list[Any]:
+    try:
+        return [change["fullDocument"] for change in codec.decoded_all(raw)]
+    except codec.UNDECODABLE:
+        changes = bson.decode_all(raw, codec.RAW)
+        return [codec.decoded(change["fullDocument"].raw) for change in changes]
+
+
+def replies(
+    outbox: Collection[Any],
+    *,
+    partition: OutboxPartition,
+    token: ResumeToken,
+    await_ms: int = AWAIT_MS,
+) -> Generator[Reply, None, None]:
+    """Yield what was committed after `token`, in commit order, until the collection is replaced.
+
+    Yields an empty reply after `await_ms` while nothing happens.
 
     Raises:
         HistoryLost: the server no longer knows the token.
@@ -63,25 +108,43 @@ def stream(
             term begins with the checkpoint anyway.
 
     """
-    with _history():
-        while True:
-            cursor = _cursor(outbox, partition, {"startAfter": dict(token.document)})
-            with contextlib.closing(cursor):
-                while cursor.alive:
-                    batch = _next(cursor)
-                    if batch.point is not None:
-                        token = batch.point.token
-                        yield batch
-                    if 0 < batch.rows < FEW_ROWS:
-                        time.sleep(GATHER_SECONDS)
+    with (
+        _history(),
+        contextlib.closing(
+            _cursor(outbox, partition, {"startAfter": dict(token.document)}, await_ms)
+        ) as cursor,
+    ):
+        while cursor.alive:
+            reply = _next(cursor)
+            if reply is not None:
+                yield reply
+                if reply.is_last:
+                    return
+                if 0 < reply.rows < FEW_ROWS:
+                    time.sleep(GATHER_SECONDS)
+    raise errors.TermEnded("The change stream was closed by MongoDB; a new term begins")
+
+
+def has_passed(reply: Reply, moment: Timestamp) -> bool:
+    """Say whether the stream has shown all that was committed until a cluster time.
+
+    Behind a reply of that very time there may be more of a transaction, unless it has no rows.
+    """
+    reached = reply.token.cluster_time
+    if reached is None:
+        return not reply.rows
+    return reached > moment or (reached == moment and not reply.rows)
 
 
 def open_stream(
     outbox: Collection[Any], *, partition: OutboxPartition, after: Timestamp
 ) -> ResumeToken:
-    """Return a token from which stream() yields what was committed after cluster time `after`."""
+    """Return a token behind which replies() has what was committed after a cluster time."""
     start = {"startAtOperationTime": Timestamp(after.time, after.inc + 1)}
-    with _history(), contextlib.closing(_cursor(outbox, partition, start)) as cursor:
+    with (
+        _history(),
+        contextlib.closing(_cursor(outbox, partition, start, AWAIT_MS)) as cursor,
+    ):
         token = post_batch_resume_token(cursor)
     if token is None:
         raise errors.HistoryLost("MongoDB gave no resume token for a new stream; tried again")
@@ -101,7 +164,9 @@ def _history() -> Iterator[None]:
         ) from error
 
 
-def _cursor(outbox: Collection[Any], partition: OutboxPartition, start: Mapping[str, Any]) -> Any:
+def _cursor(
+    outbox: Collection[Any], partition: OutboxPartition, start: Mapping[str, Any], await_ms: int
+) -> Any:
     # Whole replies are taken raw: half the cost of ChangeStream's event at a time, and a row that
     # cannot be decoded does not take its batch along. The driver's own resuming is not wanted.
     pipeline: list[dict[str, Any]] = [
@@ -118,24 +183,23 @@ def _cursor(outbox: Collection[Any], partition: OutboxPartition, start: Mapping[
         # that is left out is a tenth of what decoding a row costs here.
         {"$project": dict.fromkeys(NOT_NEEDED, 0)},
     ]
-    return outbox.aggregate_raw_batches(pipeline, batchSize=BATCH_ROWS, maxAwaitTimeMS=AWAIT_MS)
+    return outbox.aggregate_raw_batches(pipeline, batchSize=BATCH_ROWS, maxAwaitTimeMS=await_ms)
 
 
-def _next(cursor: Any) -> Batch:
+def _next(cursor: Any) -> Reply | None:
     raw: bytes | None = cursor.try_next()
     token = post_batch_resume_token(cursor)
-    if not raw:
-        return Batch(point=_point(token))
-    starts = _starts(raw)
-    last = raw[starts[-1] :]
-    if b"fullDocument" not in last:
-        # Behind an invalidate only its own token leads on, and only with startAfter.
-        raw, token = raw[: starts.pop()], bson.decode(last, codec.READING)["_id"]
-    return Batch(slices=_slices(raw, starts), point=_point(token), rows=len(starts))
-
-
-def _point(token: Mapping[str, Any] | None) -> Point | None:
-    return None if token is None else Point(token=ResumeToken(token))
+    if raw:
+        starts = _starts(raw)
+        last = raw[starts[-1] :]
+        if b"fullDocument" not in last:
+            # Behind an invalidate only its own token leads on, and only with startAfter.
+            invalidate = ResumeToken(bson.decode(last, codec.READING)["_id"])
+            raw = raw[: starts.pop()]
+            return Reply(token=invalidate, raw=raw, starts=starts, is_last=True)
+        if token is not None:
+            return Reply(token=ResumeToken(token), raw=raw, starts=starts)
+    return None if token is None else Reply(token=ResumeToken(token))
 
 
 def _starts(raw: bytes) -> list[int]:
@@ -145,16 +209,3 @@ def _starts(raw: bytes) -> list[int]:
         starts.append(at)
         at += length_at(raw, at)[0]
     return starts
-
-
-def _slices(raw: bytes, starts: Sequence[int]) -> Iterator[list[Row]]:
-    for start, end in itertools.pairwise([*starts[::SLICE_ROWS], len(raw)]):
-        yield _rows(raw[start:end])
-
-
-def _rows(raw: bytes) -> list[Any]:
-    try:
-        return [change["fullDocument"] for change in codec.decoded_all(raw)]
-    except codec.UNDECODABLE:
-        changes = bson.decode_all(raw, codec.RAW)
-        return [codec.decoded(change["fullDocument"].raw) for change in changes]

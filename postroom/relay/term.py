@@ -124,7 +124,11 @@ class Term:
             operation_time(self._mandate.database),
             has_set_aside=not self._mandate.quarantine.is_empty(),
         )
-        return self._origin.open(checkpoint)
+        return self._origin.open(
+            checkpoint,
+            left_out_until=self._outfit.lanes.known_until(),
+            has_room=lambda: self._reader.has_room,
+        )
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -204,8 +208,7 @@ class Term:
 
     def _send(self, batch: Batch) -> None:
         self._outfit.saver.tenure.require()
-        if batch.point is not None and self._replay.is_scanning:
-            logger.info("The collection is relayed; the change stream goes on from there")
+        if self._replay.is_scanning and batch.point is not None and batch.point.scan is None:
             self._replay.is_scanning = False
             self._outfit.lanes.scan_is_over()
         chunk = Chunk(point=batch.point)
@@ -224,6 +227,9 @@ class Term:
         self._seal(chunk)
         if not self._replay.is_scanning and self._replay.ends_with(batch.point):
             self._outfit.lanes.replay_is_over()
+        if batch.ends_with:
+            self._drain()
+            raise errors.TermEnded(batch.ends_with)
 
     def _return_rows(self) -> None:
         """Send what was set aside for topics that can be opened again.

@@ -7,49 +7,100 @@ from datetime import UTC, datetime
 from sys import intern
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bson import Binary
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
+from postroom.store.codec import READING
+from postroom.store.order import Bound
 from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
 from postroom.topics import Topic
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from bson import Timestamp
     from pymongo.database import Database
 
-__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point", "Scan"]
+__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Frontier", "Point", "Scan"]
 
+# A scan keeps ids of any kind here.
+CODEC = READING.with_options(tz_aware=True)
 READ_MS = 10_000
 WRITE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frontier:
+    """How far a scan has come while the change stream is read beside it.
+
+    All rows up to `sent`, as they were at cluster time `at`, are sent. The stream stands before or
+    behind that time; as of where it stands, rows up to `before` were sent. None is before all.
+    `last` says that the scan has read all that there was at that time, and reads no further.
+    """
+
+    at: Timestamp
+    before: Bound | None
+    sent: Bound | None
+    last: bool = False
+
+    def leaves_out(self, committed: Timestamp | None, row_id: Any) -> bool:
+        """Say whether a row that the stream shows now was sent by the scan, or will be.
+
+        Where the stream's time cannot be told, a row is rather sent twice than lost.
+        """
+        if committed is None or committed > self.at:
+            return not self.last and not _covers(self.sent, row_id)
+        return not _covers(self.before, row_id) and (not self.last or _covers(self.sent, row_id))
+
+
+def _covers(bound: Bound | None, row_id: Any) -> bool:
+    return bound is not None and bound.covers(row_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """The collection itself is being relayed, not the stream; only its end is checkpointed.
+    """The collection itself is being relayed, and the stream beside it.
 
     Rows with an id before `since` are left out, None leaves out none. What the topics received
-    after `published_since` was sent already; None says that the lanes' own mark is enough.
+    after `published_since` was sent already; None says that the lanes' own mark is enough. Without
+    a `frontier` nothing of the scan is sent.
+
+    `replaced` says that the collection was, so that rows may have come without the stream showing
+    them; the scan waits until all that the stream has is relayed where `stream_first` says so.
+    `stream_lost` says that the token leads nowhere: the stream begins anew with the scan.
     """
 
     since: datetime | None = None
     published_since: datetime | None = None
+    replaced: bool = False
+    stream_first: bool = False
+    stream_lost: bool = False
+    frontier: Frontier | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """Where a term can go on once all before it is stored: behind `token` in the change stream."""
+    """Where a term can go on once all before it is stored.
+
+    Behind `token` in the change stream; and with the `scan`, if one is under way. `collection` is
+    the UUID of the collection that this is about, None where that is not certain. Not all that is
+    on the topics by then is behind the point unless `covers_tails`: their marks have to stay.
+    """
 
     token: ResumeToken
+    scan: Scan | None = None
+    covers_tails: bool = True
+    collection: Binary | None = None
 
     @property
     def cluster_time(self) -> Timestamp | None:
-        """The cluster time up to which all is relayed then, if the token tells."""
-        return self.token.cluster_time
+        """The cluster time up to which all is relayed then, if that can be told."""
+        return None if self.scan is not None else self.token.cluster_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +110,8 @@ class Checkpoint:
     `lanes` holds for each topic the mark of the last message stored there when the checkpoint was
     written, or None where the topic was empty when the lane was declared. `owner` is the relay
     that raised the `epoch` last, at `owned_at`. `cluster_time` is up to when the outbox is relayed,
-    and `brake_level` by how many more rows were set aside than relayed lately.
+    as the `collection` of that UUID has it, and `brake_level` by how many more rows were set aside
+    than relayed lately.
     """
 
     partition: OutboxPartition
@@ -68,6 +120,7 @@ class Checkpoint:
     token: ResumeToken | None
     cluster_time: Timestamp | None = None
     lanes: Mapping[Topic, Mark | None] = field(default_factory=dict)
+    collection: Binary | None = None
     scan: Scan | None = None
     owner: str | None = None
     owned_at: datetime | None = None
@@ -80,7 +133,9 @@ class Checkpoints:
     """Reads checkpoints on nobody's behalf, as a majority has stored them."""
 
     def __init__(self, database: Database[Any]) -> None:
-        self._rows = database[wire.CHECKPOINTS].with_options(read_concern=ReadConcern("majority"))
+        self._rows = database[wire.CHECKPOINTS].with_options(
+            codec_options=CODEC, read_concern=ReadConcern("majority")
+        )
 
     def all(self) -> list[Checkpoint]:
         """Return every outbox partition's that a relay was ever started for, by name."""
@@ -104,6 +159,7 @@ class CheckpointStore:
 
     def __init__(self, database: Database[Any], *, partition: OutboxPartition, owner: str) -> None:
         self._rows = database[wire.CHECKPOINTS].with_options(
+            codec_options=CODEC,
             read_concern=ReadConcern("linearizable"),
             write_concern=WriteConcern(w="majority", wtimeout=WRITE_MS),
         )
@@ -185,7 +241,7 @@ class CheckpointStore:
         brake_level: int = 0,
         lanes: Mapping[Topic, Mark | None],
     ) -> None:
-        """Store how far everything is relayed; a scan, if there was one, is over with it."""
+        """Store how far everything is relayed, and a scan with its progress if one goes on."""
         fields: dict[str, Any] = {
             CheckpointField.RESUME_TOKEN: dict(point.token.document),
             CheckpointField.POSITION: position,
@@ -197,19 +253,20 @@ class CheckpointStore:
             fields[CheckpointField.LAST_ID] = last_id
         if point.cluster_time is not None:
             fields[CheckpointField.CLUSTER_TIME] = point.cluster_time
-        self._update({"$set": fields, "$unset": {CheckpointField.SCAN: ""}})
+        if point.collection is not None:
+            fields[CheckpointField.COLLECTION] = point.collection
+        if point.scan is None:
+            self._update({"$set": fields, "$unset": {CheckpointField.SCAN: ""}})
+        else:
+            self._update({"$set": {**fields, CheckpointField.SCAN: _scan_to_row(point.scan)}})
 
     def declare_lanes(self, lanes: Mapping[Topic, Mark | None]) -> None:
         """Store where each lane begins before anything is sent on it."""
         self._update({"$set": {CheckpointField.LANES: _lanes_to_row(lanes)}})
 
     def begin_scan(self, scan: Scan, *, token: ResumeToken | None = None) -> None:
-        """Note that the collection is to be scanned, until the next save()."""
-        noted = {
-            CheckpointField.SINCE: scan.since,
-            CheckpointField.PUBLISHED_SINCE: scan.published_since,
-        }
-        fields: dict[str, Any] = {CheckpointField.SCAN: noted}
+        """Note that the collection is to be scanned, until a save() says otherwise."""
+        fields: dict[str, Any] = {CheckpointField.SCAN: _scan_to_row(scan)}
         if token is not None:
             # Hermes skips all that is stored where it finds no token.
             fields[CheckpointField.RESUME_TOKEN] = dict(token.document)
@@ -241,6 +298,7 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
             Topic(intern(lane[CheckpointField.TOPIC])): lane[CheckpointField.MARK]
             for lane in row.get(CheckpointField.LANES, ())
         },
+        collection=_binary(row.get(CheckpointField.COLLECTION)),
         scan=_scan_from(row.get(CheckpointField.SCAN)),
         owner=row.get(CheckpointField.OWNER),
         owned_at=row.get(CheckpointField.OWNED_AT),
@@ -250,12 +308,53 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
     )
 
 
+def _binary(value: UUID | None) -> Binary | None:
+    # As the server's own list of collections has it.
+    return None if value is None else Binary.from_uuid(value)
+
+
+def _scan_to_row(scan: Scan) -> dict[str, Any]:
+    noted: dict[str, Any] = {
+        CheckpointField.SINCE: scan.since,
+        CheckpointField.PUBLISHED_SINCE: scan.published_since,
+        CheckpointField.REPLACED: scan.replaced,
+        CheckpointField.STREAM_FIRST: scan.stream_first,
+        CheckpointField.STREAM_LOST: scan.stream_lost,
+    }
+    if scan.frontier is not None:
+        noted[CheckpointField.AT] = scan.frontier.at
+        noted[CheckpointField.BEFORE] = _bound_to_row(scan.frontier.before)
+        noted[CheckpointField.SENT] = _bound_to_row(scan.frontier.sent)
+        noted[CheckpointField.LAST] = scan.frontier.last
+    return noted
+
+
+def _bound_to_row(bound: Bound | None) -> list[Any]:
+    # An id may be null, which is not the same as none.
+    return [] if bound is None else [bound.row_id]
+
+
 def _scan_from(noted: Mapping[str, Any] | None) -> Scan | None:
     if noted is None:
         return None
     return Scan(
         since=noted[CheckpointField.SINCE],
         published_since=noted[CheckpointField.PUBLISHED_SINCE],
+        replaced=noted.get(CheckpointField.REPLACED, False),
+        stream_first=noted.get(CheckpointField.STREAM_FIRST, False),
+        # Earlier versions of postroom began each scan anew.
+        stream_lost=noted.get(CheckpointField.STREAM_LOST, True),
+        frontier=_frontier_from(noted) if CheckpointField.AT in noted else None,
+    )
+
+
+def _frontier_from(noted: Mapping[str, Any]) -> Frontier:
+    before, sent = noted[CheckpointField.BEFORE], noted[CheckpointField.SENT]
+    return Frontier(
+        at=noted[CheckpointField.AT],
+        before=Bound(before[0]) if before else None,
+        sent=Bound(sent[0]) if sent else None,
+        last=noted[CheckpointField.LAST],
     )
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo import WriteConcern
+from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
@@ -15,7 +16,7 @@ from postroom.wire import OutboxField
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bson import ObjectId
+    from bson import Binary, ObjectId, Timestamp
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
@@ -25,6 +26,10 @@ __all__ = ["OutboxRows"]
 
 READ_MS = 10_000
 WRITE_MS = 10_000
+# SnapshotTooOld, SnapshotUnavailable.
+SNAPSHOT_GONE_CODES = frozenset({239, 246})
+COLLECTION_UUID_MISMATCH = 361
+UNKNOWN_FIELD_CODES = frozenset({40415, 9})
 
 
 class OutboxRows:
@@ -66,21 +71,65 @@ class OutboxRows:
         return {row[OutboxField.ID]: decoded(bytes(row.raw)) for row in found}
 
     def oldest_ids(
-        self, *, before: ObjectId, after: ObjectId | None = None, limit: int
-    ) -> list[ObjectId]:
-        """Return the ids of the oldest rows by their ObjectIds, between two of them."""
-        bounds = {"$lt": before} if after is None else {"$lt": before, "$gt": after}
-        found = self._rows.find(
-            {OutboxField.ID: bounds, OutboxField.PARTITION: self._partition},
-            {OutboxField.ID: 1},
-            sort=[(OutboxField.ID, 1)],
-            max_time_ms=READ_MS,
-        )
-        return [row[OutboxField.ID] for row in found.limit(limit)]
+        self, *, at: Timestamp, before: ObjectId, after: ObjectId | None = None, limit: int
+    ) -> list[ObjectId] | None:
+        """Return the ids of the oldest rows by their ObjectIds, between two of them.
 
-    def delete(self, ids: Sequence[Any]) -> int:
-        """Delete rows, and return how many were there."""
-        return self._rows.delete_many({OutboxField.ID: {"$in": list(ids)}}).deleted_count
+        Of those that had been committed at a cluster time; None where MongoDB, which keeps for some
+        minutes what was, can no longer tell.
+        """
+        command = {
+            "find": wire.OUTBOX,
+            "filter": {
+                OutboxField.ID: {"$lt": before} if after is None else {"$lt": before, "$gt": after},
+                OutboxField.PARTITION: self._partition,
+            },
+            "projection": {OutboxField.ID: 1},
+            "sort": {OutboxField.ID: 1},
+            "limit": limit,
+            "batchSize": limit,
+            "singleBatch": True,
+            "maxTimeMS": READ_MS,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        try:
+            reply = self._database.command(command)
+        except mongo.OperationFailure as error:
+            if error.code not in SNAPSHOT_GONE_CODES:
+                raise
+            return None
+        return [row[OutboxField.ID] for row in reply["cursor"]["firstBatch"]]
+
+    def delete_from(self, collection: Binary, ids: Sequence[Any]) -> int | None:
+        """Delete rows of the collection with that UUID, and return how many were there.
+
+        None where the outbox is another collection by now: nothing was deleted.
+        """
+        command = {
+            "delete": wire.OUTBOX,
+            "deletes": [{"q": {OutboxField.ID: {"$in": list(ids)}}, "limit": 0}],
+            "writeConcern": {"w": "majority", "wtimeout": WRITE_MS},
+        }
+        try:
+            try:
+                reply = self._database.command({**command, "collectionUUID": collection})
+            except mongo.OperationFailure as error:
+                if error.code not in UNKNOWN_FIELD_CODES:
+                    raise
+                # MongoDB 5 takes no UUID; there it is asked before.
+                if self.collection() != collection:
+                    return None
+                reply = self._database.command(command)
+        except mongo.OperationFailure as error:
+            if error.code != COLLECTION_UUID_MISMATCH:
+                raise
+            return None
+        return int(reply["n"])
+
+    def collection(self) -> Binary | None:
+        """Return the UUID of the outbox's collection as it is now, or None where there is none."""
+        found = self._database.list_collections(filter={"name": wire.OUTBOX})
+        return next((each["info"].get("uuid") for each in found), None)
 
     def mark_sent(self, ids: Sequence[Any]) -> None:
         """Write the time of sending, as Hermes does, into rows that have none yet."""

@@ -222,7 +222,7 @@ class Log:
         self._world = world
         self._ended = ended
 
-    def open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
+    def open(self, checkpoint: Checkpoint, **_: Any) -> Iterator[Batch]:
         """Return batches of some rows each."""
         assert checkpoint.token is not None
         return self._read(int(checkpoint.token.document["_data"]))

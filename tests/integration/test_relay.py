@@ -230,7 +230,7 @@ def test_a_quarantined_row_that_is_retried_is_neither_pruned_nor_forgotten(
     fail_once(site, "aggregate", 286)
     with relaying(site, wait=False, history_margin_hours=1):
         assert ids(site.receive(plain, 2)) == [*written, str(poison["_id"])]
-        saved(site, 4)
+        wait_until(lambda: "scan" not in site.checkpoint, description="the scan's end")
     retried = {"$set": {"retriedAt": datetime.now(UTC) - timedelta(hours=2)}}
     site.database[wire.QUARANTINE].update_one({}, retried)
     assert prune() == 1
@@ -263,7 +263,7 @@ def test_an_outside_fence_ends_the_term_and_nothing_is_lost(pulsar_site: Site) -
         assert relay.status.terms == 2
 
 
-@pytest.mark.parametrize("where", ["stream", "save"])
+@pytest.mark.parametrize("where", ["replies", "save"])
 def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
     lite_site: Site, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -273,14 +273,14 @@ def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
 
     def dying(function: Any) -> Any:
         def once(*args: Any, **options: Any) -> Any:
-            if len(died) < 1 and (where == "stream" or options["position"]):
+            if len(died) < 1 and (where == "replies" or options["position"]):
                 died.append(where)
                 raise KeyError(where)
             return function(*args, **options)
 
         return once
 
-    owner: Any = origin if where == "stream" else CheckpointStore
+    owner: Any = origin if where == "replies" else CheckpointStore
     monkeypatch.setattr(owner, where, dying(getattr(owner, where)))
     with relaying(lite_site, wait=False) as relay:
         wait_until(lambda: relay.status.terms > 0, description="a term")

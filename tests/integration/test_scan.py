@@ -1,0 +1,422 @@
+"""First starts, lost history and replaced collections: what is relayed from the collection."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson import Binary, ObjectId
+from pymongo import MongoClient
+
+from devstack.mongodb import MongoDB
+from devstack.service import free_port
+from postroom import wire
+from postroom.relay import pages, retention, scan
+from postroom.relay.batch import BATCH_ROWS
+from postroom.store.quarantine import Quarantine
+from postroom.store.values import DEFAULT_PARTITION
+from tests.relays import relaying
+from tests.site import Site, row
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from devstack.brokers import Pulsar
+
+pytestmark = pytest.mark.pulsar
+LOST = {"_data": "82" + "0" * 60}
+
+
+def stored(site: Site, count: int, *, seconds: float = 60) -> list[str]:
+    """Wait until the topic has so many events, and return them."""
+    wait_until(lambda: len(site.stored()) >= count, description=f"{count} events", seconds=seconds)
+    return site.stored()
+
+
+def scanned(site: Site) -> None:
+    """Wait until no scan is noted in the checkpoint."""
+    wait_until(
+        lambda: "scan" not in site.checkpoint and "position" in site.checkpoint,
+        description="the scan's end",
+        seconds=60,
+    )
+
+
+@contextlib.contextmanager
+def writing(
+    site: Site, written: list[str], *, rows: int = 5, pause: float = 0.01
+) -> Iterator[None]:
+    """Insert rows in transactions all the while, some of them with ids from long ago."""
+    over = threading.Event()
+
+    def write() -> None:
+        with MongoClient[Any](site.environment["POSTROOM_MONGODB_URI"]) as client:
+            outbox = client[site.name][wire.OUTBOX]
+            while not over.wait(pause):
+                batch = [row(n) for n in range(rows)]
+                if len(written) % 7 == 0:
+                    # A slow clock, or a transaction that took long.
+                    batch[0]["_id"] = ObjectId(
+                        ObjectId.from_datetime(datetime.now(UTC) - timedelta(minutes=5)).binary[:4]
+                        + uuid.uuid4().bytes[:8]
+                    )
+                with client.start_session() as session, session.start_transaction():
+                    outbox.insert_many(batch, session=session)
+                written.extend(str(each["_id"]) for each in batch)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def forgetful_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
+    """Lend a MongoDB that keeps snapshots for a second only."""
+    server = MongoDB(
+        tmp_path_factory.mktemp("forgetful"),
+        port=free_port(),
+        parameters={"minSnapshotHistoryWindowInSeconds": 1, "enableTestCommands": 1},
+    )
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def forgetful_site(
+    forgetful_mongodb: MongoDB, pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Site]:
+    """Lend a site on that MongoDB."""
+    addresses = {
+        "POSTROOM_MONGODB_URI": forgetful_mongodb.url,
+        "POSTROOM_PULSAR_URL": pulsar_server.url,
+    }
+    found = Site({**environment, **addresses}, tmp_path)
+    yield found
+    found.close()
+
+
+def test_a_scan_outlasts_every_snapshot_while_rows_are_written(
+    forgetful_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phases that are longer than the snapshots last: each row once, old ones in their order."""
+    monkeypatch.setattr(scan, "PHASE_SECONDS", 5.0)
+    before = sorted(forgetful_site.insert(BATCH_ROWS * 20 + 1))
+    written: list[str] = []
+    with writing(forgetful_site, written), relaying(forgetful_site, wait=False):
+        scanned(forgetful_site)
+    with relaying(forgetful_site):
+        found = stored(forgetful_site, len(before) + len(written))
+    assert sorted(found) == sorted([*before, *written])
+    old = set(before)
+    assert [each for each in found if each in old] == before
+
+
+def test_a_scan_goes_on_where_it_was_and_repeats_nothing(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its progress is in the checkpoint; terms that end in the middle begin none of it again."""
+    monkeypatch.setattr(scan, "PHASE_SECONDS", 0.05)
+    written = pulsar_site.insert(BATCH_ROWS * 15)
+    started: list[int] = []
+    read = pages.Pages.read
+
+    def dying(self: pages.Pages, **where: Any) -> pages.Page:
+        page = read(self, **where)
+        if where["after"] is None:
+            started.append(1)
+        elif page.documents and len(deaths) < 4 and next(dice):
+            deaths.append(1)
+            raise KeyError("a reader dies")
+        return page
+
+    deaths: list[int] = []
+    dice = iter([False, False, True] * 100)
+    monkeypatch.setattr(pages.Pages, "read", dying)
+    with writing(pulsar_site, written), relaying(pulsar_site, wait=False) as relay:
+        scanned(pulsar_site)
+    with relaying(pulsar_site):
+        found = stored(pulsar_site, len(written))
+    assert sorted(found) == sorted(written)
+    assert len(deaths) == 4
+    assert len(started) < 4, "most terms went on"
+    assert relay.status.skipped < BATCH_ROWS * 12
+
+
+def test_rows_of_others_by_the_hundred_thousand_hold_up_no_scan(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that would take too long is looked for in strides."""
+    monkeypatch.setattr(pages, "PAGE_MS", 1)
+    monkeypatch.setattr(pages, "STRIDE_ROWS", 500)
+    written = pulsar_site.insert(3)
+    pulsar_site.outbox.insert_many([row(n, partition="other") for n in range(30_000)])
+    written += pulsar_site.insert(3)
+    pulsar_site.outbox.insert_many([row(n, partition="other") for n in range(30_000)])
+    with relaying(pulsar_site):
+        assert stored(pulsar_site, 6) == written
+
+
+def test_ids_of_every_kind_are_scanned_once_while_rows_are_written(pulsar_site: Site) -> None:
+    """ObjectIds come last; what is committed meanwhile is neither lost nor sent twice."""
+    kinds: list[Any] = [*range(300), *(f"s{n}" for n in range(300)), None, True]
+    kinds += [{"a": n} for n in range(100)] + [Binary(bytes([n])) for n in range(100)]
+    kinds += [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(100)]
+    pulsar_site.outbox.insert_many([row(0) | {"_id": each} for each in kinds])
+    written = pulsar_site.insert(500)
+    with writing(pulsar_site, written), relaying(pulsar_site, wait=False):
+        scanned(pulsar_site)
+    with relaying(pulsar_site):
+        found = stored(pulsar_site, len(kinds) + len(written))
+    assert len(found) == len(set(found)) == len(kinds) + len(written)
+    assert set(written) <= set(found)
+
+
+def test_history_lost_in_the_middle_of_a_first_start_keeps_its_progress(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan goes on from where it was, less the margin, and leaves out what was sent."""
+    monkeypatch.setattr(scan, "PHASE_SECONDS", 0.05)
+    week = datetime.now(UTC) - timedelta(days=7)
+    old = [
+        row(n) | {"_id": ObjectId.from_datetime(week + timedelta(seconds=n))} for n in range(30_000)
+    ]
+    pulsar_site.outbox.insert_many(old)
+    written = [str(each["_id"]) for each in old]
+    checkpoints = pulsar_site.database[wire.CHECKPOINTS]
+    with writing(pulsar_site, written), relaying(pulsar_site, wait=False):
+        wait_until(
+            lambda: (pulsar_site.checkpoint.get("position") or 0) > 5000, description="a part"
+        )
+    checkpoints.update_one({}, {"$set": {"resumeToken": LOST}})
+    part = len(pulsar_site.stored())
+    assert part < len(written)
+    with writing(pulsar_site, written), relaying(pulsar_site, wait=False) as relay:
+        scanned(pulsar_site)
+    with relaying(pulsar_site):
+        found = stored(pulsar_site, len(written))
+    assert sorted(found) == sorted(written)
+    assert relay.status.terms
+
+
+def test_a_short_oplog_under_a_flood_ends_and_loses_nothing(
+    new_short_mongodb: MongoDB, pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """An oplog that rolls over while the relay is away, and goes on to roll over while it scans."""
+    site = Site(
+        {
+            **environment,
+            "POSTROOM_MONGODB_URI": new_short_mongodb.url,
+            "POSTROOM_PULSAR_URL": pulsar_server.url,
+        },
+        tmp_path,
+    )
+    written = site.insert(1000)
+    try:
+        with relaying(site):
+            stored(site, 1000)
+        with flooding(site):
+            written += site.insert(30_000)
+            with writing(site, written, rows=50), relaying(site, wait=False):
+                wait_until(
+                    lambda: "scan" in site.checkpoint or len(site.stored()) > 30_000,
+                    description="the history is lost",
+                )
+                scanned(site)
+        with relaying(site):
+            found = stored(site, len(written))
+        assert sorted(found) == sorted(written)
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def new_short_mongodb(tmp_path: Path) -> Iterator[MongoDB]:
+    """Lend a MongoDB whose oplog holds a megabyte."""
+    server = MongoDB(tmp_path / "short", port=free_port(), oplog_mb=1)
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@contextlib.contextmanager
+def flooding(site: Site) -> Iterator[None]:
+    """Fill the oplog with what is nothing to the relay."""
+    over = threading.Event()
+
+    def flood() -> None:
+        with MongoClient[Any](site.environment["POSTROOM_MONGODB_URI"]) as client:
+            while not over.wait(0.1):
+                client[site.name]["other"].insert_many([{"x": "x" * 20_000} for _ in range(10)])
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+# --- collections that are replaced -----------------------------------------------------------
+
+
+def put_aside(site: Site, rows: list[dict[str, Any]]) -> list[str]:
+    """Insert rows into another collection, and return their ids."""
+    site.database["elsewhere"].insert_many(rows)
+    return [str(each["_id"]) for each in rows]
+
+
+@pytest.mark.parametrize("drop_target", [True, False])
+@pytest.mark.parametrize("running", [True, False])
+def test_rows_that_come_by_rename_are_sent_and_never_pruned_unsent(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch, *, drop_target: bool, running: bool
+) -> None:
+    """Whatever their ids say, whether the relay runs or is away; what was sent is left out."""
+    monkeypatch.setattr(retention, "EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(scan, "SETTLING_SECONDS", 1.0)
+    ago = datetime.now(UTC) - timedelta(days=3)
+    with relaying(pulsar_site, retention_days=1):
+        written = pulsar_site.insert(20)
+        stored(pulsar_site, 20)
+        scanned(pulsar_site)
+        if running:
+            came = replace_outbox(pulsar_site, ago, drop_target=drop_target)
+            found = stored(pulsar_site, 20 + len(came))
+    if not running:
+        came = replace_outbox(pulsar_site, ago, drop_target=drop_target)
+    with relaying(pulsar_site, retention_days=1) as relay:
+        more = pulsar_site.insert(3)
+        found = stored(pulsar_site, 20 + len(came) + 3)
+        scanned(pulsar_site)
+        wait_until(lambda: relay.status.pruned >= 5, description="the old ones are pruned")
+    assert sorted(found) == sorted([*written, *came, *more])
+    assert pulsar_site.outbox.count_documents({}) == 15 + 10 + 3
+
+
+def replace_outbox(site: Site, ago: datetime, *, drop_target: bool) -> list[str]:
+    """Replace the outbox by a collection with rows that were sent, and 15 that were not."""
+    sent = list(site.outbox.find().limit(15))
+    old = [row(n) | {"_id": ObjectId.from_datetime(ago + timedelta(minutes=n))} for n in range(5)]
+    came = put_aside(site, [*old, *(row(n) for n in range(10))])
+    site.database["elsewhere"].insert_many(sent)
+    if not drop_target:
+        site.outbox.drop()
+    site.database["elsewhere"].rename(wire.OUTBOX, dropTarget=drop_target)
+    return came
+
+
+def test_a_collection_that_is_restored_sends_only_what_was_not_sent(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mongorestore --drop does it: dropped, made again, filled, and a little more written."""
+    monkeypatch.setattr(scan, "LATE", timedelta(seconds=-60))
+    monkeypatch.setattr(scan, "SETTLING_SECONDS", 3.0)
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(3000)
+        stored(pulsar_site, 3000)
+        dump = list(pulsar_site.outbox.find())
+        unsent = [row(n) for n in range(10)]
+        pulsar_site.outbox.drop()
+        for start in range(0, 3000, 500):
+            pulsar_site.outbox.insert_many(dump[start : start + 500])
+            threading.Event().wait(0.3)
+        pulsar_site.outbox.insert_many(unsent)
+        found = stored(pulsar_site, 3010)
+        scanned(pulsar_site)
+        more = pulsar_site.insert(2)
+        found = stored(pulsar_site, 3012)
+    assert sorted(found) == sorted([*written, *(str(each["_id"]) for each in unsent), *more])
+
+
+def test_collections_that_come_and_go_while_nobody_relays_are_all_relayed(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was the outbox for a while, and what was written into it was committed."""
+    monkeypatch.setattr(scan, "SETTLING_SECONDS", 0.5)
+    with relaying(pulsar_site):
+        written = pulsar_site.insert(2)
+        stored(pulsar_site, 2)
+    written += pulsar_site.insert(2)
+    pulsar_site.outbox.rename("first")
+    written += pulsar_site.insert(2)
+    pulsar_site.outbox.drop()
+    written += pulsar_site.insert(2)
+    written += put_aside(pulsar_site, [row(n) for n in range(2)])
+    pulsar_site.database["elsewhere"].rename(wire.OUTBOX, dropTarget=True)
+    written += pulsar_site.insert(2)
+    with relaying(pulsar_site, wait=False):
+        found = stored(pulsar_site, len(written))
+        scanned(pulsar_site)
+        found = pulsar_site.stored()
+    assert sorted(found) == sorted(written)
+
+
+def test_a_collection_that_is_replaced_while_history_is_lost_is_scanned_whole(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody saw the rename: the checkpoint knows which collection it speaks of."""
+    monkeypatch.setattr(scan, "SETTLING_SECONDS", 0.5)
+    with relaying(pulsar_site, idle_checkpoint_seconds=0.2):
+        written = pulsar_site.insert(5)
+        stored(pulsar_site, 5)
+        wait_until(lambda: "collection" in pulsar_site.checkpoint, description="its UUID")
+    ago = datetime.now(UTC) - timedelta(days=3)
+    came = replace_outbox(pulsar_site, ago, drop_target=True)
+    pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": {"resumeToken": LOST}})
+    with relaying(pulsar_site, wait=False):
+        found = stored(pulsar_site, 5 + len(came))
+        scanned(pulsar_site)
+        found = pulsar_site.stored()
+    assert sorted(found) == sorted([*written, *came])
+
+
+def test_a_row_that_is_committed_late_is_not_pruned_unsent(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id is older than the retention as it comes, and the relay has not seen it yet."""
+    with relaying(pulsar_site, retention_days=1, idle_checkpoint_seconds=0.2):
+        written = pulsar_site.insert(1)
+        stored(pulsar_site, 1)
+        wait_until(lambda: "collection" in pulsar_site.checkpoint, description="its UUID")
+    late = row(0) | {"_id": ObjectId.from_datetime(datetime.now(UTC) - timedelta(days=3))}
+    pulsar_site.outbox.insert_one(late)
+    pruning = retention.Retention(
+        pulsar_site.database,
+        Quarantine(pulsar_site.database, partition=DEFAULT_PARTITION),
+        partition=DEFAULT_PARTITION,
+        age=timedelta(days=1),
+        margin=timedelta(minutes=15),
+        pruned=lambda _: None,
+    )
+    assert pruning.prune() == 0
+    with relaying(pulsar_site, idle_checkpoint_seconds=0.2):
+        assert stored(pulsar_site, 2) == [*written, str(late["_id"])]
+        wait_until(lambda: pruning.prune() == 1, description="it is pruned")
+
+
+def test_progress_is_said(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How many rows so far and how fast, where the scan begins, and that it has ended."""
+    monkeypatch.setattr(scan, "REMIND_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    pulsar_site.insert(BATCH_ROWS * 3)
+    with relaying(pulsar_site):
+        stored(pulsar_site, BATCH_ROWS * 3)
+    assert "is relayed from the collection first" in caplog.text
+    assert "rows so far" in caplog.text
+    assert "has read its last row" in caplog.text
