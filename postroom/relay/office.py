@@ -16,6 +16,7 @@ from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.retention import Retention
 from postroom.relay.saver import Pace
 from postroom.relay.term import Term
+from postroom.relay.unattended import Bystander
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
@@ -75,6 +76,7 @@ class Office:
         self._experience = Experience(
             largest=settings.max_message_bytes, admin=PulsarAdmin(pulsar_access.of(settings))
         )
+        self._bystander = Bystander()
         self._term: Term | None = None
 
     def hold(self, services: Services, *, on_idle: Callable[[], None]) -> None:
@@ -92,8 +94,10 @@ class Office:
         try:
             if retention is not None:
                 retention.start()
+            self._bystander.start(services.reading)
             self._term.run(on_idle=on_idle)
         finally:
+            self._bystander.stop()
             if retention is not None:
                 retention.stop()
             self._term = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,73 +16,108 @@ if TYPE_CHECKING:
 
     from postroom.observation import Fact
 
-__all__ = ["Status"]
+__all__ = ["Counts", "Status"]
+
+# The stream answers at least once a second; a reply without rows says that nothing waits.
+CAUGHT_UP_SECONDS = 3.0
+IN_OFFICE = frozenset({State.RELAYING, State.STOPPING})
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one relay has done since it was started, in all its terms.
+
+    Each is written by one thread: `pruned` by retention's, all others by the relay's.
+    """
+
+    terms: int = 0
+    events_sent: int = 0
+    skipped: int = 0
+    quarantined_by_this_relay: int = 0
+    pruned: int = 0
 
 
 @dataclass(slots=True)
 class Status:
-    """The facts of one relay, added up; read from any thread, number by number.
+    """The facts of one relay; read from any thread, number by number.
 
-    Each field is written by one thread: `pruned` by retention's, all others by the relay's.
+    What has a name of PartitionView's means the same here, as this relay knows it. `relayed_until`
+    is a cluster time in seconds.
     """
 
     partition: str
     owner: str
     state: State = State.STANDBY
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    state_since: datetime = field(default_factory=lambda: datetime.now(UTC))
     reason: str = ""
     epoch: int = 0
-    terms: int = 0
     position: int = 0
-    events_sent: int = 0
-    skipped: int = 0
-    quarantined: int = 0
-    pruned: int = 0
-    reached: int | None = None
+    counts: Counts = field(default_factory=Counts)
+    relayed_until: int | None = None
+    caught_up_at: float = 0.0
 
     def hear(self, fact: Fact) -> None:
         """Take note of a fact; a subscriber of the relay's Observer."""
         match fact:
             case facts.StateEntered(state=state, reason=reason, at=at):
                 if state is not self.state:
-                    self.state, self.since = state, at
+                    self.state, self.state_since = state, at
                 self.reason = reason
-            case facts.TermBegan(epoch=epoch, cluster_time=reached):
-                self.epoch = epoch
-                self.terms += 1
-                self.reached = reached.time if reached else None
+            case facts.TermBegan():
+                self.epoch, self.position = fact.epoch, fact.position
+                self.counts.terms += 1
+                self.relayed_until = fact.cluster_time.time if fact.cluster_time else None
+                self.caught_up_at = 0.0
             case facts.ChunkStored():
-                self.events_sent += fact.events
-                self.skipped += fact.skipped
-                self.position = fact.position
-                self._reach(fact.cluster_time)
-            case facts.CheckpointWritten(cluster_time=reached):
-                self._reach(reached)
+                self._stored(fact)
+            case facts.CheckpointWritten(cluster_time=until):
+                self._relayed(until)
             case facts.RowsQuarantined(rows=rows):
-                self.quarantined += rows
+                self.counts.quarantined_by_this_relay += rows
             case facts.RowsPruned(rows=rows):
-                self.pruned += rows
+                self.counts.pruned += rows
 
-    def _reach(self, reached: Timestamp | None) -> None:
-        if reached is not None:
-            self.reached = reached.time
+    def _stored(self, fact: facts.ChunkStored) -> None:
+        is_empty = not (fact.events or fact.skipped) and fact.position == self.position
+        self.counts.events_sent += fact.events
+        self.counts.skipped += fact.skipped
+        self.position = fact.position
+        self._relayed(fact.cluster_time)
+        if is_empty and fact.cluster_time is not None:
+            # The stream was read to its end: all that was committed until then is relayed.
+            self.caught_up_at = time.time() - fact.seconds
+
+    def _relayed(self, until: Timestamp | None) -> None:
+        if until is not None:
+            self.relayed_until = until.time
+
+    def lag_seconds(self) -> int | None:
+        """Return how old the oldest committed event that is not relayed may be; 0 if none waits.
+
+        None where this relay cannot tell: out of office, where another one may relay (`outbox
+        status` tells then), and in a first scan.
+        """
+        if self.state not in IN_OFFICE or self.relayed_until is None:
+            return None
+        now = time.time()
+        if now - self.caught_up_at <= CAUGHT_UP_SECONDS:
+            return 0
+        return max(0, int(now - max(self.caught_up_at, self.relayed_until)))
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the numbers as JSON can hold them; `lag_seconds` is how old the checkpoint is."""
+        """Return the numbers as JSON can hold them."""
+        until = self.relayed_until
         return {
             "partition": self.partition,
             "owner": self.owner,
             "state": self.state.value,
-            "since": self.since.isoformat("T", "seconds"),
+            "state_since": self.state_since.isoformat("T", "seconds"),
             "reason": self.reason,
             "epoch": self.epoch,
-            "terms": self.terms,
             "position": self.position,
-            "events_sent": self.events_sent,
-            "skipped": self.skipped,
-            "quarantined": self.quarantined,
-            "pruned": self.pruned,
-            "lag_seconds": None
-            if self.reached is None
-            else max(0, int(time.time()) - self.reached),
+            **dataclasses.asdict(self.counts),
+            "relayed_until": None
+            if until is None
+            else datetime.fromtimestamp(until, UTC).isoformat("T", "seconds"),
+            "lag_seconds": self.lag_seconds(),
         }

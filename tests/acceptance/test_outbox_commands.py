@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -27,15 +29,54 @@ def test_status_says_how_far_and_what_waits(lite_site: Site) -> None:
     found = orjson.loads(lite_site.run(f"{OUTBOX} status --json"))
     assert found["partition"] == "default"
     assert found["epoch"] == 1
-    assert (found["position"], found["waiting"], found["quarantined"]) == (3, 2, 0)
+    assert (found["position"], found["waiting"], found["quarantined_now"]) == (3, 2, 0)
     assert found["last_relayed_row"] == written[-1]
     assert found["topics"] == [lite_site.topic]
     shown = lite_site.run(f"{OUTBOX} status")
     assert "partition default" in shown
     assert [line.split() for line in shown.splitlines() if "quarantined" in line] == [
-        ["quarantined", "0"]
+        ["quarantined", "now", "0"]
     ]
     assert found["owner"] in shown
+
+
+def test_status_answers_in_time_and_shows_what_nobody_relays(lite_site: Site) -> None:
+    """Before any relay and beside one, while rows flow; the counting costs less than a second."""
+    lite_site.outbox.insert_many([row(n, partition="north") for n in range(3)])
+    shown = lite_site.run(f"{OUTBOX} status")
+    assert "No relay has ever been started" in shown
+    assert "outbox partition north" in shown
+    assert "none was ever started for it" in shown
+    relay = lite_site.relay()
+    relay.wait_for("3 rows of outbox partition 'north' wait")
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.05):
+            lite_site.insert(1)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        wait_until(lambda: lite_site.checkpoint.get("position", 0) > 5, description="a flow")
+        started = timed(lite_site, f"{OUTBOX} --help")
+        for _ in range(3):
+            assert timed(lite_site, f"{OUTBOX} status --json") < started + 1.5
+    finally:
+        over.set()
+        thread.join()
+    default, north = map(orjson.loads, lite_site.run(f"{OUTBOX} status --json").splitlines())
+    assert (default["partition"], default["ever_relayed"]) == ("default", True)
+    assert default["lag_seconds"] <= 2
+    assert (north["partition"], north["ever_relayed"], north["waiting"]) == ("north", False, 3)
+    assert relay.stop() == 0
+
+
+def timed(site: Site, words: str) -> float:
+    """Run a literal command, and return how many seconds it took."""
+    began = time.monotonic()
+    site.run(words)
+    return time.monotonic() - began
 
 
 def test_a_quarantined_row_is_mended_and_sent(lite_site: Site) -> None:

@@ -146,7 +146,9 @@ def test_a_partitioned_topic_that_is_met_later_holds_up_nothing(pulsar_site: Sit
         pulsar_site.insert(1, name="Torn")
         written = pulsar_site.insert(1)
         assert ids(pulsar_site.receive(plain, 1)) == written
-        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 1, description="the quarantine"
+        )
     (entry,) = pulsar_site.database[wire.QUARANTINE].find()
     assert "has 3 topic partitions" in entry["reason"]
 

@@ -48,7 +48,7 @@ def test_a_relay_relays_whatever_the_uri_says(
         written += site.insert(3)
         assert ids(site.receive(plain, 6)) == written
         saved(site, 6)
-        assert relay.status.terms == 1
+        assert relay.status.counts.terms == 1
 
 
 @pytest.mark.parametrize("options", [IMPATIENT, CARELESS])

@@ -53,7 +53,7 @@ def test_lost_history_is_filled_from_the_collection(pulsar_site: Site) -> None:
         assert ids(pulsar_site.receive(plain, 100)) == written
         written += pulsar_site.insert(5, first=100)
         assert ids(pulsar_site.receive(plain, 5)) == written[-5:]
-        assert relay.status.events_sent == 55
+        assert relay.status.counts.events_sent == 55
 
 
 def test_a_first_start_with_many_pages_sends_each_row_once_in_order(pulsar_site: Site) -> None:
@@ -187,7 +187,7 @@ def test_each_way_to_lose_history_leads_to_the_collection(
         saved(failing_site, 5)
         if running:
             fail_once(failing_site, "getMore", code)
-            wait_until(lambda: relay.status.terms == 2, description="the second term")
+            wait_until(lambda: relay.status.counts.terms == 2, description="the second term")
             written += failing_site.insert(5)
             assert ids(failing_site.receive(plain, 10)) == written
     if not running:
@@ -195,7 +195,7 @@ def test_each_way_to_lose_history_leads_to_the_collection(
         fail_once(failing_site, "aggregate", code)
         with relaying(failing_site, wait=False) as relay:
             assert ids(failing_site.receive(plain, 10)) == written
-            assert (relay.status.events_sent, relay.status.skipped) == (5, 5)
+            assert (relay.status.counts.events_sent, relay.status.counts.skipped) == (5, 5)
 
 
 def test_a_quarantined_row_that_is_retried_is_neither_pruned_nor_forgotten(
@@ -208,7 +208,9 @@ def test_a_quarantined_row_that_is_retried_is_neither_pruned_nor_forgotten(
     poison = row(0) | {"_id": ObjectId.from_datetime(old), "data": {"name": "Mended"}}
     with relaying(site, history_margin_hours=1) as relay:
         site.outbox.insert_one(poison)
-        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 1, description="the quarantine"
+        )
         written = site.insert(1)
         saved(site, 2)
     (entry,) = site.database[wire.QUARANTINE].find()
@@ -260,7 +262,7 @@ def test_an_outside_fence_ends_the_term_and_nothing_is_lost(pulsar_site: Site) -
         other.close()
         written += pulsar_site.insert(10)
         assert ids(pulsar_site.receive(plain, 20)) == written
-        assert relay.status.terms == 2
+        assert relay.status.counts.terms == 2
 
 
 @pytest.mark.parametrize("where", ["replies", "save"])
@@ -283,13 +285,13 @@ def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
     owner: Any = origin if where == "replies" else CheckpointStore
     monkeypatch.setattr(owner, where, dying(getattr(owner, where)))
     with relaying(lite_site, wait=False) as relay:
-        wait_until(lambda: relay.status.terms > 0, description="a term")
+        wait_until(lambda: relay.status.counts.terms > 0, description="a term")
         written = lite_site.insert(5)
         assert ids(lite_site.receive(plain, 5)) == written
         written = lite_site.insert(5)
         assert ids(lite_site.receive(plain, 5)) == written
         assert died == [where]
-        wait_until(lambda: relay.status.terms == 2, description="the second term")
+        wait_until(lambda: relay.status.counts.terms == 2, description="the second term")
 
 
 def test_an_unloaded_topic_is_no_end(pulsar_site: Site) -> None:
@@ -323,7 +325,9 @@ def test_bson_values_travel_by_the_documented_rules(pulsar_site: Site) -> None:
         poison = row(0) | {"data": {"name": "Odd", "data": {"x": re.compile("a")}}}
         pulsar_site.outbox.insert_one(poison)
         first, _ = pulsar_site.receive(plain, 2)
-        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 1, description="the quarantine"
+        )
     assert orjson.loads(first.data())["data"] == {
         "id": "65a1b2c3d4e5f60718293a4b",
         "at": "2026-01-02T03:04:05.678000Z",
@@ -359,7 +363,9 @@ def test_a_row_that_cannot_be_decoded_is_known_by_its_id(pulsar_site: Site) -> N
         pulsar_site.outbox.insert_one(poison[1])
         written = pulsar_site.insert(2)
         assert ids(pulsar_site.receive(plain, 2)) == written
-        wait_until(lambda: relay.status.quarantined == 2, description="the quarantine")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 2, description="the quarantine"
+        )
     entries = {entry["_id"] for entry in pulsar_site.database[wire.QUARANTINE].find()}
     assert entries == {each["_id"] for each in poison}
 
@@ -376,7 +382,9 @@ def test_an_event_that_is_larger_than_the_broker_takes_is_no_silent_loss(
             pulsar_site.outbox.insert_many(rows, session=session)
         good = [str(each["_id"]) for each in rows if each is not large]
         assert ids(pulsar_site.receive(plain, 3)) == good
-        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 1, description="the quarantine"
+        )
         written = pulsar_site.insert(1)
         assert ids(pulsar_site.receive(plain, 1)) == written
 
@@ -414,7 +422,9 @@ def test_a_topic_that_cannot_be_opened_holds_up_nothing(pulsar_site: Site) -> No
         pulsar_site.insert(1, name="Lost")
         written += pulsar_site.insert(1)
         assert ids(pulsar_site.receive(plain, 2)) == written
-        wait_until(lambda: relay.status.quarantined == 1, description="the quarantine")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 1, description="the quarantine"
+        )
     (entry,) = pulsar_site.database[wire.QUARANTINE].find()
     assert "no-such-namespace" in entry["reason"]
 
@@ -483,7 +493,7 @@ def test_relayed_rows_are_pruned_and_unsent_ones_never(
     pulsar_site.outbox.insert_one(sent[0] | {"_id": ObjectId(), "partitionKey": "other"})
     fresh = pulsar_site.insert(5)
     with relaying(pulsar_site, retention_days=1, history_margin_hours=1) as relay:
-        wait_until(lambda: relay.status.pruned == 20, description="the rows are pruned")
+        wait_until(lambda: relay.status.counts.pruned == 20, description="the rows are pruned")
     left = {str(found["_id"]) for found in pulsar_site.outbox.find({"partitionKey": "default"})}
     assert left == {*fresh, str(poison["_id"])}
     assert pulsar_site.outbox.count_documents({"partitionKey": "other"}) == 1
@@ -504,7 +514,7 @@ def test_a_broker_without_fencing_is_named_in_one_line(
 ) -> None:
     """What still holds, what does not, and how to turn it on; then it relays."""
     with relaying(lite_site, wait=False) as relay:
-        wait_until(lambda: relay.status.terms == 1, description="a term")
+        wait_until(lambda: relay.status.counts.terms == 1, description="a term")
     (line,) = (r.getMessage() for r in caplog.records if getattr(r, "action", "") == "probe")
     assert "lacks fencing and deduplication" in line
     assert "every event still arrives, in order" in line

@@ -62,7 +62,7 @@ def test_a_terminated_topic_holds_up_itself_alone_and_gets_its_rows_when_it_is_m
         wait_until(lambda: site.checkpoint["position"] == 727, description="the checkpoint")
         later += site.insert(20, name="B")
         saved(site, 747)
-        assert relay.status.terms == 1
+        assert relay.status.counts.terms == 1
     assert site.stored(second) == waiting + later
     assert site.stored() == first
 

@@ -84,7 +84,7 @@ def test_an_outage_of_a_function_sets_nothing_aside(pulsar_site: Site) -> None:
     with relaying(site, topics=ask) as relay:
         written = site.insert(3)
         assert ids(site.receive(plain, 1)) == written[:1]
-        wait_until(lambda: relay.status.terms > 2, description="further terms")
+        wait_until(lambda: relay.status.counts.terms > 2, description="further terms")
         out.clear()
         assert ids(site.receive(plain, 2)) == written[1:]
         saved(site, 3)
@@ -103,7 +103,10 @@ def test_functions_that_answer_nonsense_stop_nothing(site: Site) -> None:
     ) as relay:
         written = site.insert(5)
         assert ids(site.receive(plain, 1)) == written[4:]
-        wait_until(lambda: relay.status.quarantined == 4, description="the others are set aside")
+        wait_until(
+            lambda: relay.status.counts.quarantined_by_this_relay == 4,
+            description="the others are set aside",
+        )
     entries = list(site.database[wire.QUARANTINE].find())
     assert "secret" not in str([entry["reason"] for entry in entries])
 

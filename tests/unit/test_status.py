@@ -44,9 +44,9 @@ def test_every_state_leads_to_stopped() -> None:
 def test_staying_in_a_state_keeps_its_since_and_changes_its_reason() -> None:
     """Since when a relay stands by does not move with every refused mutex."""
     here, status = standing(State.STANDBY)
-    since = status.since
+    since = status.state_since
 
     here.enter(State.STANDBY, "another relay holds the mutex")
 
-    assert status.since is since
+    assert status.state_since is since
     assert status.snapshot()["reason"] == "another relay holds the mutex"

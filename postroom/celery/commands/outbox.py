@@ -14,7 +14,7 @@ from rich.table import Table
 from postroom import broker
 from postroom.access import mongodb as mongodb_access
 from postroom.celery.commands import cell, json_line, settings_of, shown
-from postroom.relay.overview import Overview, overview
+from postroom.relay.view import PartitionView, views
 from postroom.store import clients
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import OutboxPartition
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["outbox"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+NOT_ALL = (
+    "Not all rows of the outbox were looked at, to be done in time: there may be rows of further "
+    "outbox partitions that no relay was ever started for."
+)
 partition_option = click.option("--partition", help="POSTROOM_PARTITION unless given.")
 
 
@@ -41,17 +45,19 @@ def outbox() -> None:
 @json_option
 @click.pass_context
 def status(ctx: click.Context, /, *, as_json: bool) -> None:
-    """Show who relays each partition, how far, and what waits."""
+    """Show who relays each outbox partition, how far, and what waits; within two seconds."""
     with _database(settings_of(ctx)) as database:
-        found = overview(database)
+        found = views(database)
     if as_json:
-        for partition in found:
-            click.echo(json_line(dataclasses.asdict(partition)))
-        return
-    if not found:
-        click.echo("No relay has ever been started on this database.")
-    for partition in found:
-        _show(partition)
+        for view in found.partitions:
+            click.echo(json_line(dataclasses.asdict(view)))
+    else:
+        if not any(view.ever_relayed for view in found.partitions):
+            click.echo("No relay has ever been started on this database.")
+        for view in found.partitions:
+            _show(view)
+    if not found.complete:
+        click.echo(NOT_ALL, err=as_json)
 
 
 @outbox.group("quarantine")
@@ -150,12 +156,17 @@ def _database(settings: Settings) -> Iterator[Database[Any]]:
         ) from error
 
 
-def _show(partition: Overview) -> None:
-    table = Table(box=None, show_header=False, title=cell(f"partition {partition.partition}"))
+def _show(view: PartitionView) -> None:
+    table = Table(box=None, show_header=False, title=cell(f"outbox partition {view.partition}"))
     table.title_justify = "left"
-    for name, value in dataclasses.asdict(partition).items():
-        if name == "partition" or value is None or value is False or value == []:
+    if not view.ever_relayed:
+        table.add_row("relay", cell("none was ever started for it: its rows wait"))
+    for name, value in dataclasses.asdict(view).items():
+        if name == "partition" or value is None or isinstance(value, bool) or value in ([], ()):
             continue
-        joined = ", ".join(map(str, value)) if isinstance(value, list) else value
-        table.add_row(name.replace("_", " "), cell(joined))
+        joined = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        at_least = "at least " if name == "waiting" and view.waiting_at_least else ""
+        table.add_row(name.replace("_", " "), cell(f"{at_least}{joined}"))
+    if view.scanning:
+        table.add_row("scanning", cell("the collection itself; what waits is not known"))
     Console().print(table)
