@@ -345,10 +345,10 @@ class TestThreeMembers:
         """Also within the handler, and also where the server answers again at once."""
         data = {"failCommands": ["find"], "closeConnection": True, "appName": "postroom-inbox t"}
         fails = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
-        stalled.client.admin.command(fails)
 
         def handler(event: Event[Any], session: ClientSession) -> None:
             stalled.note(session)
+            stalled.client.admin.command(fails)
             stalled.database["notes"].find_one({}, session=session)
 
         outcome = stalled.run(handler, attempt=5)
