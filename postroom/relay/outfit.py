@@ -154,9 +154,7 @@ def _returning(mandate: Mandate, waiting: Waiting, lanes: Lanes, outbox: OutboxR
     )
 
 
-def _shut(
-    observer: Observer, partition: OutboxPartition
-) -> Callable[[Mapping[str, str]], None]:
+def _shut(observer: Observer, partition: OutboxPartition) -> Callable[[Mapping[str, str]], None]:
     def shut(reasons: Mapping[str, str]) -> None:
         observer.tell(facts.TopicsShut(partition=partition, reasons=reasons))
 
