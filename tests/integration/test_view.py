@@ -129,6 +129,7 @@ def test_what_waits_is_counted_for_a_bounded_time_and_up_to_a_bound(
         saved(lite_site, 1)
     for _ in range(12):
         lite_site.insert(1000)
+    monkeypatch.setattr("postroom.relay.view.WAITING_SECONDS", 20.0)
     exact = view_of(lite_site)
     assert (exact.waiting, exact.waiting_at_least) == (12_000, False)
     monkeypatch.setattr(backlog, "MOST_COUNTED", 7000)
