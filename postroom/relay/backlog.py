@@ -13,7 +13,6 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
-from postroom.relay.stream import HISTORY_LOST_CODES
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Backlog:
 def behind(database: Database[Any], checkpoint: Checkpoint, *, seconds: float) -> Backlog | None:
     """Count what waits behind a checkpoint, for some seconds; None in a scan, which does not tell.
 
-    The change stream shows it. Where that no longer reaches back to the checkpoint, the rows with
+    The change stream shows it. Where the server refuses it, as after lost history, the rows with
     ids of a later second are counted, which may leave out some that were committed late.
     """
     if checkpoint.scan is not None:
@@ -54,11 +53,9 @@ def behind(database: Database[Any], checkpoint: Checkpoint, *, seconds: float) -
     partition, token = checkpoint.partition, checkpoint.token
     if token is None:
         return in_collection(database, partition, seconds=seconds)
-    try:
+    with contextlib.suppress(mongo.OperationFailure):
+        # Whatever the server has against the stream; what it has against reading, it says below.
         return _in_stream(database, partition, token, seconds=seconds)
-    except mongo.OperationFailure as error:
-        if error.code not in HISTORY_LOST_CODES:
-            raise
     reached = checkpoint.cluster_time or token.cluster_time
     if reached is None:
         return Backlog(rows=0, oldest=None, at_least=True)
