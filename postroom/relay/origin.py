@@ -16,10 +16,11 @@ from postroom.relay import pages
 from postroom.relay.batch import Batch
 from postroom.relay.scan import REPLACED, CollectionScan
 from postroom.relay.stream import has_passed, open_stream, replies
-from postroom.store.checkpoints import Frontier, Point, Scan
+from postroom.store.checkpoints import Point
 from postroom.store.codec import id_of
 from postroom.store.order import Bound
 from postroom.store.outbox_rows import OutboxRows
+from postroom.store.scans import Frontier, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

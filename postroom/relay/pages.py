@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from postroom.store.codec import Row
     from postroom.store.values import OutboxPartition
 
-__all__ = ["Page", "Pages", "SnapshotGone", "Span"]
+__all__ = ["Page", "Pages", "SnapshotGone", "Span", "rows_of", "snapshot_time", "written_since"]
 
 FIRST_OBJECT_ID = ObjectId("0" * 24)
 # The least value that stands behind all ObjectIds.

@@ -23,7 +23,8 @@ from postroom.relay.batch import BATCH_ROWS, Batch
 from postroom.relay.pages import Pages, SnapshotGone, Span, snapshot_time
 from postroom.relay.stream import has_passed, replies
 from postroom.store import codec
-from postroom.store.checkpoints import Frontier, Point, Scan
+from postroom.store.checkpoints import Point
+from postroom.store.scans import Frontier, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
 from postroom.store.codec import READING
-from postroom.store.order import Bound
+from postroom.store.scans import scan_from, scan_to_row
 from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
 from postroom.topics import Topic
 from postroom.wire import CheckpointField
@@ -26,61 +26,14 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo.database import Database
 
-__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Frontier", "Point", "Scan"]
+    from postroom.store.scans import Scan
+
+__all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
 
 # A scan keeps ids of any kind here.
 CODEC = READING.with_options(tz_aware=True)
 READ_MS = 10_000
 WRITE_MS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frontier:
-    """How far a scan has come while the change stream is read beside it.
-
-    All rows up to `sent`, as they were at cluster time `at`, are sent. The stream stands before or
-    behind that time; as of where it stands, rows up to `before` were sent. None is before all.
-    `last` says that the scan has read all that there was at that time, and reads no further.
-    """
-
-    at: Timestamp
-    before: Bound | None
-    sent: Bound | None
-    last: bool = False
-
-    def leaves_out(self, committed: Timestamp | None, row_id: Any) -> bool:
-        """Say whether a row that the stream shows now was sent by the scan, or will be.
-
-        Where the stream's time cannot be told, a row is rather sent twice than lost.
-        """
-        if committed is None or committed > self.at:
-            return not self.last and not _covers(self.sent, row_id)
-        return not _covers(self.before, row_id) and (not self.last or _covers(self.sent, row_id))
-
-
-def _covers(bound: Bound | None, row_id: Any) -> bool:
-    return bound is not None and bound.covers(row_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """The collection itself is being relayed, and the stream beside it.
-
-    Rows with an id before `since` are left out, None leaves out none. What the topics received
-    after `published_since` was sent already; None says that the lanes' own mark is enough. Without
-    a `frontier` nothing of the scan is sent.
-
-    `replaced` says that the collection was, so that rows may have come without the stream showing
-    them; the scan waits until all that the stream has is relayed where `stream_first` says so.
-    `stream_lost` says that the token leads nowhere: the stream begins anew with the scan.
-    """
-
-    since: datetime | None = None
-    published_since: datetime | None = None
-    replaced: bool = False
-    stream_first: bool = False
-    stream_lost: bool = False
-    frontier: Frontier | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +211,7 @@ class CheckpointStore:
         if point.scan is None:
             self._update({"$set": fields, "$unset": {CheckpointField.SCAN: ""}})
         else:
-            self._update({"$set": {**fields, CheckpointField.SCAN: _scan_to_row(point.scan)}})
+            self._update({"$set": {**fields, CheckpointField.SCAN: scan_to_row(point.scan)}})
 
     def declare_lanes(self, lanes: Mapping[Topic, Mark | None]) -> None:
         """Store where each lane begins before anything is sent on it."""
@@ -266,7 +219,7 @@ class CheckpointStore:
 
     def begin_scan(self, scan: Scan, *, token: ResumeToken | None = None) -> None:
         """Note that the collection is to be scanned, until a save() says otherwise."""
-        fields: dict[str, Any] = {CheckpointField.SCAN: _scan_to_row(scan)}
+        fields: dict[str, Any] = {CheckpointField.SCAN: scan_to_row(scan)}
         if token is not None:
             # Hermes skips all that is stored where it finds no token.
             fields[CheckpointField.RESUME_TOKEN] = dict(token.document)
@@ -299,7 +252,7 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
             for lane in row.get(CheckpointField.LANES, ())
         },
         collection=_binary(row.get(CheckpointField.COLLECTION)),
-        scan=_scan_from(row.get(CheckpointField.SCAN)),
+        scan=scan_from(row.get(CheckpointField.SCAN)),
         owner=row.get(CheckpointField.OWNER),
         owned_at=row.get(CheckpointField.OWNED_AT),
         updated_at=row.get(CheckpointField.UPDATED_AT),
@@ -311,51 +264,6 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
 def _binary(value: UUID | None) -> Binary | None:
     # As the server's own list of collections has it.
     return None if value is None else Binary.from_uuid(value)
-
-
-def _scan_to_row(scan: Scan) -> dict[str, Any]:
-    noted: dict[str, Any] = {
-        CheckpointField.SINCE: scan.since,
-        CheckpointField.PUBLISHED_SINCE: scan.published_since,
-        CheckpointField.REPLACED: scan.replaced,
-        CheckpointField.STREAM_FIRST: scan.stream_first,
-        CheckpointField.STREAM_LOST: scan.stream_lost,
-    }
-    if scan.frontier is not None:
-        noted[CheckpointField.AT] = scan.frontier.at
-        noted[CheckpointField.BEFORE] = _bound_to_row(scan.frontier.before)
-        noted[CheckpointField.SENT] = _bound_to_row(scan.frontier.sent)
-        noted[CheckpointField.LAST] = scan.frontier.last
-    return noted
-
-
-def _bound_to_row(bound: Bound | None) -> list[Any]:
-    # An id may be null, which is not the same as none.
-    return [] if bound is None else [bound.row_id]
-
-
-def _scan_from(noted: Mapping[str, Any] | None) -> Scan | None:
-    if noted is None:
-        return None
-    return Scan(
-        since=noted[CheckpointField.SINCE],
-        published_since=noted[CheckpointField.PUBLISHED_SINCE],
-        replaced=noted.get(CheckpointField.REPLACED, False),
-        stream_first=noted.get(CheckpointField.STREAM_FIRST, False),
-        # Earlier versions of postroom began each scan anew.
-        stream_lost=noted.get(CheckpointField.STREAM_LOST, True),
-        frontier=_frontier_from(noted) if CheckpointField.AT in noted else None,
-    )
-
-
-def _frontier_from(noted: Mapping[str, Any]) -> Frontier:
-    before, sent = noted[CheckpointField.BEFORE], noted[CheckpointField.SENT]
-    return Frontier(
-        at=noted[CheckpointField.AT],
-        before=Bound(before[0]) if before else None,
-        sent=Bound(sent[0]) if sent else None,
-        last=noted[CheckpointField.LAST],
-    )
 
 
 def _lanes_to_row(lanes: Mapping[Topic, Mark | None]) -> list[dict[str, Any]]:
