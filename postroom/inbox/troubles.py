@@ -24,7 +24,7 @@ MOST_LINES = 5
 class _Trouble:
     sentence: str
     mended: str
-    said_at: float | None = None
+    was_said: bool = False
 
 
 class Troubles:
@@ -46,16 +46,14 @@ class Troubles:
     def begin(self, about: str, sentence: str, *, mended: str) -> None:
         """Note what is wrong; `mended` is what is said when it is over."""
         with self._lock:
-            # One that comes and goes is said no more often than one that stays.
-            said_at = self._said_at.get(about)
-            found = self._found.setdefault(about, _Trouble(sentence, mended, said_at))
+            found = self._found.setdefault(about, _Trouble(sentence, mended))
             found.sentence, found.mended = sentence, mended
 
     def end(self, about: str) -> None:
         """Note that something is not wrong, or no longer."""
         with self._lock:
             found = self._found.pop(about, None)
-            if found is not None and found.said_at is not None:
+            if found is not None and found.was_said:
                 self._over.append(found.mended)
 
     @property
@@ -68,10 +66,11 @@ class Troubles:
         """Log what is new, what has lasted for another minute, and what is over."""
         now = time.monotonic()
         with self._lock:
+            # One that comes and goes is said no more often than one that stays.
             recent = {a: at for a, at in self._said_at.items() if now - at < REMIND_SECONDS}
             due = {a: t for a, t in self._found.items() if a not in recent}
             for trouble in due.values():
-                trouble.said_at = now
+                trouble.was_said = True
             self._said_at = recent | dict.fromkeys(due, now)
             over, self._over = self._over, []
         self._log(logging.WARNING, [trouble.sentence for trouble in due.values()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,14 @@ def test_a_right_that_is_missing_is_named(
         assert sorted(shop.wait_for(2)) == [1, 2]
         wait_until(lambda: shop.status()["dead_letters"] == 1, description="it is kept", seconds=90)
         assert worker.text().count(said) == 1
+        shop.worker(SHOP_TOPICS=f"re:{closed}.*", POSTROOM_PULSAR_TOKEN=token("worker"))
+        path = f"{closed.replace('://', '/')}/stats"
+
+        def consumers() -> int:
+            stats = json.loads(secured_pulsar.admin("GET", path))
+            return len(stats["subscriptions"]["test"]["consumers"])
+
+        wait_until(lambda: consumers() == 2, description="a pattern finds it")
     finally:
         site.close()
 

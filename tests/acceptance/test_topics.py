@@ -35,6 +35,11 @@ def send(shop: Shop, topic: str, number: int) -> None:
     producer.close()
 
 
+def wait_for_received(shop: Shop, count: int) -> None:
+    """Wait until the worker has received so many messages, some of them twice."""
+    wait_until(lambda: shop.status()["received"] >= count, description=f"{count} are received")
+
+
 def hold(shop: Shop, topic: str) -> pulsar.Consumer:
     """Hold the worker's subscription on a topic, as a consumer of another kind does."""
     return shop.site.pulsar.subscribe(
@@ -181,3 +186,36 @@ def test_chunked_messages_arrive_over_reconnects(shop: Shop) -> None:
             shop.site.admin("PUT", "/unload")
         shop.wait_for(seen)
     assert shop.wait_for(16, seconds=60) == list(range(16))
+
+
+@pytest.mark.parametrize("partitions", [0, 3])
+def test_what_is_received_is_bounded_over_reconnects(shop: Shop, partitions: int) -> None:
+    """The client's queue does not grow with each connection, of topic partitions neither."""
+    topic = f"{shop.site.topic}-bounded"
+    if partitions:
+        shop.site.admin("PUT", "/partitions", topic=topic, body=b"%d" % partitions)
+    names = [f"{topic}-partition-{n}" for n in range(partitions)] or [topic]
+    for name in names:
+        hold(shop, name).close()
+        producer = shop.site.pulsar.create_producer(name)
+        payload = orjson.dumps({"name": "Slow", "data": {"number": 1}})
+        for number in range(300):
+            producer.send_async(payload, None, properties={"id": f"{name}-{number}"})
+        producer.flush()
+        producer.close()
+    shop.worker(SHOP_TOPICS=topic, POSTROOM_PREFETCH="20", POSTROOM_CONCURRENCY="1")
+    wait_until(lambda: shop.status().get("held") == 20, description="it holds what it may")
+    for _ in range(4):
+        more = shop.status()["received"] + 1
+        for name in names:
+            with contextlib.suppress(OSError):
+                shop.site.admin("PUT", "/unload", topic=name)
+        wait_for_received(shop, more)
+    unacknowledged = sum(
+        orjson.loads(shop.site.admin("GET", "/stats", topic=name))["subscriptions"]["test"][
+            "unackedMessages"
+        ]
+        for name in names
+    )
+    # What is held, what the queues may hold, and one on its way from each.
+    assert unacknowledged <= 20 + 20 + len(names)
