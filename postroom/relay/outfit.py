@@ -20,7 +20,7 @@ from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import timedelta
 
     import pulsar
@@ -105,7 +105,7 @@ def fit_out(
         tell=tell,
         stopping=mandate.stopping,
     )
-    waiting = Waiting(mandate.quarantine, tell=_shut(mandate.observer, options.partition))
+    waiting = Waiting(mandate.quarantine)
     lanes = Lanes(opening, routing=mandate.routing, saver=saver, waiting=waiting)
     returning = _returning(mandate, waiting, lanes, outbox)
     return Outfit(
@@ -152,13 +152,6 @@ def _returning(mandate: Mandate, waiting: Waiting, lanes: Lanes, outbox: OutboxR
         routing=mandate.routing,
         experience=mandate.experience,
     )
-
-
-def _shut(observer: Observer, partition: OutboxPartition) -> Callable[[Mapping[str, str]], None]:
-    def shut(reasons: Mapping[str, str]) -> None:
-        observer.tell(facts.TopicsShut(partition=partition, reasons=reasons))
-
-    return shut
 
 
 def _written(observer: Observer, partition: OutboxPartition) -> Callable[[Saving], None]:

@@ -95,6 +95,10 @@ class Saver:
                 self.marks.cover()
             self._stored = (chunk.point, Position(chunk.position), chunk.brake_level)
 
+    def hurry(self) -> None:
+        """Have what is stored next be saved at once, as the end of a scan is."""
+        self._saved = 0.0
+
     def patience(self) -> float:
         """Return for how many seconds nothing has to be saved."""
         if self._stored is None or self._saving is not None:

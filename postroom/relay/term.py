@@ -210,6 +210,7 @@ class Term:
         self._outfit.saver.tenure.require()
         if self._replay.is_scanning and batch.point is not None and batch.point.scan is None:
             self._replay.is_scanning = False
+            self._outfit.saver.hurry()
             self._outfit.lanes.scan_is_over()
         chunk = Chunk(point=batch.point)
         chunk.is_replay = self._replay.is_worth_noting
