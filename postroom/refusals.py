@@ -77,4 +77,4 @@ def why(error: BaseException, access: Access) -> str:
         what = "; ".join(getattr(error, "__notes__", ())) or "do this"
         return f"{name}: {access.credentials.description()} may not {what}: grant it the right"
     reason = reason_for_refusal(access) if name in SILENT else None
-    return f"{name}: {reason}" if reason else meaning(name)
+    return f"{name}: Pulsar at {reason}" if reason else meaning(name)
