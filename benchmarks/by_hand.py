@@ -17,9 +17,9 @@ import pulsar
 from pymongo import MongoClient
 
 from postroom import broker
-from postroom.inbox.delivery import Delivery
-from postroom.inbox.handlers import registry
-from postroom.inbox.inbox import Inbox
+from postroom.inbox.handling.handlers import registry
+from postroom.inbox.handling.inbox import Inbox
+from postroom.inbox.scheduling.delivery import Delivery
 
 THREADS = 8
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.access.pulsar import plain
 from postroom.pulsar_admin import PulsarAdmin
-from postroom.relay.experience import Experience
-from postroom.relay.lane_options import LaneOptions
 from postroom.relay.relay import Relay
+from postroom.relay.sending.experience import Experience
+from postroom.relay.sending.lane_options import LaneOptions
 from postroom.relay.state import State
 from postroom.routing import Key, Routing
 from tests.waiting import wait_until

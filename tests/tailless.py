@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.relay.tail import Tail, TailReader
+from postroom.relay.sending.tail import Tail, TailReader
 from tasks import app
 
 __all__ = ["app"]

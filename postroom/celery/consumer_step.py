@@ -14,7 +14,7 @@ from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_
 from postroom.celery.step import Step
 from postroom.celery.task_events import TaskEvents
 from postroom.inbox.consumer import Consumer, Reading
-from postroom.inbox.handlers import registry
+from postroom.inbox.handling.handlers import registry
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -13,7 +13,7 @@ from postroom import settings as settings_module
 from postroom.celery import arguments, consumer_step, flower, relay_step
 from postroom.celery.outage import wait_for_broker
 from postroom.celery.queues import Queues
-from postroom.inbox.selection import Selection
+from postroom.inbox.receiving.selection import Selection
 from postroom.settings import Settings
 
 if TYPE_CHECKING:

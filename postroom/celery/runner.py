@@ -14,8 +14,8 @@ from postroom import errors, private_text
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
-from postroom.inbox.isolation import Isolation
-from postroom.inbox.outcome import GiveUp, Suspected, TryAgain
+from postroom.inbox.handling.outcome import GiveUp, Suspected, TryAgain
+from postroom.inbox.scheduling.isolation import Isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from postroom.celery.task_events import TaskEvents
     from postroom.inbox.consumer import Consumer
-    from postroom.inbox.handlers import Handler
-    from postroom.inbox.job import Job
-    from postroom.inbox.outcome import Outcome
+    from postroom.inbox.handling.handlers import Handler
+    from postroom.inbox.handling.job import Job
+    from postroom.inbox.handling.outcome import Outcome
 
 __all__ = ["HandlerTask", "TaskRunner", "register"]
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from postroom.access.client import access_of
 from postroom.inbox import facts
-from postroom.inbox.admission import Admission
-from postroom.inbox.dead_letters import DeadLetters
 from postroom.inbox.dispatcher import Dispatcher
-from postroom.inbox.feed import Feed
-from postroom.inbox.intake import Intake
-from postroom.inbox.lookout import Lookout
-from postroom.inbox.mailbox import Mailbox, Woken
-from postroom.inbox.parking import Parking
-from postroom.inbox.patience import Patience
-from postroom.inbox.selection import Selection
-from postroom.inbox.sources import Sources
-from postroom.inbox.troubles import Troubles
-from postroom.inbox.underway import Underway
+from postroom.inbox.parking.dead_letters import DeadLetters
+from postroom.inbox.parking.parking import Parking
+from postroom.inbox.receiving.feed import Feed
+from postroom.inbox.receiving.lookout import Lookout
+from postroom.inbox.receiving.selection import Selection
+from postroom.inbox.receiving.sources import Sources
+from postroom.inbox.receiving.troubles import Troubles
+from postroom.inbox.scheduling.admission import Admission
+from postroom.inbox.scheduling.intake import Intake
+from postroom.inbox.scheduling.mailbox import Mailbox, Woken
+from postroom.inbox.scheduling.patience import Patience
+from postroom.inbox.scheduling.underway import Underway
 
 if TYPE_CHECKING:
     import threading
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import pulsar
 
     from postroom.inbox.facts import Teller
-    from postroom.inbox.handlers import Registry
-    from postroom.inbox.underway import Runner
+    from postroom.inbox.handling.handlers import Registry
+    from postroom.inbox.scheduling.underway import Runner
     from postroom.settings import Settings
 
 __all__ = ["Connection", "Reading"]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from postroom import broker
 from postroom.access import pulsar as pulsar_access
-from postroom.inbox import last_words
 from postroom.inbox.connection import Connection, Reading
-from postroom.inbox.execution import execute, forget
 from postroom.inbox.facts import StateEntered, Teller
-from postroom.inbox.inbox import Inbox
-from postroom.inbox.orphans import app_name
+from postroom.inbox.handling import last_words
+from postroom.inbox.handling.execution import execute, forget
+from postroom.inbox.handling.inbox import Inbox
+from postroom.inbox.handling.orphans import app_name
 from postroom.inbox.status import Status
 from postroom.observation import Observer
 from postroom.sentences import Sentences
@@ -22,8 +22,8 @@ from postroom.store.server_watch import ServerWatch
 from postroom.supervision import Backoff, Supervisor
 
 if TYPE_CHECKING:
-    from postroom.inbox.job import Job
-    from postroom.inbox.outcome import Outcome
+    from postroom.inbox.handling.job import Job
+    from postroom.inbox.handling.outcome import Outcome
 
 __all__ = ["Consumer", "Reading"]
 

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 from postroom import errors
 from postroom.inbox import facts
-from postroom.inbox.delivery import Delivery
-from postroom.inbox.held import Held
-from postroom.inbox.mailbox import CutOff, Failed, Finished, Parked, Received
-from postroom.inbox.outcome import Applied, GiveUp, Lost, Suspected, TryAgain
-from postroom.inbox.schedule import Schedule
+from postroom.inbox.handling.outcome import Applied, GiveUp, Lost, Suspected, TryAgain
+from postroom.inbox.scheduling.delivery import Delivery
+from postroom.inbox.scheduling.held import Held
+from postroom.inbox.scheduling.mailbox import CutOff, Failed, Finished, Parked, Received
+from postroom.inbox.scheduling.schedule import Schedule
 
 if TYPE_CHECKING:
-    from postroom.inbox.admission import Admission
-    from postroom.inbox.delivery import Place
     from postroom.inbox.facts import Teller
-    from postroom.inbox.handlers import Handler
-    from postroom.inbox.intake import Intake
-    from postroom.inbox.job import Job
-    from postroom.inbox.mailbox import Item, Mailbox
-    from postroom.inbox.outcome import Outcome
-    from postroom.inbox.parking import Parking
-    from postroom.inbox.patience import Patience
-    from postroom.inbox.underway import Underway
-    from postroom.inbox.work import Work
+    from postroom.inbox.handling.handlers import Handler
+    from postroom.inbox.handling.job import Job
+    from postroom.inbox.handling.outcome import Outcome
+    from postroom.inbox.parking.parking import Parking
+    from postroom.inbox.scheduling.admission import Admission
+    from postroom.inbox.scheduling.delivery import Place
+    from postroom.inbox.scheduling.intake import Intake
+    from postroom.inbox.scheduling.mailbox import Item, Mailbox
+    from postroom.inbox.scheduling.patience import Patience
+    from postroom.inbox.scheduling.underway import Underway
+    from postroom.inbox.scheduling.work import Work
 
 __all__ = ["Dispatcher"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import facts
-from postroom.relay.experience import Experience
-from postroom.relay.lane_options import LaneOptions
-from postroom.relay.origin import Origin
 from postroom.relay.outfit import Mandate, TermOptions
-from postroom.relay.retention import Retention
-from postroom.relay.saver import Pace
+from postroom.relay.reading.origin import Origin
+from postroom.relay.saving.retention import Retention
+from postroom.relay.saving.saver import Pace
+from postroom.relay.sending.experience import Experience
+from postroom.relay.sending.lane_options import LaneOptions
 from postroom.relay.term import Term
-from postroom.relay.unattended import Bystander
+from postroom.relay.watching.unattended import Bystander
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom.relay import facts
-from postroom.relay.brake import Brake
-from postroom.relay.landing import Landing
-from postroom.relay.lanes import Lanes
-from postroom.relay.opening import Opening
-from postroom.relay.outbound import Outbound
-from postroom.relay.returning import Returning
-from postroom.relay.saver import Pace, Saver, Saving
-from postroom.relay.tenure import Tenure
-from postroom.relay.upkeep import Upkeep
-from postroom.relay.waiting import Waiting
+from postroom.relay.saving.saver import Pace, Saver, Saving
+from postroom.relay.saving.tenure import Tenure
+from postroom.relay.sending.brake import Brake
+from postroom.relay.sending.landing import Landing
+from postroom.relay.sending.lanes import Lanes
+from postroom.relay.sending.opening import Opening
+from postroom.relay.sending.outbound import Outbound
+from postroom.relay.sending.returning import Returning
+from postroom.relay.sending.upkeep import Upkeep
+from postroom.relay.sending.waiting import Waiting
 from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.observation import Observer
-    from postroom.relay.acknowledgements import Refusal
-    from postroom.relay.chunk import Landed
-    from postroom.relay.experience import Experience
-    from postroom.relay.lane_options import LaneOptions
+    from postroom.relay.saving.chunk import Landed
+    from postroom.relay.sending.acknowledgements import Refusal
+    from postroom.relay.sending.experience import Experience
+    from postroom.relay.sending.lane_options import LaneOptions
     from postroom.routing import Routing
     from postroom.store.checkpoints import CheckpointStore
     from postroom.store.quarantine import Quarantine

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 from postroom import errors
 from postroom.relay import facts
-from postroom.relay.acknowledgements import Refusal
-from postroom.relay.batch import Batch
-from postroom.relay.chunk import Chunk, Landed
 from postroom.relay.outfit import fit_out
-from postroom.relay.reader import Reader, ReadFailed
-from postroom.relay.replay import Replay
-from postroom.relay.saver import Saving
+from postroom.relay.reading.batch import Batch
+from postroom.relay.reading.reader import Reader, ReadFailed
+from postroom.relay.reading.replay import Replay
+from postroom.relay.saving.chunk import Chunk, Landed
+from postroom.relay.saving.saver import Saving
+from postroom.relay.sending.acknowledgements import Refusal
 from postroom.relay.state import State
 from postroom.store.clients import operation_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from postroom.relay.origin import Origin
     from postroom.relay.outfit import Mandate, TermOptions
+    from postroom.relay.reading.origin import Origin
     from postroom.relay.standing import Standing
     from postroom.store.checkpoints import Checkpoint
 

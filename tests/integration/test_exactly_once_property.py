@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from postroom import wire
 from postroom.observation import Observer
-from postroom.relay.batch import Batch
 from postroom.relay.outfit import Mandate, TermOptions
-from postroom.relay.saver import Pace
+from postroom.relay.reading.batch import Batch
+from postroom.relay.saving.saver import Pace
+from postroom.relay.sending.tail import Tail, TailReader
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
-from postroom.relay.tail import Tail, TailReader
 from postroom.relay.term import Term
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore, Point
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from postroom.relay.origin import Origin
+    from postroom.relay.reading.origin import Origin
     from postroom.store.checkpoints import Checkpoint
     from tests.site import Site
 

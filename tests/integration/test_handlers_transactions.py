@@ -14,13 +14,13 @@ from pymongo import errors as mongo
 
 from postroom import Event, Settings, errors, handles
 from postroom.failures import Kind
-from postroom.inbox.call import Call
-from postroom.inbox.execution import execute
-from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.inbox import Inbox
-from postroom.inbox.job import Job
-from postroom.inbox.lifetime import Lifetime
-from postroom.inbox.outcome import Applied, GiveUp, Outcome, TryAgain
+from postroom.inbox.handling.call import Call
+from postroom.inbox.handling.execution import execute
+from postroom.inbox.handling.handlers import Handler, Registry
+from postroom.inbox.handling.inbox import Inbox
+from postroom.inbox.handling.job import Job
+from postroom.inbox.handling.lifetime import Lifetime
+from postroom.inbox.handling.outcome import Applied, GiveUp, Outcome, TryAgain
 from postroom.store import clients
 from postroom.store.server_watch import ServerWatch
 

@@ -10,9 +10,9 @@ import pytest
 from pymongo.errors import PyMongoError
 
 from postroom import Event, errors, handles
-from postroom.inbox.call import Call
-from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.inbox import Inbox
+from postroom.inbox.handling.call import Call
+from postroom.inbox.handling.handlers import Handler, Registry
+from postroom.inbox.handling.inbox import Inbox
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession

@@ -13,9 +13,9 @@ import pytest
 from postroom import broker, wire
 from postroom.errors import ConfigurationError, TermEnded
 from postroom.relay import term
-from postroom.relay.opening import Opening
 from postroom.relay.relay import Relay
-from postroom.relay.tenure import Tenure
+from postroom.relay.saving.tenure import Tenure
+from postroom.relay.sending.opening import Opening
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.letter import Letter
@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from postroom.relay.acknowledgements import Refusal
+    from postroom.relay.sending.acknowledgements import Refusal
 
 
 def make_partitions(site: Site, topic: str, count: int) -> None:

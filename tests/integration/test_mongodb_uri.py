@@ -9,8 +9,8 @@ import pytest
 from pymongo import MongoClient
 
 from postroom import Event, handles
-from postroom.inbox.handlers import Registry
-from postroom.inbox.inbox import Inbox
+from postroom.inbox.handling.handlers import Registry
+from postroom.inbox.handling.inbox import Inbox
 from postroom.store import clients
 from postroom.store.server_watch import ServerWatch
 from tests.relays import relaying, saved

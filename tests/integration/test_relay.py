@@ -17,12 +17,13 @@ from devstack.mongodb import MongoDB
 from devstack.service import free_port
 from postroom import wire
 from postroom.errors import ConfigurationError
-from postroom.relay import origin, retention
-from postroom.relay.batch import BATCH_ROWS
+from postroom.relay.reading import origin
+from postroom.relay.reading.batch import BATCH_ROWS
 from postroom.relay.relay import Relay
-from postroom.relay.retention import Retention
+from postroom.relay.saving import retention
+from postroom.relay.saving.retention import Retention
+from postroom.relay.sending.tail import Tail, TailReader
 from postroom.relay.state import State
-from postroom.relay.tail import Tail, TailReader
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine

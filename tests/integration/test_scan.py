@@ -16,8 +16,9 @@ from pymongo import MongoClient
 from devstack.mongodb import MongoDB
 from devstack.service import free_port
 from postroom import wire
-from postroom.relay import pages, retention, scan
-from postroom.relay.batch import BATCH_ROWS
+from postroom.relay.reading import pages, scan
+from postroom.relay.reading.batch import BATCH_ROWS
+from postroom.relay.saving import retention
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION
 from tests.relays import relaying

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from postroom import wire
-from postroom.relay import backlog, unattended
 from postroom.relay.state import State
-from postroom.relay.view import PartitionView, Views, views
+from postroom.relay.watching import backlog, unattended
+from postroom.relay.watching.view import PartitionView, Views, views
 from tests.relays import relaying, saved
 from tests.site import row
 from tests.waiting import wait_until
@@ -129,14 +129,14 @@ def test_what_waits_is_counted_for_a_bounded_time_and_up_to_a_bound(
         saved(lite_site, 1)
     for _ in range(12):
         lite_site.insert(1000)
-    monkeypatch.setattr("postroom.relay.view.WAITING_SECONDS", 20.0)
+    monkeypatch.setattr("postroom.relay.watching.view.WAITING_SECONDS", 20.0)
     exact = view_of(lite_site)
     assert (exact.waiting, exact.waiting_at_least) == (12_000, False)
     monkeypatch.setattr(backlog, "MOST_COUNTED", 7000)
     bounded = view_of(lite_site)
     assert (bounded.waiting, bounded.waiting_at_least) == (7000, True)
     monkeypatch.setattr(backlog, "MOST_COUNTED", 1_000_000)
-    monkeypatch.setattr("postroom.relay.view.WAITING_SECONDS", 0.0)
+    monkeypatch.setattr("postroom.relay.watching.view.WAITING_SECONDS", 0.0)
     cut = quickly(lite_site).partitions[0]
     assert cut.waiting_at_least
     assert cut.waiting is not None
@@ -196,7 +196,7 @@ def test_the_search_for_them_is_bounded_and_says_so(
     assert not found.complete
     assert 50 <= len(found.partitions) <= 60
     monkeypatch.setattr(unattended, "MOST_FOUND", 100)
-    monkeypatch.setattr("postroom.relay.view.UNATTENDED_SECONDS", 0.0)
+    monkeypatch.setattr("postroom.relay.watching.view.UNATTENDED_SECONDS", 0.0)
     assert not quickly(lite_site).complete
 
 

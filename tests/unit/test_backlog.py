@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom import handles
-from postroom.inbox.backlog import Backlog
-from postroom.inbox.handlers import Handler, Registry
+from postroom.inbox.handling.handlers import Handler, Registry
+from postroom.inbox.scheduling.backlog import Backlog
 
 
 def handler(batch: int = 1, name: str = "h") -> Handler:

@@ -10,15 +10,17 @@ from typing import Any, get_args
 import pytest
 
 from postroom import Event, errors, handles
-from postroom.inbox import facts, mailbox, outcome
-from postroom.inbox.admission import Admission
-from postroom.inbox.call import Call, Stage
-from postroom.inbox.delivery import Delivery
-from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.held import Held
-from postroom.inbox.job import Job
-from postroom.inbox.outcome import Applied, Lost, TryAgain
-from postroom.inbox.work import Work
+from postroom.inbox import facts
+from postroom.inbox.handling import outcome
+from postroom.inbox.handling.call import Call, Stage
+from postroom.inbox.handling.handlers import Handler, Registry
+from postroom.inbox.handling.job import Job
+from postroom.inbox.handling.outcome import Applied, Lost, TryAgain
+from postroom.inbox.scheduling import mailbox
+from postroom.inbox.scheduling.admission import Admission
+from postroom.inbox.scheduling.delivery import Delivery
+from postroom.inbox.scheduling.held import Held
+from postroom.inbox.scheduling.work import Work
 from tests.waiting import wait_until
 
 CROSSING = [

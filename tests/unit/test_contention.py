@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from postroom.inbox.contention import LONGEST_WAIT_SECONDS, PATIENCE, Contention
-from postroom.inbox.isolation import Isolation
+from postroom.inbox.scheduling.contention import LONGEST_WAIT_SECONDS, PATIENCE, Contention
+from postroom.inbox.scheduling.isolation import Isolation
 
 
 def test_conflicts_of_one_moment_halve_once() -> None:

@@ -7,7 +7,7 @@ import tracemalloc
 import orjson
 import pytest
 
-from postroom.inbox.delivery import footprint
+from postroom.inbox.scheduling.delivery import footprint
 
 MANY = 20_000
 

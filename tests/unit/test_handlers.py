@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from postroom import ConfigurationError, DomainEvent, Event, InvalidEvent, handles
-from postroom.inbox.handlers import Registry
+from postroom.inbox.handling.handlers import Registry
 
 
 class Taken(DomainEvent):

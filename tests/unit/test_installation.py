@@ -10,7 +10,7 @@ from celery import Celery, signals
 from postroom import ConfigurationError, Settings
 from postroom.celery import install
 from postroom.celery.queues import Queue
-from postroom.inbox.handlers import Registry, handles
+from postroom.inbox.handling.handlers import Registry, handles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from postroom.inbox.held import Failures
-from postroom.inbox.patience import Patience
+from postroom.inbox.scheduling.held import Failures
+from postroom.inbox.scheduling.patience import Patience
 
 if TYPE_CHECKING:
     import pytest

@@ -9,9 +9,9 @@ import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from postroom import InvalidEvent, Reject, Retry, Settings, handles
-from postroom.inbox.handlers import Handler, Registry
-from postroom.inbox.outcome import GiveUp, TryAgain
-from postroom.inbox.retry import judge, wait_seconds
+from postroom.inbox.handling.handlers import Handler, Registry
+from postroom.inbox.handling.outcome import GiveUp, TryAgain
+from postroom.inbox.handling.retry import judge, wait_seconds
 from postroom.private_text import described
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom import errors
-from postroom.inbox.selection import Selection, dead_letter_topic, redrive_topic
+from postroom.inbox.receiving.selection import Selection, dead_letter_topic, redrive_topic
 from postroom.settings import Settings
 
 BASE = "persistent://shop/prod"

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from postroom.inbox.troubles import Troubles
+from postroom.inbox.receiving.troubles import Troubles
 
 
 @pytest.fixture

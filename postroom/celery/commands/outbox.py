@@ -14,7 +14,7 @@ from rich.table import Table
 from postroom import broker
 from postroom.access import mongodb as mongodb_access
 from postroom.celery.commands import cell, json_line, settings_of, shown
-from postroom.relay.view import PartitionView, views
+from postroom.relay.watching.view import PartitionView, views
 from postroom.store import clients
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import OutboxPartition

@@ -1,0 +1,116 @@
+"""Call: one run of a job, seen from two threads."""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+import time
+from typing import Any
+
+from postroom import errors
+from postroom.inbox.handling.outcome import Lost, Outcome
+
+__all__ = ["Call", "Stage"]
+
+
+class Stage(enum.Enum):
+    """Where a call is; the value ends the sentence that says so."""
+
+    RECEIVERS = "in Celery before the handler, in a receiver of task_prerun perhaps"
+    PREPARING = "while the event is validated"
+    INBOX = "while MongoDB takes the inbox row"
+    HANDLER = "in the handler"
+    COMMIT = "while MongoDB commits"
+    AFTER = "in what the handler does after its commit"
+    ENDING = "in Celery after the handler, in a receiver of task_postrun perhaps"
+
+
+class Call:
+    """One run of a job: its thread says where it is, the dispatcher's may cut it off.
+
+    Thread-safe, and the only thing of a job that changes: a lock holds all of it. Its time runs
+    from the moment at which a thread takes the job.
+    """
+
+    def __init__(self, limit_seconds: float = math.inf) -> None:
+        self.limit_seconds = limit_seconds
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._stage = Stage.RECEIVERS
+        self._is_cut_off = False
+        self._session_id: Any = None
+        self._outcome: Outcome = Lost()
+
+    def begin(self) -> None:
+        """Note that a thread has taken the job."""
+        with self._lock:
+            self._began = time.monotonic()
+
+    def enter(self, stage: Stage) -> None:
+        """Go on to a stage, if there is time.
+
+        Raises:
+            HandlerTimeout: it was cut off; the event has been handed back, or is with another call.
+
+        """
+        with self._lock:
+            if self._is_cut_off:
+                raise errors.HandlerTimeout("The handler's time was up before it was done")
+            self._stage = stage
+
+    def opened(self, session_id: Any) -> None:
+        """Note the session whose transaction must end when the call is cut off."""
+        with self._lock:
+            self._session_id = session_id
+
+    def end(self, outcome: Outcome) -> None:
+        """Note what came of it; only Celery's own work is left."""
+        with self._lock:
+            self._outcome, self._stage = outcome, Stage.ENDING
+
+    def cut_off(self) -> Any:
+        """Let it enter no further stage; return the id of its session, or None."""
+        with self._lock:
+            self._is_cut_off = True
+            return self._session_id
+
+    @property
+    def seconds(self) -> float:
+        """For how long a thread has had the job."""
+        with self._lock:
+            return 0.0 if self._began is None else time.monotonic() - self._began
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may go on."""
+        return self.limit_seconds - self.seconds
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a thread has taken the job."""
+        with self._lock:
+            return self._began is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it runs for longer than it may."""
+        return self.seconds_left < 0
+
+    @property
+    def stage(self) -> Stage:
+        """Where it is, or was when it failed."""
+        with self._lock:
+            return self._stage
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the call may do nothing more."""
+        with self._lock:
+            return self._is_cut_off
+
+    @property
+    def outcome(self) -> Outcome:
+        """What came of it; Lost for as long as that is not known."""
+        with self._lock:
+            return self._outcome

@@ -1,0 +1,38 @@
+"""Job: what a thread needs to call a handler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from postroom.inbox.handling.call import Call
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from postroom.events import Event
+    from postroom.inbox.handling.handlers import Handler
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """A handler, the events to hand to it, and the call that may be cut off.
+
+    Frozen: the dispatcher makes it, a thread of the runner runs it, neither changes it. `since` is
+    when conflicts of the first event began that nothing here explains. What is `noted` may have
+    been held by a worker that ended, and leaves a trace while it runs; what is `alone` was, and
+    nothing else runs beside it. What `contends` has been in the way of others of its handler.
+    """
+
+    handler: Handler
+    events: tuple[Event[dict[str, Any]], ...]
+    attempt: int
+    task_id: str
+    topic: str
+    since: datetime | None = None
+    noted: bool = False
+    alone: bool = False
+    contends: bool = False
+    call: Call = field(default_factory=Call)

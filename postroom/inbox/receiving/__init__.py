@@ -1,0 +1,1 @@
+"""Receiving: from the topics of a subscription to its dispatcher."""

@@ -1,0 +1,97 @@
+"""Backlog: what waits to be handled, in the order of its keys."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from postroom.inbox.handling.handlers import Handler
+    from postroom.inbox.scheduling.held import Held
+
+__all__ = ["Backlog", "Portion"]
+
+
+class Portion(NamedTuple):
+    """A handler, and the deliveries to hand to it together."""
+
+    handler: Handler
+    deliveries: list[Held]
+
+
+class Backlog:
+    """Deliveries of one key one after another, of different keys side by side.
+
+    A key is busy from take() until everything taken of it is done(), by all of its handlers: what
+    comes later waits behind, also while an earlier delivery is being retried. A delivery without a
+    key waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[Hashable, deque[Held]] = {}
+        self._ready: deque[Hashable] = deque()
+        self._unfinished: dict[Hashable, int] = {}
+
+    def __bool__(self) -> bool:
+        """Say whether there is something to take."""
+        return bool(self._ready)
+
+    def add(self, delivery: Held) -> None:
+        """Queue a delivery, which knows its handlers, behind the others of its key."""
+        key = _key(delivery)
+        queue = self._queues.setdefault(key, deque())
+        queue.append(delivery)
+        if len(queue) == 1 and key not in self._unfinished:
+            self._ready.append(key)
+
+    def take(self) -> list[Portion]:
+        """Take the delivery whose turn it is, for each of its handlers.
+
+        For a batch handler that wants it alone, also those behind it and at the head of other keys
+        that this handler alone wants, up to the size of its batch.
+        """
+        first = self._queues[self._ready[0]][0]
+        if len(first.handlers) == 1 and first.handlers[0].batch > 1:
+            return [Portion(first.handlers[0], self._batch(first.handlers[0]))]
+        self._pop(self._ready.popleft())
+        return [Portion(handler, [first]) for handler in first.handlers]
+
+    def _batch(self, handler: Handler) -> list[Held]:
+        taken: list[Held] = []
+        for _ in range(len(self._ready)):
+            key = self._ready.popleft()
+            queue, before = self._queues[key], len(taken)
+            while queue and len(taken) < handler.batch and queue[0].handlers == [handler]:
+                taken.append(self._pop(key))
+            if len(taken) == before:
+                self._ready.append(key)
+            if len(taken) == handler.batch:
+                break
+        return taken
+
+    def _pop(self, key: Hashable) -> Held:
+        queue = self._queues[key]
+        self._unfinished[key] = self._unfinished.get(key, 0) + 1
+        delivery = queue.popleft()
+        if not queue:
+            del self._queues[key]
+            # `queue` stays empty for the one who loops over it.
+        return delivery
+
+    def done(self, delivery: Held) -> None:
+        """Note that all handlers are done with a delivery; its key's next one may follow."""
+        if not delivery.handlers:  # it was never queued: nobody wants it, or it is no event
+            return
+        key = _key(delivery)
+        self._unfinished[key] -= 1
+        if self._unfinished[key]:
+            return
+        del self._unfinished[key]
+        if key in self._queues:
+            self._ready.append(key)
+
+
+def _key(delivery: Held) -> Hashable:
+    return id(delivery) if delivery.key is None else delivery.key

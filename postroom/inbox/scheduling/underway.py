@@ -1,0 +1,211 @@
+"""Underway: the jobs that are with the runner."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from postroom import errors
+from postroom.inbox.handling import retry
+from postroom.inbox.handling.call import Stage
+from postroom.inbox.handling.outcome import Applied, Lost
+from postroom.inbox.scheduling.mailbox import CutOff, Finished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postroom.inbox.handling.handlers import Handler
+    from postroom.inbox.handling.job import Job
+    from postroom.inbox.handling.outcome import Outcome
+    from postroom.inbox.scheduling.isolation import Isolation
+    from postroom.inbox.scheduling.mailbox import Mailbox
+    from postroom.inbox.scheduling.work import Work
+    from postroom.settings import Settings
+
+__all__ = ["Placement", "Runner", "Underway"]
+
+logger = logging.getLogger(__name__)
+
+# Where a job waits for nothing but MongoDB.
+MONGODB = frozenset({Stage.INBOX, Stage.COMMIT})
+CLOSED = "The connection was closed; the event is delivered again"
+
+
+class Placement(Protocol):
+    """A job that was given to a runner."""
+
+    def withdraw(self) -> bool:
+        """Take it back if no thread has begun it, and say whether that was in time."""
+
+    def abandon(
+        self, reason: str, *, hangs: bool, over: Callable[[bool], None] | None = None
+    ) -> bool:
+        """Cut it off, show it as failed, make up for its thread; say whether it still ran.
+
+        `hangs` where it is at fault itself. `over` is told when its transaction is ended for
+        certain, and whether MongoDB has answered to that.
+        """
+
+
+class Runner(Protocol):
+    """Runs jobs in threads of a worker, in which some have to run alone."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """Who may run now, whatever the worker consumes."""
+
+    def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
+        """Run a job in another thread; `done` is told what came of it, whatever happens."""
+
+
+class _Nowhere:
+    """Where a job is that no runner has taken."""
+
+    def withdraw(self) -> bool:
+        return True
+
+    def abandon(self, reason: str, *, hangs: bool, over: object = None) -> bool:  # noqa: ARG002
+        return False
+
+
+class Underway:
+    """Jobs between their start and their end; the dispatcher's own.
+
+    What was abandoned is under way no more: should it come back, nobody listens.
+    """
+
+    def __init__(self, runner: Runner, mailbox: Mailbox, settings: Settings, *, most: int) -> None:
+        self._runner = runner
+        self._mailbox = mailbox
+        self._settings = settings
+        self.most = most
+        self._jobs: dict[Job, tuple[Work, Placement]] = {}
+
+    def __iter__(self) -> Iterator[Work]:
+        """Walk over what is being done."""
+        return (work for work, _ in self._jobs.values())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._jobs)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be started."""
+        return len(self._jobs) < self.most
+
+    @property
+    def running(self) -> int:
+        """How many a thread has begun."""
+        return sum(job.call.has_begun for job in self._jobs)
+
+    def of(self, handler: Handler) -> int:
+        """Return how many of a handler there are."""
+        return sum(job.handler is handler for job in self._jobs)
+
+    def start(self, work: Work, *, contends: bool) -> bool:
+        """Give a job to the runner, if it may run now; say whether it may."""
+        isolation = self._runner.isolation
+        if not (isolation.enter_alone(self) if work.alone else isolation.enter()):
+            return False
+        limit = self._settings.handler_timeout_seconds
+        job = work.job(limit_seconds=limit, contends=contends)
+
+        def done(outcome: Outcome) -> None:
+            self._mailbox.post(Finished(job, outcome))
+
+        try:
+            placement = self._runner.submit(job, done)
+        except Exception:
+            # One event that Celery cannot take must not end the connection, and so all others.
+            logger.exception("Celery did not take a task of %s", job.handler.name)
+            placement = _Nowhere()
+            done(Lost())
+        self._jobs[job] = work, placement
+        return True
+
+    def end(self, job: Job) -> Work | None:
+        """Return the work that a job has done, or None where it had been abandoned."""
+        if job not in self._jobs:
+            return None
+        return self._over(job)
+
+    def _over(self, job: Job) -> Work:
+        work, _ = self._jobs.pop(job)
+        if work.alone:
+            self._runner.isolation.leave_alone()
+        else:
+            self._runner.isolation.leave()
+        return work
+
+    def withdraw(self) -> None:
+        """Take back all that no thread has begun."""
+        for job, (_, placement) in list(self._jobs.items()):
+            if placement.withdraw():
+                self._over(job)
+
+    def abandon(self) -> int:
+        """Look after nothing any more; return how much was still under way."""
+        left = list(self._jobs.items())
+        for job, (_, placement) in left:
+            placement.abandon(CLOSED, hangs=False)
+            self._over(job)
+        self._runner.isolation.forget(self)
+        return len(left)
+
+    def timed_out(self) -> Iterator[Job]:
+        """Abandon what has run for too long; what follows comes through the mailbox."""
+        for job, (work, placement) in list(self._jobs.items()):
+            if not job.call.is_overdue:
+                continue
+            stage = job.call.stage
+            over = functools.partial(self._cut_off, work, job, stage)
+            if not placement.abandon("HandlerTimeout()", hangs=stage not in MONGODB, over=over):
+                continue  # it has just come back, and says so itself
+            self._over(job)
+            logger.error(
+                "%s, with event %s",
+                _timeout(job, stage),
+                job.events[0].id,
+                extra={"action": "handler_timeout", "event_id": job.events[0].id},
+            )
+            yield job
+
+    def _cut_off(self, work: Work, job: Job, stage: Stage, answered: bool) -> None:  # noqa: FBT001 - a callback
+        self._mailbox.post(CutOff(work, job, stage, answered))
+
+    def after_timeout(self, item: CutOff) -> Outcome:
+        """Say what becomes of a job that was cut off.
+
+        What it had come to stands, where that is known. Where MongoDB kept it waiting it is an
+        outage; everything else is an attempt.
+        """
+        known = item.job.call.outcome
+        if isinstance(known, Applied):
+            return known
+        error = _timeout(item.job, item.stage)
+        if item.stage in MONGODB or not item.answered:
+            return retry.outage(error)
+        return self.judged(item.job, error)
+
+    def judged(self, job: Job, error: BaseException | None = None) -> Outcome:
+        """Say what becomes of a job that came to no word of its own."""
+        if error is None:
+            error = errors.HandlerLost(
+                f"Celery failed around the handler {job.handler.name}; its own log says how"
+            )
+        return retry.judge(
+            error,
+            handler=job.handler,
+            attempt=job.attempt,
+            settings=self._settings,
+            since=job.since,
+        )
+
+
+def _timeout(job: Job, stage: Stage) -> errors.HandlerTimeout:
+    return errors.HandlerTimeout(
+        f"The handler {job.handler.name} ran past its timeout of {job.call.limit_seconds:g} s: it "
+        f"hangs {stage.value}; the event is given to it again"
+    )

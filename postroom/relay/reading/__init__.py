@@ -1,0 +1,1 @@
+"""Reading: from the collection and its change stream to batches of rows."""

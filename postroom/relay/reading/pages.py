@@ -1,0 +1,264 @@
+"""Pages: rows of the collection as they were at one cluster time, in the scan's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+from bson.datetime_ms import DatetimeMS
+from pymongo import errors as mongo
+from pymongo.read_concern import ReadConcern
+
+from postroom import errors, wire
+from postroom.relay.reading.batch import BATCH_ROWS, SLICE_ROWS
+from postroom.store import codec
+from postroom.store.order import Bound
+from postroom.wire import OutboxField
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bson import Timestamp
+    from pymongo.database import Database
+
+    from postroom.store.codec import Row
+    from postroom.store.values import OutboxPartition
+
+__all__ = ["Page", "Pages", "SnapshotGone", "Span", "rows_of", "snapshot_time", "written_since"]
+
+FIRST_OBJECT_ID = ObjectId("0" * 24)
+# The least value that stands behind all ObjectIds.
+BEHIND_OBJECT_IDS = False
+# A page that takes longer has to go through too many rows of other outbox partitions.
+PAGE_MS = 5_000
+# How many of those it goes through then, at most.
+STRIDE_ROWS = 100_000
+STRIDE_MS = 60_000
+# SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.
+GONE_CODES = frozenset({239, 246})
+UNREADABLE_ID = (
+    "The collection cannot be scanned behind a row whose id cannot be read; a new term begins"
+)
+NULL_ID = b"\x0a_id\x00"
+IDS_A_FIND = 1000
+
+
+class SnapshotGone(Exception):
+    """The server can no longer show the collection as it was at that time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Which rows a scan is for: an outbox partition's, from `since` on if that is given.
+
+    By their ObjectId; or by occurredAt, where other programs gave them ids of other kinds.
+    """
+
+    partition: OutboxPartition
+    since: datetime | None = None
+
+    @property
+    def first(self) -> ObjectId:
+        """The least ObjectId that belongs to the scan."""
+        return FIRST_OBJECT_ID if self.since is None else ObjectId.from_datetime(self.since)
+
+    def covers(self, row: Row) -> bool:
+        """Say whether a row of the outbox partition belongs to the scan."""
+        row_id = codec.id_of(row)
+        if isinstance(row_id, ObjectId):
+            return row_id >= self.first
+        if self.since is None or isinstance(row, codec.Unreadable):
+            return True
+        occurred_at = row.get(OutboxField.OCCURRED_AT)
+        dates = occurred_at if isinstance(occurred_at, list) else [occurred_at]
+        return not any(_is_before(each, self.since) for each in dates)
+
+    def ranges_behind(self, after: Bound | None) -> list[_Range]:
+        """Return what is to be looked through behind a place; ObjectIds come last."""
+        # min and max ignore types, unlike $gt.
+        query: dict[str, Any] = {OutboxField.PARTITION: self.partition}
+        recent = dict(query)
+        if self.since is not None:
+            recent[OutboxField.OCCURRED_AT] = {"$not": {"$lt": self.since}}
+        ranges = [
+            _Range(recent, {"max": {"_id": FIRST_OBJECT_ID}}),
+            _Range(recent, {"min": {"_id": BEHIND_OBJECT_IDS}}),
+            _Range(query, {"min": {"_id": self.first}, "max": {"_id": BEHIND_OBJECT_IDS}}),
+        ]
+        if after is None:
+            return ranges
+        passed = 2 if after.is_object_id else int(after.covers(BEHIND_OBJECT_IDS))
+        return [ranges[passed].behind(after), *ranges[passed + 1 :]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """A part of the index on `_id`, and what the rows there have to be like."""
+
+    query: Mapping[str, Any]
+    bounds: Mapping[str, Any]
+
+    def behind(self, after: Bound) -> _Range:
+        # Whether the row at that place is still there or not: skipping one could skip another.
+        query = {**self.query, "_id": {"$ne": after.row_id}}
+        return _Range(query, {**self.bounds, "min": {"_id": after.row_id}})
+
+    def until(self, end: Any) -> _Range:
+        return _Range(self.query, {**self.bounds, "max": {"_id": end}})
+
+
+def _is_before(value: object, since: datetime) -> bool:
+    if isinstance(value, DatetimeMS):
+        return int(value) < since.timestamp() * 1000
+    return isinstance(value, datetime) and value.replace(tzinfo=UTC) < since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some rows as they were at cluster time `at`; all up to `reached` were looked at.
+
+    There may be none of the outbox partition's among them; behind the last page there are none.
+    """
+
+    at: Timestamp
+    documents: Sequence[bytes]
+    reached: Bound | None
+    is_last: bool = False
+
+    def slices(self) -> Iterator[list[Row]]:
+        """Decode the rows, some at a time."""
+        for start in range(0, len(self.documents), SLICE_ROWS):
+            yield [codec.decoded(row) for row in self.documents[start : start + SLICE_ROWS]]
+
+
+class Pages:
+    """Reads a span of the collection. One find a page: no cursor has to outlive a failover."""
+
+    def __init__(self, database: Database[Any], span: Span) -> None:
+        self._database = database
+        self._span = span
+        self._strides = False
+
+    def read(self, *, at: Timestamp | None, after: Bound | None) -> Page:
+        """Return the next page behind a place, at a time or else as it is now.
+
+        Raises:
+            SnapshotGone: that time is too long ago.
+            TermEnded: a row's id cannot be read, so that nothing can go on behind it.
+
+        """
+        for each in self._span.ranges_behind(after):
+            page = self._next_of(each, at)
+            if page.documents or page.reached is not None:
+                return page
+            at = page.at
+        return Page(at=page.at, documents=(), reached=after, is_last=True)
+
+    def _next_of(self, part: _Range, at: Timestamp | None) -> Page:
+        if not self._strides:
+            try:
+                return self._page(part, at, PAGE_MS)
+            except mongo.ExecutionTimeout:
+                # Rows of other outbox partitions, by the hundred thousand.
+                self._strides = True
+        ids, at = self._find(part, at, STRIDE_MS, ids_only=True)
+        if len(ids) < 2:
+            return self._page(part, at, STRIDE_MS)
+        last, behind = map(_readable_id, ids)
+        page = self._page(part.until(behind), at, STRIDE_MS)
+        return page if page.documents else Page(at=page.at, documents=(), reached=Bound(last))
+
+    def _page(self, part: _Range, at: Timestamp | None, milliseconds: int) -> Page:
+        documents, at = self._find(part, at, milliseconds, ids_only=False)
+        reached = Bound(_readable_id(documents[-1])) if documents else None
+        if reached is not None and {"_id": reached.row_id} == part.bounds.get("min"):
+            raise errors.TermEnded(UNREADABLE_ID)
+        return Page(at=at, documents=documents, reached=reached)
+
+    def _find(
+        self, part: _Range, at: Timestamp | None, milliseconds: int, *, ids_only: bool
+    ) -> tuple[list[bytes], Timestamp]:
+        # At a stride's end two ids are asked for: its last one, and the one behind it.
+        what: dict[str, Any] = (
+            {"projection": {"_id": 1}, "skip": STRIDE_ROWS, "limit": 2}
+            if ids_only
+            else {"filter": part.query, "limit": BATCH_ROWS}
+        )
+        command = {
+            "find": wire.OUTBOX,
+            **what,
+            **part.bounds,
+            "hint": {"_id": 1},
+            "sort": {"_id": 1},
+            "batchSize": BATCH_ROWS,
+            "singleBatch": True,
+            "maxTimeMS": milliseconds,
+            "readConcern": {"level": "snapshot"} | ({"atClusterTime": at} if at else {}),
+        }
+        try:
+            reply = self._database.command(command, codec_options=codec.RAW)
+        except mongo.OperationFailure as error:
+            if error.code in GONE_CODES:
+                raise SnapshotGone from error
+            raise
+        cursor = reply["cursor"]
+        return [bytes(document.raw) for document in cursor["firstBatch"]], cursor["atClusterTime"]
+
+
+def _readable_id(document: bytes) -> Any:
+    row_id = codec.id_in(document)
+    if row_id is None and not document.startswith(NULL_ID, 4):
+        raise errors.TermEnded(UNREADABLE_ID)
+    return row_id
+
+
+def rows_of(
+    database: Database[Any], span: Span, ids: Sequence[Any], *, at: Timestamp
+) -> Iterator[list[Row]]:
+    """Yield the outbox partition's rows of these ids as they were at a time, some at a time."""
+    for start in range(0, len(ids), IDS_A_FIND):
+        command = {
+            "find": wire.OUTBOX,
+            "filter": {
+                "_id": {"$in": list(ids[start : start + IDS_A_FIND])},
+                OutboxField.PARTITION: span.partition,
+            },
+            "batchSize": IDS_A_FIND,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        found = database.cursor_command(command, codec_options=codec.RAW)
+        yield [codec.decoded(bytes(document.raw)) for document in found]
+
+
+def snapshot_time(database: Database[Any]) -> Timestamp:
+    """Ask for a cluster time at which the outbox can be read as it was."""
+    command = {
+        "find": wire.OUTBOX,
+        "filter": {},
+        "limit": 1,
+        "projection": {"_id": 1},
+        "singleBatch": True,
+        "readConcern": {"level": "snapshot"},
+    }
+    reply = database.command(command, codec_options=codec.RAW)
+    found: Timestamp = reply["cursor"]["atClusterTime"]
+    return found
+
+
+def written_since(database: Database[Any]) -> datetime | None:
+    """Return when the oldest row was written by its ObjectId, or None where ids of other kinds are.
+
+    An empty collection's is now.
+    """
+    outbox = database[wire.OUTBOX].with_options(read_concern=ReadConcern("majority"))
+    first = outbox.find_one({}, {"_id": 1}, sort=[("_id", 1)], max_time_ms=PAGE_MS)
+    last = outbox.find_one({}, {"_id": 1}, sort=[("_id", -1)], max_time_ms=PAGE_MS)
+    if first is None or last is None:
+        return datetime.now(UTC)
+    both = (first["_id"], last["_id"])
+    if not all(isinstance(each, ObjectId) for each in both):
+        return None
+    written: datetime = first["_id"].generation_time
+    return written

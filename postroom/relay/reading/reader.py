@@ -1,0 +1,95 @@
+"""The reader: a thread that reads a term's batches ahead of the sending."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from postroom import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postroom.relay.reading.batch import Batch
+
+__all__ = ["ReadFailed", "Reader"]
+
+READ_AHEAD_BATCHES = 3
+
+
+class ReadFailed(NamedTuple):
+    """What reading ended with."""
+
+    error: BaseException
+
+
+class Reader:
+    """Puts batches into the term's mailbox by `tell`, a few ahead of those that were sent.
+
+    make_room() lets one more come; each batch holds up to a reply of the server in memory. What
+    has come to the mailbox is kept here, by the term's thread, until it is taken.
+    """
+
+    def __init__(self, *, tell: Callable[[Batch | ReadFailed], None]) -> None:
+        self._tell = tell
+        self._places = threading.Condition()
+        self._ahead = 0
+        self._over = threading.Event()
+        self._arrived: deque[Batch] = deque()
+
+    def start(self, batches: Iterator[Batch]) -> None:
+        """Begin to read; once."""
+        threading.Thread(
+            target=self._read, args=(batches,), name="relay-reader", daemon=True
+        ).start()
+
+    def arrived(self, batch: Batch) -> None:
+        """Keep a batch that came to the mailbox, behind the others."""
+        self._arrived.append(batch)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether there is a batch to take."""
+        return bool(self._arrived)
+
+    def take(self) -> Batch:
+        """Return the first of the batches that have come."""
+        return self._arrived.popleft()
+
+    def make_room(self) -> None:
+        """Note that a batch needs its place no longer."""
+        with self._places:
+            self._ahead -= 1
+            self._places.notify()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch would be taken at once."""
+        return self._ahead < READ_AHEAD_BATCHES
+
+    def stop(self) -> None:
+        """Have the thread end once the server has answered; it is not waited for."""
+        self._over.set()
+        with self._places:
+            self._places.notify()
+
+    def _wait_for_room(self) -> None:
+        with self._places:
+            self._places.wait_for(lambda: self.has_room or self._over.is_set())
+            self._ahead += 1
+
+    def _read(self, batches: Iterator[Batch]) -> None:
+        try:
+            for batch in batches:
+                self._wait_for_room()
+                if self._over.is_set():
+                    return
+                self._tell(batch)
+                if batch.ends_with:
+                    return
+        except BaseException as error:  # noqa: BLE001 - the term ends with it, in its own thread
+            self._tell(ReadFailed(error))
+        else:
+            ended = errors.TermEnded("The change stream ended; a new term begins")
+            self._tell(ReadFailed(ended))

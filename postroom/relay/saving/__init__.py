@@ -1,0 +1,1 @@
+"""Saving: how far a relay is, kept in MongoDB, and what that allows to be pruned."""

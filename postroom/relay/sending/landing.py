@@ -1,0 +1,111 @@
+"""Landing: what is done with a chunk once all of it is stored."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from postroom.relay import facts
+from postroom.relay.sending.flight import Flight
+
+if TYPE_CHECKING:
+    from postroom.observation import Observer
+    from postroom.relay.saving.chunk import Chunk, Landed
+    from postroom.relay.saving.saver import Saver
+    from postroom.relay.sending.returning import Returning
+    from postroom.relay.sending.waiting import Waiting
+    from postroom.store.outbox_rows import OutboxRows
+    from postroom.store.quarantine import Quarantine
+    from postroom.store.values import OutboxPartition
+
+__all__ = ["Landing"]
+
+
+class Landing:
+    """Takes chunks that were sent, and notes them where they belong, in order, as they are stored.
+
+    Used by the term's thread alone. First what was set aside, then the checkpoint, which would
+    pass it by.
+    """
+
+    def __init__(
+        self,
+        *,
+        partition: OutboxPartition,
+        quarantine: Quarantine,
+        waiting: Waiting,
+        returning: Returning,
+        outbox: OutboxRows,
+        saver: Saver,
+        observer: Observer,
+        mark_sent: bool,
+    ) -> None:
+        self.flight = Flight()
+        self._partition = partition
+        self._quarantine = quarantine
+        self._waiting = waiting
+        self._returning = returning
+        self._outbox = outbox
+        self._saver = saver
+        self._observer = observer
+        self._mark_sent = mark_sent
+
+    def sent(self, chunk: Chunk) -> None:
+        """Take a chunk that was sent; it may be stored already, or have had nothing to send."""
+        self.flight.add(chunk)
+        self._collect()
+
+    def landed(self, landed: Landed) -> None:
+        """Note that a chunk's part on one topic is stored."""
+        chunk = landed.chunk
+        chunk.awaiting.discard(landed.topic)
+        chunk.marks[landed.topic] = landed.mark
+        self._collect()
+
+    def _collect(self) -> None:
+        for chunk in self.flight.landed():
+            if chunk.poison:
+                self._quarantine.store(chunk.poison)
+                self._waiting.saved(chunk.poison)
+            if chunk.returned_for is not None:
+                self._returning.landed(chunk)
+            if chunk.row_ids:
+                self._note_sent(chunk, chunk.row_ids)
+            self._saver.stored(chunk)
+            self._tell(chunk)
+
+    def _note_sent(self, chunk: Chunk, row_ids: list[Any]) -> None:
+        poison = {each.row_id for each in chunk.poison}
+        sent = [row_id for row_id in row_ids if row_id not in poison]
+        if chunk.is_replay:
+            # Before it could note how far it came, an earlier term may have set them aside.
+            self._quarantine.forget_sent(sent)
+        if self._mark_sent:
+            self._outbox.mark_sent(sent)
+
+    def _tell(self, chunk: Chunk) -> None:
+        tell, partition = self._observer.tell, self._partition
+        for topic in dict.fromkeys(each.topic for each in chunk.poison):
+            of_it = [each for each in chunk.poison if each.topic == topic]
+            tell(
+                facts.RowsQuarantined(
+                    partition=partition, rows=len(of_it), reason=of_it[0].reason, topic=topic
+                )
+            )
+        if chunk.returned_for is not None:
+            tell(
+                facts.RowsReturned(
+                    partition=partition, rows=len(chunk.returned), topic=chunk.returned_for
+                )
+            )
+        tell(
+            facts.ChunkStored(
+                partition=partition,
+                events=chunk.sent,
+                payload_bytes=chunk.payload_bytes,
+                skipped=chunk.skipped,
+                position=chunk.position,
+                cluster_time=None if chunk.point is None else chunk.point.cluster_time,
+                seconds=time.monotonic() - chunk.began,
+            )
+        )

@@ -1,0 +1,202 @@
+"""A lane: one topic as the relay sends to it, open and fenced against every older relay."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from postroom import errors, pulsar_adapter, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from postroom.pulsar_adapter import Message
+    from postroom.relay.sending.acknowledgements import Stored
+    from postroom.relay.sending.experience import Experience
+    from postroom.relay.sending.outlet import Outlet
+    from postroom.relay.sending.tail import Tail
+    from postroom.store.letter import Letter
+    from postroom.topics import Topic
+
+__all__ = ["BATCH_MESSAGES", "Lane"]
+
+logger = logging.getLogger(__name__)
+
+BATCH_MESSAGES = 500
+BATCH_BYTES = 128 << 10
+# Single messages leave in bursts, of which the last one's acknowledgement speaks for all: a third
+# of what one for each would cost.
+BURST_MESSAGES = 500
+# What a message's id, position and frame take beside its payload, key and headers.
+MESSAGE_BESIDE = 96
+
+
+@dataclass(slots=True)
+class _Burst:
+    """Messages that leave together: one batch, whose size may grow to `room`, or single ones.
+
+    `size` is that of the batch, or of the largest message. A delayed message is alone; `delay` is
+    in milliseconds.
+    """
+
+    room: int
+    messages: list[Message] = field(default_factory=list)
+    first_id: str = ""
+    size: int = 0
+    delay: int = 0
+
+
+class Lane:
+    """Sends letters to one topic, in the order given; open, and used by the term's thread alone.
+
+    `tail` holds the ids that were found on the topic, `floor` is the highest position that the
+    broker may know from us. `unbatched` makes an outlet
+    for letters with keys: a Key_Shared subscription takes a batch's first key for all of it, so
+    that a lane does without batches from its first key on. It is None where the settings let keys
+    share a batch.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        outlet: Outlet,
+        *,
+        shared: bool,
+        tail: Tail,
+        experience: Experience,
+        unbatched: Callable[[], Outlet] | None,
+    ) -> None:
+        self.topic = topic
+        self.shared = shared
+        self.tail = tail.ids
+        self.floor = tail.floor
+        self.outlet = outlet
+        self._experience = experience
+        self._unbatched = unbatched
+        self._builder = pulsar_adapter.message_builder()
+        self._burst = _Burst(self._room())
+
+    # --- queueing ----------------------------------------------------------------------------
+
+    def queue(self, letter: Letter, position: int) -> None:
+        """Put a letter behind all that were queued before, some of which may leave with that.
+
+        This one stays, so that seal() has something to leave with.
+
+        Raises:
+            Poison: the broker takes no message that large.
+            TermEnded: what left before it was not stored.
+
+        """
+        if letter.key is not None and self.outlet.is_batching and self._unbatched is not None:
+            self._stop_batching(self._unbatched)
+        size = letter.size + MESSAGE_BESIDE
+        delay = _delay(letter) if letter.deliver_at else 0
+        if size > self.outlet.proven or delay > self.outlet.proven_delay:
+            self._require_taken(letter, size, delay)
+        if self._burst.messages and self._is_cut_before(size, delay):
+            self._leave(None)
+        burst = self._burst
+        if not burst.messages:
+            burst.first_id, burst.delay = letter.id, delay
+        burst.messages.append(_message(self._builder(), letter, position))
+        burst.size = burst.size + size if self.outlet.is_batching else max(burst.size, size)
+
+    def _is_cut_before(self, size: int, delay: int) -> bool:
+        burst, outlet = self._burst, self.outlet
+        if delay or burst.delay:
+            # A delayed message overtakes an open batch, and deduplication would then drop that.
+            return True
+        if outlet.is_batching:
+            return len(burst.messages) >= BATCH_MESSAGES or burst.size + size > burst.room
+        # A message larger than any that the topic has taken leaves alone.
+        largest = max(burst.size, size)
+        return len(burst.messages) >= BURST_MESSAGES or largest > outlet.proven
+
+    def _room(self) -> int:
+        """Return how large the next batch may grow: at once to what the topic took before.
+
+        Beyond that it doubles, so that a policy by which the broker refuses large ones is found
+        with a batch that is not much too large.
+        """
+        known = self._experience.of(self.topic)
+        return min(max(2 * self.outlet.proven, known.accepted), BATCH_BYTES, known.batch_limit)
+
+    def _require_taken(self, letter: Letter, size: int, delay: int) -> None:
+        if self._experience.of(self.topic).is_doubtful:
+            reason = self._experience.verdict(self.topic, letter.id, size=size, delay=delay)
+            if reason is not None:
+                raise errors.Poison(reason)
+
+    def _stop_batching(self, unbatched: Callable[[], Outlet]) -> None:
+        logger.info("Events on %s have keys: they are sent without batches from here", self.topic)
+        if self._burst.messages:
+            self._leave(None)
+        self.outlet.wait()
+        self.outlet.close()
+        self.outlet = unbatched()
+
+    # --- leaving -----------------------------------------------------------------------------
+
+    @property
+    def is_queueing(self) -> bool:
+        """Whether there is anything to seal."""
+        return bool(self._burst.messages)
+
+    def seal(self, stored: Stored) -> None:
+        """Send what is queued, and have `stored` called when all up to it is stored.
+
+        Raises:
+            TermEnded: it was not, or something before it.
+
+        """
+        self._leave(stored)
+
+    def _leave(self, stored: Stored | None) -> None:
+        burst, outlet = self._burst, self.outlet
+        is_new = burst.size > outlet.proven
+        try:
+            outlet.hand_over(burst.messages, size=burst.size, delay=burst.delay, stored=stored)
+        except errors.Refused as refused:
+            raise self._noted(refused) from refused
+        if is_new:
+            self._experience.note_accepted(self.topic, burst.size)
+        self._burst = _Burst(self._room())
+
+    def _noted(self, refused: errors.Refused) -> errors.Refused:
+        burst, count = self._burst, len(self._burst.messages)
+        self._experience.note_refused(
+            self.topic, burst.first_id, count, burst.size, too_large=refused.too_large
+        )
+        what = f"Row {burst.first_id}" if count == 1 else f"A batch of {count} events"
+        met = "is larger than anything it takes" if refused.too_large else "met a closed connection"
+        return errors.Refused(
+            f"{what}, of about {burst.size} bytes, is not stored on {self.topic}: sent alone, it "
+            f"{met}. A policy of the topic or the broker may refuse it, by size for instance "
+            "(maxMessageSize). Nothing is sent behind it; a new term tries again",
+            too_large=refused.too_large,
+        )
+
+
+def _delay(letter: Letter) -> int:
+    return max(1, letter.deliver_at - time.time_ns() // 1_000_000)
+
+
+def _message(builder: Any, letter: Letter, position: int) -> Message:
+    builder.content(letter.payload)
+    builder.property(wire.ID, letter.id)
+    builder.property(wire.POSITION, str(position))
+    builder.sequence_id(position)
+    if letter.headers:
+        for name, value in letter.headers.items():
+            builder.property(name, value)
+    if letter.key is not None:
+        builder.partition_key(letter.key)
+    if letter.occurred_at > 0:
+        builder.event_timestamp(letter.occurred_at)
+    if letter.deliver_at > 0:
+        builder.deliver_at(letter.deliver_at)
+    return builder.build()

@@ -1,0 +1,226 @@
+"""The lanes of a term by topic: which are open, and which cannot be opened now."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from bson import ObjectId
+
+from postroom import errors
+from postroom.refusals import is_away
+from postroom.relay.sending.tail import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from postroom.relay.saving.saver import Saver
+    from postroom.relay.sending.lane import Lane
+    from postroom.relay.sending.opening import Opening
+    from postroom.relay.sending.waiting import Waiting
+    from postroom.routing import Routing
+    from postroom.topics import Topic
+
+__all__ = ["Lanes"]
+
+logger = logging.getLogger(__name__)
+
+# A function may name any number of topics.
+MOST_SHUT = 1000
+FIRST_OBJECT_ID = "0" * 24
+
+
+class Lanes:
+    """Used by the term's thread alone.
+
+    `known` holds the ids that were found in any tail, until the replay is over; `arrived` those in
+    the tails of topics for which rows were set aside. A topic that cannot be opened stops nothing
+    but itself, where any other one can be.
+    """
+
+    def __init__(
+        self, opening: Opening, *, routing: Routing, saver: Saver, waiting: Waiting
+    ) -> None:
+        self.known: set[str] = set()
+        self.arrived: set[str] = set()
+        self._opening = opening
+        self._routing = routing
+        self._saver = saver
+        self._waiting = waiting
+        self._open: dict[Topic, Lane] = {}
+        self._position = 0
+        self._published_since: datetime | None = None
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._open.values())
+
+    def of(self, topic: Topic) -> Lane:
+        """Return the lane of a topic, opened if it has to be.
+
+        Raises:
+            TopicNotOpen: it cannot be opened now, or what was set aside for it goes first.
+            Poison: that is no topic's name.
+            TermEnded: no topic can be opened.
+
+        """
+        lane = self._open.get(topic)
+        reason = self._waiting.reason(topic) if self._waiting else None
+        if reason is not None:
+            raise errors.TopicNotOpen(reason, topic=topic)
+        return lane or self._opened(topic)
+
+    # --- at the beginning of a term ------------------------------------------------------------
+
+    def open(
+        self, topics: Iterable[Topic], *, position: int, published_since: datetime | None
+    ) -> None:
+        """Fence all declared topics before the first send, and read their tails.
+
+        So an older holder is out of all of them; the others are fenced when the first event goes
+        there. With `published_since`, the tail is all that a topic received since.
+        """
+        self._position = position
+        self._published_since = published_since
+        # Where the broker is silent over some topics, the others are opened first.
+        for topic in sorted(topics, key=self._opening.silence):
+            try:
+                self._opened(topic)
+            except errors.TopicNotOpen as shut:
+                if not isinstance(shut.__cause__, errors.PartitionedTopic):
+                    self._read_unopened(topic)
+
+    def _read_unopened(self, topic: Topic) -> None:
+        """Read the tail of a topic that cannot be written: its events may go elsewhere now."""
+        import pulsar
+
+        try:
+            tail = self._opening.read(topic, self._span(topic))
+        except (errors.PartitionedTopic, pulsar.PulsarException) as error:
+            logger.warning(
+                "What %s received since the checkpoint cannot be read (%s): events that an earlier "
+                "term sent there, and that are routed to other topics now, may be sent again",
+                topic,
+                type(error).__name__,
+                extra={"action": "tail_unread"},
+            )
+        else:
+            self._know(topic, tail.ids)
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def _opened(self, topic: Topic) -> Lane:
+        import pulsar
+
+        began = time.monotonic()
+        try:
+            lane = self._open_lane(topic)
+        except (errors.PartitionedTopic, pulsar.PulsarException) as error:
+            took = time.monotonic() - began
+            reason = self._opening.why_not(topic, error)
+            if isinstance(error, pulsar.InvalidTopicName) or len(self._waiting) >= MOST_SHUT:
+                raise errors.Poison(reason) from error
+            if not self._others_flow(topic):
+                raise errors.TermEnded(f"{reason}; a new term begins") from error
+            self._shut(topic, reason, took)
+            raise errors.TopicNotOpen(reason, topic=topic) from error
+        return lane
+
+    def _others_flow(self, topic: Topic) -> bool:
+        """Whether anything but this topic can be opened; if not, waiting is all that is left."""
+        import pulsar
+
+        for other in () if self._open else self._routing.topics:
+            if other != topic:
+                try:
+                    self._open_lane(other)
+                except errors.PartitionedTopic:
+                    continue
+                except pulsar.PulsarException as error:
+                    if is_away(type(error).__name__):
+                        break
+        return bool(self._open)
+
+    def _shut(self, topic: Topic, reason: str, took: float) -> None:
+        if self._waiting.shut(topic, reason, took=took):
+            logger.error(
+                "%s. What goes there is set aside in quarantine, and goes there by itself and in "
+                "its order once that is possible; all else flows",
+                reason,
+                extra={"action": "topic_shut", "topic": topic},
+            )
+
+    def open_again(self, topic: Topic, *, waiting_for: Topic) -> Lane | None:
+        """Return the lane of a topic for rows that were set aside; None if it cannot be opened.
+
+        They were set aside for `waiting_for`, which may be another one by now.
+        """
+        lane = self._open.get(topic)
+        if lane is not None:
+            return lane
+        import pulsar
+
+        began = time.monotonic()
+        try:
+            return self._open_lane(topic)
+        except (errors.PartitionedTopic, pulsar.PulsarException) as error:
+            reason = self._opening.why_not(topic, error)
+            self._shut(waiting_for, reason, time.monotonic() - began)
+            return None
+
+    def _open_lane(self, topic: Topic) -> Lane:
+        declared = self._saver.marks.is_declared(topic)
+        has_tail = declared or self._published_since is not None
+        opened = self._opening.open(topic, self._span(topic) if has_tail else None)
+        self._open[topic] = opened.lane
+        if not declared:
+            self._saver.declare(topic, opened.mark)
+        self._saver.tenure.renew()
+        self._know(topic, opened.tail.ids)
+        return opened.lane
+
+    def _span(self, topic: Topic) -> Span:
+        return Span(
+            mark=self._saver.marks.of(topic),
+            position=self._position,
+            published_since=self._published_since,
+        )
+
+    def _know(self, topic: Topic, ids: frozenset[str]) -> None:
+        self.known |= ids
+        if self._waiting.reason(topic) is not None:
+            self.arrived |= ids
+        if ids:
+            logger.info(
+                "%d events after the checkpoint are on %s already and are left out",
+                len(ids),
+                topic,
+                extra={"action": "tail"},
+            )
+
+    # --- meanwhile ---------------------------------------------------------------------------
+
+    def known_until(self) -> ObjectId | None:
+        """Return the highest ObjectId among the ids in the tails, None if there are no ids.
+
+        The least one of all where there are others only.
+        """
+        found = (row_id for row_id in self.known if ObjectId.is_valid(row_id))
+        return ObjectId(max(found, default=FIRST_OBJECT_ID)) if self.known else None
+
+    def scan_is_over(self) -> None:
+        """Read the tail of a lane from its mark on, from now on; what is in the tails was met.
+
+        The stream goes on from a time after they were read.
+        """
+        self._published_since = None
+        self.known.clear()
+
+    def replay_is_over(self) -> None:
+        """Let go of the tails' ids: the stream has passed all that an earlier term can have sent.
+
+        Not one by one as they are met: a row that was set aside, mended and put back stands in the
+        change stream twice, and on its topic once.
+        """
+        self.known.clear()

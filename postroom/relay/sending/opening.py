@@ -1,0 +1,212 @@
+"""Opening: how a lane comes to be, fenced first, its tail read then."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from postroom import broker, errors
+from postroom.abilities import stores_anything
+from postroom.access.client import access_of
+from postroom.refusals import is_away, why
+from postroom.relay.sending.acknowledgements import Acknowledgements
+from postroom.relay.sending.lane import BATCH_MESSAGES, Lane
+from postroom.relay.sending.outlet import Outlet, Patience
+from postroom.relay.sending.tail import Tail, TailReader
+from postroom.relay.sending.tap import Tap
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    import pulsar
+
+    from postroom.relay.saving.tenure import Tenure
+    from postroom.relay.sending.acknowledgements import Refusal
+    from postroom.relay.sending.experience import Experience
+    from postroom.relay.sending.lane_options import LaneOptions
+    from postroom.relay.sending.tail import Span
+    from postroom.routing import Routing
+    from postroom.store.values import Mark
+    from postroom.topics import Topic
+
+__all__ = ["Opened", "Opening"]
+
+# More than the term keeps in flight, so that the client never blocks inside a send.
+MAX_PENDING_MESSAGES = 50_000
+# A lane cuts its batches itself, but for full ones: these keep the client from doing it.
+CLIENT_BATCH_BYTES = 64 << 20
+CLIENT_BATCH_DELAY_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An open lane, the tail behind it, and the mark from which it counts."""
+
+    lane: Lane
+    tail: Tail
+    mark: Mark | None
+
+
+class Opening:
+    """Opens the lanes of one term; used by the term's thread alone.
+
+    The fence makes an older holder's sends fail from here on; the tail, read after it, is all that
+    was stored since the checkpoint, so that nothing is sent a second time. `tell` hears, in the
+    client's threads, of what the broker did not store.
+    """
+
+    def __init__(
+        self,
+        client: pulsar.Client,
+        *,
+        options: LaneOptions,
+        routing: Routing,
+        experience: Experience,
+        tenure: Tenure,
+        tell: Callable[[Refusal], None],
+        stopping: threading.Event,
+    ) -> None:
+        self.tails = TailReader(client, options=options, stopping=stopping)
+        self._client = client
+        self._options = options
+        self._routing = routing
+        self._experience = experience
+        experience.is_well = functools.partial(stores_anything, client)
+        self._tenure = tenure
+        self._tell = tell
+        self._patience = Patience(options.send_timeout.total_seconds(), stopping)
+
+    def open(self, topic: Topic, span: Span | None) -> Opened:
+        """Fence a topic, then read its tail over a span.
+
+        Without one the topic was never declared: nothing was sent there, and it has no tail; the
+        lane's mark is the topic's end as it is now. A shared topic has other producers, which a
+        fence would throw out: there a frozen relay that wakes up may send some twice.
+
+        Raises:
+            PartitionedTopic: it is not one log.
+            TermEnded: the connection was lost meanwhile, or the relay was stopped.
+            pulsar.PulsarException: as the broker refuses it.
+
+        """
+        self.require_one_log(topic)
+        shared, options = self._routing.is_shared(topic), self._options
+        batching = options.batch_keyed or not self._routing.keyed
+        producer = self._produce(topic, shared=shared, batching=batching)
+        # With deduplication the broker drops what is not above the last id that it knows.
+        pushed = producer.last_sequence_id()
+        try:
+            if span is None:
+                tail, mark = Tail(floor=max(0, pushed)), self.tails.end(topic)
+            else:
+                tail = self.tails.read(topic, span, shared=shared, pushed=pushed)
+                mark = span.mark
+        except BaseException:
+            broker.close(producer)
+            raise
+        self._experience.of(topic).silence = 0
+        lane = Lane(
+            topic,
+            self._outlet(topic, producer, shared=shared, batching=batching),
+            shared=shared,
+            tail=tail,
+            experience=self._experience,
+            unbatched=None
+            if options.batch_keyed
+            else functools.partial(self._unbatched, topic, shared=shared),
+        )
+        return Opened(lane=lane, tail=tail, mark=mark)
+
+    def require_one_log(self, topic: Topic) -> None:
+        """Make sure that a topic is one log.
+
+        Raises:
+            PartitionedTopic: it is partitioned.
+            pulsar.PulsarException: the broker does not say.
+
+        """
+        broker.require_unpartitioned(self._client, topic)
+
+    def read(self, topic: Topic, span: Span) -> Tail:
+        """Read the tail of a topic that cannot be opened.
+
+        Raises:
+            TermEnded: the connection was lost meanwhile, or the relay was stopped.
+            pulsar.PulsarException: as the broker refuses it.
+
+        """
+        return self.tails.read(topic, span, shared=self._routing.is_shared(topic), pushed=-1)
+
+    def why_not(self, topic: Topic, error: Exception) -> str:
+        """Say why a topic could not be opened, and what can be done."""
+        known = self._experience.of(topic)
+        known.silence = known.silence + 1 if is_away(type(error).__name__) else 0
+        if isinstance(error, errors.PartitionedTopic):
+            return str(error)
+        return f"The topic {topic} cannot be opened ({why(error, access_of(self._client))})"
+
+    def silence(self, topic: Topic) -> int:
+        """Return how many times in succession nobody answered when a topic was to be opened."""
+        return self._experience.of(topic).silence
+
+    def _unbatched(self, topic: Topic, *, shared: bool) -> Outlet:
+        producer = self._produce(topic, shared=shared, batching=False)
+        # Frozen before that, the relay has now fenced out the one that replaced it.
+        self._tenure.confirm()
+        return self._outlet(topic, producer, shared=shared, batching=False)
+
+    def _produce(self, topic: Topic, *, shared: bool, batching: bool) -> pulsar.Producer:
+        import pulsar
+
+        mode = pulsar.ProducerAccessMode
+        return self._client.create_producer(
+            topic,
+            producer_name=self._options.name_on(shared=shared),
+            access_mode=mode.ExclusiveWithFencing if self._is_fenced(shared) else mode.Shared,
+            batching_enabled=batching,
+            batching_max_messages=BATCH_MESSAGES,
+            batching_max_allowed_size_in_bytes=CLIENT_BATCH_BYTES,
+            batching_max_publish_delay_ms=CLIENT_BATCH_DELAY_MS,
+            max_pending_messages=MAX_PENDING_MESSAGES,
+            block_if_queue_full=True,
+            # Never: it would fail what is pending and go on with what comes next.
+            send_timeout_millis=0,
+        )
+
+    def _is_fenced(self, shared: bool) -> bool:  # noqa: FBT001 - a topic's only quality here
+        return self._options.fenced and not shared
+
+    def _outlet(
+        self, topic: Topic, producer: pulsar.Producer, *, shared: bool, batching: bool
+    ) -> Outlet:
+        acknowledgements = Acknowledgements(
+            topic, counted=self._is_fenced(shared), batched=batching, tell=self._tell
+        )
+        return Outlet(
+            Tap(producer),
+            acknowledgements,
+            batch_messages=BATCH_MESSAGES if batching else None,
+            patience=self._patience,
+            fail=self.fail,
+        )
+
+    def fail(self, refusal: Refusal) -> NoReturn:
+        """End the term over what was not stored.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+            TermEnded: none has.
+
+        """
+        import pulsar
+
+        if refusal.result == pulsar.Result.ProducerFenced:
+            self._tenure.confirm()
+            raise errors.TermEnded(
+                f"Another producer has fenced {refusal.topic}, and it is no newer relay of this "
+                "outbox partition: is a relay of another one, or of another service, sending "
+                "there? A topic has one, unless it is declared shared; a new term begins"
+            )
+        raise errors.TermEnded(f"{refusal.sentence}; a new term begins")

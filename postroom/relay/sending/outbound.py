@@ -1,0 +1,197 @@
+"""Outbound: puts rows on their lanes, each once, under the number that is theirs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from postroom import errors
+from postroom.relay.saving.chunk import Landed
+from postroom.relay.sending.numbering import Numbering
+from postroom.store import letter
+from postroom.store.codec import id_of
+from postroom.store.quarantine import Quarantined
+from postroom.topics import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from postroom.relay.reading.batch import Batch
+    from postroom.relay.saving.chunk import Chunk
+    from postroom.relay.sending.acknowledgements import Stored
+    from postroom.relay.sending.brake import Brake
+    from postroom.relay.sending.lanes import Lanes
+    from postroom.relay.sending.waiting import Waiting
+    from postroom.routing import Routing
+    from postroom.store.codec import Row
+    from postroom.store.letter import Letter
+    from postroom.store.outbox_rows import OutboxRows
+    from postroom.store.values import Mark
+
+__all__ = ["Outbound"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Mended(NamedTuple):
+    """A row that was poison, as it is on its lane now."""
+
+    letter: Letter
+    position: int
+
+
+class Outbound:
+    """fill() a chunk with the rows of a batch, then seal() it; both in the term's thread."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        waiting: Waiting,
+        outbox: OutboxRows,
+        routing: Routing,
+        max_message_bytes: int,
+        block_on_poison: bool,
+        brake: Brake,
+    ) -> None:
+        self.numbering = Numbering()
+        self.brake = brake
+        self._lanes = lanes
+        self._waiting = waiting
+        self._outbox = outbox
+        self._routing = routing
+        self._max_message_bytes = max_message_bytes
+        self._block_on_poison = block_on_poison
+
+    def fill(self, chunk: Chunk, batch: Batch) -> None:
+        """Put a batch's rows on their lanes, but for those that the topics have and the poison.
+
+        Raises:
+            Blocked: a row is poison, and that is to stop the relay. The rows before it are on
+                their lanes, the others are not.
+            RoutingFailed: the same, until the routing's function can answer.
+
+        """
+        chunk.position = self.numbering.position
+        for rows in batch.slices:
+            self._fill(chunk, rows)
+
+    def _fill(self, chunk: Chunk, rows: Sequence[Row]) -> None:
+        # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
+        routing, limit, write = self._routing, self._max_message_bytes, letter.write
+        position, sent, payload_bytes = self.numbering.position, 0, 0
+        met = 0
+        known, lane = self._lanes.known, None
+        try:
+            for row in rows:
+                position += 1
+                if known and str(id_of(row)) in known:
+                    met += 1
+                    continue
+                try:
+                    ready = write(row, routing, limit)
+                    if lane is None or ready.topic is not lane.topic:
+                        lane = self._lanes.of(ready.topic)
+                    number = position
+                    if position <= lane.floor:
+                        number = self.numbering.jump(lane, ready.id, position, self._lanes.known)
+                    lane.queue(ready, number)
+                    position = number
+                except errors.TopicNotOpen as shut:
+                    self._set_aside(row, position, shut, chunk)
+                    continue
+                except errors.Poison as poison:
+                    mended = self._rejected(row, position, poison, chunk)
+                    if mended is None:
+                        continue
+                    ready, position, lane = mended.letter, mended.position, None
+                sent += 1
+                payload_bytes += ready.size
+        finally:
+            self.numbering.position = chunk.position = position
+            chunk.sent += sent
+            chunk.payload_bytes += payload_bytes
+            self.brake.lower(sent + met)
+            chunk.brake_level = self.brake.level
+        chunk.add(rows)
+
+    def _set_aside(self, row: Row, position: int, shut: errors.TopicNotOpen, chunk: Chunk) -> None:
+        """Have a row wait for its topic; said once for the topic, and not for each row."""
+        topic = Topic(shut.topic)
+        self._waiting.set_aside(topic)
+        chunk.poison.append(
+            Quarantined(row_id=id_of(row), position=position, reason=str(shut), topic=topic)
+        )
+
+    def seal(self, chunk: Chunk, tell: Callable[[Landed], None]) -> None:
+        """Send what was filled in; `tell` hears from every lane when its part is stored."""
+        # A lane whose letters were all there already has nothing to tell.
+        lanes = [lane for lane in self._lanes if lane.is_queueing]
+        chunk.awaiting.update(lane.topic for lane in lanes)
+        for lane in lanes:
+            lane.seal(_teller(chunk, lane.topic, tell))
+        chunk.sealed = time.monotonic()
+
+    def _rejected(
+        self, row: Row, position: int, poison: errors.Poison, chunk: Chunk
+    ) -> _Mended | None:
+        """Set a row aside; where poison blocks, send it if it has been mended since."""
+        row_id = id_of(row)
+        if self._block_on_poison:
+            return self._looked_at_again(row, position, poison, chunk)
+        if not self.brake.has_room():
+            raise errors.Blocked(
+                f"{self.brake.limit} rows more were set aside than relayed lately, and row "
+                f"{row_id} would be the next: {poison}. The relay stops here and looks again, "
+                "instead of emptying the outbox into quarantine: mend what they have in common, "
+                "then `outbox quarantine retry --all`; or raise POSTROOM_POISON_LIMIT if they are "
+                "to be set aside"
+            )
+        logger.error(
+            "Row %s can never be sent and goes into quarantine: %s",
+            row_id,
+            poison,
+            extra={"action": "quarantine", "event_id": str(row_id)},
+        )
+        chunk.poison.append(Quarantined(row_id=row_id, position=position, reason=str(poison)))
+        return None
+
+    def _looked_at_again(
+        self, row: Row, position: int, poison: errors.Poison, chunk: Chunk
+    ) -> _Mended | None:
+        row_id = id_of(row)
+        # The stream shows the row as it was written for ever; what was done about it since is in
+        # the collection.
+        current = None if row_id is None else self._outbox.find(row_id)
+        if current is None and row_id is not None:
+            logger.warning(
+                "Row %s could never be sent and was removed: the relay goes on behind it",
+                row_id,
+                extra={"action": "poison_removed", "event_id": str(row_id)},
+            )
+            return None
+        try:
+            if current is None:
+                raise poison
+            mended = letter.write(current, self._routing, self._max_message_bytes)
+            lane = self._lanes.of(mended.topic)
+            if position <= lane.floor:
+                position = self.numbering.jump(lane, mended.id, position, self._lanes.known)
+            lane.queue(mended, position)
+        except errors.TopicNotOpen as shut:
+            self._set_aside(row, position, shut, chunk)
+            return None
+        except errors.Poison as still:
+            raise errors.Blocked(
+                f"Row {row_id} can never be sent: {still}. POSTROOM_ON_POISON=block: the relay "
+                "stops here and looks again; mend or remove the row, or choose quarantine"
+            ) from still
+        return _Mended(mended, position)
+
+
+def _teller(chunk: Chunk, topic: Topic, tell: Callable[[Landed], None]) -> Stored:
+    def stored(mark: Mark) -> None:
+        tell(Landed(chunk, topic, mark))
+
+    return stored

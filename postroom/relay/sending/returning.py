@@ -1,0 +1,125 @@
+"""Returning: rows that were set aside for a topic go there once it can be opened."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from postroom import errors
+from postroom.relay.saving.chunk import Chunk
+from postroom.store import letter
+from postroom.store.quarantine import Quarantined
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postroom.relay.sending.experience import Experience
+    from postroom.relay.sending.lane import Lane
+    from postroom.relay.sending.lanes import Lanes
+    from postroom.relay.sending.waiting import Waiting
+    from postroom.routing import Routing
+    from postroom.store.codec import Row
+    from postroom.store.letter import Letter
+    from postroom.store.outbox_rows import OutboxRows
+    from postroom.store.quarantine import Entry, Quarantine
+    from postroom.topics import Topic
+
+__all__ = ["Returning"]
+
+logger = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 500
+
+
+class Returning:
+    """Makes chunks of rows from quarantine; used by the term's thread alone.
+
+    Only what the stream cannot show again in this term may return: it would be sent twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        waiting: Waiting,
+        lanes: Lanes,
+        quarantine: Quarantine,
+        outbox: OutboxRows,
+        routing: Routing,
+        experience: Experience,
+    ) -> None:
+        self._waiting = waiting
+        self._lanes = lanes
+        self._quarantine = quarantine
+        self._outbox = outbox
+        self._routing = routing
+        self._experience = experience
+        self._under_way: set[Topic] = set()
+        self._returning: set[Topic] = set()
+
+    def next(self) -> Chunk | None:
+        """Return a chunk whose rows are on their lane, or None where nothing can return now."""
+        for topic in self._waiting.due():
+            if topic in self._under_way:
+                continue
+            entries = self._quarantine.awaiting(topic, limit=ROWS_AT_ONCE)
+            if entries:
+                chunk = self._chunk(topic, entries)
+                if chunk is not None:
+                    self._under_way.add(topic)
+                    self._returning.add(topic)
+                    return chunk
+            elif self._waiting.is_over(topic) and topic in self._returning:
+                self._returning.discard(topic)
+                logger.info(
+                    "All that was set aside for %s is there now",
+                    topic,
+                    extra={"action": "topic_open"},
+                )
+        return None
+
+    def landed(self, chunk: Chunk) -> None:
+        """Forget the entries of what is stored now."""
+        if chunk.returned_for is not None:
+            self._quarantine.forget_returned(chunk.returned)
+            self._under_way.discard(chunk.returned_for)
+
+    def _chunk(self, topic: Topic, entries: Sequence[Entry]) -> Chunk | None:
+        chunk, lane = Chunk(point=None, returned_for=topic), None
+        rows = self._outbox.find_all([entry.row_id for entry in entries])
+        for entry in entries:
+            try:
+                ready = self._letter(entry, rows.get(entry.row_id), chunk)
+                if ready is None:
+                    continue
+                if lane is None:
+                    # Routing may have changed since.
+                    lane = self._lanes.open_again(ready.topic, waiting_for=topic)
+                if lane is None or ready.topic != lane.topic:
+                    break
+                self._queue(lane, ready, entry)
+            except errors.RoutingFailed as failed:
+                self._waiting.shut(topic, str(failed), took=0.0)
+                break
+            except errors.Poison as poison:
+                chunk.poison.append(
+                    Quarantined(
+                        row_id=entry.row_id, position=entry.position or 0, reason=str(poison)
+                    )
+                )
+                continue
+            chunk.returned.append(entry.row_id)
+            chunk.sent += 1
+            chunk.payload_bytes += ready.size
+        return chunk if chunk.returned or chunk.poison else None
+
+    def _letter(self, entry: Entry, row: Row | None, chunk: Chunk) -> Letter | None:
+        """Make an entry's letter; None, and the entry is done with, where there is none to send."""
+        if row is None or str(entry.row_id) in self._lanes.arrived:
+            chunk.returned.append(entry.row_id)
+            return None
+        return letter.write(row, self._routing, self._experience.largest)
+
+    def _queue(self, lane: Lane, ready: Letter, entry: Entry) -> None:
+        # The number that the row had; behind it nothing was sent there.
+        lane.floor = max(entry.position or 0, lane.floor + 1)
+        lane.queue(ready, lane.floor)

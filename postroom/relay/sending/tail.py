@@ -1,0 +1,184 @@
+"""The tail: what earlier terms stored on a topic behind its mark in the checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from postroom import errors, wire
+from postroom.store.values import Mark
+
+if TYPE_CHECKING:
+    import threading
+    from datetime import datetime
+
+    import pulsar
+
+    from postroom.relay.sending.lane_options import LaneOptions
+    from postroom.topics import Topic
+
+__all__ = ["Span", "Tail", "TailReader"]
+
+logger = logging.getLogger(__name__)
+
+# An older holder's last messages may still be on their way into the topic's storage.
+UNCONFIRMED_SECONDS = 30.0
+PAUSE_SECONDS = 0.1
+REMIND_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """The ids of the events that were found, and the highest position that the broker has of us.
+
+    What has a number up to `floor` would be dropped by the broker's deduplication.
+    """
+
+    ids: frozenset[str] = frozenset()
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Where a tail begins: behind a mark, None for the topic's beginning, or at a time instead.
+
+    `position` is that of the checkpoint.
+    """
+
+    mark: Mark | None
+    position: int
+    published_since: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    ids: set[str] = field(default_factory=set)
+    floor: int = 0
+    highest: int = 0
+
+    def add(self, message: pulsar.Message, *, ours: bool) -> None:
+        properties = message.properties()
+        row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
+        if row_id is not None:
+            self.ids.add(row_id)
+        if ours and position.isdecimal():
+            # The broker's deduplication goes by the name.
+            self.floor = max(self.floor, int(position))
+            self.highest = max(self.highest, int(position))
+
+
+class TailReader:
+    """Reads topics back for one term; blocks, for as long as there is something to read."""
+
+    def __init__(
+        self, client: pulsar.Client, *, options: LaneOptions, stopping: threading.Event
+    ) -> None:
+        self._client = client
+        self._options = options
+        self._stopping = stopping
+
+    def read(self, topic: Topic, span: Span, *, shared: bool, pushed: int) -> Tail:
+        """Read a topic to its end, once it is fenced.
+
+        `pushed` is the last position that the broker's deduplication knows, or -1.
+
+        Raises:
+            TermEnded: the relay was stopped meanwhile, or the connection was lost.
+            pulsar.PulsarException: the topic cannot be read.
+
+        """
+        import pulsar
+
+        found = _Found(floor=max(0, pushed), highest=span.position)
+        own_name = self._options.name_on(shared=shared)
+        mark = span.mark
+        start = pulsar.MessageId.deserialize(mark) if mark else pulsar.MessageId.earliest
+        with contextlib.closing(self._client.create_reader(topic, start)) as reader:
+            if span.published_since is not None:
+                reader.seek(round(span.published_since.timestamp() * 1000))
+            self._read_to_the_end(topic, reader, found, own_name)
+            self._await_unconfirmed(topic, reader, found, own_name, pushed)
+        return Tail(ids=frozenset(found.ids), floor=found.floor)
+
+    def end(self, topic: Topic) -> Mark | None:
+        """Return a mark at the topic's end, or None for its beginning where that is not known."""
+        import pulsar
+
+        if not self._options.fenced:
+            # The embedded broker never finds a last message, and at times hangs over the attempt.
+            # Reading from the topic's beginning, as None asks for, is slower and as good.
+            return None
+        reader = self._client.create_reader(
+            topic, pulsar.MessageId.latest, start_message_id_inclusive=True
+        )
+        with contextlib.closing(reader):
+            message = self._next(topic, reader)
+        return None if message is None else Mark(message.message_id().serialize())
+
+    def _read_to_the_end(
+        self, topic: Topic, reader: pulsar.Reader, found: _Found, own_name: str
+    ) -> None:
+        read, said_at, names = 0, time.monotonic(), self._options.names
+        while message := self._next(topic, reader):
+            self._require_office()
+            read += 1
+            if time.monotonic() - said_at > REMIND_SECONDS:
+                logger.info(
+                    "Reading what %s received since the checkpoint: %d messages so far", topic, read
+                )
+                said_at = time.monotonic()
+            name = message.producer_name()
+            if name in names:
+                found.add(message, ours=name == own_name)
+
+    def _await_unconfirmed(
+        self, topic: Topic, reader: pulsar.Reader, found: _Found, own_name: str, pushed: int
+    ) -> None:
+        # What an older holder had sent may be accepted by the broker and not yet stored: no reader
+        # sees it, but deduplication knows its number.
+        deadline = time.monotonic() + UNCONFIRMED_SECONDS
+        while pushed > found.highest and time.monotonic() < deadline:
+            self._stopping.wait(PAUSE_SECONDS)
+            self._require_office()
+            self._read_to_the_end(topic, reader, found, own_name)
+        if pushed > found.highest:
+            logger.warning(
+                "The broker knows position %d on %s, but the topic ends at %d: its last messages "
+                "are gone, or will be there twice",
+                pushed,
+                topic,
+                found.highest,
+                extra={"action": "unconfirmed"},
+            )
+
+    def _require_office(self) -> None:
+        if self._stopping.is_set():
+            raise errors.TermEnded("The relay was stopped while it opened a term")
+
+    def _next(self, topic: Topic, reader: pulsar.Reader) -> pulsar.Message | None:
+        import pulsar
+
+        try:
+            if not _has_more(topic, reader):
+                return None
+            return reader.read_next(round(self._options.read_timeout.total_seconds() * 1000))
+        except pulsar.UnknownError:
+            if self._options.fenced:
+                raise
+            # The embedded broker's way to say that the topic is empty.
+            return None
+
+
+def _has_more(topic: Topic, reader: pulsar.Reader) -> bool:
+    # The client answers no as well where the connection was lost while it asked.
+    for _ in range(2):
+        if reader.has_message_available():
+            return True
+        if not reader.is_connected():
+            raise errors.TermEnded(
+                f"The connection was lost while the end of {topic} was read; a new term begins"
+            )
+    return False

@@ -1,0 +1,1 @@
+"""Watching: what the database alone says of an outbox partition."""

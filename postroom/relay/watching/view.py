@@ -1,0 +1,147 @@
+"""The view of an outbox partition: who relays it, how far, and what waits, by the database alone.
+
+A relay's own numbers, in `inspect stats` and Flower, have the same names for the same things.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+from pymongo import errors as mongo
+
+from postroom.relay.watching import backlog, unattended
+from postroom.store.checkpoints import Checkpoints
+from postroom.store.quarantine import Quarantine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.database import Database
+
+    from postroom.relay.watching.backlog import Backlog
+    from postroom.relay.watching.unattended import Unattended
+    from postroom.store.checkpoints import Checkpoint
+
+__all__ = ["PartitionView", "Views", "views"]
+
+# `outbox status` answers within two seconds, of which Celery needs the first one to start.
+WAITING_SECONDS = 0.5
+UNATTENDED_SECONDS = 0.25
+QUARANTINE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionView:
+    """One outbox partition.
+
+    `owner` is the relay that last took office, in `epoch`, at `owned_since`; whether it still
+    lives, its mutex tells. Without `ever_relayed` no relay was started for it yet, and its rows
+    wait for one. `relayed_until` is the cluster time up to which the checkpoint says that all is
+    relayed.
+
+    `waiting` counts the rows that are committed and not relayed, and with `waiting_at_least` there
+    may be more: the counting is bounded. `lag_seconds` is the age of the oldest of them, 0 where
+    none waits. Both are None in a scan, which does not tell. `quarantined_now` counts the rows that
+    are set aside at this moment, None where that took too long.
+    """
+
+    partition: str
+    ever_relayed: bool
+    owner: str | None = None
+    epoch: int | None = None
+    owned_since: datetime | None = None
+    position: int | None = None
+    last_relayed_row: str | None = None
+    checkpointed_at: datetime | None = None
+    relayed_until: datetime | None = None
+    waiting: int | None
+    waiting_at_least: bool
+    lag_seconds: int | None
+    scanning: bool = False
+    topics: Sequence[str] = ()
+    quarantined_now: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """Every outbox partition that was found, by name.
+
+    Those that a relay was ever started for are all there; of the others only if `complete`.
+    """
+
+    partitions: Sequence[PartitionView]
+    complete: bool
+
+
+def views(database: Database[Any]) -> Views:
+    """Look at every outbox partition, for about a second at most.
+
+    Raises:
+        pymongo.errors.PyMongoError: the checkpoints cannot be read.
+
+    """
+    checkpoints = Checkpoints(database).all()
+    now: datetime = database.command("hello")["localTime"].astimezone(UTC)
+    known = [each.partition for each in checkpoints]
+    found = unattended.find(database, known=known, seconds=UNATTENDED_SECONDS)
+    views, end = [], time.monotonic() + WAITING_SECONDS
+    for index, checkpoint in enumerate(checkpoints):
+        share = (end - time.monotonic()) / (len(checkpoints) - index)
+        waiting = backlog.behind(database, checkpoint, seconds=share)
+        views.append(_relayed(database, checkpoint, waiting, now))
+    views += [_unattended(database, each, now) for each in found.partitions]
+    return Views(partitions=sorted(views, key=lambda v: v.partition), complete=found.complete)
+
+
+def _relayed(
+    database: Database[Any], checkpoint: Checkpoint, waiting: Backlog | None, now: datetime
+) -> PartitionView:
+    until, last = checkpoint.cluster_time, checkpoint.last_id
+    return PartitionView(
+        partition=checkpoint.partition,
+        ever_relayed=True,
+        owner=checkpoint.owner,
+        epoch=checkpoint.epoch or None,
+        owned_since=checkpoint.owned_at,
+        position=checkpoint.position or None,
+        last_relayed_row=None if last is None else str(last),
+        checkpointed_at=checkpoint.updated_at,
+        relayed_until=datetime.fromtimestamp(until.time, UTC) if until else None,
+        waiting=None if waiting is None else waiting.rows,
+        waiting_at_least=waiting is not None and waiting.at_least,
+        lag_seconds=None if waiting is None else _lag(waiting, now),
+        scanning=checkpoint.scan is not None,
+        topics=list(checkpoint.lanes),
+        quarantined_now=_quarantined(database, checkpoint.partition),
+    )
+
+
+def _unattended(database: Database[Any], found: Unattended, now: datetime) -> PartitionView:
+    return PartitionView(
+        partition=found.partition,
+        ever_relayed=False,
+        waiting=found.backlog.rows,
+        waiting_at_least=found.backlog.at_least,
+        lag_seconds=_lag(found.backlog, now),
+        quarantined_now=_quarantined(database, found.partition),
+    )
+
+
+def _lag(waiting: Backlog, now: datetime) -> int | None:
+    if waiting.oldest is not None:
+        return max(0, int((now - waiting.oldest).total_seconds()))
+    return None if waiting.rows or waiting.at_least else 0
+
+
+def _quarantined(database: Database[Any], partition: Any) -> int | None:
+    try:
+        with pymongo.timeout(QUARANTINE_SECONDS):
+            return Quarantine(database, partition=partition).count()
+    except mongo.PyMongoError as error:
+        if not error.timeout:
+            raise
+        return None
