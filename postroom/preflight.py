@@ -1,19 +1,16 @@
 """Preflight: what relay and consumer look at before they start, as a list of findings.
 
-A finding says what was seen, whether that is well, and the remedy. Start-up logs and obeys the
-list; whoever wants to know prints it.
+Start-up logs and obeys the list; whoever wants to know prints it.
 """
 
 from __future__ import annotations
 
-import enum
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors
 from postroom.abilities import PROBE
+from postroom.findings import Finding, Grade
 from postroom.store import clients
 from postroom.topics import Topic, canonical
 
@@ -27,65 +24,19 @@ if TYPE_CHECKING:
     from postroom.pulsar_admin import PulsarAdmin
 
 __all__ = [
-    "Finding",
-    "Grade",
     "MakeSubscription",
     "delivery",
     "mongodb",
-    "obey",
     "retention",
     "subscriptions",
     "topics",
 ]
 
-logger = logging.getLogger(__name__)
+FIT = "MongoDB"
+DELIVERY = "what the broker can do"
 
 # Makes a subscription on a topic, unless it is there.
 MakeSubscription = Callable[[Topic, str], None]
-
-
-class Grade(enum.Enum):
-    """How well something is."""
-
-    OK = "ok"
-    WARN = "warn"  # it works, and a promise is weaker than it might be
-    FAIL = "fail"  # it cannot work like this
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at: `what` was seen, in a sentence, and the `remedy` if any.
-
-    `lasting` says of a failure that no wait can mend it: whoever started it has to.
-    """
-
-    what: str
-    grade: Grade = Grade.OK
-    remedy: str = ""
-    lasting: bool = False
-
-    @property
-    def sentence(self) -> str:
-        """What was seen and what to do, as one text."""
-        return f"{self.what}. {self.remedy}" if self.remedy else self.what
-
-
-def obey(findings: Iterable[Finding], *, action: str = "preflight") -> None:
-    """Log what is less than well, and refuse to go on with what cannot work.
-
-    Raises:
-        ConfigurationError: a finding has failed for good.
-        ServiceUnavailable: one has failed, and may be mended while this one waits.
-
-    """
-    findings = list(findings)
-    for finding in findings:
-        if finding.grade is Grade.WARN:
-            logger.warning("%s", finding.sentence, extra={"action": action})
-    for finding in sorted(findings, key=lambda found: not found.lasting):
-        if finding.grade is Grade.FAIL:
-            kind = errors.ConfigurationError if finding.lasting else errors.ServiceUnavailable
-            raise kind(finding.sentence)
 
 
 def mongodb(client: MongoClient[Any]) -> list[Finding]:
@@ -98,8 +49,10 @@ def mongodb(client: MongoClient[Any]) -> list[Finding]:
     try:
         clients.require_fit_server(client)
     except errors.ServiceUnavailable as error:
-        return [Finding(what=str(error), grade=Grade.FAIL)]
-    return [Finding(what="MongoDB is recent enough and a replica set or a sharded cluster")]
+        return [Finding(what=FIT, found=str(error), grade=Grade.FAIL)]
+    return [
+        Finding(what=FIT, found="MongoDB is recent enough and a replica set or a sharded cluster")
+    ]
 
 
 def topics(client: pulsar.Client, known: Iterable[Topic]) -> list[Finding]:
@@ -115,23 +68,26 @@ def topics(client: pulsar.Client, known: Iterable[Topic]) -> list[Finding]:
 def _topic(client: pulsar.Client, topic: Topic) -> Finding:
     import pulsar
 
+    what = f"topic {topic}"
     try:
         broker.require_unpartitioned(client, topic)
     except errors.PartitionedTopic as error:
-        return Finding(what=str(error), grade=Grade.FAIL, lasting=True)
+        return Finding(what=what, found=str(error), grade=Grade.FAIL, lasting=True)
     except pulsar.TopicNotFound:
         return Finding(
-            what=f"There is no topic {topic}, and the broker makes none by itself",
+            what=what,
+            found=f"There is no topic {topic}, and the broker makes none by itself",
             grade=Grade.WARN,
-            remedy=f"Make it: pulsar-admin topics create {topic}",
+            remedy=f"pulsar-admin topics create {topic}",
         )
     except pulsar.AuthorizationError:
         return Finding(
-            what=f"The relay has no right to the topic {topic}",
+            what=what,
+            found=f"The relay has no right to the topic {topic}",
             grade=Grade.WARN,
             remedy="Grant its role produce and consume (pulsar-admin topics grant-permission)",
         )
-    return Finding(what=f"The topic {topic} is there, and one log")
+    return Finding(what=what, found=f"The topic {topic} is there, and one log")
 
 
 def delivery(found: Abilities, *, demanded: bool, has_shared: bool, where: str) -> list[Finding]:
@@ -140,11 +96,12 @@ def delivery(found: Abilities, *, demanded: bool, has_shared: bool, where: str) 
     if lacking := _lacking(found):
         findings.append(_cannot(lacking, where) if demanded else _weaker(lacking, found))
     else:
-        findings.append(Finding(what="The broker fences and deduplicates"))
+        findings.append(Finding(what=DELIVERY, found="The broker fences and deduplicates"))
     if has_shared and demanded:
         findings.append(
             Finding(
-                what="POSTROOM_DELIVERY is exactly_once, but install(shared=…) names topics with "
+                what="shared topics",
+                found="POSTROOM_DELIVERY is exactly_once, but install(shared=…) names topics with "
                 "other producers, which cannot be fenced. Nothing is relayed",
                 grade=Grade.FAIL,
                 remedy="Leave them out, or choose best_available",
@@ -156,7 +113,8 @@ def delivery(found: Abilities, *, demanded: bool, has_shared: bool, where: str) 
 
 def _cannot(lacking: str, where: str) -> Finding:
     return Finding(
-        what=f"POSTROOM_DELIVERY is exactly_once, but the broker at {where} lacks {lacking}. "
+        what=DELIVERY,
+        found=f"POSTROOM_DELIVERY is exactly_once, but the broker at {where} lacks {lacking}. "
         "Nothing is relayed",
         grade=Grade.FAIL,
         remedy="Turn it on, or choose best_available",
@@ -167,8 +125,9 @@ def _cannot(lacking: str, where: str) -> Finding:
 def _weaker(lacking: str, found: Abilities) -> Finding:
     made = "".join(f"; to have it tried, make {space}/{PROBE}" for space in found.unknown)
     return Finding(
-        what=f"The broker lacks {lacking}: every event still arrives, in order, but a frozen relay "
-        "that wakes up or a lost connection may send some twice",
+        what=DELIVERY,
+        found=f"The broker lacks {lacking}: every event still arrives, in order, but a frozen "
+        "relay that wakes up or a lost connection may send some twice",
         grade=Grade.WARN,
         remedy="Deduplication is turned on for the namespace (pulsar-admin namespaces "
         "set-deduplication -e); fencing comes with Apache Pulsar 2.8 and later" + made,
@@ -194,7 +153,8 @@ def retention(admin: PulsarAdmin, known: Iterable[Topic]) -> list[Finding]:
         if minutes == 0:
             findings.append(
                 Finding(
-                    what=f"The namespace {namespace} keeps nothing that all subscriptions have "
+                    what=f"retention of {namespace}",
+                    found=f"The namespace {namespace} keeps nothing that all subscriptions have "
                     "acknowledged: where the broker restarts in the very moment in which a relay "
                     "is replaced, the next one cannot see what was sent, and sends it again",
                     grade=Grade.WARN,
@@ -203,7 +163,12 @@ def retention(admin: PulsarAdmin, known: Iterable[Topic]) -> list[Finding]:
             )
         elif minutes is not None:
             kept = "for ever" if minutes < 0 else f"for {minutes} minutes"
-            findings.append(Finding(what=f"The namespace {namespace} keeps what was sent {kept}"))
+            findings.append(
+                Finding(
+                    what=f"retention of {namespace}",
+                    found=f"The namespace {namespace} keeps what was sent {kept}",
+                )
+            )
     return findings
 
 
@@ -225,13 +190,15 @@ def subscriptions(wanted: Mapping[str, Sequence[str]], make: MakeSubscription) -
 def _subscription(subscription: str, topic: Topic, make: MakeSubscription) -> Finding:
     import pulsar
 
+    what = f"subscription {subscription} on {topic}"
     try:
         make(topic, subscription)
     except (pulsar.TopicNotFound, pulsar.AuthorizationError, pulsar.TopicTerminated) as error:
         return Finding(
-            what=f"The subscription {subscription!r} on {topic} cannot be made "
+            what=what,
+            found=f"The subscription {subscription!r} on {topic} cannot be made "
             f"({type(error).__name__}): what is sent there before it exists may be gone",
             grade=Grade.WARN,
             remedy=f"pulsar-admin topics create-subscription {topic} -s {subscription}",
         )
-    return Finding(what=f"The subscription {subscription!r} on {topic} is there")
+    return Finding(what=what, found=f"The subscription {subscription!r} on {topic} is there")

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
-import time
 from typing import TYPE_CHECKING
 
+from postroom.access.answers import Answers
 from postroom.access.conversation import AUTHENTICATION_ERROR, Conversation, Refused
 from postroom.access.server import servers
 from postroom.secured import has_tls
@@ -39,17 +38,10 @@ def reason_for_refusal(access: Access) -> str | None:
     Takes three seconds a server at most, and asks three of them at most. Nothing secret is sent
     where the connection is not encrypted. A hundred topics that fail at once ask once. Thread-safe.
     """
-    with _asking:
-        asked_at, reason = _asked.get(access, (float("-inf"), None))
-        if time.monotonic() - asked_at > SAME_SECONDS:
-            reason = _ask(access)
-            _asked.clear()
-            _asked[access] = time.monotonic(), reason
-        return reason
+    return _answers.of(access, lambda: _ask(access))
 
 
-_asking = threading.Lock()
-_asked: dict[Access, tuple[float, str | None]] = {}
+_answers: Answers[str | None] = Answers(seconds=SAME_SECONDS)
 
 
 def _ask(access: Access) -> str | None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
 from pymongo.uri_parser import parse_uri
 
+from postroom.access.answers import Answers
 from postroom.access.diagnosis import TIMEOUT_SECONDS, flaw, speaks_tls, tls_reason
 from postroom.access.server import Server
 
@@ -78,19 +77,12 @@ def _refusal(error: mongo.OperationFailure) -> str:
     )
 
 
-_asking = threading.Lock()
-_asked: dict[str, tuple[float, str | None]] = {}
+_answers: Answers[str | None] = Answers(seconds=SAME_SECONDS)
 
 
 def _reason(uri: str) -> str | None:
     """Say what the first server of the URI makes of a connection like the driver's."""
-    with _asking:
-        asked_at, reason = _asked.get(uri, (float("-inf"), None))
-        if time.monotonic() - asked_at > SAME_SECONDS:
-            reason = _ask(uri)
-            _asked.clear()
-            _asked[uri] = time.monotonic(), reason
-        return reason
+    return _answers.of(uri, lambda: _ask(uri))
 
 
 def _ask(uri: str) -> str | None:

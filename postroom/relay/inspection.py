@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from postroom import abilities, broker, preflight
+from postroom import abilities, broker, findings, preflight
 from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
 
@@ -49,7 +49,7 @@ class Inspection:
             ServiceUnavailable: one of them does not answer, or is not fit now.
 
         """
-        preflight.obey(preflight.mongodb(mongodb))
+        findings.obey(preflight.mongodb(mongodb))
         if self._abilities is None:
             self._abilities = self._looked_at(client)
         return self._abilities
@@ -57,14 +57,14 @@ class Inspection:
     def before_term(self, client: pulsar.Client) -> None:
         """Make the subscriptions that consumers will use: a topic without one keeps nothing."""
         made = preflight.subscriptions(self._subscriptions, self._maker(client))
-        preflight.obey(made, action="subscribe_ahead")
+        findings.obey(made, action="subscribe_ahead")
 
     def _looked_at(self, client: pulsar.Client) -> Abilities:
         import pulsar
 
         settings, topics = self._settings, self._routing.topics
         try:
-            preflight.obey(preflight.topics(client, topics))
+            findings.obey(preflight.topics(client, topics))
             found = abilities.probe(client, topics, self._admin)
         except (pulsar.Timeout, pulsar.ConnectError) as error:
             raise broker.unreachable(settings.pulsar_url, error) from error
@@ -74,8 +74,8 @@ class Inspection:
             has_shared=self._routing.has_shared,
             where=broker.masked(settings.pulsar_url),
         )
-        preflight.obey(delivery, action="probe")
-        preflight.obey(preflight.retention(self._admin, topics), action="probe")
+        findings.obey(delivery, action="probe")
+        findings.obey(preflight.retention(self._admin, topics), action="probe")
         return found
 
     def _maker(self, client: pulsar.Client) -> preflight.MakeSubscription:

@@ -6,18 +6,18 @@ import logging
 
 import pytest
 
-from postroom import errors, preflight
+from postroom import errors, findings, preflight
 from postroom.abilities import Abilities
-from postroom.preflight import Finding, Grade
+from postroom.findings import Finding, Grade
 
 
 def test_what_is_well_is_not_a_word_worth(caplog: pytest.LogCaptureFixture) -> None:
     """Warnings are said with their remedy, the rest is for whoever asks."""
     caplog.set_level(logging.INFO)
-    preflight.obey(
+    findings.obey(
         [
-            Finding(what="Good"),
-            Finding(what="The cellar is damp", grade=Grade.WARN, remedy="Open a window"),
+            Finding(what="a", found="Good"),
+            Finding(what="b", found="The cellar is damp", grade=Grade.WARN, remedy="Open a window"),
         ]
     )
     assert [record.getMessage() for record in caplog.records] == [
@@ -27,12 +27,12 @@ def test_what_is_well_is_not_a_word_worth(caplog: pytest.LogCaptureFixture) -> N
 
 def test_what_no_wait_can_mend_is_refused_before_what_may_pass() -> None:
     """A lasting failure ends the start; another one is tried again."""
-    passing = Finding(what="MongoDB is no replica set", grade=Grade.FAIL)
-    lasting = Finding(what="The topic is partitioned", grade=Grade.FAIL, lasting=True)
+    passing = Finding(what="a", found="MongoDB is no replica set", grade=Grade.FAIL)
+    lasting = Finding(what="b", found="The topic is partitioned", grade=Grade.FAIL, lasting=True)
     with pytest.raises(errors.ServiceUnavailable, match="no replica set"):
-        preflight.obey([passing])
+        findings.obey([passing])
     with pytest.raises(errors.ConfigurationError, match="partitioned"):
-        preflight.obey([passing, lasting])
+        findings.obey([passing, lasting])
 
 
 @pytest.mark.parametrize(
