@@ -11,11 +11,13 @@ CHECKPOINTS = "__outboxConsumers"
 QUARANTINE = "__outboxQuarantine"
 INBOX = "__inboxMessages"
 BEGUN = "__inboxBegun"
+ACTIONS = "__outboxActions"
 
 # Hermes makes this very index at each start and fails on another name or one that is not unique.
 CHECKPOINT_INDEX = "idx_partitionKey_asc"
 INBOX_EXPIRY_INDEX = "idx_handledAt_ttl"
 BEGUN_EXPIRY_INDEX = "idx_begunAt_ttl"
+ACTIONS_EXPIRY_INDEX = "idx_beganAt_ttl"
 
 
 class OutboxField:
@@ -107,9 +109,26 @@ class BegunField:
     TOLD = "toldEnds"
 
 
+class ActionField:
+    """What an operator did: a row of the action log."""
+
+    ID = "_id"
+    WHAT = "what"
+    WHO = "who"
+    BY = "by"
+    TARGET = "target"
+    WHERE = "where"
+    BEGAN_AT = "beganAt"
+    ENDED_AT = "endedAt"
+    COUNT = "count"
+    RESULT = "result"
+
+
 # Properties of a Pulsar message.
 ID = "id"
 POSITION = "position"
+# When an old event was sent again on purpose; such a message has no position.
+REPLAY = "replay"
 
 # Further properties of a dead letter, beside those of the message it was.
 DEAD_TOPIC = "dead-letter-topic"

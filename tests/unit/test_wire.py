@@ -19,6 +19,7 @@ def test_the_names_are_frozen() -> None:
         "BEGUN_EXPIRY_INDEX": "idx_begunAt_ttl",
         "ID": "id",
         "POSITION": "position",
+        "REPLAY": "replay",
         "DEAD_TOPIC": "dead-letter-topic",
         "DEAD_SUBSCRIPTION": "dead-letter-subscription",
         "DEAD_MESSAGE_ID": "dead-letter-message-id",
@@ -31,6 +32,8 @@ def test_the_names_are_frozen() -> None:
         "DEAD": "-DLQ",
         "REDRIVE": "-REDRIVE",
         "BEGUN": "__inboxBegun",
+        "ACTIONS": "__outboxActions",
+        "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
     }
 
 
@@ -59,6 +62,10 @@ def test_the_fields_are_frozen() -> None:
             *("turns", "contendedAt"),
         ],
         "BegunField": ["_id", "begunAt", "owner", "alone", "aloneEnds", "toldEnds"],
+        "ActionField": [
+            *("_id", "what", "who", "by", "target", "where", "beganAt", "endedAt", "count"),
+            "result",
+        ],
     }
 
 

@@ -17,12 +17,12 @@ from postroom.inbox.receiving.selection import Selection, dead_letter_topic
 from postroom.topics import Topic, base_topic, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from postroom.access.pulsar import Access
     from postroom.settings import Settings
 
-__all__ = ["Redriven", "list_dead", "redrive"]
+__all__ = ["Redriven", "discard", "exists", "list_dead", "redrive"]
 
 OPERATION_TIMEOUT = timedelta(seconds=10)
 LOOK_SECONDS = 3.0
@@ -74,7 +74,7 @@ def list_dead(
     topic: str | None = None,
     subscription: str | None = None,
     others: Callable[[DeadLetter], None] = lambda _: None,
-) -> Iterator[DeadLetter]:
+) -> Generator[DeadLetter, None, None]:
     """Yield the dead letters that wait on a topic's subscription, oldest first; changes nothing.
 
     All that were there when it began, and none that came later. Where several topics or
@@ -87,7 +87,7 @@ def list_dead(
     """
     asked = _Asked.of(settings, topic, subscription)
     access = pulsar_access.of(settings)
-    if not _exists(access, asked.at):
+    if not exists(access, asked.at):
         return
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         for message in WaitingLetters(client, asked.at):
@@ -105,6 +105,7 @@ def redrive(
     subscription: str | None = None,
     where: Callable[[DeadLetter], bool] = lambda _: True,
     rate_per_second: float | None = None,
+    told: Callable[[Redriven], None] = lambda _: None,
 ) -> Redriven:
     """Put dead letters back for the handler that failed, those for which `where` says yes.
 
@@ -112,7 +113,8 @@ def redrive(
     between sends it again, which the inbox recognises; so does a redrive that is run twice. What
     fails again becomes a dead letter again, which is not put back a second time. What cannot be
     sent is left, and named in `refused`. Order against newer events of the same key is not kept.
-    Letters of other topics or subscriptions that share a dead-letter topic are left.
+    Letters of other topics or subscriptions that share a dead-letter topic are left. `told` hears
+    at each step how far it is.
 
     Raises:
         ConfigurationError: that is no topic, or one that has no dead letters.
@@ -122,7 +124,7 @@ def redrive(
     """
     asked = _Asked.of(settings, topic, subscription)
     access, done, in_a_row = pulsar_access.of(settings), Redriven(), 0
-    if not _exists(access, asked.at):
+    if not exists(access, asked.at):
         return done
     with (
         broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
@@ -131,6 +133,7 @@ def redrive(
         letters, back = WaitingLetters(client, asked.at), WayBack(sending, asked.subscription)
         for message in letters:
             letter = DeadLetter.of(message)
+            told(done)
             if not asked.is_for(letter) or not where(letter):
                 done.left += 1
                 continue
@@ -144,12 +147,46 @@ def redrive(
                 continue
             letters.acknowledge(message)
             done.put_back, in_a_row = done.put_back + 1, 0
+            told(done)
             if rate_per_second:
                 time.sleep(1 / rate_per_second)
     return done
 
 
-def _exists(access: Access, topic: Topic) -> bool:
+def discard(
+    settings: Settings,
+    *,
+    topic: str | None = None,
+    subscription: str | None = None,
+    where: Callable[[DeadLetter], bool],
+    told: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Take the dead letters for which `where` says yes off their topic, and return how many.
+
+    Nothing handles them any more; the broker deletes them by its retention. `told` hears the
+    number after each.
+
+    Raises:
+        ConfigurationError: that is no topic, or one that has no dead letters.
+        pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
+
+    """
+    asked, done = _Asked.of(settings, topic, subscription), 0
+    access = pulsar_access.of(settings)
+    if not exists(access, asked.at):
+        return done
+    with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
+        letters = WaitingLetters(client, asked.at)
+        for message in letters:
+            letter = DeadLetter.of(message)
+            if asked.is_for(letter) and where(letter):
+                letters.acknowledge(message)
+                done += 1
+                told(done)
+    return done
+
+
+def exists(access: Access, topic: Topic) -> bool:
     """Find out whether a topic is there, since looking at it would make it."""
     namespace = topic.removeprefix("persistent://").rpartition("/")[0]
     try:

@@ -1,0 +1,1 @@
+"""Operations: what an operator does, for the command line and the page alike."""

@@ -1,0 +1,24 @@
+"""Done: how far an act on many things is, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Done"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How many of those `asked` were `done`, and how many `left` as they are.
+
+    `asked` is None where that is not known beforehand. `refused` says why for single ones.
+    """
+
+    asked: int | None = None
+    done: int = 0
+    left: int = 0
+    refused: Sequence[str] = ()
