@@ -82,6 +82,22 @@ class PulsarAdmin:
         longest = found.get("maxDeliveryDelayInMillis") if isinstance(found, dict) else None
         return longest if isinstance(longest, int) else None
 
+    def statistics(self, topic: Topic) -> Mapping[str, Any] | None:
+        """Return what the broker tells of a topic, partitioned or not: `subscriptions` and more.
+
+        Empty where there is no such topic, None where that cannot be told.
+        """
+        known = False
+        for kind in ("stats", "partitioned-stats"):
+            asked = f"{_path(topic)}/{kind}?getEarliestTimeInBacklog=true"
+            answer = self._ask("GET", asked)
+            known = known or (answer is not None and answer.status == NOT_FOUND)
+            if answer is not None and answer.status == OK:
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    found = orjson.loads(answer.body)
+                    return found if isinstance(found, dict) else None
+        return {} if known else None
+
     def is_absent(self, topic: Topic) -> bool:
         """Say whether it is known for certain that there is no such topic, partitioned or not."""
         answers = (self._ask("GET", f"{_path(topic)}/{what}") for what in ("stats", "partitions"))

@@ -127,6 +127,11 @@ class Secured(BaseSettings):
     flower_password_file: str | None = Field(
         None, description="The file that holds POSTROOM_FLOWER_PASSWORD"
     )
+    flower_operators: str | None = Field(
+        None,
+        description="Who may act on Flower's Outbox page, with commas between; all who are let in, "
+        "unless set",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -45,7 +45,30 @@ class _Guarded:
                 variable=os.environ.get(VARIABLE),
                 oauth=bool(options.auth),
             )
+            return self._with_page(installation, capp=capp, options=options, **settings)
         return self._server(capp=capp, options=options, **settings)
+
+    def _with_page(self, installation: Any, *, capp: Celery, **given: Any) -> Any:
+        """Make the server with the Outbox page; without it, where this Flower has no place for it.
+
+        Imported here, where Flower is loaded: nothing else needs it.
+        """
+        try:
+            from postroom.celery.outbox_page import mounting
+
+            loader = mounting.loader(given)
+        except Exception:
+            logger.exception("This Flower has no place for the Outbox page; it starts without")
+            return self._server(capp=capp, **given)
+        server = self._server(capp=capp, template_loader=loader, **given)
+        mounting.mount(
+            server,
+            capp,
+            installation.settings,
+            routed=installation.topics,
+            consumed=installation.consume,
+        )
+        return server
 
 
 def install() -> None:

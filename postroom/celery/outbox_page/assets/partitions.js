@@ -1,0 +1,77 @@
+import { ago, base, count, facts, figures, get, h, rate, seconds, time, waiting, notice } from "./dom.js";
+import { chart } from "./chart.js";
+
+export const partitions = {
+  title: "Partitions",
+  troubles: (answer) => [answer.partitions, answer.workers],
+  load: () => get("partitions"),
+  show(answer) {
+    const rows = answer.partitions.value;
+    if (rows === null) return waiting("The database is being looked at");
+    const more = answer.complete ? null : notice("secondary",
+      "Not all rows of the outbox were looked at, to be done in time: there may be rows of further outbox partitions that no relay was ever started for.");
+    if (!rows.length) {
+      return [notice("secondary", "No relay has ever been started on this database, and no event waits in its outbox."), more];
+    }
+    return [...rows.map((row) => card(row, answer.now)), more];
+  },
+};
+
+function card(row, now) {
+  const view = row.view;
+  const state = row.well ? "outbox-ok" : row.state === "standby" || row.state === "unknown" ? "outbox-warn" : "outbox-fail";
+  return h("article", { class: "outbox-card", "aria-label": `Outbox partition ${view.partition}` },
+    h("header", {}, h("h2", {}, view.partition), h("span", { class: `outbox-state ${state}` }, row.state)),
+    h("p", { class: "outbox-sentence" }, row.sentence),
+    numbers(row, now), charts(row),
+    facts([
+      ["Owner", ...owner(row)],
+      ["Standbys", ...standbys(row)],
+      ["Position", count(view.position)],
+      ["Relayed until", time(view.relayed_until)],
+      ["Topics", view.topics.length ? view.topics.join(", ") : "—"],
+    ]));
+}
+
+function numbers(row, now) {
+  const view = row.view;
+  const backlog = view.waiting === null ? "—" : `${view.waiting_at_least ? "≥ " : ""}${count(view.waiting)}`;
+  return figures([
+    ["Backlog", backlog, view.waiting ? "outbox-warn" : null],
+    ["Oldest unsent", view.waiting === 0 ? "none" : seconds(view.lag_seconds)],
+    ["Lag", seconds(row.lag_seconds), row.lag_seconds > 60 ? "outbox-fail" : null],
+    ["Rate now", rate(row.curves.rate_now)],
+    ["Quarantined", count(view.quarantined_now), view.quarantined_now ? "outbox-fail" : null],
+    ["Last checkpoint", ago(view.checkpointed_at, now)],
+  ]);
+}
+
+function charts(row) {
+  const { rates, backlogs } = row.curves;
+  const most = (points) => points.reduce((a, b) => Math.max(a, b ?? 0), 0);
+  const figure = (title, points, shown) => h("figure", {},
+    h("figcaption", {}, h("span", {}, `${title}, last hour`), h("span", {}, `highest ${shown}`)),
+    chart(points, `${title} over the last hour, highest ${shown}`));
+  return h("div", { class: "outbox-charts" },
+    figure("Rate", rates, rate(most(rates))), figure("Backlog", backlogs, count(most(backlogs))));
+}
+
+function worker(relay) {
+  return h("a", { href: `${base}/worker/${encodeURIComponent(relay.worker)}`, "data-key": `worker-${relay.owner}` }, relay.worker);
+}
+
+function owner(row) {
+  const view = row.view;
+  if (!view.owner && !row.leader) return ["none yet"];
+  const name = (row.leader && row.leader.owner) || view.owner;
+  const since = view.owned_since && view.owner === name ? [" since ", time(view.owned_since), `, epoch ${view.epoch ?? "—"}`] : [];
+  return [h("code", {}, name), ...since, ...(row.leader ? [", worker ", worker(row.leader)] : [])];
+}
+
+function standbys(row) {
+  if (row.state === "unknown") return ["not known: the workers cannot be asked"];
+  if (!row.standbys.length) return ["none"];
+  return row.standbys.flatMap((relay, index) => [
+    index ? ", " : "", h("code", {}, relay.owner), " (", worker(relay), `, ${relay.state}${relay.reason ? `: ${relay.reason}` : ""})`,
+  ]);
+}

@@ -1,0 +1,39 @@
+"""Mounting: the page is put into a server of Flower's that is being made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from postroom.celery.outbox_page import adapter
+from postroom.celery.outbox_page.desk import Desk
+from postroom.celery.outbox_page.handlers import routes
+from postroom.celery.outbox_page.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from celery import Celery
+
+    from postroom.routing import Topics as Routed
+    from postroom.settings import Settings
+
+__all__ = ["loader", "mount"]
+
+
+def loader(settings: Mapping[str, Any]) -> adapter.Loader:
+    """Return what loads Flower's templates and the page's, for the settings of its server."""
+    return adapter.Loader(adapter.template_path(settings))
+
+
+def mount(
+    server: Any,
+    app: Celery,
+    settings: Settings,
+    *,
+    routed: Routed,
+    consumed: Mapping[str, Sequence[str]],
+) -> None:
+    """Add the page to a server, and begin to keep the last hour."""
+    desk = Desk(app, settings, Topics(settings, routed=routed, consumed=consumed))
+    adapter.add(server, routes(desk))
+    desk.start()

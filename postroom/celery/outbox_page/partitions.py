@@ -1,0 +1,135 @@
+"""Outbox partitions as the page shows them: database, workers and the last hour joined."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postroom.celery.outbox_page.fleet import Fleet, Member
+    from postroom.celery.outbox_page.history import Curves, History
+    from postroom.relay.watching.view import PartitionView
+
+__all__ = ["Relaying", "Row", "rows"]
+
+IN_OFFICE = ("relaying", "stopping", "opening", "waiting")
+NOT_ANSWERING, NO_RELAY, UNKNOWN = "not answering", "no relay", "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaying:
+    """One relay of an outbox partition, as it tells of itself."""
+
+    worker: str
+    owner: str
+    state: str
+    since: str
+    reason: str
+
+    @classmethod
+    def of(cls, member: Member) -> Relaying:
+        """Read what a worker told, of whatever version it is."""
+        told = member.told
+        return cls(
+            worker=member.worker,
+            owner=str(told.get("owner", "")),
+            state=str(told.get("state", "")),
+            since=str(told.get("state_since", "")),
+            reason=str(told.get("reason", "")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One outbox partition: `view` is what the database tells.
+
+    `state` is its owner's, or says that none is known, and `sentence` what it waits for. `leader`
+    and `standbys` answered within a second. `lag_seconds` is the owner's own word, and the
+    database's where none answers.
+    """
+
+    view: PartitionView
+    state: str
+    sentence: str
+    well: bool
+    leader: Relaying | None
+    standbys: Sequence[Relaying]
+    lag_seconds: int | None
+    curves: Curves
+
+
+def rows(views: Sequence[PartitionView], fleet: Fleet | None, history: History) -> list[Row]:
+    """Join what was seen; without a `fleet` nobody has answered the question who relays."""
+    return [_row(view, fleet, history.of(view.partition)) for view in views]
+
+
+def _row(view: PartitionView, fleet: Fleet | None, curves: Curves) -> Row:
+    members = [] if fleet is None else fleet.relays_of(view.partition)
+    relays = [Relaying.of(member) for member in members]
+    leader = _leader(relays, view)
+    standbys = [each for each in relays if each is not leader]
+    state = UNKNOWN if fleet is None else _state(leader, standbys)
+    own_lag = next((m.told.get("lag_seconds") for m in members if _is(m, leader)), None)
+    return Row(
+        view=view,
+        state=state,
+        sentence=_sentence(view, state, leader, standbys),
+        well=state == "relaying" and not (leader and leader.reason),
+        leader=leader,
+        standbys=standbys,
+        lag_seconds=own_lag if isinstance(own_lag, int) else view.lag_seconds,
+        curves=curves,
+    )
+
+
+def _is(member: Member, leader: Relaying | None) -> bool:
+    return leader is not None and member.told.get("owner") == leader.owner
+
+
+def _leader(relays: Sequence[Relaying], view: PartitionView) -> Relaying | None:
+    in_office = [each for each in relays if each.state in IN_OFFICE]
+    of_name = [each for each in in_office if each.owner == view.owner]
+    return next(iter(of_name or in_office), None)
+
+
+def _state(leader: Relaying | None, standbys: Sequence[Relaying]) -> str:
+    if leader is not None:
+        return leader.state
+    return NOT_ANSWERING if standbys else NO_RELAY
+
+
+def _sentence(
+    view: PartitionView, state: str, leader: Relaying | None, standbys: Sequence[Relaying]
+) -> str:
+    if leader is not None and leader.reason:
+        return leader.reason
+    if view.scanning:
+        return "It scans the collection itself; what waits is known when the scan has ended."
+    waiting = _waiting(view)
+    if state == NOT_ANSWERING:
+        reason = next((each.reason for each in standbys if each.reason), "nothing")
+        who = f"The relay {view.owner} took office last and" if view.owner else "The owner"
+        return f"{who} does not answer; {waiting}. Those who stand by say: {reason}."
+    if state == NO_RELAY:
+        begun = "No relay answers" if view.ever_relayed else "No relay was ever started"
+        return f"{begun} for this outbox partition, and {waiting}. Start one: {_start(view)}"
+    if state == UNKNOWN:
+        return f"No worker has answered who relays now; by the database {waiting}."
+    return f"It is {state}; {waiting}."
+
+
+def _waiting(view: PartitionView) -> str:
+    if view.waiting is None:
+        return "what waits is not known"
+    if view.waiting == 0 and not view.waiting_at_least:
+        return "nothing waits"
+    least = "at least " if view.waiting_at_least else ""
+    one = view.waiting == 1 and not least
+    return f"{least}{view.waiting:,} committed event{'' if one else 's'} wait{'s' if one else ''}"
+
+
+def _start(view: PartitionView) -> str:
+    return f"celery -A … worker -Q relay.{shlex.quote(view.partition)}"
