@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +20,9 @@ from pydantic import field_validator
 from postroom import DomainEvent, Event, Reject, Retry, handles
 from postroom import settings as settings_module
 from postroom.celery import install
+from tests import children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pymongo.client_session import ClientSession
     from pymongo.collection import Collection
 
@@ -310,36 +307,15 @@ def on_batch(events: list[Event[Any]], session: ClientSession) -> None:
         raise ValueError("poison")
 
 
-def child_target(path: str) -> None:
-    """Run in a process that a handler has forked off."""
-    Path(path).touch()
-
-
 @handles("Forking", name="shop.forking", max_attempts=1)
 def on_forking(event: Event[Any], session: ClientSession) -> None:
-    """Do some of the work in another process."""
+    """Do some of the work in another process, while other threads hold locks."""
     path = Path(os.environ["SHOP_FOLDER"]) / event.id
-    process = multiprocessing.get_context("fork").Process(target=child_target, args=(str(path),))
-    process.start()
-    process.join(20)
-    if process.is_alive():
-        process.kill()
-        raise ValueError("the child hangs")
+    held = children.locks_of_others if event.data.get("locks") else contextlib.nullcontext
+    with held():
+        if not children.WORKING[event.data["way"]](str(path)):
+            raise ValueError("the child hangs")
     note(event, session, "forking")
-
-
-STARTS: dict[str, Callable[[], object]] = {
-    "fork": lambda: multiprocessing.get_context("fork").Process(target=sleep).start(),
-    "bare fork": lambda: None if os.fork() else sleep(),
-    "system": lambda: os.system("sleep 90 &"),  # noqa: S605 - ours
-    "inheriting": lambda: subprocess.Popen(["sleep", "90"], close_fds=False),
-}
-
-
-def sleep() -> None:
-    """Outlive the worker."""
-    time.sleep(90)
-    os._exit(0)
 
 
 @handles("Leaving", name="shop.leaving", timeout_seconds=50)
@@ -347,6 +323,6 @@ def on_leaving(event: Event[Any], session: ClientSession) -> None:
     """Start a process that outlives the worker, at the first attempt, and wait for its end."""
     if tries(event, session) == 1:
         threading.Event().wait(2)
-        STARTS[os.environ["SHOP_START"]]()
+        children.LEAVING[os.environ["SHOP_START"]]()
         threading.Event().wait(45)
     note(event, session, "leaving")
