@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -20,10 +21,21 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parents[1] / ".devstack" / "benchmarks"
 
 
+BACKLOGS = {
+    "backlog": relaying.WITHOUT_KEYS,
+    "backlog-keyed": relaying.WITH_KEYS,
+    "backlog-keyed-batched": relaying.KEYS_BATCHED,
+}
+
+
 def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]]]:
     """Name what is measured; each with sites of its own."""
+
+    def backlog(kind: relaying.Kind) -> list[report.Figure]:
+        return relaying.backlog([site() for _ in range(12)], 100_000, kind)
+
     return {
-        "backlog": lambda: relaying.backlog([site() for _ in range(12)], 100_000),
+        **{name: functools.partial(backlog, kind) for name, kind in BACKLOGS.items()},
         "latency-1000": lambda: relaying.latency(site(), site(), rate=1000, seconds=6, rounds=7),
         "latency-10": lambda: relaying.latency(site(), site(), rate=10, seconds=12, rounds=3),
         "memory": lambda: relaying.memory(site(), 1_000_000),

@@ -23,7 +23,7 @@ from postroom import wire
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.site import Site, Worker
 
@@ -32,7 +32,12 @@ WARM_UP_PASSES = 5
 WARM_UP_SECONDS = 30.0
 
 
-def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
+# The aid-kit's class names a key, so that its rows have one, whoever writes them.
+KEYED = "MedicineAssigned"
+UNKEYED = "MedicineNoticed"
+
+
+def rows(count: int, first: int = 0, *, name: str = UNKEYED) -> list[dict[str, Any]]:
     """Make rows in the four-field shape."""
     return [
         {
@@ -40,7 +45,7 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
             "partitionKey": "default",
             "occurredAt": datetime.now(UTC),
             "data": {
-                "name": "MedicineAssigned",
+                "name": name,
                 "data": {"medicineId": str(ObjectId()), "patientId": str(n), "n": n},
             },
         }
@@ -48,14 +53,15 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def fill(site: Site, count: int) -> None:
+def fill(site: Site, count: int, *, name: str = UNKEYED) -> None:
     """Write a backlog."""
     for first in range(0, count, 1000):
-        site.outbox.insert_many(rows(min(1000, count - first), first), ordered=False)
+        some = rows(min(1000, count - first), first, name=name)
+        site.outbox.insert_many(some, ordered=False)
 
 
 @contextlib.contextmanager
-def held_back(site: Site) -> Iterator[Worker]:
+def held_back(site: Site, **variables: str) -> Iterator[Worker]:
     """Lend a relay that has relayed before and now stands by until the block ends."""
     with relaying(site) as first:
         first.stop()
@@ -64,7 +70,9 @@ def held_back(site: Site) -> Iterator[Worker]:
         MAIN_MUTEX,
         consumer_type=pulsar.ConsumerType.Exclusive,
     )
-    worker = site.relay(POSTROOM_MUTEX_RETRY_SECONDS="0.1", POSTROOM_CHECKPOINT_SECONDS="0.05")
+    worker = site.relay(
+        POSTROOM_MUTEX_RETRY_SECONDS="0.1", POSTROOM_CHECKPOINT_SECONDS="0.05", **variables
+    )
     worker.wait_for("standing by")
     yield worker
     mutex.close()
@@ -92,13 +100,29 @@ class Pass(NamedTuple):
     stored: int
 
 
-def backlog(sites: Sequence[Site], count: int) -> list[Figure]:
+class Kind(NamedTuple):
+    """What a backlog is made of, and the setting that it is relayed with."""
+
+    what: str
+    name: str
+    bar: float | None
+    variables: Mapping[str, str] = {}
+
+
+WITHOUT_KEYS = Kind("rows without keys", UNKEYED, 0.8)
+WITH_KEYS = Kind("rows with keys", KEYED, None)
+KEYS_BATCHED = Kind(
+    "rows with keys, POSTROOM_BATCH_KEYED=1", KEYED, 0.8, {"POSTROOM_BATCH_KEYED": "1"}
+)
+
+
+def backlog(sites: Sequence[Site], count: int, kind: Kind) -> list[Figure]:
     """Relay a backlog, beside reading the same change stream into nothing; medians.
 
     The first passes are not counted: the broker has to be warm, as one that runs is. Until then it
     takes twice the processor time for each event.
     """
-    passes = [_relay_backlog(site, count) for site in sites][WARM_UP_PASSES:]
+    passes = [_relay_backlog(site, count, kind) for site in sites][WARM_UP_PASSES:]
     ratio, rate, reading, processor = (
         statistics.median(values)
         for values in zip(
@@ -109,15 +133,15 @@ def backlog(sites: Sequence[Site], count: int) -> list[Figure]:
     detail = f"{rate:,.0f}/s against {reading:,.0f}/s read; {stored:,} of {count:,} on the topic"
     return [
         Figure(
-            what=f"relaying {count:,} rows / reading their change stream",
+            what=f"relaying {count:,} {kind.what} / reading their change stream",
             value=ratio,
             unit="x",
-            bar=0.8,
+            bar=kind.bar,
             at_least=True,
             detail=detail,
         ),
         Figure(
-            what="processor time of the relay an event",
+            what=f"processor time of the relay an event, {kind.what}",
             value=processor,
             unit="µs",
             bar=30,
@@ -126,10 +150,10 @@ def backlog(sites: Sequence[Site], count: int) -> list[Figure]:
     ]
 
 
-def _relay_backlog(site: Site, count: int) -> Pass:
-    with held_back(site) as worker:
+def _relay_backlog(site: Site, count: int, kind: Kind) -> Pass:
+    with held_back(site, **kind.variables) as worker:
         token = site.checkpoint["resumeToken"]
-        fill(site, count)
+        fill(site, count, name=kind.name)
         reading = _reading_rate(site, count, token)
     process = psutil.Process(worker.process.pid)
     samples = _sampled(lambda: position(site), process, until=count)
