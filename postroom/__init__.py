@@ -15,7 +15,7 @@ from postroom.errors import (
     ScopeClosed,
 )
 from postroom.events import DomainEvent, Event
-from postroom.inbox.handling.handlers import handles
+from postroom.inbox.handling.registration import handles
 from postroom.outbox import Outbox, Transaction
 from postroom.settings import Settings
 

@@ -23,7 +23,8 @@ PostroomError
 │   ├── HandlerLost           Celery failed around a handler
 │   ├── NotItsTurn            others of the handler that write the same come first
 │   ├── TransactionTooLong    MongoDB has ended a handler's transaction for its length
-│   └── TransactionTouched    a handler has ended or begun the inbox's transaction
+│   ├── NothingDone           a handler has returned its work instead of doing it
+│   └── TransactionTouched    a handler has laid hands on the inbox's transaction or client
 └── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
 """
 
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidEvent",
     "MutexLost",
     "NotItsTurn",
+    "NothingDone",
     "OutboxError",
     "PartitionedTopic",
     "Poison",
@@ -198,8 +200,12 @@ class TransactionTooLong(InboxError):
     transient: ClassVar[bool] = True
 
 
+class NothingDone(InboxError):
+    """The handler has returned something to be awaited or run; its event is given up."""
+
+
 class TransactionTouched(InboxError):
-    """The handler has ended or begun the transaction that is the inbox's; its event is given up."""
+    """The handler has laid hands on the inbox's transaction or client; its event is given up."""
 
 
 class ServiceUnavailable(PostroomError):

@@ -39,7 +39,7 @@ def kind_of(error: BaseException, *, ours: bool = True) -> Kind:
     It is `ours` where our own client has met it, at work for the inbox or within the handler. What
     another client of the handler's cannot reach, or may not do, is the handler's own.
     """
-    if isinstance(error, errors.NotItsTurn):
+    if isinstance(error, errors.NotItsTurn) and ours:
         return Kind.QUEUED
     if isinstance(error, errors.PostroomError) and not error.transient:
         return Kind.FINAL

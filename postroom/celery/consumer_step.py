@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from postroom import errors
 from postroom.celery import adapter, step
 from postroom.celery.ending import exit_after
-from postroom.celery.runner import TaskRunner
+from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import Step
 from postroom.celery.task_events import TaskEvents
@@ -17,9 +17,11 @@ from postroom.inbox.consumer import Consumer, Reading
 from postroom.inbox.handling.handlers import registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from celery import Celery
 
-__all__ = ["ConsumerStep", "install", "is_wanted", "shape_worker"]
+__all__ = ["ConsumerStep", "install", "is_wanted", "require_free_names", "shape_worker"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +73,28 @@ def shape_worker(worker: Any) -> None:
     refuse_others(worker, kind="consumer", queue=installation.queues.consumer)
     refuse_useless(worker, kind="consumer")
     registry.require_for(wanted, known=installation.consume)
+    require_free_names(worker.app, registry.handlers)
     shape(
         worker,
         kind="consumer",
         concurrency=threads_asked_for(worker) or installation.settings.concurrency,
         meanwhile="events are consumed all the same",
     )
+
+
+def require_free_names(app: Celery, names: Iterable[str]) -> None:
+    """Make sure that no handler takes the place of a task of the application.
+
+    Raises:
+        ConfigurationError: one has such a task's name.
+
+    """
+    for name in names:
+        if name in app.tasks and not isinstance(app.tasks[name], HandlerTask):
+            raise errors.ConfigurationError(
+                f"The handler {name!r} is called like a task of the application, and would take "
+                "its place in this worker: give one of them another `name`"
+            )
 
 
 class ConsumerStep(Step):

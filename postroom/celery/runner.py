@@ -72,6 +72,9 @@ class HandlerTask(Task):
         if isinstance(outcome, TryAgain):
             # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
             raise CeleryRetry(exc=shown, when=outcome.after_seconds) from None
+        if isinstance(shown, MemoryError):
+            # Of this one Celery makes an error of the worker.
+            shown = errors.HandlerLost(f"The handler {self.name} raised {type(shown).__name__}")
         raise shown from None
 
     def retry(self, *_args: Any, **_kwargs: Any) -> Any:

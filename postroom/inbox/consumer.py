@@ -45,6 +45,7 @@ class Consumer:
         self._stopping = threading.Event()
         watch, name = ServerWatch(), app_name()
         self._mongo = clients.for_consumer(settings.mongodb_uri, name=name, watch=watch)
+        self._mongo.is_lent = True
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],
             subscription=reading.subscription,
@@ -75,6 +76,7 @@ class Consumer:
             ).supervise()
         finally:
             self._tell(StateEntered, state="stopped")
+            self._mongo.is_lent = False
             self._mongo.close()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from postroom.store.server_watch import ServerWatch
 
 __all__ = [
+    "HandlersClient",
     "for_change_stream",
     "for_command_line",
     "for_consumer",
@@ -71,6 +72,31 @@ WIRE_VERSION_5_0 = 13
 Client = MongoClient[dict[str, Any]]
 
 
+class HandlersClient(MongoClient[dict[str, Any]]):
+    """The one client of a consumer and all its handlers, which get it by their sessions.
+
+    A handler that closed it, by `with session.client as client:` for one, would have each later
+    event fail, its own and others', until all were given up. So it stays open while it is lent.
+    """
+
+    is_lent = False
+
+    def close(self) -> None:
+        """Close it, unless it is lent.
+
+        Raises:
+            TransactionTouched: it is; a handler that asks for this has its event given up.
+
+        """
+        if self.is_lent:
+            raise errors.TransactionTouched(
+                "A handler has closed the client that its session came from, which is the "
+                "consumer's and all handlers': that is refused. Use a client of its own for what "
+                "is to be closed"
+            )
+        super().close()
+
+
 def for_relay(uri: str) -> Client:
     """Make the relay's client, whose every call ends within bounded time."""
     return _client(uri, appname="postroom-relay", socketTimeoutMS=CALL_MS)
@@ -85,12 +111,13 @@ def for_change_stream(uri: str) -> Client:
     return _client(uri, appname="postroom-relay")
 
 
-def for_consumer(uri: str, *, name: str, watch: ServerWatch) -> Client:
+def for_consumer(uri: str, *, name: str, watch: ServerWatch) -> HandlersClient:
     """Make a consumer's client, known to the server by `name`; nothing is connected yet.
 
     Its handlers use it too, and have as much time as their own timeout gives them.
     """
-    return _client(uri, decoding=True, appname=name, connect=False, event_listeners=[watch])
+    options: dict[str, Any] = {"appname": name, "connect": False, "event_listeners": [watch]}
+    return HandlersClient(**_arguments(uri, decoding=True, **options))
 
 
 def for_command_line(uri: str) -> Client:
@@ -98,12 +125,16 @@ def for_command_line(uri: str) -> Client:
     return _client(uri, appname="postroom-cli", socketTimeoutMS=CALL_MS)
 
 
-def _client(uri: str, *, decoding: bool = False, **options: Any) -> Client:
+def _client(uri: str, **options: Any) -> Client:
+    return MongoClient(**_arguments(uri, **options))
+
+
+def _arguments(uri: str, *, decoding: bool = False, **options: Any) -> dict[str, Any]:
     ours = {*_MEANING, *_PATIENCE, *_LEFT_OUT} | (set() if decoding else _DECODING)
     address, not_obeyed = _without(uri, ours)
     if not_obeyed:
         _say(", ".join(sorted(not_obeyed)))
-    return MongoClient(address, **{**_MEANING, **_PATIENCE, **options})
+    return {"host": address, **_MEANING, **_PATIENCE, **options}
 
 
 def _without(uri: str, names: set[str]) -> tuple[str, set[str]]:

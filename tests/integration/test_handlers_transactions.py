@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -39,9 +40,7 @@ class Bench:
 
     def __init__(self, uri: str, database: str) -> None:
         watch = ServerWatch()
-        self.client: MongoClient[Any] = clients.for_consumer(
-            uri, name="postroom-inbox t", watch=watch
-        )
+        self.client = clients.for_consumer(uri, name="postroom-inbox t", watch=watch)
         self.database = self.client[database]
         self.inbox = Inbox(self.database, subscription="s", keep=timedelta(days=30), watch=watch)
         self.inbox.prepare()
@@ -354,3 +353,70 @@ class TestThreeMembers:
         outcome = stalled.run(handler, attempt=5)
         assert isinstance(outcome, TryAgain), outcome
         assert (outcome.counts, outcome.kind) == (False, Kind.OUTAGE)
+
+
+def closes(session: ClientSession) -> None:
+    """Close the client that the session came from."""
+    session.client.close()
+
+
+def closes_behind_itself(session: ClientSession) -> None:
+    """Do so by the usual form."""
+    with session.client:
+        pass
+
+
+@pytest.mark.parametrize("close", [closes, closes_behind_itself])
+def test_a_handler_that_closes_the_client_is_given_up_alone(bench: Bench, close: Any) -> None:
+    """Its client is that of all handlers, whose events are handled as before."""
+    bench.client.is_lent = True
+
+    def touches(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session)
+        close(session)
+
+    outcome = bench.run(touches)
+    assert isinstance(outcome, GiveUp)
+    assert "has closed the client" in outcome.reason
+    assert (bench.notes, bench.remembered) == ([], 0)
+    assert isinstance(bench.run(lambda event, session: bench.note(session, 2)), Applied)
+    assert bench.notes == [2]
+    bench.client.is_lent = False
+
+
+def test_a_handler_that_leaves_its_work_to_others_is_given_up(bench: Bench) -> None:
+    """What it returns nobody awaits: nothing was done, and nothing is taken for handled."""
+
+    def returns(event: Event[Any], session: ClientSession) -> Any:
+        async def work() -> None:
+            bench.note(session)
+
+        return work()
+
+    outcome = bench.run(returns)
+    assert isinstance(outcome, GiveUp)
+    assert "has returned a coroutine" in outcome.reason
+    assert (bench.notes, bench.remembered) == ([], 0)
+
+
+def test_what_comes_after_the_commit_is_done_or_given_up(bench: Bench) -> None:
+    """The effect stands where it returns something to be awaited, and the sentence says so."""
+
+    def after(event: Event[Any]) -> Any:
+        return asyncio.sleep(0)
+
+    outcome = bench.run(lambda event, session: bench.note(session), after_commit=after)
+    assert isinstance(outcome, GiveUp)
+    assert outcome.reason.startswith("Its effect stands")
+    assert (bench.notes, bench.remembered) == ([1], 1)
+
+
+def test_a_handler_cannot_pass_its_own_failure_off_as_ours(bench: Bench) -> None:
+    """Errors that postroom itself goes by are attempts where a handler raises them."""
+
+    def pretends(event: Event[Any]) -> None:
+        raise errors.NotItsTurn
+
+    outcome = bench.run(pretends)
+    assert isinstance(outcome, TryAgain)
+    assert outcome.counts

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import importlib
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
 
-from postroom import ConfigurationError, DomainEvent, Event, InvalidEvent, handles
+from postroom import ConfigurationError, DomainEvent, Event, InvalidEvent, errors, handles
+from postroom.inbox.handling import handlers, registration
+from postroom.inbox.handling.deferred import require_done
 from postroom.inbox.handling.handlers import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Taken(DomainEvent):
@@ -105,3 +114,103 @@ def test_two_functions_of_one_name_are_refused() -> None:
     handles(Taken, name="same", into=found)(first)
     with pytest.raises(ConfigurationError, match="same"):
         handles(Taken, name="same", into=found)(second)
+
+
+def test_one_handler_takes_no_other_ones_place_unseen() -> None:
+    """A function decorated twice, two of one name in a module, and what a loop makes."""
+    found = Registry()
+
+    def make(event: str) -> None:
+        @handles(event, into=found)
+        def made(event: Any) -> None:
+            """Do nothing."""
+
+    make("A")
+    with pytest.raises(ConfigurationError, match="Two handlers are called"):
+        make("B")
+    handles("A", into=found)(first_of_two)
+    with pytest.raises(ConfigurationError, match="name all events of a function in one"):
+        handles("B", into=found)(first_of_two)
+    assert [handler.matches for handler in found.handlers.values()] == [("A",), ("A",)]
+
+
+def test_a_module_that_is_loaded_again_brings_the_same_handlers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after it was changed, as a notebook or a reloader does it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(handlers, "registry", found := Registry())
+    monkeypatch.setattr(registration, "registry", found)
+    text = "from postroom import handles\n@handles({events!r})\ndef made(event): pass\n"
+    module = tmp_path / "loaded_again.py"
+    module.write_text(text.format(events="A"))
+    loaded = importlib.import_module("loaded_again")
+    module.write_text("\n" + text.format(events="Longer"))
+    importlib.reload(loaded)
+    assert [handler.matches for handler in found.handlers.values()] == [("Longer",)]
+
+
+async def asynchronous(event: Any) -> None:
+    """Do nothing."""
+
+
+def generating(event: Any) -> Any:
+    """Do nothing."""
+    yield
+
+
+class Called:
+    """An object that is called."""
+
+    async def __call__(self, event: Any) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [asynchronous, generating, Called(), functools.partial(generating)],
+    ids=["async", "generator", "object", "partial"],
+)
+def test_what_does_nothing_when_it_is_called_is_refused(function: Any) -> None:
+    """As a handler and as what comes after its commit."""
+    assert "a plain function" in refused("A", function=function, name="h")
+    assert "a plain function" in refused("A", after_commit=function)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [asynchronous(None), generating(None), Future(), (n for n in [1])],
+    ids=["coroutine", "generator", "future", "expression"],
+)
+def test_what_is_left_to_be_awaited_is_not_taken_for_done(returned: Any) -> None:
+    """A plain function may return it all the same."""
+    with pytest.raises(errors.NothingDone, match="was not done"):
+        require_done(returned, who="The handler h")
+    plain: list[Any] = [None, 7, [], iter([]), threading.Lock()]
+    for done in plain:
+        require_done(done, who="The handler h")
+
+
+WRONG_OPTIONS: list[dict[str, Any]] = [
+    *({"max_attempts": n} for n in (0, -1, "3", 2.5, True, 1001)),
+    *({"batch": n} for n in (0, 1001, 1.5, "5", True)),
+    *({name: n} for name in ("backoff_seconds", "timeout_seconds") for n in (0, -1, "1", 1e9)),
+    *({name: float("nan")} for name in ("backoff_seconds", "timeout_seconds")),
+    *({"give_up_on": kinds} for kinds in (["ValueError"], (5,), None, ValueError("x"))),
+    *({"name": n} for n in ("", " ", 5, "a\nb", "a\ud800", "x" * 201, "celery.ping")),
+]
+
+
+@pytest.mark.parametrize("options", WRONG_OPTIONS, ids=repr)
+def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any]) -> None:
+    """Not taken for the default, nor found out when the first event comes."""
+    assert refused("A", **options)
+
+
+def test_one_class_of_errors_may_be_given_up_on_as_it_is() -> None:
+    """Without a list around it."""
+    found = Registry()
+    handles("A", name="h", give_up_on=KeyError, into=found)(first_of_two)
+    assert found.handlers["h"].give_up_on == (KeyError,)
+    assert "by its place" in refused("A", function=lambda *, event: None)
+    assert "no name of its own" in refused("A", function=functools.partial(first_of_two))

@@ -9,8 +9,11 @@ from celery import Celery, signals
 
 from postroom import ConfigurationError, Settings
 from postroom.celery import install
+from postroom.celery.consumer_step import require_free_names
 from postroom.celery.queues import Queue
-from postroom.inbox.handling.handlers import Registry, handles
+from postroom.celery.runner import register
+from postroom.inbox.handling.handlers import Registry
+from postroom.inbox.handling.registration import handles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,9 +156,11 @@ def handler(registry: Registry, name: str, subscription: str | None = None) -> N
 def test_a_handler_that_comes_late_is_refused() -> None:
     """It would have missed the events until then; the same one imported again does no harm."""
     registry = Registry()
-    handler(registry, "early")
+    code = "handles('A', name='early', into=registry)(lambda event: None)"
+    names = {"handles": handles, "registry": registry, "__name__": "a_module"}
+    exec(code, names)  # noqa: S102 - as an import does
     registry.close()
-    handler(registry, "early")
+    exec(code, names)  # noqa: S102 - as an import does
     with pytest.raises(ConfigurationError, match="'late' was registered after the consumer"):
         handler(registry, "late")
     assert list(registry.handlers) == ["early"]
@@ -177,3 +182,19 @@ def test_handlers_and_subscriptions_fit(subscription: str, wanted: list[str], na
     handler(registry, "two")
     if subscription == "billing":
         registry.require_for(wanted, known=["billing", "audit"])
+
+
+def test_a_handler_that_is_called_like_a_task_is_refused() -> None:
+    """It would take the task's place in the consumer worker; other handlers are no such tasks."""
+    app = Celery("unit", set_as_current=False)
+
+    def touch() -> None:
+        """Do nothing."""
+
+    app.task(name="shop.touch")(touch)
+    registry = Registry()
+    handler(registry, "shop.note")
+    register(app, registry.handlers["shop.note"])
+    require_free_names(app, ["shop.note", "shop.other"])
+    with pytest.raises(ConfigurationError, match="is called like a task"):
+        require_free_names(app, ["shop.touch"])

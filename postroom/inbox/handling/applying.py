@@ -12,6 +12,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import errors
 from postroom.inbox.handling.call import Stage
+from postroom.inbox.handling.deferred import require_done
 from postroom.inbox.handling.guard import Guard
 from postroom.inbox.handling.outcome import Applied
 from postroom.store.inbox_rows import Repeated, RowId, identity
@@ -109,7 +110,8 @@ class Applying:
             return
         call.enter(Stage.AFTER)
         events = list(self._owing.values())
-        self._handler.after_commit(events if self._handler.batched else events[0])
+        returned = self._handler.after_commit(events if self._handler.batched else events[0])
+        require_done(returned, who=f"after_commit of {self._handler.name}")
         self._rows.settle(map(self._row_id, events))
 
     def _try(self, session: ClientSession, call: Call) -> None:
@@ -138,10 +140,8 @@ class Applying:
     def _call(self, events: list[Event[Any]], session: ClientSession) -> None:
         argument = events if self._handler.batched else events[0]
         call: Callable[..., Any] = self._handler.function
-        if self._handler.wants_session:
-            call(argument, session=session)
-        else:
-            call(argument)
+        options = {"session": session} if self._handler.wants_session else {}
+        require_done(call(argument, **options), who=f"The handler {self._handler.name}")
 
     def _leave_out_repeated(self, call: Call) -> None:
         for event_id, owing in self._known(call).items():
