@@ -51,6 +51,9 @@ class CheckpointField:
     CLUSTER_TIME = "clusterTime"
     LANES = "lanes"
     BRAKE_LEVEL = "brakeLevel"
+    # While an operator has the partition stand still.
+    PAUSED_AT = "pausedAt"
+    PAUSED_BY = "pausedBy"
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"
     SCAN = "scan"

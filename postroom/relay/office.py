@@ -66,6 +66,7 @@ class Office:
         observer: Observer,
         standing: Standing,
         stopping: threading.Event,
+        paused: threading.Event,
     ) -> None:
         self._settings = settings
         self._routing = routing
@@ -73,6 +74,7 @@ class Office:
         self._observer = observer
         self._standing = standing
         self._stopping = stopping
+        self._paused = paused
         self._experience = Experience(
             largest=settings.max_message_bytes, admin=PulsarAdmin(pulsar_access.of(settings))
         )
@@ -103,7 +105,7 @@ class Office:
             self._term = None
 
     def stop(self) -> None:
-        """Have the term that is running look at `stopping` at once; safe from any thread."""
+        """Have the term that is running look at once whether it may go on; safe from any thread."""
         term = self._term
         if term is not None:
             term.stop()
@@ -130,6 +132,7 @@ class Office:
             experience=self._experience,
             observer=self._observer,
             stopping=self._stopping,
+            paused=self._paused,
         )
         options = self._options(services.abilities)
         return Term(mandate, origin=origin, options=options, standing=self._standing)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from postroom.relay import facts
@@ -19,7 +20,6 @@ from postroom.relay.sending.waiting import Waiting
 from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
     from datetime import timedelta
 
@@ -64,6 +64,7 @@ class Mandate:
     experience: Experience
     observer: Observer
     stopping: threading.Event
+    paused: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from postroom.observation import Observer
 from postroom.relay import facts
 from postroom.relay.candidate import Candidate, mutex_topic
 from postroom.relay.inspection import Inspection
+from postroom.relay.interlude import Interlude
 from postroom.relay.mutex import PulsarMutex
 from postroom.relay.office import OPERATION_TIMEOUT, Office, Services
 from postroom.relay.standing import Standing
@@ -63,6 +64,9 @@ class Relay:
         self.status = Status(partition=outbox_partition, owner=self._candidate.owner)
         self.observer = Observer(self.status.hear)
         self._standing = Standing(self.observer, partition=outbox_partition)
+        self._interlude = Interlude(
+            partition=outbox_partition, standing=self._standing, stopping=self._stopping
+        )
         self._office = Office(
             settings,
             routing,
@@ -70,6 +74,7 @@ class Relay:
             observer=self.observer,
             standing=self._standing,
             stopping=self._stopping,
+            paused=self._interlude.is_on,
         )
         self._sentences = Sentences(
             mongodb_uri=settings.mongodb_uri,
@@ -157,5 +162,8 @@ class Relay:
             self._candidate.partition,
             extra={"action": "mutex_taken", "owner": self._candidate.owner},
         )
-        self._inspection.before_term(services.client)
-        self._office.hold(services, on_idle=mutex.check)
+        with self._interlude.watched(services.database, wake=self._office.stop):
+            while self._interlude.sit_out(mutex.check):
+                self._standing.enter(State.OPENING)
+                self._inspection.before_term(services.client)
+                self._office.hold(services, on_idle=mutex.check)

@@ -17,6 +17,7 @@ class State(enum.Enum):
     STANDBY = "standby"  # asks for the mutex
     OPENING = "opening"  # holds it; raises the epoch, fences, reads the tails
     RELAYING = "relaying"
+    PAUSED = "paused"  # holds the mutex and nothing else, until an operator resumes the partition
     WAITING = "waiting"  # a term has ended with an error; the next one begins after a wait
     STOPPING = "stopping"  # sends nothing new; drains, checkpoints, gives the mutex back
     STOPPED = "stopped"
@@ -24,10 +25,11 @@ class State(enum.Enum):
 
 NEXT: Mapping[State, frozenset[State]] = {
     State.STANDBY: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
-    State.OPENING: frozenset({State.RELAYING, State.WAITING, State.STOPPED}),
+    State.OPENING: frozenset({State.RELAYING, State.PAUSED, State.WAITING, State.STOPPED}),
+    State.PAUSED: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
     State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
     State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
-    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPING: frozenset({State.STOPPED, State.PAUSED, State.OPENING}),
     State.STOPPED: frozenset(),
 }
 

@@ -60,7 +60,9 @@ class Term:
         self._reader = Reader(tell=self._mailbox.put)
 
     def run(self, on_idle: Callable[[], None]) -> None:
-        """Relay until `stopping` is set, then drain; `on_idle` is called about once a second.
+        """Relay until `stopping` or `paused` is set, then drain.
+
+        `on_idle` is called about once a second.
 
         Raises:
             TermEnded: and any other error; the term is over, whatever it is.
@@ -84,7 +86,7 @@ class Term:
             self._outfit.upkeep.close()
 
     def stop(self) -> None:
-        """Wake the term so that it sees `stopping` at once."""
+        """Wake the term so that it sees `stopping` or `paused` at once."""
         self._mailbox.put(None)
 
     def _begun(self, checkpoint: Checkpoint) -> None:
@@ -134,7 +136,7 @@ class Term:
 
     def _relay(self, on_idle: Callable[[], None]) -> None:
         idled = looked = time.monotonic()
-        while not self._mandate.stopping.is_set():
+        while not (self._mandate.stopping.is_set() or self._mandate.paused.is_set()):
             self._receive(self._outfit.saver.patience())
             while self._reader.has_arrived and self._outfit.landing.flight.has_room:
                 self._send(self._reader.take())

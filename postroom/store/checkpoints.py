@@ -64,7 +64,7 @@ class Checkpoint:
     written, or None where the topic was empty when the lane was declared. `owner` is the relay
     that raised the `epoch` last, at `owned_at`. `cluster_time` is up to when the outbox is relayed,
     as the `collection` of that UUID has it, and `brake_level` by how many more rows were set aside
-    than relayed lately.
+    than relayed lately. `paused_by` is the operator who has it stand still, since `paused_at`.
     """
 
     partition: OutboxPartition
@@ -80,6 +80,8 @@ class Checkpoint:
     updated_at: datetime | None = None
     last_id: Any = None
     brake_level: int = 0
+    paused_by: str | None = None
+    paused_at: datetime | None = None
 
 
 class Checkpoints:
@@ -258,6 +260,8 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
         updated_at=row.get(CheckpointField.UPDATED_AT),
         last_id=row.get(CheckpointField.LAST_ID),
         brake_level=row.get(CheckpointField.BRAKE_LEVEL) or 0,
+        paused_by=row.get(CheckpointField.PAUSED_BY),
+        paused_at=row.get(CheckpointField.PAUSED_AT),
     )
 
 

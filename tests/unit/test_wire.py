@@ -51,7 +51,8 @@ def test_the_fields_are_frozen() -> None:
         "CheckpointField": [
             *("_id", "partitionKey", "resumeToken", "lastProcessedId", "createdAt"),
             *("lastUpdatedAt", "position", "epoch", "owner", "ownedAt", "clusterTime", "lanes"),
-            *("brakeLevel", "collection", "scan", "topic", "messageId", "since", "publishedSince"),
+            *("brakeLevel", "pausedAt", "pausedBy"),
+            *("collection", "scan", "topic", "messageId", "since", "publishedSince"),
             *("replaced", "streamFirst", "streamLost", "at", "before", "sent", "last"),
         ],
         "QuarantineField": [

@@ -46,7 +46,8 @@ class PartitionView:
     `waiting` counts the rows that are committed and not relayed, and with `waiting_at_least` there
     may be more: the counting is bounded. `lag_seconds` is the age of the oldest of them, 0 where
     none waits. Both are None in a scan, which does not tell. `quarantined_now` counts the rows that
-    are set aside at this moment, None where that took too long.
+    are set aside at this moment, None where that took too long. `paused_by` is the operator who has
+    the relay stand still.
     """
 
     partition: str
@@ -64,6 +65,8 @@ class PartitionView:
     scanning: bool = False
     topics: Sequence[str] = ()
     quarantined_now: int | None
+    paused_by: str | None = None
+    paused_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,8 @@ def _relayed(
         scanning=checkpoint.scan is not None,
         topics=list(checkpoint.lanes),
         quarantined_now=_quarantined(database, checkpoint.partition),
+        paused_by=checkpoint.paused_by,
+        paused_since=checkpoint.paused_at,
     )
 
 

@@ -1,0 +1,100 @@
+"""Interlude: what a relay does while its outbox partition is paused, and how it learns of that."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from postroom.relay.state import State
+from postroom.store.pauses import Pauses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pymongo.database import Database
+
+    from postroom.relay.standing import Standing
+    from postroom.store.pauses import Pause
+    from postroom.store.values import OutboxPartition
+
+__all__ = ["Interlude"]
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 1.0
+LOOK_SECONDS = 0.25
+
+
+class Interlude:
+    """Knows whether a partition is paused, by asking MongoDB once a second in a thread of its own.
+
+    `is_on` is set for as long as it is: a term then drains, writes its checkpoint and ends, and the
+    relay sits it out with the mutex in its hand. All but `is_on` is used by the relay's thread.
+    Where MongoDB does not answer, what was known last stays.
+    """
+
+    def __init__(
+        self, *, partition: OutboxPartition, standing: Standing, stopping: threading.Event
+    ) -> None:
+        self.is_on = threading.Event()
+        self._partition = partition
+        self._standing = standing
+        self._stopping = stopping
+
+    @contextlib.contextmanager
+    def watched(self, database: Database[Any], wake: Callable[[], None]) -> Iterator[None]:
+        """Keep `is_on` right within the block; `wake` is called when it was set.
+
+        Raises:
+            pymongo.errors.PyMongoError: it is not known at the beginning.
+
+        """
+        over = threading.Event()
+        self._learn(Pauses(database).of(self._partition))
+        threading.Thread(
+            target=self._watch, args=(database, over, wake), name="relay-pauses", daemon=True
+        ).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def sit_out(self, on_idle: Callable[[], None]) -> bool:
+        """Return True once the partition is to be relayed, False once the relay is stopped.
+
+        `on_idle` is called all the while, and its errors are raised.
+        """
+        if not self.is_on.is_set():
+            return not self._stopping.is_set()
+        sentence = (
+            f"Outbox partition {self._partition!r} is paused: what is committed waits, until "
+            "`celery -A … outbox resume`"
+        )
+        self._standing.enter(State.PAUSED, sentence)
+        logger.warning("%s", sentence, extra={"action": "paused"})
+        while self.is_on.is_set() and not self._stopping.wait(LOOK_SECONDS):
+            on_idle()
+        if self._stopping.is_set():
+            return False
+        logger.info("Outbox partition %r is relayed again", self._partition)
+        return True
+
+    def _watch(
+        self, database: Database[Any], over: threading.Event, wake: Callable[[], None]
+    ) -> None:
+        pauses = Pauses(database)
+        while not over.wait(EVERY_SECONDS):
+            try:
+                self._learn(pauses.of(self._partition))
+            except Exception as error:  # noqa: BLE001 - the relay itself finds out what ails MongoDB
+                logger.debug("Pauses were not looked for (%s)", type(error).__name__)
+            if self.is_on.is_set():
+                wake()
+
+    def _learn(self, pause: Pause | None) -> None:
+        if pause is None:
+            self.is_on.clear()
+        else:
+            self.is_on.set()
