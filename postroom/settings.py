@@ -148,6 +148,19 @@ class Settings(Secured):
     show_payloads: bool = Field(
         default=False, description="Show events' data in Flower; they are private otherwise"
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
+        None,
+        description="The port on which a worker answers /metrics, /livez and /readyz; 0 is a free "
+        "one, which the log names",
+    )
+    metrics_host: Name = Field(
+        "127.0.0.1", description="The address on which it does; `0.0.0.0` is every one"
+    )
+    hang_seconds: Positive = Field(
+        30.0,
+        description="How long a read, a send, a checkpoint or a thread may stand still before that "
+        "is said, by name",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
-from postroom.celery import adapter, step
+from postroom.celery import adapter, step, telemetry_step
 from postroom.celery.ending import exit_after
 from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
@@ -136,8 +136,11 @@ class ConsumerStep(Step):
             own.consumer = Consumer(reading)
             self._consumers.append(own.consumer)
         self.watch()
+        telemetry = telemetry_step.of(worker)
         for consumer in self._consumers:
-            self.run_in_thread(f"consumer-{consumer.status.subscription}", consumer.run)
+            telemetry.follow_consumer(consumer)
+            name = consumer.status.subscription
+            telemetry.runs_in(name, self.run_in_thread(f"consumer-{name}", consumer.run))
 
     def ask_to_stop(self) -> None:
         """Tell the consumers to start nothing new; returns at once."""

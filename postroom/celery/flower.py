@@ -45,6 +45,7 @@ class _Guarded:
                 variable=os.environ.get(VARIABLE),
                 oauth=bool(options.auth),
             )
+            _tell_partitions(installation.settings)
             return self._with_page(installation, capp=capp, options=options, **settings)
         return self._server(capp=capp, options=options, **settings)
 
@@ -78,6 +79,13 @@ def install() -> None:
         return
     command.Flower = _Guarded(command.Flower)  # type: ignore[attr-defined]
     views.hmac = SimpleNamespace(compare_digest=_same)  # type: ignore[attr-defined]
+
+
+def _tell_partitions(settings: Settings) -> None:
+    # Flower tells Prometheus, at /metrics, what is in its process' registry.
+    from postroom.telemetry.exposition import of_the_database
+
+    of_the_database(settings)
 
 
 def let_in(

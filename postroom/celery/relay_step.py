@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from postroom import errors
-from postroom.celery import adapter
+from postroom.celery import adapter, telemetry_step
 from postroom.celery import step as steps
 from postroom.celery.ending import EXIT_FAILURE, exit_after
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
@@ -116,6 +116,7 @@ class RelayStep(Step):
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
+        self._worker = worker
         self._relays: list[Relay] = []
         self._begun = threading.Lock()
         self._patience = threading.Timer(PATIENCE_SECONDS, self._begin_without_redis)
@@ -125,7 +126,7 @@ class RelayStep(Step):
         """Say whether this worker was started to relay."""
         return is_wanted(worker.app)
 
-    def start(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
+    def start(self, worker: Any) -> None:
         """Get ready; the relay begins on worker_ready."""
         installation, routing = self.app.postroom, _routing(self.app)
         self._relays = [
@@ -137,6 +138,8 @@ class RelayStep(Step):
             )
             for partition in partitions_of(self.app)
         ]
+        for relay in self._relays:
+            telemetry_step.of(worker).follow_relay(relay)
         self.watch()
         _waiting.append(self)
         self._patience.start()
@@ -152,7 +155,9 @@ class RelayStep(Step):
         self._patience.cancel()
         _spare_the_collector()
         for relay in self._relays:
-            self.run_in_thread(f"relay-{relay.status.partition}", relay.run)
+            partition = relay.status.partition
+            thread = self.run_in_thread(f"relay-{partition}", relay.run)
+            telemetry_step.of(self._worker).runs_in(partition, thread)
 
     def ask_to_stop(self) -> None:
         """Tell the relays to drain, checkpoint and give the mutex back; returns at once."""

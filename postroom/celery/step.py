@@ -61,11 +61,12 @@ class Step(bootsteps.StartStopStep):
         """Have the threads end; returns at once."""
         raise NotImplementedError
 
-    def run_in_thread(self, name: str, run: Callable[[], object]) -> None:
-        """Start a thread whose end by an error is the worker's."""
+    def run_in_thread(self, name: str, run: Callable[[], object]) -> threading.Thread:
+        """Start a thread whose end by an error is the worker's, and return it."""
         thread = threading.Thread(target=self._run, args=(name, run), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _run(self, name: str, run: Callable[[], object]) -> None:
         try:

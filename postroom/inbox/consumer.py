@@ -54,7 +54,8 @@ class Consumer:
             watch=watch,
         )
         self.status = Status(subscription=reading.subscription, topics=", ".join(reading.topics))
-        self._tell = Teller(Observer(self.status.hear), reading.subscription)
+        self.observer = Observer(self.status.hear)
+        self._tell = Teller(self.observer, reading.subscription)
 
     def run(self) -> None:
         """Consume until stop() is called."""

@@ -101,7 +101,7 @@ class Dispatcher:
                     case Finished(job, outcome):
                         work = self._underway.end(job)
                         if work is not None and isinstance(outcome, Applied):
-                            self._applied(work, outcome)
+                            self._applied(work, job, outcome)
                     case Parked(stored=True):
                         self._parked(item)
                     case Parked():
@@ -154,23 +154,30 @@ class Dispatcher:
     def _decide(self, work: Work, job: Job, outcome: Outcome) -> None:
         match self._schedule.learn(job, outcome, self._underway):
             case Applied() as applied:
-                self._applied(work, applied)
+                self._applied(work, job, applied)
                 self._schedule.go_on(work)
             case TryAgain(counts=False) as again:
-                self._try_again(work, again)
+                self._try_again(work, job, again)
             case Suspected() | TryAgain() | GiveUp(whole=False) if len(work.deliveries) > 1:
                 self._schedule.at_once(work.halved())
             case Suspected():
                 self._schedule.alone(work)
             case TryAgain() as again:
-                self._try_again(work, again)
+                self._try_again(work, job, again)
             case GiveUp() as given_up:
+                self._tell(
+                    facts.GivenUp,
+                    handler=work.handler.name,
+                    events=len(work.deliveries),
+                    attempt=work.attempt,
+                    seconds=job.call.seconds,
+                )
                 for held in work.deliveries:
                     held.failed(work.handler, given_up)
                     self._parking.park(held, work.handler, given_up.reason)
                 self._schedule.go_on(work)
 
-    def _try_again(self, work: Work, outcome: TryAgain) -> None:
+    def _try_again(self, work: Work, job: Job, outcome: TryAgain) -> None:
         for held in work.deliveries:
             held.failed(work.handler, outcome)
         self._schedule.after(outcome.after_seconds, work.again(counts=outcome.counts))
@@ -181,9 +188,10 @@ class Dispatcher:
             attempt=work.attempt,
             after_seconds=outcome.after_seconds,
             counts=outcome.counts,
+            seconds=job.call.seconds,
         )
 
-    def _applied(self, work: Work, outcome: Applied) -> None:
+    def _applied(self, work: Work, job: Job, outcome: Applied) -> None:
         for held in work.deliveries:
             self._done(held, work.handler)
         self._tell(
@@ -192,6 +200,8 @@ class Dispatcher:
             handled=outcome.handled,
             repeated=outcome.repeated,
             attempt=work.attempt,
+            seconds=job.call.seconds,
+            occurred_at=job.events[0].occurred_at,
         )
 
     def _done(self, held: Held, handler: Handler | None) -> None:
@@ -220,10 +230,13 @@ class Dispatcher:
         self._parking.report()
         self._patience.look(itertools.chain(self._schedule, self._underway))
         held, held_bytes = self._admission.held
+        longest_seconds, longest = self._underway.longest
         self._tell(
             facts.Holding,
             held=held,
             held_bytes=held_bytes,
             running=self._underway.running,
             waiting_to_retry=self._schedule.later,
+            longest_seconds=longest_seconds,
+            longest=longest,
         )

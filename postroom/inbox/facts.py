@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from postroom.observation import Fact
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from postroom.observation import Observer
 
 __all__ = [
     "ConsumerFact",
+    "GivenUp",
     "Handled",
     "Holding",
     "Ignored",
@@ -54,23 +57,39 @@ class Ignored(ConsumerFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handled(ConsumerFact):
-    """A job is done: so many events were handled by it, and so many had been before."""
+    """A job is done: so many events were handled by it, and so many had been before.
+
+    `seconds` is how long a thread had it, `occurred_at` when its first event occurred.
+    """
 
     handler: str
     handled: int
     repeated: int
     attempt: int
+    seconds: float
+    occurred_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retried(ConsumerFact):
-    """A job failed and is tried again; `counts` where that was an attempt."""
+    """A job failed within `seconds` and is tried again; `counts` where that was an attempt."""
 
     handler: str
     events: int
     attempt: int
     after_seconds: float
     counts: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp(ConsumerFact):
+    """A job failed for good within `seconds`; its events go to the dead letters."""
+
+    handler: str
+    events: int
+    attempt: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +117,18 @@ class Troubled(ConsumerFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding(ConsumerFact):
-    """What is held now; told four times a second."""
+    """What is held now; told four times a second by the dispatcher's thread.
+
+    `longest_seconds` is how long a thread has had the job that runs longest, `longest` which
+    handler that is and where it is; 0 and nothing where none runs.
+    """
 
     held: int
     held_bytes: int
     running: int
     waiting_to_retry: int
+    longest_seconds: float = 0.0
+    longest: str = ""
 
 
 class Teller:

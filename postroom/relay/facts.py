@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointWritten",
     "ChunkStored",
+    "LoopTurned",
     "RelayFact",
     "RowsPruned",
     "RowsQuarantined",
@@ -82,6 +83,8 @@ class ChunkStored(RelayFact):
     `events` were sent in it with `payload_bytes` in all, `skipped` were on their topics already.
     `position` is that of its last row. `cluster_time` is up to when the outbox is relayed with it,
     None in a scan. `seconds` passed from its first send to its last acknowledgement.
+    `occurred_at` is when its first row was written by its writer's clock, None where that is not
+    told or nothing was sent.
     """
 
     events: int
@@ -90,6 +93,20 @@ class ChunkStored(RelayFact):
     position: int
     cluster_time: Timestamp | None
     seconds: float
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopTurned(RelayFact):
+    """The relay's thread goes round; told once a second while it relays, whatever happens.
+
+    For how many seconds MongoDB has not answered a read of rows, Pulsar has not stored what was
+    sent, and MongoDB has not written a checkpoint; 0 where nothing is waited for.
+    """
+
+    reading_seconds: float
+    sending_seconds: float
+    saving_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

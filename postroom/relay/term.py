@@ -146,6 +146,7 @@ class Term:
             self._require_progress()
             now = time.monotonic()
             if now - idled > IDLE_SECONDS:
+                self._tell_turn()
                 on_idle()
                 self._outfit.upkeep.look_again()
                 idled = now
@@ -154,6 +155,17 @@ class Term:
                 looked = now
         self._standing.enter(State.STOPPING)
         self._drain()
+
+    def _tell_turn(self) -> None:
+        oldest = self._outfit.landing.flight.oldest()
+        self._mandate.observer.tell(
+            facts.LoopTurned(
+                partition=self._options.partition,
+                reading_seconds=self._reader.waiting_seconds,
+                sending_seconds=oldest[1] if oldest else 0.0,
+                saving_seconds=self._outfit.saver.waiting_seconds(),
+            )
+        )
 
     def _receive(self, timeout: float) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,7 @@ class Reader:
         self._ahead = 0
         self._over = threading.Event()
         self._arrived: deque[Batch] = deque()
+        self._asked_at: float | None = None
 
     def start(self, batches: Iterator[Batch]) -> None:
         """Begin to read; once."""
@@ -47,6 +49,12 @@ class Reader:
     def arrived(self, batch: Batch) -> None:
         """Keep a batch that came to the mailbox, behind the others."""
         self._arrived.append(batch)
+
+    @property
+    def waiting_seconds(self) -> float:
+        """For how long the server has been asked and has not answered; any thread may look."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
 
     @property
     def has_arrived(self) -> bool:
@@ -79,9 +87,21 @@ class Reader:
             self._places.wait_for(lambda: self.has_room or self._over.is_set())
             self._ahead += 1
 
+    def _asked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Pass batches on, and note since when the next one is waited for."""
+        while True:
+            self._asked_at = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self._asked_at = None
+            yield batch
+
     def _read(self, batches: Iterator[Batch]) -> None:
         try:
-            for batch in batches:
+            for batch in self._asked(batches):
                 self._wait_for_room()
                 if self._over.is_set():
                     return

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from postroom.store.codec import id_of
+from postroom.store.codec import Unreadable, id_of
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ class Chunk:
     has. Without a `point` a chunk is checkpointed with the next one that has one. `row_ids` are
     collected where they are asked for by a list. What is a replay an earlier term may have seen. A
     chunk of rows that were set aside for a topic names it in `returned_for`, and in `returned`
-    those that are done with it.
+    those that are done with it. `occurred_at` is what its first row says of that.
     """
 
     point: Point | None
@@ -55,9 +56,12 @@ class Chunk:
     returned: list[Any] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     sealed: float = 0.0
+    occurred_at: Any = None
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take note of rows that were filled in, sent or not."""
+        if not self.rows and not isinstance(rows[0], Unreadable):
+            self.occurred_at = rows[0].get(OutboxField.OCCURRED_AT)
         self.rows += len(rows)
         self.last_id = id_of(rows[-1])
         if self.row_ids is not None:

@@ -106,6 +106,10 @@ class Saver:
         due = self._saved + self._interval_now()
         return max(0.0, min(LONGEST_WAIT_SECONDS, due - time.monotonic()))
 
+    def waiting_seconds(self) -> float:
+        """Return for how long a checkpoint has been under way."""
+        return 0.0 if self._saving is None else time.monotonic() - self._saving.began
+
     def save_if_due(self) -> None:
         """Begin to write the checkpoint if there is news and the last one is old enough."""
         if self._stored is None or self._saving is not None:

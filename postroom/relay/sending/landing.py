@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from postroom.relay import facts
@@ -107,5 +108,11 @@ class Landing:
                 position=chunk.position,
                 cluster_time=None if chunk.point is None else chunk.point.cluster_time,
                 seconds=time.monotonic() - chunk.began,
+                occurred_at=_time_of(chunk) if chunk.sent else None,
             )
         )
+
+
+def _time_of(chunk: Chunk) -> datetime | None:
+    at = chunk.occurred_at
+    return at.replace(tzinfo=UTC) if isinstance(at, datetime) else None

@@ -1,0 +1,253 @@
+"""What is made of facts: metrics, pulses, probes, and the sentences of the watchdog."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from postroom import ConfigurationError, Settings
+from postroom.inbox import facts as inbox_facts
+from postroom.relay import facts as relay_facts
+from postroom.relay.state import State
+from postroom.telemetry import pulse
+from postroom.telemetry.counting import Counting
+from postroom.telemetry.endpoint import Endpoint
+from postroom.telemetry.exposition import registry_of_all
+from postroom.telemetry.health import Health
+from postroom.telemetry.telemetry import Telemetry
+from postroom.telemetry.watchdog import Watchdog
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from postroom.observation import Fact
+
+HANG_SECONDS = 0.1
+NOW = datetime.now(UTC)
+
+
+def turned(**seconds: float) -> Fact:
+    """Return the fact that the relay's loop goes round, and what it waits for."""
+    waits = {"reading_seconds": 0.0, "sending_seconds": 0.0, "saving_seconds": 0.0, **seconds}
+    return relay_facts.LoopTurned(partition="p", **waits)
+
+
+def entered(state: State, reason: str = "") -> Fact:
+    """Return the fact that a relay is in a state."""
+    return relay_facts.StateEntered(partition="p", state=state, reason=reason, at=NOW)
+
+
+def stored(**values: Any) -> Fact:
+    """Return the fact that a chunk is stored."""
+    given = {"events": 0, "payload_bytes": 0, "skipped": 0, "position": 1, **values}
+    return relay_facts.ChunkStored(partition="p", cluster_time=None, seconds=0.1, **given)
+
+
+def test_every_metric_has_a_name_a_unit_and_no_id() -> None:
+    """Names, help and labels are what Prometheus wants, and no label can take many values."""
+    allowed = {*("partition", "subscription", "handler", "outcome", "state", "end")}
+    allowed |= {"name", "what", "version"}
+    registry = registry_of_all(Settings(mongodb_uri="mongodb://127.0.0.1:1/"))
+    for collector in registry._collector_to_names:
+        for family in collector.describe():  # type: ignore[attr-defined]  # all of ours have it
+            assert family.name.startswith("postroom_"), family.name
+            assert family.documentation
+            for sample in family.samples:
+                assert sample.labels.keys() <= allowed
+
+
+def test_a_relays_facts_are_counted() -> None:
+    """Events, bytes, what was skipped and set aside, how long it took, how terms ended."""
+    registry = CollectorRegistry()
+    counting = Counting(registry)
+    counting.begin_relay("p")
+    value = registry.get_sample_value
+    assert value("postroom_relay_events_published_total", {"partition": "p"}) == 0
+    for fact in (
+        stored(events=3, payload_bytes=90, skipped=2, occurred_at=NOW - timedelta(seconds=2)),
+        stored(),
+        relay_facts.RowsQuarantined(partition="p", rows=2, reason="secret"),
+        relay_facts.CheckpointWritten(partition="p", position=3, cluster_time=None, seconds=0.2),
+        relay_facts.TermEnded(partition="p", reason="secret", error="Fenced", transient=True),
+        entered(State.STOPPED),
+    ):
+        counting.hear_relay(fact)
+    own = {"partition": "p"}
+    assert value("postroom_relay_events_published_total", own) == 3
+    assert value("postroom_relay_published_bytes_total", own) == 90
+    assert value("postroom_relay_events_skipped_total", own) == 2
+    assert value("postroom_relay_events_quarantined_total", own) == 2
+    assert value("postroom_relay_commit_to_stored_seconds_count", own) == 1
+    assert value("postroom_relay_commit_to_stored_seconds_sum", own) == pytest.approx(2, abs=0.5)
+    assert value("postroom_relay_terms_total", {**own, "end": "Fenced"}) == 1
+    assert value("postroom_relay_terms_total", {**own, "end": "stop"}) == 1
+    assert b"secret" not in generate_latest(registry)
+
+
+def test_a_consumers_facts_are_counted() -> None:
+    """By subscription, handler and outcome."""
+    registry = CollectorRegistry()
+    counting = Counting(registry)
+    of = {"subscription": "s", "handler": "h"}
+    for fact in (
+        inbox_facts.Handled(**of, handled=2, repeated=1, attempt=1, seconds=0.2, occurred_at=NOW),
+        inbox_facts.Retried(**of, events=1, attempt=1, after_seconds=1, counts=True, seconds=0.1),
+        inbox_facts.GivenUp(**of, events=1, attempt=5, seconds=0.1),
+        inbox_facts.TimedOut(**of, stage="HANDLER", limit_seconds=1),
+        inbox_facts.Parked(**of),
+        inbox_facts.Holding(subscription="s", held=7, held_bytes=70, running=2, waiting_to_retry=1),
+    ):
+        counting.hear_consumer(fact)
+
+    def events(outcome: str) -> float | None:
+        return registry.get_sample_value(
+            "postroom_consumer_events_total", {**of, "outcome": outcome}
+        )
+
+    outcomes = ("handled", "repeated", "retried", "given_up", "timed_out")
+    assert [events(each) for each in outcomes] == [2, 1, 1, 1, 1]
+    value = registry.get_sample_value
+    assert value("postroom_consumer_handler_duration_seconds_count", of) == 3
+    assert value("postroom_consumer_dead_letters_total", of) == 1
+    assert value("postroom_consumer_held_events", {"subscription": "s"}) == 7
+
+
+@pytest.mark.parametrize("operation", ["reading", "sending", "saving"])
+def test_what_hangs_is_said_by_name_and_does_not_end_the_worker(
+    operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, not each second; its end too; a relay whose thread goes on is alive."""
+    caplog.set_level(logging.INFO)
+    health = Health()
+    found, hear = pulse.of_relay("p", hang_seconds=HANG_SECONDS)
+    health.pulses.append(found)
+    watchdog = Watchdog(health)
+    hear(entered(State.RELAYING))
+    hear(turned(**{f"{operation}_seconds": 5.0}))
+    watchdog.look()
+    watchdog.look()
+    (hang,) = health.hangs()
+    assert hang.seconds >= 5
+    assert (hang.thread, hang.who) == (False, "the relay of outbox partition 'p'")
+    assert health.liveness().well
+    assert any(hang.sentence in line for line in health.liveness().lines)
+    hear(turned())
+    watchdog.look()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert said[0].startswith(f"It hangs: {hang.sentence}")
+    assert said[1].startswith("No longer: ")
+    assert health.hangs() == []
+
+
+@pytest.mark.parametrize("state", [State.STANDBY, State.RELAYING, State.WAITING])
+def test_a_thread_that_stands_still_is_not_alive(state: State) -> None:
+    """Without a fact for twice the time; with the next one it is alive again."""
+    health = Health()
+    found, hear = pulse.of_relay("p", hang_seconds=HANG_SECONDS)
+    health.pulses.append(found)
+    hear(entered(state))
+    assert health.liveness().well
+    wait_until(lambda: not health.liveness().well, description="it stands still")
+    assert "stands still" in health.liveness().lines[0]
+    hear(entered(state))
+    assert health.liveness().well
+
+
+def test_a_thread_that_died_is_not_alive_and_one_that_was_stopped_is() -> None:
+    """It is looked at itself, and not only what it told."""
+    found, hear = pulse.of_consumer("s", hang_seconds=60)
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    found.is_running = thread.is_alive
+    hear(inbox_facts.StateEntered(subscription="s", state="consuming"))
+    assert found.not_alive == "the thread of the consumer of subscription 's' has died"
+    assert found.not_ready is not None
+    hear(inbox_facts.StateEntered(subscription="s", state="stopped"))
+    assert found.not_alive is None
+
+
+def test_leader_and_standby_are_ready_and_others_say_why_not() -> None:
+    """Readiness is a state; the reason is that of the status."""
+    found, hear = pulse.of_relay("p", hang_seconds=60)
+    assert found.not_ready is not None
+    for state in (State.STANDBY, State.RELAYING):
+        hear(entered(state))
+        assert found.not_ready is None
+    for state in (State.OPENING, State.WAITING, State.STOPPED):
+        hear(entered(state, "MongoDB is away"))
+        assert (found.not_ready or "").endswith(f"{state.value}: MongoDB is away")
+
+
+def test_one_workers_task_pool_is_ready_when_it_takes_tasks() -> None:
+    """It has no relay and no consumer; alive it is all the time."""
+    health = Health()
+    assert health.liveness().well
+    assert not health.readiness().well
+    health.ready()
+    assert health.readiness().well
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """Lend an endpoint on a free port."""
+    found = Endpoint("127.0.0.1", 0, registry=CollectorRegistry(), health=Health())
+    found.start()
+    yield found
+    found.stop()
+
+
+def get(url: str) -> tuple[int, str]:
+    """Return status and text of what a probe asks for."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_the_endpoint_answers_probes_and_nothing_else(endpoint: Endpoint) -> None:
+    """Yes is 200, no is 503 with the reason, the rest is 404."""
+    assert get(f"{endpoint.url}/livez") == (200, "alive\n")
+    assert get(f"{endpoint.url}/readyz?verbose") == (503, "not ready\nthe worker is starting\n")
+    assert get(f"{endpoint.url}/metrics")[0] == 200
+    assert get(f"{endpoint.url}/")[0] == 404
+
+
+def test_clients_that_say_nothing_keep_nobody_from_asking(endpoint: Endpoint) -> None:
+    """They have their time, and there is room for others; it answers again behind them."""
+    port = int(endpoint.url.rpartition(":")[2])
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+    assert get(f"{endpoint.url}/livez")[0] == 200
+    for each in silent:
+        each.close()
+
+
+def test_a_port_that_is_taken_is_refused_in_a_sentence(endpoint: Endpoint) -> None:
+    """It names the setting, the port and the remedy."""
+    port = int(endpoint.url.rpartition(":")[2])
+    with pytest.raises(ConfigurationError, match=f"POSTROOM_METRICS_PORT is {port}, .* or 0 for"):
+        Endpoint("127.0.0.1", port, registry=CollectorRegistry(), health=Health())
+
+
+def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install; and without the setting nothing needs it."""
+    for name in list(sys.modules):
+        if name.startswith(("prometheus_client", "postroom.telemetry.exposition")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'postroom\[metrics\]'"):
+        Telemetry(Settings(metrics_port=0))
+    assert Telemetry(Settings()).url is None
