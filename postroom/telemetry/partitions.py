@@ -60,6 +60,7 @@ class Partitions(Collector):
         self._lock = threading.Lock()
         self._asked_at = 0.0
         self._is_looking = False
+        self._looks_once = False
         self._looked = threading.Event()
         self._seen: _Seen | None = None
 
@@ -69,8 +70,9 @@ class Partitions(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Tell what was seen last; the first one to ask waits for the first look."""
-        self._ask()
-        self._looked.wait(FIRST_LOOK_SECONDS)
+        if not self._looks_once:
+            self._ask()
+            self._looked.wait(FIRST_LOOK_SECONDS)
         seen = self._seen
         readable = family(DATABASE, "postroom_database_readable")
         readable.add_metric([], float(seen is not None))
@@ -79,12 +81,13 @@ class Partitions(Collector):
             yield from _families(seen)
 
     def look_once(self) -> None:
-        """Look now, in this thread, and tell that until the next look.
+        """Look now, in this thread, and tell that from now on.
 
         Raises:
             pymongo.errors.PyMongoError: MongoDB does not answer.
 
         """
+        self._looks_once = True
         with clients.for_command_line(self._settings.mongodb_uri) as client:
             self._look(client)
 

@@ -134,6 +134,9 @@ def test_backlog_and_age_are_told_where_no_relay_runs(lite_site: Site) -> None:
         description="an age that grows",
     )
     assert flower.process.poll() is None
+    assert 'backlog_events{partition="default"} 7.0' in lite_site.run(
+        "celery -A tasks outbox metrics"
+    )
 
 
 def test_a_consumer_and_a_task_worker_tell_how_they_are(lite_site: Site) -> None:

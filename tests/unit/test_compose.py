@@ -64,6 +64,15 @@ def test_every_service_is_healthy_bounded_and_not_root(services: dict[str, Any])
     assert "\nUSER postroom\n" in (ROOT / "Dockerfile").read_text()
 
 
+def test_no_probe_goes_through_redis(services: dict[str, Any]) -> None:
+    """Workers are asked at their own port, since a Redis that is away must not have them killed."""
+    port = services["relay"]["environment"]["POSTROOM_METRICS_PORT"]
+    for name in ("relay", "consumer", "worker"):
+        probe = " ".join(services[name]["healthcheck"]["test"])
+        assert f":{port}/livez" in probe
+        assert "inspect" not in probe
+
+
 def test_flower_has_a_password_and_no_open_port(services: dict[str, Any]) -> None:
     """The password has no default, and the port is published on the loopback address alone."""
     assert ":?" in services["flower"]["environment"]["POSTROOM_FLOWER_PASSWORD"]

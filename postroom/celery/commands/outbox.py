@@ -14,6 +14,7 @@ from rich.table import Table
 from postroom import broker
 from postroom.access import mongodb as mongodb_access
 from postroom.celery.commands import cell, json_line, settings_of, shown
+from postroom.celery.commands.metrics import metrics
 from postroom.relay.watching.view import PartitionView, views
 from postroom.store import clients
 from postroom.store.quarantine import Quarantine
@@ -39,6 +40,9 @@ partition_option = click.option("--partition", help="POSTROOM_PARTITION unless g
 @click.group("outbox")
 def outbox() -> None:
     """Look at the outbox, and repair what could not be relayed."""
+
+
+outbox.add_command(metrics)
 
 
 @outbox.command()
