@@ -230,13 +230,22 @@ class Dispatcher:
         self._parking.report()
         self._patience.look(itertools.chain(self._schedule, self._underway))
         held, held_bytes = self._admission.held
-        longest_seconds, longest = self._underway.longest
+        running = self._underway.running
+        longest_seconds, longest = _longest(running)
         self._tell(
             facts.Holding,
             held=held,
             held_bytes=held_bytes,
-            running=self._underway.running,
+            running=len(running),
             waiting_to_retry=self._schedule.later,
             longest_seconds=longest_seconds,
             longest=longest,
         )
+
+
+def _longest(running: list[Job]) -> tuple[float, str]:
+    """Return for how long a thread has had the job that runs longest, and what and where it is."""
+    if not running:
+        return 0.0, ""
+    longest = max(running, key=lambda job: job.call.seconds)
+    return longest.call.seconds, f"{longest.handler.name} {longest.call.stage.value}"

@@ -96,18 +96,9 @@ class Underway:
         return len(self._jobs) < self.most
 
     @property
-    def running(self) -> int:
-        """How many a thread has begun."""
-        return sum(job.call.has_begun for job in self._jobs)
-
-    @property
-    def longest(self) -> tuple[float, str]:
-        """For how long a thread has had the job that runs longest, and which one and where."""
-        running = [job for job in self._jobs if job.call.has_begun]
-        if not running:
-            return 0.0, ""
-        longest = max(running, key=lambda job: job.call.seconds)
-        return longest.call.seconds, f"{longest.handler.name} {longest.call.stage.value}"
+    def running(self) -> list[Job]:
+        """Those that a thread has begun."""
+        return [job for job in self._jobs if job.call.has_begun]
 
     def of(self, handler: Handler) -> int:
         """Return how many of a handler there are."""
