@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from postroom.observation import Fact
 
 HANG_SECONDS = 0.1
-NOW = datetime.now(UTC)
 
 
 def turned(**seconds: float) -> Fact:
@@ -44,7 +43,7 @@ def turned(**seconds: float) -> Fact:
 
 def entered(state: State, reason: str = "") -> Fact:
     """Return the fact that a relay is in a state."""
-    return relay_facts.StateEntered(partition="p", state=state, reason=reason, at=NOW)
+    return relay_facts.StateEntered(partition="p", state=state, reason=reason, at=datetime.now(UTC))
 
 
 def stored(**values: Any) -> Fact:
@@ -74,7 +73,12 @@ def test_a_relays_facts_are_counted() -> None:
     value = registry.get_sample_value
     assert value("postroom_relay_events_published_total", {"partition": "p"}) == 0
     for fact in (
-        stored(events=3, payload_bytes=90, skipped=2, occurred_at=NOW - timedelta(seconds=2)),
+        stored(
+            events=3,
+            payload_bytes=90,
+            skipped=2,
+            occurred_at=datetime.now(UTC) - timedelta(seconds=2),
+        ),
         stored(),
         relay_facts.RowsQuarantined(partition="p", rows=2, reason="secret"),
         relay_facts.CheckpointWritten(partition="p", position=3, cluster_time=None, seconds=0.2),
@@ -100,7 +104,9 @@ def test_a_consumers_facts_are_counted() -> None:
     counting = Counting(registry)
     of = {"subscription": "s", "handler": "h"}
     for fact in (
-        inbox_facts.Handled(**of, handled=2, repeated=1, attempt=1, seconds=0.2, occurred_at=NOW),
+        inbox_facts.Handled(
+            **of, handled=2, repeated=1, attempt=1, seconds=0.2, occurred_at=datetime.now(UTC)
+        ),
         inbox_facts.Retried(**of, events=1, attempt=1, after_seconds=1, counts=True, seconds=0.1),
         inbox_facts.GivenUp(**of, events=1, attempt=5, seconds=0.1),
         inbox_facts.TimedOut(**of, stage="HANDLER", limit_seconds=1),
