@@ -76,6 +76,27 @@ def listed(shop: Shop, *words: str, **variables: str) -> list[str]:
     return [orjson.loads(line)["id"] for line in done.stdout.splitlines()]
 
 
+def test_a_letter_that_was_stored_more_than_once_is_one(real_shop: Shop) -> None:
+    """Its copies are listed once, put back once and taken off; what differs is another letter."""
+    shop = real_shop
+    shop.site.subscribe("dead-letters", f"{shop.site.topic}-test-DLQ").close()
+    back = shop.site.subscribe("test", f"{shop.site.topic}-test-REDRIVE")
+    for number in (1, 1, 2, 1):
+        letter(shop, number)
+    letter(shop, 1, **{"dead-letter-handler": "shop.other"})
+    letter(shop, 2)
+    assert listed(shop) == ["e1", "e2", "e1"]
+    done = inbox.redrive(shop.site.settings(), where=lambda letter: letter.id == "e1")
+    assert (done.put_back, done.copies, done.left) == (2, 2, 2)
+    assert listed(shop) == ["e2"]
+    done = inbox.redrive(shop.site.settings())
+    assert (done.put_back, done.copies, done.left) == (1, 1, 0)
+    came = [message.properties() for message in shop.site.receive(back, 3)]
+    handlers = [(found["id"], found["redrive-handler"]) for found in came]
+    assert handlers == [("e1", "shop.broken"), ("e1", "shop.other"), ("e2", "shop.broken")]
+    assert listed(shop) == []
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_the_operators_clock_decides_nothing(shop: Shop, hours: int) -> None:
     """An hour behind or ahead, all letters are listed, and each is put back once."""

@@ -92,3 +92,30 @@ def test_the_names_of_our_own_topics_do_not_pile_up() -> None:
     assert redrive_topic("shop/prod/orders-partition-7", "billing") == (
         f"{BASE}/orders-billing-REDRIVE"
     )
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        "shop/prod/orders-partition-0",
+        f"{BASE}/given-up-partition-12",
+        "shop/prod/orders-billing-REDRIVE",
+        f"{BASE}/orders-audit-REDRIVE",
+        "shop/prod/postroom-probe",
+    ],
+)
+def test_dead_letters_do_not_go_where_they_would_come_round(dead: str) -> None:
+    """To a topic partition, to what consumers read as put back, or to a relay's probe."""
+    for written in ("shop/prod/orders", "re:shop/prod/.*"):
+        with pytest.raises(errors.ConfigurationError, match="could come round for ever"):
+            selection(written, dead_letter_topic=dead)
+
+
+@pytest.mark.parametrize("dead", ["shop/prod/orders", f"{BASE}/orders"])
+@pytest.mark.parametrize(
+    "topic", ["shop/prod/orders", f"{BASE}/orders", f"{BASE}/orders-partition-1"]
+)
+def test_a_topic_is_not_its_own_dead_letter_topic(dead: str, topic: str) -> None:
+    """However both are written."""
+    with pytest.raises(errors.ConfigurationError, match="cannot consume"):
+        selection(topic, dead_letter_topic=dead)

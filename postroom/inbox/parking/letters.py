@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import time
@@ -83,6 +84,17 @@ class DeadLetter:
     attempts: int
     first_failure: str
     last_failure: str
+
+    @property
+    def identity(self) -> bytes:
+        """Return what all copies of a letter have in common, and no other letter has.
+
+        Its event, and the handler of a subscription that has given it up: the inbox knows the
+        event as one, too.
+        """
+        texts = (self.id, self.handler, self.subscription, self.topic)
+        whole = "".join(f"{len(text)}:{text}" for text in texts)
+        return hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=16).digest()
 
     @classmethod
     def of(cls, message: pulsar.Message) -> DeadLetter:

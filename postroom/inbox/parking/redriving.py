@@ -32,9 +32,13 @@ MOST_REFUSALS = 3
 
 @dataclass(slots=True, kw_only=True)
 class Redriven:
-    """How many dead letters a redrive put back, how many it left, and why it could not put some."""
+    """How many dead letters a redrive put back, how many it left, and why it could not put some.
+
+    `copies` were stored more than once, and taken off with the one that was put back.
+    """
 
     put_back: int = 0
+    copies: int = 0
     left: int = 0
     refused: list[str] = field(default_factory=list)
 
@@ -77,8 +81,9 @@ def list_dead(
 ) -> Generator[DeadLetter, None, None]:
     """Yield the dead letters that wait on a topic's subscription, oldest first; changes nothing.
 
-    All that were there when it began, and none that came later. Where several topics or
-    subscriptions share a dead-letter topic, `others` is told those of the others.
+    All that were there when it began, and none that came later. One that was stored more than once
+    is one. Where several topics or subscriptions share a dead-letter topic, `others` is told those
+    of the others.
 
     Raises:
         ConfigurationError: that is no topic, or one that has no dead letters.
@@ -89,9 +94,13 @@ def list_dead(
     access = pulsar_access.of(settings)
     if not exists(access, asked.at):
         return
+    seen: set[bytes] = set()
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         for message in WaitingLetters(client, asked.at):
             letter = DeadLetter.of(message)
+            if letter.identity in seen:
+                continue
+            seen.add(letter.identity)
             if asked.is_for(letter):
                 yield letter
             else:
@@ -113,8 +122,9 @@ def redrive(
     between sends it again, which the inbox recognises; so does a redrive that is run twice. What
     fails again becomes a dead letter again, which is not put back a second time. What cannot be
     sent is left, and named in `refused`. Order against newer events of the same key is not kept.
-    Letters of other topics or subscriptions that share a dead-letter topic are left. `told` hears
-    at each step how far it is.
+    Letters of other topics or subscriptions that share a dead-letter topic are left. One that was
+    stored more than once is put back once, and its copies are taken off. `told` hears at each step
+    how far it is.
 
     Raises:
         ConfigurationError: that is no topic, or one that has no dead letters.
@@ -124,6 +134,7 @@ def redrive(
     """
     asked = _Asked.of(settings, topic, subscription)
     access, done, in_a_row = pulsar_access.of(settings), Redriven(), 0
+    stored: set[bytes] = set()
     if not exists(access, asked.at):
         return done
     with (
@@ -134,6 +145,10 @@ def redrive(
         for message in letters:
             letter = DeadLetter.of(message)
             told(done)
+            if letter.identity in stored:
+                letters.acknowledge(message)
+                done.copies += 1
+                continue
             if not asked.is_for(letter) or not where(letter):
                 done.left += 1
                 continue
@@ -146,6 +161,7 @@ def redrive(
                     raise
                 continue
             letters.acknowledge(message)
+            stored.add(letter.identity)
             done.put_back, in_a_row = done.put_back + 1, 0
             told(done)
             if rate_per_second:

@@ -62,6 +62,7 @@ class Selection:
         """
         _require_topics(subscription, written)
         shared = settings.dead_letter_topic
+        _require_fit_for_letters(shared)
         found = cls(
             subscription=subscription,
             names=tuple(dict.fromkeys(canonical(t) for t in written if not t.startswith(PATTERN))),
@@ -125,6 +126,19 @@ def _require_topics(subscription: str, written: Sequence[str]) -> None:
                 f"install(consume=…) names {topic!r} for the subscription {subscription!r}: a "
                 "topic is named tenant/namespace/topic, and a pattern re:tenant/namespace/pattern"
             ) from None
+
+
+def _require_fit_for_letters(shared: str | None) -> None:
+    if shared is None:
+        return
+    base = base_topic(shared)
+    ours = base.endswith(wire.REDRIVE) or base.rpartition("/")[2].startswith(abilities.PROBE)
+    if ours or base != shared:
+        raise errors.ConfigurationError(
+            f"POSTROOM_DEAD_LETTER_TOPIC is {shared!r}, which is one partition of a topic, or a "
+            "topic that consumers or relays use otherwise: what is given up could come round for "
+            "ever. Name a topic of its own"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
