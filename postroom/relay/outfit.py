@@ -20,7 +20,7 @@ from postroom.relay.sending.waiting import Waiting
 from postroom.store.outbox_rows import OutboxRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import timedelta
 
     import pulsar
@@ -106,7 +106,7 @@ def fit_out(
         tell=tell,
         stopping=mandate.stopping,
     )
-    waiting = Waiting(mandate.quarantine)
+    waiting = Waiting(mandate.quarantine, tell=_shut(mandate.observer, options.partition))
     lanes = Lanes(opening, routing=mandate.routing, saver=saver, waiting=waiting)
     returning = _returning(mandate, waiting, lanes, outbox)
     return Outfit(
@@ -153,6 +153,15 @@ def _returning(mandate: Mandate, waiting: Waiting, lanes: Lanes, outbox: OutboxR
         routing=mandate.routing,
         experience=mandate.experience,
     )
+
+
+def _shut(
+    observer: Observer, partition: OutboxPartition
+) -> Callable[[Mapping[str, str]], None]:
+    def shut(reasons: Mapping[str, str]) -> None:
+        observer.tell(facts.TopicsShut(partition=partition, reasons=reasons))
+
+    return shut
 
 
 def _written(observer: Observer, partition: OutboxPartition) -> Callable[[Saving], None]:

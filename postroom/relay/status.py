@@ -12,6 +12,8 @@ from postroom.relay import facts
 from postroom.relay.state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bson import Timestamp
 
     from postroom.observation import Fact
@@ -55,6 +57,7 @@ class Status:
     counts: Counts = field(default_factory=Counts)
     relayed_until: int | None = None
     caught_up_at: float = 0.0
+    topics_shut: Mapping[str, str] = field(default_factory=dict)
 
     def hear(self, fact: Fact) -> None:
         """Take note of a fact; a subscriber of the relay's Observer."""
@@ -76,6 +79,8 @@ class Status:
                 self.counts.quarantined_by_this_relay += rows
             case facts.RowsPruned(rows=rows):
                 self.counts.pruned += rows
+            case facts.TopicsShut(reasons=reasons):
+                self.topics_shut = reasons
 
     def _stored(self, fact: facts.ChunkStored) -> None:
         is_empty = not (fact.events or fact.skipped) and fact.position == self.position
@@ -119,5 +124,6 @@ class Status:
             "relayed_until": None
             if until is None
             else datetime.fromtimestamp(until, UTC).isoformat("T", "seconds"),
+            "topics_shut": dict(self.topics_shut),
             "lag_seconds": self.lag_seconds(),
         }

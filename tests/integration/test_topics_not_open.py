@@ -56,6 +56,7 @@ def test_a_terminated_topic_holds_up_itself_alone_and_gets_its_rows_when_it_is_m
         assert [str(each["_id"]) for each in found] == waiting
         assert {each["topic"] for each in found} == {second}
         assert all("TopicTerminated" in each["reason"] for each in found)
+        assert "TopicTerminated" in relay.status.snapshot()["topics_shut"][second]
         site.admin("DELETE", "?force=true", topic=second)
         later = site.insert(20, name="B")
         wait_until(lambda: is_empty(site), description="all have returned", seconds=60)
@@ -63,6 +64,7 @@ def test_a_terminated_topic_holds_up_itself_alone_and_gets_its_rows_when_it_is_m
         later += site.insert(20, name="B")
         saved(site, 747)
         assert relay.status.counts.terms == 1
+        assert not relay.status.topics_shut
     assert site.stored(second) == waiting + later
     assert site.stored() == first
 

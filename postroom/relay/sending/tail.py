@@ -58,6 +58,8 @@ class _Found:
     ids: set[str] = field(default_factory=set)
     floor: int = 0
     highest: int = 0
+    # Whether the message that the mark names is there no longer.
+    is_cut: bool = False
 
     def add(self, message: pulsar.Message, *, ours: bool) -> None:
         properties = message.properties()
@@ -90,18 +92,40 @@ class TailReader:
             pulsar.PulsarException: the topic cannot be read.
 
         """
-        import pulsar
-
         found = _Found(floor=max(0, pushed), highest=span.position)
         own_name = self._options.name_on(shared=shared)
-        mark = span.mark
-        start = pulsar.MessageId.deserialize(mark) if mark else pulsar.MessageId.earliest
-        with contextlib.closing(self._client.create_reader(topic, start)) as reader:
-            if span.published_since is not None:
-                reader.seek(round(span.published_since.timestamp() * 1000))
+        with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
             self._read_to_the_end(topic, reader, found, own_name)
             self._await_unconfirmed(topic, reader, found, own_name, pushed)
+        if found.is_cut and (found.ids or pushed > span.position):
+            logger.warning(
+                "%s no longer keeps the message up to which the checkpoint speaks for it: what was "
+                "sent from there to the first that is left cannot be seen, and is sent again. Its "
+                "namespace needs some retention: pulsar-admin namespaces set-retention",
+                topic,
+                extra={"action": "tail_cut", "topic": topic},
+            )
         return Tail(ids=frozenset(found.ids), floor=found.floor)
+
+    def _reader(self, topic: Topic, span: Span, found: _Found, own_name: str) -> pulsar.Reader:
+        """Return a reader that goes on behind the mark; take note of what it had to read for it."""
+        import pulsar
+
+        mark, client = span.mark, self._client
+        if mark is None or span.published_since is not None or not self._options.fenced:
+            start = pulsar.MessageId.deserialize(mark) if mark else pulsar.MessageId.earliest
+            reader = client.create_reader(topic, start)
+            if span.published_since is not None:
+                reader.seek(round(span.published_since.timestamp() * 1000))
+            return reader
+        start = pulsar.MessageId.deserialize(mark)
+        # With the mark's own message, to see that it and all behind it is there.
+        reader = client.create_reader(topic, start, start_message_id_inclusive=True)
+        first = self._next(topic, reader)
+        found.is_cut = first is None or first.message_id() != start
+        if first is not None and found.is_cut and first.producer_name() in self._options.names:
+            found.add(first, ours=first.producer_name() == own_name)
+        return reader
 
     def end(self, topic: Topic) -> Mark | None:
         """Return a mark at the topic's end, or None for its beginning where that is not known."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from postroom.store.quarantine import Quarantine, Quarantined
     from postroom.topics import Topic
@@ -37,10 +37,14 @@ class Waiting:
     What goes to such a topic is set aside in quarantine under it, and the rest flows. Once it can
     be opened, what was set aside goes there first, in its order; newer rows are set aside behind it
     until none is left. So each topic keeps its order, and nothing waits longer than its reason.
+    `tell` hears the reasons by topic whenever they change.
     """
 
-    def __init__(self, quarantine: Quarantine) -> None:
+    def __init__(
+        self, quarantine: Quarantine, *, tell: Callable[[Mapping[str, str]], None]
+    ) -> None:
         self._quarantine = quarantine
+        self._tell = tell
         self._shut: dict[Topic, _Shut] = {}
         # Rows of chunks that are under way: they are in quarantine once all of a chunk is stored.
         self._unsaved: Counter[Topic] = Counter()
@@ -48,6 +52,10 @@ class Waiting:
     def begin(self) -> None:
         """Find out what earlier terms have set aside."""
         self._shut = {topic: _Shut(EARLIER) for topic in self._quarantine.awaited_topics()}
+        self._tell(self._reasons())
+
+    def _reasons(self) -> dict[str, str]:
+        return {topic: shut.reason for topic, shut in self._shut.items()}
 
     def __len__(self) -> int:
         return len(self._shut)
@@ -63,7 +71,10 @@ class Waiting:
         shut = self._shut[topic] = _Shut(reason, known.wait if known else 0.0)
         shut.wait = min(max(2 * shut.wait, FIRST_TRY_SECONDS), LONGEST_TRY_SECONDS)
         shut.due = time.monotonic() + max(shut.wait, REST * took)
-        return known is None or known.reason != reason
+        is_news = known is None or known.reason != reason
+        if is_news:
+            self._tell(self._reasons())
+        return is_news
 
     def due(self) -> list[Topic]:
         """Return the topics that are to be looked at again."""
@@ -88,4 +99,5 @@ class Waiting:
         if self._unsaved[topic] > 0:
             return False
         del self._shut[topic]
+        self._tell(self._reasons())
         return True
