@@ -140,7 +140,9 @@ class RelayChaos:
         if scenario.deploys:
             found += relay_disturbances.of_deploys(fleet, dice, self._topics)
         if scenario.topic_policies:
-            found += relay_disturbances.of_policies(services, dice, self._topics)
+            found += relay_disturbances.of_policies(
+                services, dice, self._topics, keeps=scenario.retention
+            )
         if scenario.oplog_mb:
             found += relay_disturbances.of_history(fleet, writers, self._client, self.name)
         return [d for d in found if not self.only or d.name in self.only]

@@ -12,7 +12,7 @@ from tests.chaos.writers import NAMES
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pymongo import MongoClient
 
@@ -23,8 +23,42 @@ if TYPE_CHECKING:
 __all__ = ["of_deploys", "of_history", "of_policies", "topics_of"]
 
 POLICY_BYTES = 15_000
-POLICY_RATE = {"publishThrottlingRateInMsg": 300, "publishThrottlingRateInByte": -1}
-POLICY_SECONDS = 45.0
+# What a topic may be told for a while: a name, a value, how often it is drawn. What it makes
+# the broker refuse is to wait, or to be set aside, and nothing is to overtake it.
+POLICIES: Sequence[tuple[str, str, object, int]] = (
+    ("small messages only", "maxMessageSize", POLICY_BYTES, 4),
+    (
+        "low rate",
+        "publishRate",
+        {"publishThrottlingRateInMsg": 300, "publishThrottlingRateInByte": -1},
+        1,
+    ),
+    (
+        "short delays only",
+        "delayedDelivery",
+        {"active": True, "tickTime": 1000, "maxDeliveryDelayInMillis": 1000},
+        2,
+    ),
+    (
+        "small quota",
+        "backlogQuota",
+        {"limitSize": 20_000, "policy": "producer_exception"},
+        2,
+    ),
+    (
+        "small quota, hold",
+        "backlogQuota",
+        {"limitSize": 20_000, "policy": "producer_request_hold"},
+        1,
+    ),
+    ("one producer", "maxProducers", 1, 1),
+    ("one consumer", "maxConsumers", 1, 1),
+    ("one subscription", "maxSubscriptionsPerTopic", 1, 1),
+    ("schemas enforced", "schemaValidationEnforced", True, 1),
+)
+AGAINST_SUBSCRIPTIONS = ("backlogQuota", "maxConsumers", "maxSubscriptionsPerTopic")
+# A topic that cannot be opened is looked at again after up to half a minute.
+POLICY_SECONDS = 60.0
 
 
 def topics_of(topic: str) -> Sequence[str]:
@@ -46,28 +80,26 @@ def of_deploys(fleet: Fleet, dice: random.Random, topics: Sequence[str]) -> Sequ
 
 
 def of_policies(
-    services: Services, dice: random.Random, topics: Sequence[str]
+    services: Services, dice: random.Random, topics: Sequence[str], *, keeps: bool
 ) -> Sequence[Disturbance]:
-    """Have a topic refuse what is large, or take little, for a while."""
+    """Have a topic refuse what is large, or late, or take little, or nobody, for a while.
 
-    def with_policy(name: str, value: object) -> None:
-        topic = dice.choice(topics)
-        services.admin("POST", topic, name, value)
-        pause(dice.uniform(3.0, 10.0))
-        services.admin("DELETE", topic, name)
+    Where topics keep nothing they keep the relay's own subscription, or it says that it may repeat.
+    """
+
+    def with_policy(name: str, value: object) -> Callable[[], None]:
+        def act() -> None:
+            topic = dice.choice(topics)
+            services.admin("POST", topic, name, value)
+            pause(dice.uniform(1.0, 10.0))
+            services.admin("DELETE", topic, name)
+
+        return act
 
     return [
-        Disturbance(
-            name="small messages only",
-            act=lambda: with_policy("maxMessageSize", POLICY_BYTES),
-            seconds=POLICY_SECONDS,
-            weight=4,
-        ),
-        Disturbance(
-            name="low rate",
-            act=lambda: with_policy("publishRate", POLICY_RATE),
-            seconds=POLICY_SECONDS,
-        ),
+        Disturbance(name=title, act=with_policy(name, value), seconds=POLICY_SECONDS, weight=weight)
+        for title, name, value, weight in POLICIES
+        if keeps or name not in AGAINST_SUBSCRIPTIONS
     ]
 
 

@@ -7,7 +7,7 @@ import itertools
 import random
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId, Regex
@@ -27,6 +27,8 @@ PAUSE_SECONDS = 0.02
 POISON_IN = 150
 LARGE_IN = 400
 LARGE_BYTES = 60_000
+LATE_IN = 1500
+LATE_SECONDS = 5
 BACKLOG_CHUNK = 1000
 FLOOD_BYTES = 20_000
 
@@ -53,7 +55,7 @@ def row(dice: random.Random, *, plain: bool = False) -> dict[str, Any]:
         data, fate = _poison(dice), "poison"
     elif not plain and dice.randrange(LARGE_IN) == 0:
         data["data"]["text"], fate = "x" * dice.randint(LARGE_BYTES // 3, LARGE_BYTES), "large"
-    found = {
+    found: dict[str, Any] = {
         "_id": ordered_id(),
         "partitionKey": "default",
         "occurredAt": datetime.now(UTC),
@@ -64,6 +66,10 @@ def row(dice: random.Random, *, plain: bool = False) -> dict[str, Any]:
     }
     if dice.random() < 0.5:
         found["key"] = str(dice.randrange(KEYS))
+    if not plain and fate == "good" and dice.randrange(LATE_IN) == 0:
+        # A policy may refuse it as one refuses what is large.
+        found["deliverAt"] = datetime.now(UTC) + timedelta(seconds=LATE_SECONDS)
+        found["fate"] = "large"
     return found
 
 
