@@ -10,6 +10,7 @@ from postroom.relay import facts
 from postroom.relay.saving.saver import Pace, Saver, Saving
 from postroom.relay.saving.tenure import Tenure
 from postroom.relay.sending.brake import Brake
+from postroom.relay.sending.cursors import Cursors
 from postroom.relay.sending.landing import Landing
 from postroom.relay.sending.lanes import Lanes
 from postroom.relay.sending.opening import Opening
@@ -72,6 +73,7 @@ class Outfit:
     """The parts of one term; all belong to its thread."""
 
     saver: Saver
+    cursors: Cursors
     opening: Opening
     waiting: Waiting
     lanes: Lanes
@@ -90,27 +92,21 @@ def fit_out(
     """
     outbox = OutboxRows(mandate.database, partition=options.partition)
     tenure = Tenure(mandate.checkpoints)
+    cursors = _cursors(mandate, options.lanes)
     saver = Saver(
         mandate.checkpoints,
         pace=options.pace,
         tenure=tenure,
         tell=tell,
-        written=_written(mandate.observer, options.partition),
+        written=_written(mandate.observer, options.partition, cursors),
     )
-    opening = Opening(
-        mandate.client,
-        options=options.lanes,
-        routing=mandate.routing,
-        experience=mandate.experience,
-        tenure=tenure,
-        tell=tell,
-        stopping=mandate.stopping,
-    )
+    opening = _opening(mandate, options.lanes, cursors, tenure, tell)
     waiting = Waiting(mandate.quarantine, tell=_shut(mandate.observer, options.partition))
     lanes = Lanes(opening, routing=mandate.routing, saver=saver, waiting=waiting)
     returning = _returning(mandate, waiting, lanes, outbox)
     return Outfit(
         saver=saver,
+        cursors=cursors,
         opening=opening,
         waiting=waiting,
         lanes=lanes,
@@ -127,6 +123,34 @@ def fit_out(
             observer=mandate.observer,
             mark_sent=options.mark_sent,
         ),
+    )
+
+
+def _opening(
+    mandate: Mandate,
+    options: LaneOptions,
+    cursors: Cursors,
+    tenure: Tenure,
+    tell: Callable[[Refusal], None],
+) -> Opening:
+    return Opening(
+        mandate.client,
+        options=options,
+        routing=mandate.routing,
+        experience=mandate.experience,
+        tenure=tenure,
+        cursors=cursors,
+        tell=tell,
+        stopping=mandate.stopping,
+    )
+
+
+def _cursors(mandate: Mandate, options: LaneOptions) -> Cursors:
+    return Cursors(
+        mandate.client,
+        subscription=options.producer_name,
+        is_needed=options.fenced,
+        experience=mandate.experience,
     )
 
 
@@ -155,17 +179,18 @@ def _returning(mandate: Mandate, waiting: Waiting, lanes: Lanes, outbox: OutboxR
     )
 
 
-def _shut(
-    observer: Observer, partition: OutboxPartition
-) -> Callable[[Mapping[str, str]], None]:
+def _shut(observer: Observer, partition: OutboxPartition) -> Callable[[Mapping[str, str]], None]:
     def shut(reasons: Mapping[str, str]) -> None:
         observer.tell(facts.TopicsShut(partition=partition, reasons=reasons))
 
     return shut
 
 
-def _written(observer: Observer, partition: OutboxPartition) -> Callable[[Saving], None]:
+def _written(
+    observer: Observer, partition: OutboxPartition, cursors: Cursors
+) -> Callable[[Saving], None]:
     def written(saving: Saving) -> None:
+        cursors.moved(saving.marks)
         observer.tell(
             facts.CheckpointWritten(
                 partition=partition,

@@ -17,6 +17,7 @@ from postroom import errors
 from postroom.relay import facts
 from postroom.relay.outfit import fit_out
 from postroom.relay.reading.batch import Batch
+from postroom.relay.reading.lookahead import Lookahead
 from postroom.relay.reading.reader import Reader, ReadFailed
 from postroom.relay.reading.replay import Replay
 from postroom.relay.saving.chunk import Chunk, Landed
@@ -58,6 +59,8 @@ class Term:
         self._outfit = fit_out(mandate, options, self._mailbox.put)
         self._replay = Replay()
         self._reader = Reader(tell=self._mailbox.put)
+        met = self._outfit.outbound.overtaking.met
+        self._ahead = Lookahead(self._reader, self._replay, met=met)
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` or `paused` is set, then drain.
@@ -71,6 +74,7 @@ class Term:
         checkpoint = self._mandate.checkpoints.begin_term()
         try:
             self._reader.start(self._open(checkpoint))
+            self._outfit.cursors.start()
             self._begun(checkpoint)
             self._relay(on_idle)
         except errors.HistoryLost:
@@ -83,6 +87,7 @@ class Term:
             raise
         finally:
             self._reader.stop()
+            self._outfit.cursors.stop()
             self._outfit.upkeep.close()
 
     def stop(self) -> None:
@@ -138,9 +143,11 @@ class Term:
         idled = looked = time.monotonic()
         while not (self._mandate.stopping.is_set() or self._mandate.paused.is_set()):
             self._receive(self._outfit.saver.patience())
-            while self._reader.has_arrived and self._outfit.landing.flight.has_room:
-                self._send(self._reader.take())
-                self._reader.make_room()
+            while self._outfit.landing.flight.has_room:
+                batch = self._ahead.take(self._outfit.lanes.known)
+                if batch is None:
+                    break
+                self._send(batch)
             self._return_rows()
             self._outfit.saver.save_if_due()
             self._require_progress()

@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
 import pulsar
 from bson import ObjectId
@@ -192,6 +193,10 @@ class Broker:
         """Open a topic."""
         self._world.step()
         return Topic(self._world, topic)
+
+    def subscribe(self, *_: Any, **__: Any) -> Any:
+        """Let the relay have its own subscription, where nothing is deleted."""
+        return mock.Mock()
 
     def create_reader(self, topic: str, start: Any, **_: Any) -> Reader:
         """Read from the beginning, from behind a message, or the last one."""

@@ -15,6 +15,7 @@ from postroom.errors import ConfigurationError, TermEnded
 from postroom.relay import term
 from postroom.relay.relay import Relay
 from postroom.relay.saving.tenure import Tenure
+from postroom.relay.sending.cursors import Cursors
 from postroom.relay.sending.opening import Opening
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
@@ -100,6 +101,9 @@ def fenced_opening(site: Site, refusals: queue.SimpleQueue[Refusal]) -> Opening:
         routing=Routing(default=site.topic, topics={}, key=None),
         experience=inexperienced(),
         tenure=Tenure(store),
+        cursors=Cursors(
+            site.pulsar, subscription="relay", is_needed=True, experience=inexperienced()
+        ),
         tell=refusals.put,
         stopping=threading.Event(),
     )

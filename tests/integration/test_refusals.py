@@ -98,6 +98,40 @@ def test_a_policy_that_is_set_below_what_a_topic_took_loses_nothing(policies_sit
     assert site.stored() == [id_of(large), *(id_of(rows[n]) for n in (0, 2, 3))]
 
 
+@pytest.mark.parametrize("before", [1, 20_000])
+def test_what_a_policy_refused_in_its_turn_never_comes_out_of_order(
+    pulsar_site: Site, before: int
+) -> None:
+    """The policy is gone again, and the relay that met it was killed: the topic alone tells."""
+    site = pulsar_site
+    with relaying(site):
+        written = site.insert(1)
+        saved(site, 1)
+    rows = [row(n) for n in range(before)]
+    rows += [large := sized(0, 60_000), *(row(n) for n in range(3)), late := row(3), last := row(4)]
+    site.outbox.insert_many(rows)
+    sent = [each for each in rows if each not in (large, late)]
+    relays = site.pulsar.create_producer(
+        site.topic, producer_name="postroom-relay-default", block_if_queue_full=True
+    )
+    for place, each in enumerate(sent):
+        data = {"name": "Counted", "data": {"number": 0, "wide": "x" * 50}}
+        payload = json.dumps(data if each is last else each["data"]).encode()
+        properties = {"id": id_of(each), "position": str(place + 2)}
+        relays.send_async(payload, lambda *_: None, properties=properties, sequence_id=place + 2)
+    relays.flush()
+    relays.close()
+    with relaying(site, wait=False):
+        wait_until(lambda: quarantined(site), description="the quarantine")
+        again = site.insert(1)
+        wait_until(lambda: site.stored()[-1:] == again, description="the last one")
+    ((row_id, reason),) = quarantined(site).items()
+    assert row_id == id_of(large)
+    assert "did not take the event" in reason
+    # What was never refused there, as after a deploy, comes late.
+    assert site.stored() == [*written, *map(id_of, sent), id_of(late), *again]
+
+
 def test_small_rows_are_never_made_too_large_by_being_batched(policies_site: Site) -> None:
     """A policy set before the first row, and one that is set in between."""
     site = policies_site

@@ -96,6 +96,30 @@ def test_rows_that_wait_for_a_topic_return_behind_a_restart_and_once(pulsar_site
     assert site.stored() == written
 
 
+@pytest.mark.parametrize("tail", [0, 1, 5])
+def test_what_a_terminated_topic_has_since_the_checkpoint_is_known(
+    pulsar_site: Site, tail: int
+) -> None:
+    """The relay was killed before its checkpoint, and then the topic was terminated."""
+    site, second = pulsar_site, f"{pulsar_site.topic}-second"
+    with relaying(site, topics={"B*": second}):
+        written, sent = site.insert(1), site.insert(1, name="B")
+        before = saved(site, 2)
+        sent += site.insert(tail, name="B") if tail else []
+        written += site.insert(2)
+        saved(site, 4 + tail)
+    site.database[wire.CHECKPOINTS].replace_one({}, before)
+    site.admin("POST", "/terminate", topic=second)
+    with relaying(site, topics={"B*": second}) as relay:
+        waiting = site.insert(2, name="B")
+        written += site.insert(1)
+        saved(site, 7 + tail)
+        assert relay.status.counts.terms == 1
+    assert [str(each["_id"]) for each in quarantined(site)] == waiting
+    assert site.stored(second) == sent
+    assert site.stored() == written
+
+
 @pytest.fixture
 def namespace(pulsar_site: Site) -> Callable[[str, Any], str]:
     """Lend a way to make a namespace of the test's own that has a policy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from postroom import wire
@@ -15,8 +14,6 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import pytest
 
 WRONG = {"name": "Counted"}
 
@@ -145,32 +142,3 @@ def test_rows_for_a_topic_that_was_a_mistake_return_once_they_are_routed_elsewhe
         wait_until(lambda: not quarantined(site), description="all have returned", seconds=60)
     assert site.stored(f"{site.topic}-mended") == waiting
     assert site.stored() == written
-
-
-def test_a_tail_that_the_topic_no_longer_keeps_is_told(
-    pulsar_site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
-    """All of it was acknowledged, and the relay was killed before its checkpoint."""
-    site = pulsar_site
-    plain = site.subscribe()
-    with relaying(site):
-        written = site.insert(5)
-        before = saved(site, 5)
-        written += site.insert(5, first=5)
-        saved(site, 10)
-        assert ids(site.receive(plain, 10)) == written
-
-    def is_trimmed() -> bool:
-        site.admin("PUT", "/unload")
-        wait_until(
-            lambda: b"ledgers" in site.admin("GET", "/internalStats"), description="it is back"
-        )
-        return len(site.stored()) < 5
-
-    site.pulsar.create_producer(site.topic).send(b"", properties={"id": "stranger"})
-    assert ids(site.receive(plain, 1)) == ["stranger"]
-    wait_until(is_trimmed, description="the topic keeps nothing")
-    site.database[wire.CHECKPOINTS].replace_one({}, before)
-    with relaying(site, wait=False), caplog.at_level(logging.WARNING):
-        saved(site, 10)
-    assert f"{site.topic} no longer keeps the message" in caplog.text

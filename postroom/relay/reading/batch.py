@@ -25,10 +25,12 @@ class Batch:
     """Rows in order, and the point from which a term can go on behind them, if there is one.
 
     A batch is what one reply of the server held. `slices` are decoded one after the other, when
-    they are asked for, and once. `ends_with` is a sentence: the term ends with it once this batch,
+    they are asked for, and once; `size` is that of the reply in bytes, where it was one of the
+    stream's. `ends_with` is a sentence: the term ends with it once this batch,
     its last one, is stored and checkpointed.
     """
 
     slices: Iterable[Sequence[Row]] = ()
     point: Point | None
     ends_with: str = ""
+    size: int = 0

@@ -115,7 +115,8 @@ class Origin:
                 point = Point(token=reply.token, scan=self._replaced())
                 yield Batch(slices=reply.slices(), point=point, ends_with=REPLACED)
             else:
-                yield Batch(slices=reply.slices(), point=Point(token=reply.token))
+                point = Point(token=reply.token)
+                yield Batch(slices=reply.slices(), point=point, size=len(reply.raw))
 
     def _streamed_before_scan(self, token: ResumeToken, noted: Scan) -> Iterator[Batch]:
         """Relay what the stream has of collections that may be gone again, up to now."""

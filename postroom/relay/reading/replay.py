@@ -34,10 +34,14 @@ class Replay:
         """Whether a row that is sent now may be in quarantine."""
         return self._has_set_aside and not self.is_over
 
+    def covers(self, point: Point | None) -> bool:
+        """Say whether a point is behind all that an earlier term can have seen."""
+        reached = None if point is None else point.cluster_time
+        return reached is not None and self._until is not None and reached >= self._until
+
     def ends_with(self, point: Point | None) -> bool:
         """Note up to where rows have been sent, and say whether the replay has ended with that."""
-        reached = None if point is None else point.cluster_time
-        if self.is_over or reached is None or self._until is None:
+        if self.is_over:
             return False
-        self.is_over = reached >= self._until
+        self.is_over = self.covers(point)
         return self.is_over

@@ -19,6 +19,7 @@ REFUSED_ALONE_TIMES = 3
 # A policy may have been lifted since.
 BATCH_LIMIT_SECONDS = 600.0
 TOO_LARGE_SECONDS = 10.0
+NO_CURSOR_SECONDS = 600.0
 # How far a message's real size may be from what a lane measures.
 SLACK_BYTES = 256
 NO_LIMIT = sys.maxsize
@@ -36,6 +37,9 @@ class Known:
         self.judged = ""
         # How many times in succession nobody answered when it was to be opened.
         self.silence = 0
+        # Why the relay could have no subscription of its own there, and until when it wants none.
+        self.no_cursor = ""
+        self._no_cursor_until = 0.0
         self._batch_limit = (NO_LIMIT, 0.0)
         self._too_large = (NO_LIMIT, 0.0)
 
@@ -56,6 +60,19 @@ class Known:
     @too_large.setter
     def too_large(self, size: int) -> None:
         self._too_large = (size, time.monotonic())
+
+    @property
+    def has_no_cursor(self) -> bool:
+        """Whether the relay goes without a subscription of its own there."""
+        return time.monotonic() < self._no_cursor_until
+
+    def give_up_cursor(self) -> None:
+        """Go without one for a while."""
+        self._no_cursor_until = time.monotonic() + NO_CURSOR_SECONDS
+
+    def want_cursor(self) -> None:
+        """Have one again."""
+        self._no_cursor_until = 0.0
 
     @property
     def is_doubtful(self) -> bool:

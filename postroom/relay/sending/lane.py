@@ -52,11 +52,12 @@ class _Burst:
 class Lane:
     """Sends letters to one topic, in the order given; open, and used by the term's thread alone.
 
-    `tail` holds the ids that were found on the topic, `floor` is the highest position that the
-    broker may know from us. `unbatched` makes an outlet
-    for letters with keys: a Key_Shared subscription takes a batch's first key for all of it, so
-    that a lane does without batches from its first key on. It is None where the settings let keys
-    share a batch.
+    `tail` holds the ids that were found on the topic with their payloads' bytes, `floor` is the
+    highest position that the broker may know from us.
+
+    `unbatched` makes an outlet for letters with keys: a Key_Shared subscription takes a batch's
+    first key for all of it, so that a lane does without batches from its first key on. It is None
+    where the settings let keys share a batch.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Lane:
     ) -> None:
         self.topic = topic
         self.shared = shared
-        self.tail = tail.ids
+        self.tail = tail.sizes
         self.floor = tail.floor
         self.outlet = outlet
         self._experience = experience

@@ -13,7 +13,7 @@ from postroom.refusals import is_away
 from postroom.relay.sending.tail import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from datetime import datetime
 
     from postroom.relay.saving.saver import Saver
@@ -89,14 +89,16 @@ class Lanes:
                 self._opened(topic)
             except errors.TopicNotOpen as shut:
                 if not isinstance(shut.__cause__, errors.PartitionedTopic):
-                    self._read_unopened(topic)
+                    self._read_unopened(topic, shut.__cause__)
 
-    def _read_unopened(self, topic: Topic) -> None:
+    def _read_unopened(self, topic: Topic, cause: BaseException | None) -> None:
         """Read the tail of a topic that cannot be written: its events may go elsewhere now."""
         import pulsar
 
+        is_terminated = isinstance(cause, pulsar.TopicTerminated)
+        read = self._opening.read_terminated if is_terminated else self._opening.read
         try:
-            tail = self._opening.read(topic, self._span(topic))
+            tail = read(topic, self._span(topic))
         except (errors.PartitionedTopic, pulsar.PulsarException) as error:
             logger.warning(
                 "What %s received since the checkpoint cannot be read (%s): events that an earlier "
@@ -106,7 +108,7 @@ class Lanes:
                 extra={"action": "tail_unread"},
             )
         else:
-            self._know(topic, tail.ids)
+            self._know(topic, tail.sizes)
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -177,7 +179,7 @@ class Lanes:
         if not declared:
             self._saver.declare(topic, opened.mark)
         self._saver.tenure.renew()
-        self._know(topic, opened.tail.ids)
+        self._know(topic, opened.tail.sizes)
         return opened.lane
 
     def _span(self, topic: Topic) -> Span:
@@ -187,10 +189,10 @@ class Lanes:
             published_since=self._published_since,
         )
 
-    def _know(self, topic: Topic, ids: frozenset[str]) -> None:
-        self.known |= ids
+    def _know(self, topic: Topic, ids: Collection[str]) -> None:
+        self.known.update(ids)
         if self._waiting.reason(topic) is not None:
-            self.arrived |= ids
+            self.arrived.update(ids)
         if ids:
             logger.info(
                 "%d events after the checkpoint are on %s already and are left out",

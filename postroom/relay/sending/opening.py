@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -13,17 +15,18 @@ from postroom.refusals import is_away, why
 from postroom.relay.sending.acknowledgements import Acknowledgements
 from postroom.relay.sending.lane import BATCH_MESSAGES, Lane
 from postroom.relay.sending.outlet import Outlet, Patience
-from postroom.relay.sending.tail import Tail, TailReader
+from postroom.relay.sending.tail import ConnectionLostError, Tail, TailReader
 from postroom.relay.sending.tap import Tap
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pulsar
 
     from postroom.relay.saving.tenure import Tenure
     from postroom.relay.sending.acknowledgements import Refusal
+    from postroom.relay.sending.cursors import Cursors
     from postroom.relay.sending.experience import Experience
     from postroom.relay.sending.lane_options import LaneOptions
     from postroom.relay.sending.tail import Span
@@ -38,6 +41,7 @@ MAX_PENDING_MESSAGES = 50_000
 # A lane cuts its batches itself, but for full ones: these keep the client from doing it.
 CLIENT_BATCH_BYTES = 64 << 20
 CLIENT_BATCH_DELAY_MS = 60_000
+READ_TIMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class Opening:
         routing: Routing,
         experience: Experience,
         tenure: Tenure,
+        cursors: Cursors,
         tell: Callable[[Refusal], None],
         stopping: threading.Event,
     ) -> None:
@@ -75,6 +80,8 @@ class Opening:
         self._experience = experience
         experience.is_well = functools.partial(stores_anything, client)
         self._tenure = tenure
+        self._cursors = cursors
+        self._stopping = stopping
         self._tell = tell
         self._patience = Patience(options.send_timeout.total_seconds(), stopping)
 
@@ -91,7 +98,39 @@ class Opening:
             pulsar.PulsarException: as the broker refuses it.
 
         """
+        import pulsar
+
         self.require_one_log(topic)
+        try:
+            return self._open(topic, span, early={})
+        except (
+            pulsar.NotAllowedError,
+            pulsar.ProducerBlockedQuotaExceededError,
+            pulsar.ProducerBlockedQuotaExceededException,
+        ) as error:
+            # A subscription of our own, and what it keeps, counts as others do. First the tail is
+            # read, which is gone then perhaps.
+            early = self._read_early(topic, span)
+            reason = why(error, access_of(self._client))
+            if not self._is_fenced(self._routing.is_shared(topic)) or not self._cursors.give_up(
+                topic, reason
+            ):
+                raise
+        try:
+            return self._open(topic, span, early=early)
+        except pulsar.PulsarException:
+            self._cursors.take_back(topic, None if span is None else span.mark)
+            raise
+
+    def _read_early(self, topic: Topic, span: Span | None) -> Mapping[str, int]:
+        import pulsar
+
+        with contextlib.suppress(pulsar.PulsarException):
+            if span is not None:
+                return self.read(topic, span).sizes
+        return {}
+
+    def _open(self, topic: Topic, span: Span | None, *, early: Mapping[str, int]) -> Opened:
         shared, options = self._routing.is_shared(topic), self._options
         batching = options.batch_keyed or not self._routing.keyed
         producer = self._produce(topic, shared=shared, batching=batching)
@@ -100,8 +139,12 @@ class Opening:
         try:
             if span is None:
                 tail, mark = Tail(floor=max(0, pushed)), self.tails.end(topic)
+                self._hold(topic, mark, shared=shared)
             else:
-                tail = self.tails.read(topic, span, shared=shared, pushed=pushed)
+                self._hold(topic, span.mark, shared=shared)
+                checked = dataclasses.replace(span, is_checked=span.published_since is None)
+                tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
+                tail = dataclasses.replace(tail, sizes={**early, **tail.sizes})
                 mark = span.mark
         except BaseException:
             broker.close(producer)
@@ -118,6 +161,11 @@ class Opening:
             else functools.partial(self._unbatched, topic, shared=shared),
         )
         return Opened(lane=lane, tail=tail, mark=mark)
+
+    def _hold(self, topic: Topic, mark: Mark | None, *, shared: bool) -> None:
+        # What others send to a shared topic would be kept with ours, however long no relay runs.
+        if self._is_fenced(shared):
+            self._cursors.hold(topic, mark)
 
     def require_one_log(self, topic: Topic) -> None:
         """Make sure that a topic is one log.
@@ -138,6 +186,25 @@ class Opening:
 
         """
         return self.tails.read(topic, span, shared=self._routing.is_shared(topic), pushed=-1)
+
+    def read_terminated(self, topic: Topic, span: Span) -> Tail:
+        """Read the tail of a topic that was terminated, which costs its client the connection.
+
+        Raises:
+            TermEnded: the connection was lost before that, or the relay was stopped.
+            pulsar.PulsarException: as the broker refuses it.
+
+        """
+        shared, access = self._routing.is_shared(topic), access_of(self._client)
+        for is_last in (*[False] * (READ_TIMES - 1), True):
+            with broker.connected(access, operation_timeout=self._options.read_timeout) as own:
+                reader = TailReader(own, options=self._options, stopping=self._stopping)
+                try:
+                    return reader.read_terminated(topic, span, shared=shared)
+                except ConnectionLostError:
+                    if is_last:
+                        raise
+        raise AssertionError(topic)  # the last attempt has returned or raised
 
     def why_not(self, topic: Topic, error: Exception) -> str:
         """Say why a topic could not be opened, and what can be done."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from postroom import errors
 from postroom.relay.saving.chunk import Landed
 from postroom.relay.sending.numbering import Numbering
+from postroom.relay.sending.overtaking import Overtaking
 from postroom.store import letter
 from postroom.store.codec import id_of
 from postroom.store.quarantine import Quarantined
@@ -56,6 +57,7 @@ class Outbound:
         brake: Brake,
     ) -> None:
         self.numbering = Numbering()
+        self.overtaking = Overtaking(lanes)
         self.brake = brake
         self._lanes = lanes
         self._waiting = waiting
@@ -81,21 +83,25 @@ class Outbound:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
         routing, limit, write = self._routing, self._max_message_bytes, letter.write
         position, sent, payload_bytes = self.numbering.position, 0, 0
-        met = 0
+        met, overtaking = 0, self.overtaking
         known, lane = self._lanes.known, None
         try:
             for row in rows:
                 position += 1
-                if known and str(id_of(row)) in known:
-                    met += 1
-                    continue
+                if known:
+                    overtaking.row += 1
+                    if str(id_of(row)) in known:
+                        met += 1
+                        continue
                 try:
                     ready = write(row, routing, limit)
                     if lane is None or ready.topic is not lane.topic:
                         lane = self._lanes.of(ready.topic)
+                    if known:
+                        overtaking.require_in_order(lane, ready)
                     number = position
                     if position <= lane.floor:
-                        number = self.numbering.jump(lane, ready.id, position, self._lanes.known)
+                        number = self.numbering.jump(lane, ready.id, position)
                     lane.queue(ready, number)
                     position = number
                 except errors.TopicNotOpen as shut:
@@ -176,8 +182,9 @@ class Outbound:
                 raise poison
             mended = letter.write(current, self._routing, self._max_message_bytes)
             lane = self._lanes.of(mended.topic)
+            self.overtaking.require_in_order(lane, mended)
             if position <= lane.floor:
-                position = self.numbering.jump(lane, mended.id, position, self._lanes.known)
+                position = self.numbering.jump(lane, mended.id, position)
             lane.queue(mended, position)
         except errors.TopicNotOpen as shut:
             self._set_aside(row, position, shut, chunk)

@@ -69,7 +69,6 @@ class Outlet:
         self._handed = 0
         self._patience = patience
         self._fail = fail
-        self._is_cutting = False
 
     def hand_over(
         self, messages: Sequence[Message], *, size: int, delay: int, stored: Stored | None
@@ -93,7 +92,8 @@ class Outlet:
         self.proven_delay = max(self.proven_delay, delay)
 
     def _hand(self, messages: Sequence[Message], stored: Stored | None) -> None:
-        if self._is_cutting:
+        if self.is_batching:
+            # One batch at a time: while it is being stored the next one is made.
             self.wait()
         self.require_sound()
         send, acknowledgements = self._tap.send, self._acknowledgements
@@ -104,7 +104,6 @@ class Outlet:
         send(last, self._expect(1 if watched else len(messages), stored))
         if self.batch_messages is not None and len(messages) < self.batch_messages:
             self._tap.cut()
-            self._is_cutting = True
 
     def _expect(self, messages: int, stored: Stored | None) -> Acknowledged:
         self._handed += 1
@@ -154,7 +153,6 @@ class Outlet:
                 self.give_up(waited)
             news.wait(LOOK_SECONDS)
             news.clear()
-        self._is_cutting = False
         self.require_sound()
 
     def _wait_alone(self) -> None:

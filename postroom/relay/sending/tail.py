@@ -13,6 +13,7 @@ from postroom.store.values import Mark
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Mapping
     from datetime import datetime
 
     import pulsar
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.lane_options import LaneOptions
     from postroom.topics import Topic
 
-__all__ = ["Span", "Tail", "TailReader"]
+__all__ = ["ConnectionLostError", "Span", "Tail", "TailReader"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +31,19 @@ PAUSE_SECONDS = 0.1
 REMIND_SECONDS = 10.0
 
 
+class ConnectionLostError(errors.TermEnded):
+    """The connection was lost while a tail was read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The ids of the events that were found, and the highest position that the broker has of us.
+    """The ids of the events that were found, with their payloads' bytes.
 
-    What has a number up to `floor` would be dropped by the broker's deduplication.
+    `floor` is the highest position that the broker has of us: what has a number up to that would be
+    dropped by its deduplication.
     """
 
-    ids: frozenset[str] = frozenset()
+    sizes: Mapping[str, int] = field(default_factory=dict)
     floor: int = 0
 
 
@@ -45,19 +51,21 @@ class Tail:
 class Span:
     """Where a tail begins: behind a mark, None for the topic's beginning, or at a time instead.
 
-    `position` is that of the checkpoint.
+    `position` is that of the checkpoint. `is_checked` asks whether the mark's own message is there.
     """
 
     mark: Mark | None
     position: int
     published_since: datetime | None = None
+    is_checked: bool = False
 
 
 @dataclass(slots=True)
 class _Found:
-    ids: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
     floor: int = 0
     highest: int = 0
+    messages: int = 0
     # Whether the message that the mark names is there no longer.
     is_cut: bool = False
 
@@ -65,7 +73,7 @@ class _Found:
         properties = message.properties()
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
         if row_id is not None:
-            self.ids.add(row_id)
+            self.sizes[row_id] = len(message.data())
         if ours and position.isdecimal():
             # The broker's deduplication goes by the name.
             self.floor = max(self.floor, int(position))
@@ -97,7 +105,7 @@ class TailReader:
         with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
             self._read_to_the_end(topic, reader, found, own_name)
             self._await_unconfirmed(topic, reader, found, own_name, pushed)
-        if found.is_cut and (found.ids or pushed > span.position):
+        if found.is_cut and (found.sizes or pushed > span.position):
             logger.warning(
                 "%s no longer keeps the message up to which the checkpoint speaks for it: what was "
                 "sent from there to the first that is left cannot be seen, and is sent again. Its "
@@ -105,14 +113,14 @@ class TailReader:
                 topic,
                 extra={"action": "tail_cut", "topic": topic},
             )
-        return Tail(ids=frozenset(found.ids), floor=found.floor)
+        return Tail(sizes=found.sizes, floor=found.floor)
 
     def _reader(self, topic: Topic, span: Span, found: _Found, own_name: str) -> pulsar.Reader:
         """Return a reader that goes on behind the mark; take note of what it had to read for it."""
         import pulsar
 
         mark, client = span.mark, self._client
-        if mark is None or span.published_since is not None or not self._options.fenced:
+        if mark is None or not span.is_checked or not self._options.fenced:
             start = pulsar.MessageId.deserialize(mark) if mark else pulsar.MessageId.earliest
             reader = client.create_reader(topic, start)
             if span.published_since is not None:
@@ -126,6 +134,27 @@ class TailReader:
         if first is not None and found.is_cut and first.producer_name() in self._options.names:
             found.add(first, ours=first.producer_name() == own_name)
         return reader
+
+    def read_terminated(self, topic: Topic, span: Span, *, shared: bool) -> Tail:
+        """Read a topic that takes nothing more; the reader's client should serve nobody else.
+
+        At the end it loses its connection, since it does not understand the broker's word for that.
+
+        Raises:
+            TermEnded: the relay was stopped meanwhile, or the connection was lost before.
+            pulsar.PulsarException: the topic cannot be read.
+
+        """
+        found = _Found(highest=span.position)
+        own_name = self._options.name_on(shared=shared)
+        with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
+            try:
+                self._read_to_the_end(topic, reader, found, own_name)
+            except ConnectionLostError:
+                # The end was known when the first message was found, and is reached.
+                if not found.messages:
+                    raise
+        return Tail(sizes=found.sizes, floor=found.floor)
 
     def end(self, topic: Topic) -> Mark | None:
         """Return a mark at the topic's end, or None for its beginning where that is not known."""
@@ -145,13 +174,15 @@ class TailReader:
     def _read_to_the_end(
         self, topic: Topic, reader: pulsar.Reader, found: _Found, own_name: str
     ) -> None:
-        read, said_at, names = 0, time.monotonic(), self._options.names
+        said_at, names = time.monotonic(), self._options.names
         while message := self._next(topic, reader):
             self._require_office()
-            read += 1
+            found.messages += 1
             if time.monotonic() - said_at > REMIND_SECONDS:
                 logger.info(
-                    "Reading what %s received since the checkpoint: %d messages so far", topic, read
+                    "Reading what %s received since the checkpoint: %d messages so far",
+                    topic,
+                    found.messages,
                 )
                 said_at = time.monotonic()
             name = message.producer_name()
@@ -202,7 +233,7 @@ def _has_more(topic: Topic, reader: pulsar.Reader) -> bool:
         if reader.has_message_available():
             return True
         if not reader.is_connected():
-            raise errors.TermEnded(
+            raise ConnectionLostError(
                 f"The connection was lost while the end of {topic} was read; a new term begins"
             )
     return False

@@ -1,0 +1,68 @@
+"""Overtaking: rows that a topic lacks although it has later ones."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from postroom import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from postroom.relay.sending.lane import Lane
+    from postroom.store.letter import Letter
+    from postroom.topics import Topic
+
+__all__ = ["Overtaking"]
+
+logger = logging.getLogger(__name__)
+
+
+class Overtaking:
+    """Knows where in the replay the events stand that topics have already; the term's thread alone.
+
+    `row` is the number of the row that is being filled in, counted from 1 while there is a replay.
+    """
+
+    def __init__(self, lanes: Iterable[Lane]) -> None:
+        self.row = 0
+        self._lanes = lanes
+        self._met: dict[Topic, list[tuple[int, int]]] = {}
+
+    def met(self, row_id: str, row: int) -> None:
+        """Note which row of the replay an event is that is on a topic already; in their order."""
+        for lane in self._lanes:
+            size = lane.tail.get(row_id)
+            if size is not None:
+                self._met.setdefault(lane.topic, []).append((row, size))
+
+    def require_in_order(self, lane: Lane, letter: Letter) -> None:
+        """Make sure that a topic has nothing yet that stands behind the row.
+
+        It has where the broker refused the row in its turn, by a policy that was set while it was
+        under way: then all that it took behind it is smaller. Otherwise, as where a deploy has
+        changed the routing, the row was never sent there: it is sent late, and that is told.
+
+        Raises:
+            Poison: the row was refused, and sent now it would come out of order.
+
+        """
+        met = self._met.get(lane.topic)
+        if met is None or met[-1][0] < self.row:
+            return
+        later = [size for row, size in met if row > self.row]
+        size = len(letter.payload)
+        if size > max(later):
+            raise errors.Poison(
+                f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "
+                f"has {len(later)} later ones by now, all of them smaller: a policy was set while "
+                "it was under way (maxMessageSize). Sent now it comes out of order"
+            )
+        logger.warning(
+            "Row %s comes late: %s has %d events already that stand behind it",
+            letter.id,
+            lane.topic,
+            len(later),
+            extra={"action": "late", "event_id": letter.id},
+        )
