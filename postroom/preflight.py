@@ -155,8 +155,9 @@ def retention(admin: PulsarAdmin, known: Iterable[Topic]) -> list[Finding]:
                 Finding(
                     what=f"retention of {namespace}",
                     found=f"The namespace {namespace} keeps nothing that all subscriptions have "
-                    "acknowledged: where the broker restarts in the very moment in which a relay "
-                    "is replaced, the next one cannot see what was sent, and sends it again",
+                    "acknowledged. What a relay that takes over has to see the relay's own "
+                    "subscription keeps; what was sent before that is sent again where the history "
+                    "of the change stream is lost, or the outbox is replaced by an older one",
                     grade=Grade.WARN,
                     remedy=f"pulsar-admin namespaces set-retention {namespace} --time 1h --size 1G",
                 )

@@ -170,6 +170,10 @@ class Stored:
         """Return its properties."""
         return dict(self._message.properties())
 
+    def data(self) -> bytes:
+        """Return its payload."""
+        return bytes(self._message.data())
+
     def producer_name(self) -> str:
         """Return the name of the only producer there is."""
         return "relay"
