@@ -13,6 +13,7 @@ import pytest
 
 from postroom import wire
 from postroom.relay.relay import Relay
+from postroom.relay.sending import upkeep
 from postroom.relay.state import State
 from postroom.routing import Routing
 from postroom.store.quarantine import Quarantine
@@ -227,3 +228,24 @@ def test_a_topic_that_is_made_partitioned_under_the_relay_holds_up_itself_alone(
         site.admin("DELETE", "/partitions?force=true", topic=second)
         wait_until(lambda: is_empty(site), description="all have returned", seconds=60)
     assert site.stored(second) == waiting
+
+
+def test_a_topic_that_is_made_partitioned_is_found_before_anything_goes_there(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay looks at each topic once a minute, here more often, also when it has nothing."""
+    monkeypatch.setattr(upkeep, "LOOK_AGAIN_SECONDS", 0.5)
+    site, second = pulsar_site, f"{pulsar_site.topic}-second"
+    with relaying(site, topics={"B*": second}) as relay:
+        site.insert(1, name="B")
+        written = site.insert(1)
+        saved(site, 2)
+        site.admin("DELETE", "?force=true", topic=second)
+        site.admin("PUT", "/partitions", topic=second, body=b"4")
+        wait_until(
+            lambda: second in relay.status.snapshot()["topics_shut"], description="it is found"
+        )
+        assert "topic partition" in relay.status.snapshot()["topics_shut"][second]
+        written += site.insert(1)
+        saved(site, 3)
+    assert site.stored() == written
