@@ -26,6 +26,7 @@ __all__ = [
     "decode",
     "encode",
     "key_field",
+    "plain_size",
     "text",
     "utc",
 ]
@@ -171,6 +172,31 @@ def encode(wire: object) -> bytes:
         raise errors.Poison(
             str(cause) if isinstance(cause, errors.Poison) else str(error)
         ) from None
+
+
+def plain_size(wire: object) -> int | None:
+    """Return how many bytes encode() will make at most of an object that BSON can hold.
+
+    None where only what BSON gives back can tell: it holds a value that may have no form in JSON,
+    or is nested too deeply.
+    """
+    try:
+        return len(orjson.dumps(wire, _of_plain_size, _PLAIN))
+    except orjson.JSONEncodeError:
+        return None
+
+
+_PLAIN = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_LONGEST_PLAIN = "9999-12-31T23:59:59.999000+00:00"
+
+
+def _of_plain_size(value: object) -> str:
+    if type(value) is ObjectId or (
+        # In another zone it may be in year 10,000 by UTC.
+        type(value) is datetime and value.tzinfo in {None, UTC}
+    ):
+        return _LONGEST_PLAIN
+    raise TypeError
 
 
 def _to_json(value: Any) -> Any:

@@ -120,6 +120,10 @@ class Routing:
             _remember(self._of_answers, answer, found)
         return found
 
+    def key_rule(self, name: str) -> Key | None:
+        """Return what says the key of an event whose row brings none: a field or a function."""
+        return events.key_field(name) or self._key
+
     def key(self, name: str, data: Mapping[str, Any]) -> str | None:
         """Name the key of an event whose row brings none, or None.
 
@@ -128,7 +132,7 @@ class Routing:
             RoutingFailed: it failed for a reason that passes; it is to be asked again.
 
         """
-        field = events.key_field(name) or self._key
+        field = self.key_rule(name)
         if field is None:
             return None
         value = data.get(field) if isinstance(field, str) else _called(field, "key", name, data)

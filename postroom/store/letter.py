@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import errors, events, wire
 from postroom.store.codec import Row, Unreadable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from postroom.routing import Routing
     from postroom.topics import Topic
 
-__all__ = ["Letter", "write"]
+__all__ = ["Foreseen", "Letter", "foreseen", "write"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
@@ -91,6 +91,30 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
         headers,
         size,
     )
+
+
+class Foreseen(NamedTuple):
+    """The key of a letter that is sure to be made."""
+
+    key: str | None
+
+
+def foreseen(event: dict[str, Any], routing: Routing, max_bytes: int) -> Foreseen | None:
+    """Say what write() will make of an event without headers, at a quarter of its cost.
+
+    None where only write() can tell, of the row as MongoDB will give it back: what the event holds
+    may have no form in JSON, the key is no plain text, or the size is near the limit.
+    """
+    size = events.plain_size(event)
+    if size is None:
+        return None
+    rule, key = routing.key_rule(event["name"]), None
+    if rule is not None:
+        key = event["data"].get(rule) if type(rule) is str else None
+        if type(key) is not str or not key.isascii():
+            return None
+        size += len(key)
+    return Foreseen(key) if size <= max_bytes - OVERHEAD_BYTES else None
 
 
 def _what_is_wrong(row: Mapping[str, object]) -> str:

@@ -44,14 +44,14 @@ def listed(events: Publishable | Iterable[Publishable]) -> Sequence[Publishable]
 class RowWriter:
     """Makes the rows of one outbox partition; refuses an event before anything is written.
 
-    What it accepts the relay can send, as far as the same settings hold there: it makes of each row
-    the very letter that the relay will make, and keeps the key that this one has.
+    What it accepts the relay can send, as far as the same settings hold there: where that cannot be
+    foreseen at once it makes of the row the very letter that the relay will make. It keeps the key
+    that this one has.
     """
 
     def __init__(self, *, partition: str, key: Key | None, max_bytes: int) -> None:
         self._partition = partition
-        self._routing = Routing(default=ANY_TOPIC, topics={}, key=key)
-        self._max_bytes = max_bytes
+        self._limits = Routing(default=ANY_TOPIC, topics={}, key=key), max_bytes
 
     def row(
         self, event: Publishable, *, row_id: ObjectId, headers: Mapping[str, str] | None
@@ -75,7 +75,8 @@ class RowWriter:
         if headers:
             row[OutboxField.HEADERS] = dict(headers)
         encoded = _encoded(name, row)
-        key = self._key_when_sent(name, encoded)
+        known = None if headers else letter.foreseen(row[OutboxField.DATA], *self._limits)
+        key = self._key_when_sent(name, encoded) if known is None else known.key
         if key is not None:
             encoded = _with_field(encoded, OutboxField.KEY, key)
         if len(encoded) > MOST_ROW_BYTES:
@@ -87,7 +88,7 @@ class RowWriter:
 
     def _key_when_sent(self, name: str, encoded: bytes) -> str | None:
         try:
-            return letter.write(decoded(encoded), self._routing, self._max_bytes).key
+            return letter.write(decoded(encoded), *self._limits).key
         except errors.Poison as poison:
             raise errors.InvalidEvent(
                 f"The event {name[:100]!r} could never be sent: {poison}; nothing was written"

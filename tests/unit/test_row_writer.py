@@ -18,7 +18,7 @@ from postroom import DomainEvent, InvalidEvent
 from postroom.errors import Poison
 from postroom.routing import Routing
 from postroom.store import letter
-from postroom.store.codec import RAW, decoded
+from postroom.store.codec import RAW, WRITING, decoded
 from postroom.store.row_writer import RowWriter
 from postroom.store.values import DEFAULT_PARTITION
 
@@ -85,7 +85,11 @@ headers_of = st.none() | st.dictionaries(st.text(max_size=9), values, max_size=3
 
 
 @settings(max_examples=500)
-@given(name=st.text(), data=st.dictionaries(st.text(), values, max_size=5), headers=headers_of)
+@given(
+    name=st.text(),
+    data=st.dictionaries(st.text() | st.sampled_from(["key", "key"]), values, max_size=5),
+    headers=headers_of,
+)
 def test_what_publish_accepts_is_never_poison(
     name: str, data: dict[str, Any], headers: Any
 ) -> None:
@@ -151,6 +155,43 @@ def test_what_grows_in_json_is_measured_as_it_is_sent(data: dict[str, Any]) -> N
     with pytest.raises(InvalidEvent, match="could never be sent: The event takes"):
         stored(event(**data), max_bytes=limit)
     assert stored(event(**data), max_bytes=10 * MIB)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x",
+        "é",
+        '"',
+        "\x01",
+        7,
+        1.5,
+        True,
+        None,
+        dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        ObjectId(),
+        Kind.ONE,
+    ],
+)
+@pytest.mark.parametrize("key", [None, "key"])
+def test_the_limit_is_the_same_on_both_sides(value: Any, key: str | None) -> None:
+    """Whether or not the row has to be read back to know what it takes."""
+    limit, met = 5000, set()
+    for count in range(4000, 5100, 7):
+        data = event(values=[value] * 9, key="k" * 150, rest="x" * count)
+        row = {"_id": ObjectId(), "data": data}
+        read = decoded(bson.encode(row, codec_options=WRITING))
+        assert isinstance(read, dict)
+        try:
+            sent({**read, "key": data["data"][key]} if key else read, limit)
+        except Poison:
+            with pytest.raises(InvalidEvent, match="could never be sent: The event takes"):
+                stored(data, key=key, max_bytes=limit)
+            met.add("refused")
+        else:
+            assert stored(data, key=key, max_bytes=limit)
+            met.add("accepted")
+    assert met == {"refused", "accepted"}
 
 
 def test_what_shrinks_in_json_is_not_refused() -> None:

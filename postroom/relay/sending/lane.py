@@ -21,15 +21,14 @@ if TYPE_CHECKING:
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
-__all__ = ["BATCH_MESSAGES", "Lane"]
+__all__ = ["BURST_MESSAGES", "Lane"]
 
 logger = logging.getLogger(__name__)
 
-BATCH_MESSAGES = 500
-BATCH_BYTES = 128 << 10
-# Single messages leave in bursts, of which the last one's acknowledgement speaks for all: a third
-# of what one for each would cost.
+# Single messages leave in bursts, too, of which the last one's acknowledgement speaks for all: a
+# third of what one for each would cost.
 BURST_MESSAGES = 500
+BATCH_BYTES = 128 << 10
 # What a message's id, position and frame take beside its payload, key and headers.
 MESSAGE_BESIDE = 96
 
@@ -104,18 +103,20 @@ class Lane:
         if not burst.messages:
             burst.first_id, burst.delay = letter.id, delay
         burst.messages.append(_message(self._builder(), letter, position))
-        burst.size = burst.size + size if self.outlet.is_batching else max(burst.size, size)
+        if self.outlet.is_batching:
+            burst.size += size
+        elif size > burst.size:
+            burst.size = size
 
     def _is_cut_before(self, size: int, delay: int) -> bool:
         burst, outlet = self._burst, self.outlet
-        if delay or burst.delay:
-            # A delayed message overtakes an open batch, and deduplication would then drop that.
+        # A delayed message overtakes an open batch, and deduplication would then drop that.
+        if delay or burst.delay or len(burst.messages) >= BURST_MESSAGES:
             return True
         if outlet.is_batching:
-            return len(burst.messages) >= BATCH_MESSAGES or burst.size + size > burst.room
+            return burst.size + size > burst.room
         # A message larger than any that the topic has taken leaves alone.
-        largest = max(burst.size, size)
-        return len(burst.messages) >= BURST_MESSAGES or largest > outlet.proven
+        return size > outlet.proven or burst.size > outlet.proven
 
     def _room(self) -> int:
         """Return how large the next batch may grow: at once to what the topic took before.

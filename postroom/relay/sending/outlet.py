@@ -60,6 +60,8 @@ class Outlet:
     ) -> None:
         # Of how many messages a batch is that the client cuts by itself, None where it makes none.
         self.batch_messages = batch_messages
+        # Whether a burst is one batch.
+        self.is_batching = batch_messages is not None
         # The largest entry that the topic has taken from this producer, as the lane measures it,
         # and the longest delay, in milliseconds.
         self.proven = 0
@@ -98,6 +100,7 @@ class Outlet:
         self.require_sound()
         send, acknowledgements = self._tap.send, self._acknowledgements
         *others, last = messages
+        # Where others make the topic grow, too, only its own acknowledgement tells of a message.
         watched = self.batch_messages is None and not acknowledgements.counted
         for message in others:
             send(message, self._expect(1, None) if watched else None)
@@ -108,11 +111,6 @@ class Outlet:
     def _expect(self, messages: int, stored: Stored | None) -> Acknowledged:
         self._handed += 1
         return self._acknowledgements.expect(messages, stored)
-
-    @property
-    def is_batching(self) -> bool:
-        """Whether a burst is one batch."""
-        return self.batch_messages is not None
 
     @property
     def is_waiting(self) -> bool:
