@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pymongo.client_session import ClientSession
 
@@ -38,6 +39,8 @@ __all__ = [
 COMMIT_SECONDS = 120.0
 # How long the end of a transaction may hold up what interrupts it.
 INTERRUPTED_SECONDS = 10.0
+# How much longer the caller waits where PyMongo does not keep to that.
+GRACE_SECONDS = 1.0
 PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 0.5
 MAJORITY = WriteConcern("majority")
@@ -137,39 +140,66 @@ def transaction(session: ClientSession, fate: Fate) -> Iterator[None]:
 
 
 def _commit(session: ClientSession, fate: Fate) -> None:
-    interruption: BaseException | None = None
-    end = time.monotonic() + COMMIT_SECONDS
-    while fate.committed is None:
-        left = max(0.1, end - time.monotonic())
-        try:
-            # A majority that stands still would hold up the interruption for ever.
-            with pymongo.timeout(None if interruption is None else left):
-                commit(session, seconds=left)
-            fate.committed = True
-        except mongo.PyMongoError as error:
-            fate.failed(error)
-            if interruption is None:
-                raise
-            break
-        except BaseException as error:  # noqa: BLE001 - raised when the end is known
-            if interruption is None:
-                interruption, end = error, time.monotonic() + INTERRUPTED_SECONDS
-            if time.monotonic() > end:
-                break
-    if interruption is not None:
-        raise fate.on(interruption)
+    try:
+        commit(session)
+        fate.committed = True
+    except mongo.PyMongoError as error:
+        fate.failed(error)
+        raise
+    except BaseException as interruption:  # noqa: BLE001 - raised when the end is known
+        _in_peace(lambda: _commit_again(session, fate))
+        raise fate.on(interruption) from None
+
+
+def _commit_again(session: ClientSession, fate: Fate) -> None:
+    try:
+        commit(session, seconds=INTERRUPTED_SECONDS)
+        fate.committed = True
+    except mongo.PyMongoError as error:
+        fate.failed(error)
 
 
 def _abort(session: ClientSession, cause: BaseException) -> None:
-    interruption: BaseException | None = None
-    with pymongo.timeout(INTERRUPTED_SECONDS):
+    if isinstance(cause, Exception):
         try:
-            session.abort_transaction()
-        except BaseException as error:  # noqa: BLE001 - raised when the transaction is ended
-            interruption = error
-        if interruption is not None or not isinstance(cause, Exception):
-            # A command that was cut off may still be at work, or the abort never have been sent.
-            with contextlib.suppress(mongo.PyMongoError):
-                session.client.admin.command("killSessions", [session.session_id])
-    if interruption is not None:
-        raise interruption from cause
+            with pymongo.timeout(INTERRUPTED_SECONDS):
+                session.abort_transaction()
+        except BaseException as interruption:
+            _in_peace(lambda: _roll_back(session))
+            raise interruption from cause
+    else:
+        _in_peace(lambda: _roll_back(session))
+
+
+def _roll_back(session: ClientSession) -> None:
+    if session.in_transaction:
+        session.abort_transaction()
+    # A command that was cut off may still be at work, or the abort never have been sent.
+    with contextlib.suppress(mongo.PyMongoError):
+        session.client.admin.command("killSessions", [session.session_id])
+
+
+def _in_peace(call: Callable[[], None]) -> None:
+    """Call in a thread of its own, where no further interruption strikes; wait for its end.
+
+    A second Ctrl-C would cut off the very command that puts an end to the first one's remains, or
+    leave a lock of PyMongo's held, or a time limit set for all that this thread ever asks again.
+    """
+    once, begun, ended = threading.Lock(), threading.Event(), threading.Event()
+
+    def run() -> None:
+        if not once.acquire(blocking=False):
+            return
+        begun.set()
+        try:
+            with pymongo.timeout(INTERRUPTED_SECONDS):
+                call()
+        finally:
+            ended.set()
+
+    end = time.monotonic() + INTERRUPTED_SECONDS + GRACE_SECONDS
+    while not ended.is_set() and time.monotonic() < end:
+        with contextlib.suppress(BaseException):  # the first one is raised in the end
+            if not begun.is_set():
+                threading.Thread(target=run, name="postroom-ending", daemon=True).start()
+            ended.wait(max(0.0, end - time.monotonic()))
