@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SECONDS_OF_CHAOS ?= 300
+TESTS_AT_A_TIME ?= 4
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
@@ -45,9 +46,9 @@ test: $(STAMP) pulsar-jars  ## Run every test that this machine can (TESTS=path,
 ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
 else
-	@# Two at a time, since most of a test is waiting; chaos by itself, since it wants the machine.
+	@# Several at a time, since most of a test is waiting; chaos by itself, since it wants the machine.
 	@# What failed beside others, on a machine that was busy, runs once more by itself: then it counts.
-	$(BIN)/python -m pytest -n 2 -m "not chaos" || \
+	$(BIN)/python -m pytest -n $(TESTS_AT_A_TIME) --dist loadgroup -m "not chaos" --durations=25 || \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not chaos"
 	$(BIN)/python -m pytest -m chaos
 endif

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
@@ -28,6 +28,53 @@ REQUIRE_ALL = os.environ.get("POSTROOM_REQUIRE_ALL") == "1"
 REDIS_DATABASES = 16
 
 
+# Services that few tests use, and that take long to start, or the machine.
+RARE = ("_cluster", "_replica_set", "pulsar_with_policies")
+
+
+class Runnable(Protocol):
+    """A service, or several that are one."""
+
+    def start(self) -> None:
+        """Start it."""
+
+    def wait_ready(self) -> None:
+        """Wait until it can be used."""
+
+    def stop(self) -> None:
+        """Stop it, or what there is of it."""
+
+
+Given = TypeVar("Given", bound=Runnable)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests that share a rare service run in one process, which alone starts it."""
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take off what xdist has hung on the names: `--last-failed` would not find them."""
+    for item in session.items:
+        for mark in item.iter_markers("xdist_group"):
+            item._nodeid = item.nodeid.removesuffix(f"@{mark.args[0]}")  # type: ignore[attr-defined]
+
+
+def _group(item: pytest.Item) -> str | None:
+    names = getattr(item, "fixturenames", ())
+    rare = [name for name in RARE if name in names]
+    if rare:
+        return rare[0]
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - typed nowhere
+    shared = any(
+        fixture.scope == "module" for name in names for fixture in definitions.get(name, ())
+    )
+    return item.nodeid.partition("::")[0] if shared else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_from_outside() -> None:
     """Keep the developer's own POSTROOM_* out of the tests."""
@@ -40,6 +87,16 @@ def no_settings_from_outside() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the session's services."""
     return tmp_path_factory.mktemp("services")
+
+
+def running(service: Given) -> Iterator[Given]:
+    """Lend a service from its start to its stop."""
+    try:
+        service.start()
+        service.wait_ready()
+        yield service
+    finally:
+        service.stop()
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +128,7 @@ def _require_java() -> None:
 
 def _running_pulsar(folder: Path, **options: Any) -> Iterator[Pulsar]:
     _require_java()
-    server = Pulsar(folder, port=free_port(), light=True, **options)
-    server.start()
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.stop()
+    yield from running(Pulsar(folder, port=free_port(), light=True, **options))
 
 
 @pytest.fixture
@@ -96,13 +147,7 @@ def new_pulsar(tmp_path: Path) -> Iterator[Callable[..., Pulsar]]:
 @pytest.fixture(scope="session")
 def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulsarCluster]:
     _require_java()
-    found = PulsarCluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        found.start()
-        found.wait_ready()
-        yield found
-    finally:
-        found.stop()
+    yield from running(PulsarCluster(tmp_path_factory.mktemp("cluster")))
 
 
 @pytest.fixture
@@ -114,13 +159,8 @@ def cluster(_cluster: PulsarCluster) -> Iterator[PulsarCluster]:
 
 @pytest.fixture(scope="session")
 def _replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
-    found = ReplicaSet(tmp_path_factory.mktemp("replica-set"), parameters={"enableTestCommands": 1})
-    found.start()
-    try:
-        found.wait_ready()
-        yield found
-    finally:
-        found.stop()
+    folder = tmp_path_factory.mktemp("replica-set")
+    yield from running(ReplicaSet(folder, parameters={"enableTestCommands": 1}))
 
 
 @pytest.fixture
@@ -133,13 +173,7 @@ def replica_set(_replica_set: ReplicaSet) -> Iterator[ReplicaSet]:
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
     """Lend a Valkey of the test's own, which it may bring into any state."""
-    found = Valkey(tmp_path, port=free_port())
-    found.start()
-    try:
-        found.wait_ready()
-        yield found
-    finally:
-        found.stop()
+    yield from running(Valkey(tmp_path / "own", port=free_port()))
 
 
 _redis_database = itertools.cycle(range(1, REDIS_DATABASES))

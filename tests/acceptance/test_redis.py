@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from celery import Celery
 
-from devstack.service import free_port
-from devstack.valkey import Valkey
 from tests.bad_redis import STATES
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from devstack.valkey import Valkey
     from tests.site import Site, Worker
 
 # What an application may have chosen for its task workers.
@@ -34,16 +32,6 @@ MOST_LINES = 2
 # What a connected worker asks of Redis is not refused then, or waits for minutes in its client.
 UNNOTICED = {"without_memory", "frozen", "paused"}
 UNNOTICED_SECONDS = 6.0
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """Lend a Redis that the test may ruin."""
-    server = Valkey(tmp_path / "own", port=free_port())
-    server.start()
-    server.wait_ready()
-    yield server
-    server.stop()
 
 
 class Shop:

@@ -29,6 +29,7 @@ from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.topics import Topic
+from tests.conftest import running
 from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
 from tests.relays import relaying, saved
 from tests.site import Site, ids, row
@@ -149,10 +150,7 @@ def failing_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoD
         port=free_port(),
         more=["--setParameter", "enableTestCommands=1"],
     )
-    server.start()
-    server.wait_ready()
-    yield server
-    server.stop()
+    yield from running(server)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from postroom.relay.reading.batch import BATCH_ROWS
 from postroom.relay.saving import retention
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION
+from tests.conftest import running
 from tests.relays import relaying
 from tests.site import Site, row
 from tests.waiting import wait_until
@@ -89,10 +90,7 @@ def forgetful_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mong
         port=free_port(),
         parameters={"minSnapshotHistoryWindowInSeconds": 1, "enableTestCommands": 1},
     )
-    server.start()
-    server.wait_ready()
-    yield server
-    server.stop()
+    yield from running(server)
 
 
 @pytest.fixture
