@@ -62,13 +62,7 @@ class _Guarded:
             logger.exception("This Flower has no place for the Outbox page; it starts without")
             return self._server(capp=capp, **given)
         server = self._server(capp=capp, template_loader=loader, **given)
-        mounting.mount(
-            server,
-            capp,
-            installation.settings,
-            routed=installation.topics,
-            consumed=installation.consume,
-        )
+        mounting.mount(server, capp, installation.wiring)
         return server
 
 

@@ -14,6 +14,8 @@ from postroom.celery import arguments, consumer_step, flower, relay_step, teleme
 from postroom.celery.outage import wait_for_broker
 from postroom.celery.queues import Queues
 from postroom.inbox.receiving.selection import Selection
+from postroom.operations.wiring import Wiring
+from postroom.routing import Routing
 from postroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +43,19 @@ class Installation:
     consume: Consume
     shared: Sequence[str] = ()
     queues: Queues = field(default_factory=Queues)
+
+    @property
+    def wiring(self) -> Wiring:
+        """The same for those who operate it."""
+        routing = Routing(
+            default=self.settings.topic, topics=self.topics, key=self.key, shared=self.shared
+        )
+        return Wiring(
+            settings=self.settings,
+            routing=routing,
+            consume=self.consume,
+            key_field=self.key if isinstance(self.key, str) else None,
+        )
 
 
 def install(

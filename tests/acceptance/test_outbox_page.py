@@ -9,12 +9,21 @@ import urllib.request
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from bson import ObjectId
 
 from devstack.service import accepts, free_port
+from postroom import wire
+from postroom.store.quarantine import Quarantine, Quarantined
+from postroom.store.values import OutboxPartition
+from tests.site import Site
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.site import Site, Worker
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from devstack.stack import Stack
+    from tests.site import Worker
 
 PASSWORD = "pass, word"  # noqa: S105 - the test's own
 
@@ -83,6 +92,17 @@ def flower(lite_site: Site) -> Flower:
     return start(lite_site)
 
 
+@pytest.fixture(scope="module")
+def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Flower]]:
+    """Return a site with three quarantined rows and a Flower, which no test changes."""
+    folder: Path = tmp_path_factory.mktemp("flower")
+    address = stack.environment["POSTROOM_REDIS_URL"].rpartition("/")[0]
+    site = Site({**stack.environment, "POSTROOM_REDIS_URL": f"{address}/15"}, folder)
+    quarantine(site, 3, reason="It is too large")
+    yield site, start(site)
+    site.close()
+
+
 def partitions(flower: Flower) -> dict[str, Any]:
     """Return what is shown of partitions, once both the database and the workers were asked."""
 
@@ -149,3 +169,163 @@ def test_an_embedded_broker_tells_nothing_of_topics(flower: Flower) -> None:
         lambda: flower.ask("/api/topics").body["topics"]["trouble"], description="it is said"
     )
     assert "POSTROOM_PULSAR_ADMIN_URL" in found
+
+
+def quarantine(site: Site, count: int, *, reason: str) -> list[str]:
+    """Put rows into quarantine, as a relay does, and return their ids."""
+    ids = site.insert(count)
+    rows = [
+        Quarantined(row_id=ObjectId(each), position=number, reason=reason)
+        for number, each in enumerate(ids)
+    ]
+    Quarantine(site.database, partition=OutboxPartition("default")).store(rows)
+    return ids
+
+
+def ended(flower: Flower) -> Any:
+    """Wait until no act is under way, and return the last one."""
+
+    def last() -> Any:
+        jobs = flower.ask("/api/jobs").body["jobs"]
+        return jobs[0] if jobs and jobs[0]["ended_at"] else None
+
+    return wait_until(last, description="the act has ended")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "words"),
+    [
+        ("/api/quarantine/discard", {"confirmed": 3}, {"Sec_Fetch_Site": "cross-site"}, 403,
+         "Cross"),
+        ("/api/quarantine/discard", {"confirmed": 3}, {"Origin": "http://evil.example"}, 403,
+         "Cross"),
+        ("/api/quarantine/discard", {"confirmed": 3}, {"Content_Type": "text/plain"}, 415, "json"),
+        ("/api/quarantine/discard", [1], {}, 400, "JSON object"),
+        ("/api/quarantine/discard", {}, {}, 400, "confirmed"),
+        ("/api/quarantine/discard", {"confirmed": 2}, {}, 409, "3 match now, and 2 were confirmed"),
+        ("/api/quarantine/discard", {"confirmed": True}, {}, 400, "confirmed"),
+        ("/api/quarantine/discard", {"confirmed": 0, "ids": []}, {}, 400, "ids"),
+        ("/api/quarantine/discard", {"confirmed": 3, "ids": "x"}, {}, 400, "ids"),
+        ("/api/quarantine/discard", {"confirmed": 3, "name": {"$ne": 1}}, {}, 400, "name is to be"),
+        ("/api/quarantine/discard", {"confirmed": 3, "name": "a\0b"}, {}, 400, "null character"),
+        ("/api/quarantine/discard", {"confirmed": 3, "since": "yesterday"}, {}, 400, "since"),
+        ("/api/quarantine/redrive", {"confirmed": 3, "rate": 0}, {}, 400, "rate"),
+        ("/api/quarantine/redrive", {"confirmed": 3, "rate": "inf"}, {}, 400, "rate"),
+        ("/api/quarantine/delete", {"confirmed": 3}, {}, 404, ""),
+        ("/api/dead-letters/redrive", {"confirmed": 1, "topic": 7}, {}, 400, "topic"),
+        ("/api/jobs/77/stop", {}, {}, 404, "not under way"),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_is_refused(  # noqa: PLR0917 - one for each column
+    shared: tuple[Site, Flower],
+    path: str,
+    body: Any,
+    headers: dict[str, str],
+    status: int,
+    words: str,
+) -> None:
+    """By the server, with a sentence; nothing was done."""
+    site, flower = shared
+    answer = flower.ask(path, body, **headers)
+    assert (answer.status, words in str(answer.body)) == (status, True), answer
+    assert site.database[wire.QUARANTINE].count_documents({}) == 3
+    assert flower.ask("/api/actions").body["actions"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "matching"),
+    [
+        ("", 200, 3),
+        ("?reason=TOO", 200, 3),
+        ("?reason=.*", 200, 0),
+        ("?name=nobody", 200, 0),
+        ("?since=2001-01-01T00:00:00Z", 200, 3),
+        ("?until=2001-01-01T00:00:00", 200, 0),
+        ("?partition=other", 200, 0),
+        ("?skip=2", 200, 3),
+        ("?skip=-1", 400, None),
+        ("?limit=99999", 400, None),
+        ("?until=soon", 400, None),
+    ],
+)
+def test_a_page_of_the_quarantine(
+    shared: tuple[Site, Flower], query: str, status: int, matching: int | None
+) -> None:
+    """With the number that match; what cannot be asked is refused."""
+    answer = shared[1].ask(f"/api/quarantine{query}")
+    assert answer.status == status, answer
+    assert answer.body.get("page", {}).get("matching") == matching
+
+
+def test_some_are_chosen_by_their_ids_and_it_is_noted(lite_site: Site) -> None:
+    """The others stay; the action log says who, what, which and how many."""
+    first, second, _ = quarantine(lite_site, 3, reason="too large")
+    flower = start(lite_site, POSTROOM_FLOWER_OPERATORS="ann, flower")
+    begun = flower.ask("/api/quarantine/redrive", {"ids": [first, second], "confirmed": 2})
+    assert begun.status == 200, begun
+    job = ended(flower)
+    assert (job["done"]["done"], job["failed"], job["who"]) == (2, False, "flower")
+    assert flower.ask("/api/quarantine").body["page"]["matching"] == 1
+    (action,) = flower.ask("/api/actions").body["actions"]
+    assert (action["who"], action["by"], action["count"]) == ("flower", "Flower", 2)
+    assert action["where"] == {"ids": f"{first}, {second}"}
+
+
+def test_who_is_no_operator_may_look_alone(lite_site: Site) -> None:
+    """The server refuses, and says by which setting."""
+    quarantine(lite_site, 1, reason="too large")
+    flower = start(lite_site, POSTROOM_FLOWER_OPERATORS="ann")
+    assert flower.ask("/api/quarantine").body["page"]["matching"] == 1
+    for path in ("quarantine/redrive", "quarantine/discard", "dead-letters/redrive", "jobs/1/stop"):
+        answer = flower.ask(f"/api/{path}", {"confirmed": 1})
+        assert (answer.status, "POSTROOM_FLOWER_OPERATORS" in answer.body["sentence"]) == (
+            403,
+            True,
+        )
+
+
+def test_data_is_shown_only_where_payloads_are(lite_site: Site) -> None:
+    """POSTROOM_SHOW_PAYLOADS=1, and without it nowhere."""
+    (row,) = lite_site.insert(1)
+    hidden = start(lite_site).ask(f"/api/journey?id={row}")
+    assert hidden.body["found"]
+    assert hidden.body["data"] is None
+    shown = start(lite_site, POSTROOM_SHOW_PAYLOADS="1").ask(f"/api/journey?id={row}")
+    assert '"name"' in shown.body["data"]
+
+
+def test_a_mongodb_that_is_away_is_said(lite_site: Site) -> None:
+    """Each answer says so in its place; Flower's own pages are there."""
+    away = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
+    flower = start(lite_site, POSTROOM_MONGODB_URI=away)
+    assert flower.ask("/api/jobs").status == 200
+    answer = flower.ask("/api/quarantine")
+    assert (answer.status, "MongoDB at" in answer.body["sentence"]) == (503, True)
+    assert "MongoDB" in partitions(flower)["partitions"]["trouble"]
+
+
+def test_topics_are_shown_with_their_subscriptions(pulsar_site: Site) -> None:
+    """Type, consumers, backlog and the age of the oldest that nobody has acknowledged."""
+    consumer = pulsar_site.subscribe("test")
+    producer = pulsar_site.pulsar.create_producer(pulsar_site.topic)
+    for _ in range(3):
+        producer.send(b"{}")
+    flower = start(pulsar_site)
+
+    def seen() -> Any:
+        rows = flower.ask("/api/topics").body["topics"]["value"] or []
+        events, dead = (
+            [r for r in rows if r["role"] == role] for role in ("events", "dead letters")
+        )
+        ours = [s for s in events[0]["subscriptions"] if s["backlog"] == 3] if events else []
+        return (
+            (events[0], ours[0], dead) if ours and ours[0]["oldest_seconds"] is not None else None
+        )
+
+    topic, subscription, dead = wait_until(seen, description="the backlog is seen")
+    assert topic["topic"] == pulsar_site.topic
+    assert (subscription["name"], subscription["type"]) == ("test", "Exclusive")
+    assert len(subscription["consumers"]) == 1
+    assert 0 <= subscription["oldest_seconds"] < 120
+    assert [each["exists"] for each in dead] == [False]
+    consumer.close()

@@ -13,7 +13,9 @@ from postroom.celery.outbox_page.fleet import Fleet, Member
 from postroom.celery.outbox_page.history import MOST_PARTITIONS, History
 from postroom.celery.outbox_page.lookout import Lookout
 from postroom.celery.outbox_page.partitions import Row, rows
+from postroom.operations.wiring import Wiring
 from postroom.relay.watching.view import PartitionView
+from postroom.routing import Routing
 from postroom.settings import Settings
 from tests.waiting import wait_until
 
@@ -170,7 +172,8 @@ def test_a_look_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None
 def test_who_may_act(operators: str | None, who: str, words: str, *, read_only: bool) -> None:
     """All who are let in, unless some are named; nobody where Flower is only read."""
     settings = Settings.model_validate({"flower_operators": operators})
+    routing = Routing(default="public/default/t", topics={}, key=None)
     desk = Desk.__new__(Desk)
-    desk.settings = settings
+    desk.wiring = Wiring(settings=settings, routing=routing, consume={})
     found = desk.refusal(who, read_only=read_only)
     assert (words in found) if words else found == ""

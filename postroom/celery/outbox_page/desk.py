@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
+import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from bson import json_util
 from pymongo import errors as mongo
 
-from postroom import broker, errors, refusals
+from postroom import broker, errors, refusals, wire
 from postroom.access import mongodb as mongodb_access
 from postroom.access import pulsar as pulsar_access
 from postroom.celery.outbox_page import fleet, partitions
 from postroom.celery.outbox_page.history import History
+from postroom.celery.outbox_page.jobs import Jobs
+from postroom.celery.outbox_page.listing import Listings
 from postroom.celery.outbox_page.lookout import Lookout, Seen
+from postroom.celery.outbox_page.pool import Pool
+from postroom.operations import journey, quarantined
 from postroom.relay.watching.view import views
+from postroom.sentences import is_named
 from postroom.store import clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from celery import Celery
     from pymongo.database import Database
 
     from postroom.celery.outbox_page.fleet import Fleet
     from postroom.celery.outbox_page.topics import TopicRow, Topics
+    from postroom.operations.wiring import Wiring
     from postroom.relay.watching.view import Views
     from postroom.settings import Settings
 
-__all__ = ["Busy", "Desk"]
+__all__ = ["Desk"]
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 EVERY_SECONDS, IDLE_SECONDS = 3.0, 15.0
-MOST_THREADS, MOST_WAITING = 4, 16
-ANSWER_SECONDS = 20.0
-
-
-class Busy(errors.PostroomError):
-    """So many questions are under way that no more are taken, or one took too long."""
+MOST_SHOWN = 100_000
+BUSY = "Somebody else lists or redrives these dead letters now; look again later."
 
 
 class Desk:
     """What one Flower has to say about the outbox. Nothing is opened before it is asked for."""
 
-    def __init__(self, app: Celery, settings: Settings, topics: Topics) -> None:
-        self.settings = settings
+    def __init__(self, app: Celery, wiring: Wiring, topics: Topics) -> None:
+        self.wiring = wiring
+        self.pool = Pool()
+        self.jobs = Jobs(self.why)
+        self.listings = Listings(wiring.settings, self.why)
         self._history = History()
         self._opening = threading.Lock()
         self._opened: Database[Any] | None = None
-        self._room = threading.BoundedSemaphore(MOST_WAITING)
-        self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="outbox-page")
         self.views: Lookout[Views] = Lookout(
             "MongoDB", self._look, why=self.why, every=EVERY_SECONDS, idle=IDLE_SECONDS
         )
@@ -71,6 +71,11 @@ class Desk:
         self.views.start()
 
     @property
+    def settings(self) -> Settings:
+        """What the application was installed with."""
+        return self.wiring.settings
+
+    @property
     def database(self) -> Database[Any]:
         """The database; may block, so it is for threads of the desk alone."""
         with self._opening:
@@ -78,22 +83,6 @@ class Desk:
                 client = clients.for_command_line(self.settings.mongodb_uri)
                 self._opened = client[self.settings.mongodb_database]
             return self._opened
-
-    async def ask(self, question: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Have a question answered in a thread, for some seconds.
-
-        Raises:
-            Busy: too many are under way, or this one is not answered in time.
-
-        """
-        if not self._room.acquire(blocking=False):
-            raise Busy(f"{MOST_WAITING} questions wait for an answer already; ask again later")
-        asked = self._threads.submit(functools.partial(question, *args, **kwargs))
-        asked.add_done_callback(lambda _: self._room.release())
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(asked), ANSWER_SECONDS)
-        except TimeoutError:
-            raise Busy(f"There was no answer within {ANSWER_SECONDS:.0f} seconds") from None
 
     def rows(self) -> Seen[list[partitions.Row]]:
         """Return the outbox partitions as they were seen last, joined with what workers tell."""
@@ -104,6 +93,14 @@ class Desk:
             found = partitions.rows(seen.value.partitions, known, self._history)
         return Seen(value=found, at=seen.at, trouble=seen.trouble)
 
+    def journey(self, event_id: str) -> dict[str, Any]:
+        """Return the way of an event; its data only where payloads are to be shown. Blocks."""
+        found = journey.journey(self.database, self.wiring, event_id)
+        told = {"journey": found, "found": found.is_found, "name": found.name, "data": None}
+        if self.settings.show_payloads and found.row is not None:
+            told["data"] = self._data(event_id)
+        return told
+
     def why(self, error: Exception) -> str:
         """Return the sentence of a failure: which service, and what it said."""
         if isinstance(error, mongo.PyMongoError):
@@ -111,15 +108,17 @@ class Desk:
             return f"MongoDB at {broker.masked(uri)} failed ({mongodb_access.why(error, uri)})."
         if isinstance(error, errors.PostroomError):
             return str(error)
-        if _is_pulsars(error):
+        if type(error).__name__ == "ConsumerBusy":
+            return BUSY
+        if is_named(error):
             why = refusals.why(error, pulsar_access.of(self.settings))
             return f"Pulsar at {broker.masked(self.settings.pulsar_url)} failed ({why})."
+        logger.error("The Outbox page met with a mistake", exc_info=error)
         return f"It failed with {type(error).__name__}; Flower's log tells more."
 
     def is_a_mistake(self, error: Exception) -> bool:
         """Say whether an error is no service's, but this code's own."""
-        known = (mongo.PyMongoError, errors.PostroomError)
-        return not isinstance(error, known) and not _is_pulsars(error)
+        return not is_named(error)
 
     def refusal(self, who: str, *, read_only: bool) -> str:
         """Return why a user may change nothing, or nothing where he may."""
@@ -134,6 +133,12 @@ class Desk:
             )
         return ""
 
+    def _data(self, event_id: str) -> str:
+        ids = {"$in": quarantined.ids_of(event_id)}
+        row = self.database[wire.OUTBOX].find_one({wire.OutboxField.ID: ids}) or {}
+        shown = json_util.dumps(row.get(wire.OutboxField.DATA), indent=2, ensure_ascii=False)
+        return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+
     def _look(self) -> Views:
         found = views(self.database)
         self._history.note(found.partitions)
@@ -142,10 +147,6 @@ class Desk:
     def _relayed(self) -> list[str]:
         seen = self.views.seen().value
         return [topic for view in seen.partitions for topic in view.topics] if seen else []
-
-
-def _is_pulsars(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in ("_pulsar", "pulsar")
 
 
 def _why_redis(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The handlers of the Outbox page: the page, its assets, and what it asks every few seconds."""
+"""The handlers of the Outbox page: the page, its assets, what it asks, and what it does."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import http
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import tornado.web
 
-from postroom import errors
-from postroom.celery.outbox_page import adapter
-from postroom.celery.outbox_page.desk import Busy, Desk
+from postroom.celery.outbox_page import acts, adapter
+from postroom.celery.outbox_page.answers import Answers
+from postroom.celery.outbox_page.listing import Place
+from postroom.celery.outbox_page.requests import Refused, filter_of, rate_of, text_of, whole_of
+from postroom.operations import actions, quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from postroom.celery.outbox_page.desk import Desk
     from postroom.celery.outbox_page.lookout import Seen
 
-__all__ = ["Answers", "Refused", "routes"]
+__all__ = ["routes"]
 
-
-class Refused(errors.PostroomError):
-    """What was asked for is not done; the sentence says why, and `status` is HTTP's word for it."""
-
-    def __init__(self, sentence: str, *, status: int = http.HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(sentence)
-        self.status = status
+MOST_ON_A_PAGE = 500
+MOST = 10_000_000
 
 
 class Page(adapter.Handler):
@@ -52,87 +49,6 @@ class Asset(adapter.Handler, tornado.web.StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")
 
 
-class Answers(adapter.Handler):
-    """A handler that answers in JSON; what goes wrong is a sentence in it."""
-
-    desk: Desk
-
-    def initialize(self, desk: Desk) -> None:
-        """Take the desk that is asked."""
-        self.desk = desk
-
-    def prepare(self) -> None:
-        """Let in whom Flower lets in."""
-        self.set_header("Cache-Control", "no-store")
-        if not self.current_user:
-            raise tornado.web.HTTPError(http.HTTPStatus.UNAUTHORIZED)
-
-    def answer(self, value: Any) -> None:
-        """Answer with a value; what JSON does not know is given as its text."""
-        self.set_header("Content-Type", "application/json; charset=UTF-8")
-        self.finish(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
-
-    async def ask(self, question: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Have the desk's threads answer; a failure is refused with its sentence.
-
-        Raises:
-            Refused: it could not be answered.
-
-        """
-        try:
-            return await self.desk.ask(question, *args, **kwargs)
-        except Refused:
-            raise
-        except Busy as error:
-            raise Refused(str(error), status=http.HTTPStatus.SERVICE_UNAVAILABLE) from error
-        except errors.ConfigurationError as error:
-            raise Refused(str(error)) from error
-        except Exception as error:
-            if self.desk.is_a_mistake(error):
-                raise
-            sentence = await self.desk.ask(self.desk.why, error)
-            raise Refused(sentence, status=http.HTTPStatus.SERVICE_UNAVAILABLE) from error
-
-    def text(self, name: str) -> str | None:
-        """Return an argument of the address as it is, or None where there is none."""
-        found = self.get_query_argument(name, None)
-        return found or None
-
-    def whole(self, name: str, default: int, *, most: int) -> int:
-        """Return a whole number of the address, from 0 to `most`.
-
-        Raises:
-            Refused: it is none.
-
-        """
-        text = self.text(name)
-        if text is None:
-            return default
-        if not text.isdecimal() or len(text) > len(str(most)) or int(text) > most:
-            raise Refused(f"{name} is to be a whole number, {most} at most")
-        return int(text)
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log mistakes alone: a refusal is an answer."""
-        if not isinstance(value, Refused):
-            super().log_exception(typ, value, tb)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer with the sentence of what was refused, and never with a traceback."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        sentence = http.HTTPStatus(status_code).phrase
-        if isinstance(error, Refused):
-            status_code, sentence = error.status, str(error)
-        elif isinstance(error, tornado.web.HTTPError):
-            sentence = error.log_message or sentence
-        else:
-            sentence = "Flower made a mistake over this; its log tells which"
-        self.set_status(status_code)
-        if status_code == http.HTTPStatus.UNAUTHORIZED:
-            self.set_header("WWW-Authenticate", 'Basic realm="flower"')
-        self.answer({"sentence": sentence})
-
-
 class Watched(Answers):
     """What is looked at again and again; each answer says when that was, and what is wrong."""
 
@@ -141,19 +57,142 @@ class Watched(Answers):
         desk = self.desk
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "partitions": lambda: {
-                "partitions": _told(desk.rows()),
+                "partitions": _seen(desk.rows()),
                 "complete": _complete(desk),
-                "workers": _told(desk.fleet.seen(), value=False),
+                "workers": _seen(desk.fleet.seen(), value=False),
             },
-            "topics": lambda: {"topics": _told(desk.topics.seen())},
-            "consumers": lambda: {"workers": _told(desk.fleet.seen())},
+            "topics": lambda: {"topics": _seen(desk.topics.seen())},
+            "jobs": lambda: {"jobs": desk.jobs.all()},
+            "places": lambda: {
+                "places": [{"subscription": s, "topic": t} for s, t in desk.wiring.subscribed()],
+                "partitions": _names(desk),
+            },
         }
-        self.answer({"now": datetime.now(UTC), "may_act": self.may_act, **parts[part]()})
+        self.answer({"now": datetime.now(UTC), "may_not_act": self.may_not_act, **parts[part]()})
 
-    @property
-    def may_act(self) -> str:
-        """Why this user may change nothing; empty where he may."""
-        return self.desk.refusal(self.who, read_only=self.is_read_only)
+
+class Quarantine(Answers):
+    """A page of the quarantined rows that match, and what is done with them."""
+
+    async def get(self) -> None:
+        """Answer with a page, and how many match."""
+        desk, told = self.desk, self.told
+        found = await self.ask(
+            lambda: quarantined.page(
+                desk.database,
+                filter_of(told),
+                partition=text_of(told, "partition"),
+                key_field=desk.wiring.key_field,
+                skip=whole_of(told, "skip", default=0, most=MOST),
+                limit=whole_of(told, "limit", default=50, most=MOST_ON_A_PAGE),
+            )
+        )
+        self.answer({"page": found, "at": datetime.now(UTC), "may_not_act": self.may_not_act})
+
+
+class QuarantineActs(Answers):
+    """Redrives or discards quarantined rows."""
+
+    async def post(self, what: str) -> None:
+        """Begin, and answer with the job."""
+        job = await self.ask(
+            acts.act_on_rows,
+            self.desk,
+            what,
+            filter_of(self.told),
+            who=self.who,
+            partition=text_of(self.told, "partition"),
+            confirmed=whole_of(self.told, "confirmed", default=None, most=MOST),
+            rate=rate_of(self.told),
+        )
+        self.answer({"job": job})
+
+
+class DeadLetters(Answers):
+    """A page of the dead letters that match, of what was read of them last."""
+
+    async def get(self) -> None:
+        """Answer with a page, how many match, and how far they are read."""
+        place, where = _place(self), filter_of({**self.told, "topic": None})
+        if self.told.get("again"):
+            self.desk.listings.read(place, again=True)
+        found = await self.ask(
+            self.desk.listings.listed,
+            place,
+            where,
+            skip=whole_of(self.told, "skip", default=0, most=MOST),
+            limit=whole_of(self.told, "limit", default=50, most=MOST_ON_A_PAGE),
+        )
+        self.answer({"listed": found, "may_not_act": self.may_not_act})
+
+
+class DeadLetterActs(Answers):
+    """Redrives or discards dead letters."""
+
+    async def post(self, what: str) -> None:
+        """Begin, and answer with the job."""
+        place = _place(self)
+        job = await self.ask(
+            acts.act_on_letters,
+            self.desk,
+            what,
+            filter_of({**self.told, "topic": place.topic}),
+            who=self.who,
+            subscription=place.subscription,
+            confirmed=whole_of(self.told, "confirmed", default=None, most=MOST),
+            rate=rate_of(self.told),
+        )
+        self.answer({"job": job})
+
+
+class StopJob(Answers):
+    """Stops an act that is under way."""
+
+    def post(self, number: str) -> None:
+        """Have it stop, and answer with the job."""
+        self.answer({"job": self.desk.jobs.stop(int(number), who=self.who)})
+
+
+class Journey(Answers):
+    """The way of one event, with its tasks in Flower."""
+
+    async def get(self) -> None:
+        """Answer with what each place on its way knows of it.
+
+        Raises:
+            Refused: no id was given.
+
+        """
+        event_id = text_of(self.told, "id")
+        if event_id is None:
+            raise Refused("Say which event: its id")
+        found = await self.ask(self.desk.journey, event_id)
+        self.answer({**found, "tasks": self.tasks_of(event_id)})
+
+
+class ActionLog(Answers):
+    """The action log, newest first."""
+
+    async def get(self) -> None:
+        """Answer with a page of it, and one more to tell whether there is a next one."""
+        limit = whole_of(self.told, "limit", default=50, most=MOST_ON_A_PAGE)
+        skip = whole_of(self.told, "skip", default=0, most=MOST)
+        desk = self.desk
+        found = await self.ask(lambda: actions.latest(desk.database, skip=skip, limit=limit + 1))
+        self.answer({"actions": found[:limit], "more": len(found) > limit, "skip": skip})
+
+
+def _place(handler: Answers) -> Place:
+    settings = handler.desk.settings
+    return Place(
+        topic=text_of(handler.told, "topic") or settings.topic,
+        subscription=text_of(handler.told, "subscription") or settings.subscription,
+    )
+
+
+def _names(desk: Desk) -> list[str]:
+    seen = desk.views.seen().value
+    return [view.partition for view in seen.partitions] if seen else []
 
 
 def _complete(desk: Desk) -> bool:
@@ -161,15 +200,23 @@ def _complete(desk: Desk) -> bool:
     return seen is None or seen.complete
 
 
-def _told(seen: Seen[Any], *, value: bool = True) -> dict[str, Any]:
+def _seen(seen: Seen[Any], *, value: bool = True) -> dict[str, Any]:
     told = {"at": seen.at, "trouble": seen.trouble}
     return {**told, "value": seen.value} if value else told
 
 
 def routes(desk: Desk) -> Sequence[tuple[str, type, dict[str, Any]]]:
     """Return the handlers of the page, by what comes behind Flower's prefix."""
+    given = {"desk": desk}
     return [
         (r"/outbox/?", Page, {}),
         (r"/outbox/assets/(.*)", Asset, {"path": str(adapter.ASSETS)}),
-        (r"/outbox/api/(partitions|topics|consumers)", Watched, {"desk": desk}),
+        (r"/outbox/api/(partitions|topics|jobs|places)", Watched, given),
+        (r"/outbox/api/quarantine", Quarantine, given),
+        (r"/outbox/api/quarantine/(redrive|discard)", QuarantineActs, given),
+        (r"/outbox/api/dead-letters", DeadLetters, given),
+        (r"/outbox/api/dead-letters/(redrive|discard)", DeadLetterActs, given),
+        (r"/outbox/api/jobs/(\d{1,9})/stop", StopJob, given),
+        (r"/outbox/api/journey", Journey, given),
+        (r"/outbox/api/actions", ActionLog, given),
     ]

@@ -10,12 +10,11 @@ from postroom.celery.outbox_page.handlers import routes
 from postroom.celery.outbox_page.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from celery import Celery
 
-    from postroom.routing import Topics as Routed
-    from postroom.settings import Settings
+    from postroom.operations.wiring import Wiring
 
 __all__ = ["loader", "mount"]
 
@@ -25,15 +24,9 @@ def loader(settings: Mapping[str, Any]) -> adapter.Loader:
     return adapter.Loader(adapter.template_path(settings))
 
 
-def mount(
-    server: Any,
-    app: Celery,
-    settings: Settings,
-    *,
-    routed: Routed,
-    consumed: Mapping[str, Sequence[str]],
-) -> None:
+def mount(server: Any, app: Celery, wiring: Wiring) -> None:
     """Add the page to a server, and begin to keep the last hour."""
-    desk = Desk(app, settings, Topics(settings, routed=routed, consumed=consumed))
+    topics = Topics(wiring.settings, routed=wiring.routing.topics, consumed=wiring.consume)
+    desk = Desk(app, wiring, topics)
     adapter.add(server, routes(desk))
     desk.start()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Relaying", "Row", "rows"]
 
-IN_OFFICE = ("relaying", "stopping", "opening", "waiting")
+IN_OFFICE = ("relaying", "paused", "stopping", "opening", "waiting")
 NOT_ANSWERING, NO_RELAY, UNKNOWN = "not answering", "no relay", "unknown"
 
 
@@ -106,19 +106,31 @@ def _sentence(
 ) -> str:
     if leader is not None and leader.reason:
         return leader.reason
+    waiting = _waiting(view)
+    if view.paused_by is not None:
+        command = f"celery -A … outbox resume --partition {shlex.quote(view.partition)}"
+        return f"Paused by {view.paused_by}; {waiting}. Have it relayed again: {command}"
     if view.scanning:
         return "It scans the collection itself; what waits is known when the scan has ended."
-    waiting = _waiting(view)
-    if state == NOT_ANSWERING:
-        reason = next((each.reason for each in standbys if each.reason), "nothing")
-        who = f"The relay {view.owner} took office last and" if view.owner else "The owner"
-        return f"{who} does not answer; {waiting}. Those who stand by say: {reason}."
-    if state == NO_RELAY:
-        begun = "No relay answers" if view.ever_relayed else "No relay was ever started"
-        return f"{begun} for this outbox partition, and {waiting}. Start one: {_start(view)}"
-    if state == UNKNOWN:
-        return f"No worker has answered who relays now; by the database {waiting}."
-    return f"It is {state}; {waiting}."
+    return {
+        NOT_ANSWERING: f"{_owner(view)} does not answer; {waiting}. {_said(standbys)}",
+        NO_RELAY: f"{_begun(view)} for this outbox partition, and {waiting}. Start one: "
+        f"{_start(view)}",
+        UNKNOWN: f"No worker has answered who relays now; by the database {waiting}.",
+    }.get(state, f"It is {state}; {waiting}.")
+
+
+def _owner(view: PartitionView) -> str:
+    return f"The relay {view.owner} took office last and" if view.owner else "The owner"
+
+
+def _said(standbys: Sequence[Relaying]) -> str:
+    reason = next((each.reason for each in standbys if each.reason), "nothing")
+    return f"Those who stand by say: {reason}."
+
+
+def _begun(view: PartitionView) -> str:
+    return "No relay answers" if view.ever_relayed else "No relay was ever started"
 
 
 def _waiting(view: PartitionView) -> str:

@@ -17,7 +17,6 @@ from postroom.topics import Topic, base_topic, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from postroom.routing import Topics as Routed
     from postroom.settings import Settings
 
 __all__ = ["Subscription", "TopicRow", "Topics"]
@@ -62,7 +61,7 @@ class Topics:
     """Asks about the topics that an application relays to and consumes; used by one thread."""
 
     def __init__(
-        self, settings: Settings, *, routed: Routed, consumed: Mapping[str, Sequence[str]]
+        self, settings: Settings, *, routed: Iterable[str], consumed: Mapping[str, Sequence[str]]
     ) -> None:
         self._settings = settings
         self._routed = routed
@@ -86,9 +85,7 @@ class Topics:
         return rows
 
     def _named(self, relayed: Iterable[str]) -> dict[Topic, str]:
-        routed = self._routed
-        events = [self._settings.topic, *relayed]
-        events += routed.values() if isinstance(routed, Mapping) else ()
+        events = [*self._routed, *relayed]
         named = {base_topic(canonical(topic)): "events" for topic in events}
         dead: dict[Topic, str] = {}
         for subscription, written in self._consumed.items():

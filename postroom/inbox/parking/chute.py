@@ -102,12 +102,6 @@ class Chute:
             broker.close(producer)
         self._producers.clear()
 
-    def hand_back(self) -> None:
-        """Wait for no answer any more: what was under way is told that it is not stored."""
-        for sent in self._sent.values():
-            sent.letter.stored(False)  # noqa: FBT003 - the answer to "stored?"
-        self._sent.clear()
-
     def __len__(self) -> int:
         """Return how many letters are under way."""
         return len(self._sent)

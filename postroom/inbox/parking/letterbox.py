@@ -119,7 +119,6 @@ class Letterbox:
             logger.exception("Dead letters are not sent to %s any more", self._topic)
         finally:
             self._chute.close()
-            self._chute.hand_back()
             self._kept.hand_back()
             self._ended.set()
             self._hand_back_unheard()
@@ -165,13 +164,14 @@ class Letterbox:
     def _send(self) -> None:
         try:
             self._chute.open()
-            if not len(self._kept) and not len(self._chute):
-                self._mend()
-            while letter := next(filter(self._chute.takes, self._kept.ready()), None):
-                self._chute.send(letter)
-                self._kept.remove(letter)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             self._fail(refusals.why(error, self._access))
+            return
+        if not len(self._kept) and not len(self._chute):
+            self._mend()
+        while letter := next((one for one in self._kept.ready() if self._chute.takes(one)), None):
+            self._kept.remove(letter)
+            self._chute.send(letter)
 
     def _on_answer(self, answer: Answer) -> None:
         sent = self._chute.ended(answer)

@@ -24,6 +24,9 @@ export function paint(place, ...content) {
 const root = document.getElementById("outbox");
 export const base = root.dataset.base;
 
+// By the whole path: Flower makes a tab of Bootstrap's of each link to `#…` alone.
+export const part_address = (part) => `${base}/outbox#${part}`;
+
 export async function get(path, parameters = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {

@@ -1,10 +1,14 @@
 // The frame: menu, freshness, and the part that is shown. Parts are plain objects:
 // { title, load() -> answer, show(answer) -> nodes, troubles(answer), enter(place) }
-import { h, notice, paint, waiting } from "./dom.js";
+import { h, notice, paint, part_address, waiting } from "./dom.js";
 import { partitions } from "./partitions.js";
 import { topics } from "./topics.js";
+import { quarantine } from "./quarantine.js";
+import { deadLetters } from "./dead_letters.js";
+import { journey } from "./journey.js";
+import { actions } from "./actions.js";
 
-const PARTS = { partitions, topics };
+const PARTS = { partitions, topics, quarantine, "dead-letters": deadLetters, journey, actions };
 const EVERY = 3000;
 const SOON = 700;
 
@@ -26,9 +30,10 @@ function chosen() {
 function menu() {
   paint(document.getElementById("outbox-tabs"), Object.entries(PARTS).map(([key, part]) =>
     h("li", { class: "nav-item" }, h("a", {
-      class: `nav-link ${key === name ? "active" : ""}`, href: `#${key}`, "data-key": `tab-${key}`,
+      class: `nav-link ${key === name ? "active" : ""}`, href: part_address(key), "data-key": `tab-${key}`,
       "aria-current": key === name ? "page" : null,
     }, part.title))));
+  document.querySelector("#outbox-tabs .active").scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 function enter() {
@@ -48,14 +53,16 @@ async function refresh() {
   const mine = ++round;
   const part = PARTS[name];
   let pause = EVERY;
+  let answer = null;
   try {
-    const answer = await part.load();
+    answer = await part.load();
     if (mine !== round) return;
     answeredAt = new Date();
     say("live", `Updated ${answeredAt.toLocaleTimeString("en-GB")}`);
     const seen = part.troubles ? part.troubles(answer).filter(Boolean) : [];
     if (seen.some((s) => !s.at && !s.trouble)) pause = SOON;
     tell(seen.filter((s) => s.trouble));
+    if (part.pause) pause = part.pause(answer);
     const content = part.show(answer);
     if (content) paint(place, ...[content].flat());
   } catch (error) {

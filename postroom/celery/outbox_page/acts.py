@@ -1,0 +1,102 @@
+"""Acts: what an operator does on the page, as jobs; each is in the action log."""
+
+from __future__ import annotations
+
+import functools
+import http
+from typing import TYPE_CHECKING
+
+from postroom.celery.outbox_page.requests import Refused
+from postroom.operations import dead_letters, quarantined
+from postroom.operations.actions import Actor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postroom.celery.outbox_page.desk import Desk
+    from postroom.celery.outbox_page.jobs import Job
+    from postroom.operations.done import Done
+    from postroom.operations.filters import Filter
+
+__all__ = ["act_on_letters", "act_on_rows"]
+
+BY = "Flower"
+QUARANTINE, DEAD_LETTERS = "quarantine", "dead letters"
+
+
+def act_on_rows(
+    desk: Desk,
+    what: str,
+    where: Filter,
+    *,
+    who: str,
+    partition: str | None,
+    confirmed: int,
+    rate: float | None,
+) -> Job:
+    """Begin to redrive or discard quarantined rows: as many as were confirmed, and no others.
+
+    Raises:
+        Refused: another number matches now than was confirmed, or an act is under way.
+
+    """
+    matching = quarantined.count(
+        desk.database, where, partition=partition, key_field=desk.wiring.key_field
+    )
+    if matching != confirmed:
+        raise Refused(
+            f"{matching:,} match now, and {confirmed:,} were confirmed: nothing was done; look "
+            "again and decide",
+            status=http.HTTPStatus.CONFLICT,
+        )
+    chosen = functools.partial(
+        quarantined.discard if what == "discard" else quarantined.redrive,
+        desk.database,
+        where,
+        actor=Actor(who=who, by=BY),
+        partition=partition,
+        key_field=desk.wiring.key_field,
+    )
+    act = chosen if what == "discard" else functools.partial(chosen, rate_per_second=rate)
+    return desk.jobs.begin(
+        lambda told: act(told=told), kind=QUARANTINE, what=what, who=who, asked=confirmed
+    )
+
+
+def act_on_letters(
+    desk: Desk,
+    what: str,
+    where: Filter,
+    *,
+    who: str,
+    subscription: str,
+    confirmed: int,
+    rate: float | None,
+) -> Job:
+    """Begin to redrive or discard the dead letters that match when they are read.
+
+    Raises:
+        Refused: an act is under way.
+
+    """
+    chosen = functools.partial(
+        dead_letters.discard if what == "discard" else dead_letters.redrive,
+        desk.settings,
+        desk.database,
+        where,
+        actor=Actor(who=who, by=BY),
+        subscription=subscription,
+    )
+    act = chosen if what == "discard" else functools.partial(chosen, rate_per_second=rate)
+
+    def in_turn(told: Callable[[Done], None]) -> Done:
+        with desk.listings.turn:
+            return act(told=told)
+
+    return desk.jobs.begin(
+        in_turn,
+        kind=DEAD_LETTERS,
+        what=what,
+        who=who,
+        asked=confirmed,
+    )

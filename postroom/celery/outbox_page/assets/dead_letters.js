@@ -1,0 +1,24 @@
+import { cell, count, event, get, letters, reason, time } from "./letters.js";
+
+export const deadLetters = letters({
+  key: "dead-letters",
+  title: "Dead letters",
+  scope: ["topic", "subscription"],
+  places: (known) => ({
+    topic: known.places.map((place) => place.topic.replace(/^persistent:\/\//, "")),
+    subscription: known.places.map((place) => place.subscription),
+  }),
+  columns: ["Event", "Handler", "Key", "Attempts", "Last failure", "Reason"],
+  read: async (asked) => {
+    const answer = await get("dead-letters", asked);
+    return { ...answer.listed, may_not_act: answer.may_not_act };
+  },
+  row: (item) => ({
+    id: item.id,
+    cells: [
+      event(item.id, item.name), cell(item.handler || "—"), cell(item.key || "—"), cell(count(item.attempts)),
+      cell(time(item.last_failure)), reason(item.reason),
+    ],
+  }),
+  empty: (filtered) => (filtered ? "No dead letter matches." : "No event was given up here."),
+});

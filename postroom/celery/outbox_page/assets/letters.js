@@ -1,0 +1,212 @@
+// Quarantine and dead letters: filters, a page of what matches, and acts on some or on all of it.
+import { count, get, h, notice, paint, part_address, post, table, time, waiting } from "./dom.js";
+
+const PAGE = 50;
+const FIELDS = [
+  ["name", "Event name", "text"], ["handler", "Handler", "text"], ["reason", "Reason contains", "text"],
+  ["key", "Key", "text"], ["since", "From (UTC)", "datetime-local"], ["until", "Until (UTC)", "datetime-local"],
+];
+
+const SCOPES = { partition: "Outbox partition", topic: "Topic", subscription: "Subscription" };
+
+export function letters({ key, title, places, columns, row, empty, read, scope }) {
+  const state = { filters: {}, where: {}, skip: 0, chosen: new Set(), matching: null, took: 0, jobs: [], again: false, places: {} };
+  const id = (name) => `${key}-${name}`;
+  let list = null, running = null, form = null;
+
+  function changed() {
+    state.filters = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
+    for (const name of ["since", "until"]) if (state.filters[name]) state.filters[name] += "Z";
+    state.skip = 0;
+    state.chosen.clear();
+    again();
+  }
+
+  function field([name, label, type]) {
+    return h("div", {}, h("label", { for: id(name) }, label),
+      h("input", { id: id(name), name, type, step: type === "text" ? null : 1, class: "form-control form-control-sm", autocomplete: "off", maxlength: 1000, list: scope.includes(name) ? id(`${name}-list`) : null }),
+      scope.includes(name) ? h("datalist", { id: id(`${name}-list`) }) : null);
+  }
+
+  async function suggest() {
+    try {
+      const known = places(await get("places"));
+      for (const name of scope) {
+        const list = document.getElementById(id(`${name}-list`));
+        if (list) paint(list, [...new Set(known[name] || [])].map((value) => h("option", { value })));
+      }
+    } catch { /* only suggestions */ }
+  }
+
+  function enter(place) {
+    form = h("form", { class: "outbox-card", "aria-label": `Filter of ${title}`, onsubmit: (e) => { e.preventDefault(); changed(); } },
+      h("div", { class: "outbox-filters" }, scope.map((name) => field([name, SCOPES[name], "text"])),
+        FIELDS.map(field),
+        h("div", { class: "outbox-bar m-0" },
+          h("button", { class: "btn btn-sm btn-primary", type: "submit" }, "Filter"),
+          h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", onclick: () => { form.reset(); changed(); } }, "Clear"))));
+    list = h("div", { class: "outbox-card" }, waiting("Looking"));
+    running = h("div", { "aria-live": "polite" });
+    state.filters = {};
+    state.chosen.clear();
+    state.skip = 0;
+    state.again = true;
+    paint(place, form, running, list);
+    suggest();
+  }
+
+  async function load() {
+    const began = performance.now();
+    const jobs = (await get("jobs")).jobs.filter((job) => job.kind === title.toLowerCase());
+    const ended = state.jobs.some((old) => !old.ended_at && jobs.some((job) => job.id === old.id && job.ended_at));
+    if (ended) state.again = true;
+    state.jobs = jobs;
+    progress();
+    const answer = await read({ ...state.filters, skip: state.skip, limit: PAGE, again: state.again ? 1 : "" });
+    state.again = false;
+    state.took = performance.now() - began;
+    return answer;
+  }
+
+  function show(answer) {
+    const page = answer.page;
+    state.may_not_act = answer.may_not_act;
+    if (page === null) {
+      paint(list, waiting(answer.reading ? `Being read: ${count(answer.read)} so far` : "Not read"));
+      return null;
+    }
+    state.matching = page.matching;
+    if (page.matching <= state.skip && state.skip > 0) { state.skip = Math.max(0, state.skip - PAGE); again(); }
+    const found = `${page.at_least ? "At least " : ""}${count(page.matching)} match`;
+    const last = Math.min(page.matching, state.skip + page.items.length);
+    paint(list,
+      h("header", {}, h("h2", {}, found),
+        h("span", { class: "outbox-muted" }, page.items.length ? `${count(state.skip + 1)} to ${count(last)}` : "", answer.at ? [" as of ", time(answer.at)] : "",
+          answer.reading ? ` · being read again: ${count(answer.read)} so far` : "")),
+      bar(page),
+      table(["", ...columns], page.items.map((item) => line(item, page)), { label: title, empty: empty(Object.keys(state.filters).length > 0) }),
+      pager(page));
+    return null;
+  }
+
+  const again = () => window.dispatchEvent(new Event("outbox-refresh"));
+
+  function line(item, page) {
+    const own = row(item);
+    const box = h("input", {
+      type: "checkbox", class: "form-check-input", "data-key": `${key}-box-${own.id}`, checked: state.chosen.has(own.id), "aria-label": `Select ${own.id}`,
+      onchange: (e) => { if (e.target.checked) state.chosen.add(own.id); else state.chosen.delete(own.id); buttons(page); },
+    });
+    return h("tr", {}, h("td", {}, box), own.cells);
+  }
+
+  function bar(page) {
+    const ids = page.items.map((item) => row(item).id);
+    const all = ids.length > 0 && ids.every((each) => state.chosen.has(each));
+    return h("div", { class: "outbox-bar" },
+      h("label", { class: "outbox-muted" }, h("input", {
+        type: "checkbox", class: "form-check-input me-1", checked: all, disabled: !ids.length, "data-key": `${key}-page`,
+        onchange: (e) => { ids.forEach((each) => (e.target.checked ? state.chosen.add(each) : state.chosen.delete(each))); show.again(page); },
+      }), "All on this page"),
+      h("span", { class: "spread" }),
+      h("span", { id: id("buttons"), class: "d-flex flex-wrap gap-2" }, actions(page)),
+      h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", "data-key": `${key}-again`, onclick: () => { state.again = true; again(); } }, "Look again"));
+  }
+  let latest = null;
+  show.again = () => { if (latest) show(latest); };
+
+  function buttons(page) { paint(document.getElementById(id("buttons")), actions(page)); }
+
+  function actions(page) {
+    if (state.may_not_act) return [h("span", { class: "outbox-muted" }, state.may_not_act)];
+    const some = state.chosen.size;
+    const number = some || page.matching;
+    const words = some ? `${count(some)} selected` : `all ${count(page.matching)} that match`;
+    const button = (what, style) => h("button", {
+      class: `btn btn-sm ${style}`, type: "button", disabled: !number, "data-key": `${key}-${what}`,
+      onclick: () => confirm(what, number, words),
+    }, `${what === "redrive" ? "Redrive" : "Discard"} ${words}`);
+    return [button("redrive", "btn-outline-primary"), button("discard", "btn-outline-danger")];
+  }
+
+  function confirm(what, number, words) {
+    const ids = [...state.chosen];
+    const rate = h("input", { id: id("rate"), type: "number", min: "0.01", step: "any", class: "form-control form-control-sm", placeholder: "as fast as it goes" });
+    const trouble = h("div", {});
+    const opener = document.activeElement;
+    const go = h("button", { class: `btn ${what === "discard" ? "btn-danger" : "btn-primary"}`, type: "submit" }, `${what === "redrive" ? "Redrive" : "Discard"} ${count(number)}`);
+    const close = () => { dialog.close(); dialog.remove(); (document.querySelector(`[data-key="${key}-${what}"]`) || opener)?.focus(); };
+    const dialog = h("dialog", { class: "outbox-dialog", "aria-label": "Confirm", oncancel: (e) => { e.preventDefault(); close(); } },
+      h("form", { onsubmit: async (e) => {
+        e.preventDefault();
+        go.disabled = true;
+        try {
+          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...(what === "redrive" && rate.value ? { rate: Number(rate.value) } : {}) });
+          state.chosen.clear();
+          close();
+          again();
+        } catch (error) {
+          go.disabled = false;
+          paint(trouble, notice("danger", error.message));
+        }
+      } },
+      h("h2", { class: "h5" }, `${what === "redrive" ? "Redrive" : "Discard"} ${words}?`),
+      h("p", {}, explained(key, what)),
+      Object.keys(state.filters).length && !ids.length ? h("p", { class: "outbox-muted" }, `Filter: ${Object.entries(state.filters).map(([a, b]) => `${a} ${b}`).join(", ")}`) : null,
+      what === "redrive" ? h("div", { class: "mb-3" }, h("label", { for: id("rate") }, "At most so many a second"), rate) : null,
+      trouble,
+      h("div", { class: "d-flex gap-2 justify-content-end" },
+        h("button", { class: "btn btn-outline-secondary", type: "button", onclick: close }, "Cancel"), go)));
+    document.body.append(dialog);
+    dialog.showModal();
+    (what === "redrive" ? go : dialog.querySelector("button[type=button]")).focus();
+  }
+
+  function progress() {
+    paint(running, state.jobs.filter((job) => !job.ended_at || Date.now() - new Date(job.ended_at) < 60000).map((job) => {
+      const words = `${job.what}: ${count(job.done.done)} of ${count(job.asked)} done${job.done.left ? `, ${count(job.done.left)} others left` : ""}`;
+      return notice(job.ended_at ? (job.failed ? "danger" : "success") : "info",
+        h("div", {}, h("strong", {}, job.ended_at ? (job.failed ? "Failed · " : "Ended · ") : "Under way · "), words, job.sentence ? ` · ${job.sentence}` : "", ` · by ${job.who || "somebody"}`),
+        job.ended_at ? null : h("div", { class: "d-flex gap-2 align-items-center mt-1" },
+          h("progress", { class: "w-100", max: job.asked || 1, value: job.done.done, "aria-label": words }),
+          h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: job.stopping || !!state.may_not_act, "data-key": `stop-${job.id}`,
+            onclick: () => post(`jobs/${job.id}/stop`, {}).then(again, again) }, "Stop")));
+    }));
+  }
+
+  function pager(page) {
+    const go = (skip) => () => { state.skip = skip; again(); };
+    if (page.matching <= PAGE && !state.skip) return null;
+    return h("div", { class: "outbox-bar" },
+      h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: !state.skip, "data-key": `${key}-first`, onclick: go(0) }, "First"),
+      h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: !state.skip, "data-key": `${key}-back`, onclick: go(Math.max(0, state.skip - PAGE)) }, "Previous"),
+      h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: state.skip + PAGE >= page.matching, "data-key": `${key}-next`, onclick: go(state.skip + PAGE) }, "Next"),
+      h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: state.skip + PAGE >= page.matching, "data-key": `${key}-last`, onclick: go(Math.floor((page.matching - 1) / PAGE) * PAGE) }, "Last"));
+  }
+
+  return {
+    title, enter, load,
+    show: (answer) => { latest = answer; return show(answer); },
+    troubles: (answer) => [{ at: answer.at, trouble: answer.trouble || "" }],
+    // What takes long is not asked for all the time.
+    pause: (answer) => (answer && (answer.reading || state.jobs.some((job) => !job.ended_at)) ? 1000 : Math.max(3000, 10 * state.took)),
+  };
+}
+
+function explained(key, what) {
+  if (key === "quarantine") {
+    return what === "redrive"
+      ? "Each row is put behind all that is in the outbox and relayed as it is now. Mend the rows first: one that still cannot be sent comes back here."
+      : "The rows are forgotten: they are never sent, and pruned like those that were.";
+  }
+  return what === "redrive"
+    ? "Each event is handled again by the handler that gave it up. What fails again becomes a dead letter again."
+    : "The letters are taken off their topic: nothing handles these events any more.";
+}
+
+export function cell(...content) { return h("td", {}, ...content); }
+export function event(id, name) {
+  return h("td", {}, h("a", { href: part_address(`journey?${encodeURIComponent(id)}`), "data-key": `event-${id}` }, id), name ? h("div", {}, name) : null);
+}
+export function reason(text) { return h("td", { class: "outbox-reason" }, text || "—"); }
+export { get, count, time };

@@ -1,0 +1,233 @@
+"""The Outbox page in headless Chromium: what a person on call sees and clicks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson import ObjectId
+from playwright.sync_api import expect
+
+from devstack.service import free_port
+from postroom import wire
+from postroom.store.quarantine import Quarantine, Quarantined
+from postroom.store.values import OutboxPartition
+from tests import chromium
+from tests.acceptance.test_outbox_page import PASSWORD, Flower, start
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.site import Site
+
+EVIL = "<script>window.hurt=1</script><img src=x onerror=window.hurt=1>"
+TABS = ("partitions", "topics", "quarantine", "dead-letters", "journey", "doctor", "actions")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return a browser for these tests."""
+    with chromium.running() as browser:
+        yield browser
+
+
+class Screen:
+    """The page of one Flower in one window, and what went wrong in it."""
+
+    def __init__(self, browser: Browser, flower: Flower, *, width: int, scheme: Any) -> None:
+        self.context = browser.new_context(
+            http_credentials={"username": "flower", "password": PASSWORD},
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+        )
+        self.page: Page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self._flower = flower
+
+    def open(self, tab: str) -> Page:
+        """Open a part of the page, and wait until something was answered."""
+        self.page.goto(f"{self._flower.address}/outbox#{tab}")
+        expect(self.page.locator("#outbox-fresh")).to_contain_text("Updated", timeout=20_000)
+        return self.page
+
+
+def screen(browser: Browser, flower: Flower, *, width: int = 1400, scheme: str = "light") -> Screen:
+    """Return a window on a Flower."""
+    return Screen(browser, flower, width=width, scheme=scheme)
+
+
+def quarantine(site: Site, count: int, *, name: str = "OrderPaid", reason: str) -> list[ObjectId]:
+    """Put rows into quarantine, as a relay does."""
+    ids = [ObjectId() for _ in range(count)]
+    now = datetime.now(UTC)
+    site.outbox.insert_many(
+        [
+            {"_id": each, "partitionKey": "default", "occurredAt": now, "data": {"name": name}}
+            for each in ids
+        ]
+    )
+    rows = [Quarantined(row_id=each, position=n, reason=reason) for n, each in enumerate(ids)]
+    Quarantine(site.database, partition=OutboxPartition("default")).store(rows)
+    return ids
+
+
+def dead_letters(site: Site, count: int, *, reason: str) -> None:
+    """Send dead letters, as a consumer does."""
+    topic = f"{site.topic}-test-DLQ"
+    site.subscribe("dead-letters", topic).close()
+    producer = site.pulsar.create_producer(topic)
+    at = datetime.now(UTC).isoformat()
+    for number in range(count):
+        properties = {
+            wire.ID: f"event-{number}",
+            wire.DEAD_TOPIC: site.topic,
+            wire.DEAD_SUBSCRIPTION: "test",
+            wire.DEAD_HANDLER: "bill" if number % 2 else "mail",
+            wire.DEAD_REASON: reason,
+            wire.DEAD_ATTEMPTS: "3",
+            wire.DEAD_FIRST_FAILURE: at,
+            wire.DEAD_LAST_FAILURE: at,
+        }
+        producer.send(b'{"name": "OrderPaid", "data": {}}', properties=properties)
+    producer.close()
+
+
+def test_quarantined_rows_are_found_chosen_and_acted_upon(
+    browser: Browser, lite_site: Site
+) -> None:
+    """By filter, some or all, behind a question that says how many; and it is in the action log."""
+    quarantine(lite_site, 3, name=EVIL, reason=f"no topic for {EVIL}")
+    quarantine(lite_site, 60, reason="too large")
+    window = screen(browser, start(lite_site))
+    page = window.open("quarantine")
+    expect(page.get_by_role("heading", name="63 match")).to_be_visible()
+    expect(page.locator("td", has_text=EVIL).first).to_be_visible()
+
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("51 to 63")).to_be_visible()
+    page.get_by_label("Reason contains").fill("TOO LARGE")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="60 match")).to_be_visible()
+
+    page.locator("tbody input[type=checkbox]").nth(0).check()
+    page.locator("tbody input[type=checkbox]").nth(1).check()
+    page.get_by_role("button", name="Discard 2 selected").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.get_by_role("button", name="Discard 2", exact=True).click()
+    expect(page.get_by_text("discard: 2 of 2 done")).to_be_visible()
+    expect(page.get_by_role("heading", name="58 match")).to_be_visible()
+
+    page.get_by_role("button", name="Redrive all 58 that match").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Redrive all 58 that match").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Redrive all 58 that match?")
+    page.get_by_label("At most so many a second").fill("1000")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("redrive: 58 of 58 done")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("No quarantined row matches.")).to_be_visible()
+
+    page.get_by_role("link", name="Actions").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    first = page.locator("tbody tr").first
+    expect(first).to_contain_text("quarantine redrive")
+    expect(first).to_contain_text("flower")
+    expect(first).to_contain_text("58")
+    assert page.evaluate("window.hurt") is None
+    assert window.wrong == []
+
+
+def test_dead_letters_and_the_journey_of_one(browser: Browser, lite_site: Site) -> None:
+    """Filtered by handler, redriven in part at a rate, stopped; and one is followed by its id."""
+    dead_letters(lite_site, 40, reason=f"ValueError: {EVIL}")
+    window = screen(browser, start(lite_site))
+    page = window.open("dead-letters")
+    expect(page.get_by_role("heading", name="40 match")).to_be_visible(timeout=20_000)
+    page.get_by_label("Handler").fill("bill")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("heading", name="20 match")).to_be_visible()
+
+    page.get_by_role("button", name="Redrive all 20 that match").click()
+    page.get_by_label("At most so many a second").fill("1")
+    page.get_by_role("dialog").get_by_role("button", name="Redrive 20").click()
+    expect(page.get_by_text("redrive: 1 of 20 done")).to_be_visible(timeout=20_000)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped by an operator")).to_be_visible(timeout=20_000)
+
+    page.get_by_label("Handler").fill("mail")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("link", name="event-0", exact=True).click()
+    expect(page.get_by_label("Journey")).to_contain_text(EVIL, timeout=30_000)
+    expect(page.get_by_label("Where was looked")).to_contain_text("the dead letters of test")
+    page.get_by_label("Event id").fill("nobody-knows")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("No place that was looked at knows")).to_be_visible(timeout=30_000)
+    assert page.evaluate("window.hurt") is None
+    assert window.wrong == []
+
+
+def test_every_part_fits_narrow_and_wide_in_light_and_dark(
+    browser: Browser, lite_site: Site, tmp_path: Path
+) -> None:
+    """Nothing is cut off, the theme is Flower's, and the keyboard reaches the parts."""
+    quarantine(lite_site, 2, name="N" * 300, reason="R" * 900)
+    flower = start(lite_site)
+    pictures = os.getenv("POSTROOM_PICTURES") or str(tmp_path)
+    for width, scheme in ((1400, "light"), (390, "dark")):
+        window = screen(browser, flower, width=width, scheme=scheme)
+        for tab in TABS:
+            page = window.open(tab)
+            expect(page.locator("#outbox-tabs .active")).to_have_attribute("aria-current", "page")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+            assert page.evaluate("document.documentElement.dataset.bsTheme") == scheme
+            page.screenshot(path=f"{pictures}/{tab}-{width}-{scheme}.png")
+        assert window.wrong == []
+
+    page = screen(browser, flower).open("partitions")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.locator("#theme-toggle").click()
+    page.get_by_role("button", name="Dark").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.locator("#outbox-tabs a").first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#outbox-tabs .active")).to_have_text("Topics")
+    expect(page.locator("#outbox-tabs a", has_text="Topics")).to_be_focused()
+
+
+def test_who_does_not_answer_is_said_and_the_rest_lives(browser: Browser, lite_site: Site) -> None:
+    """Redis that was never there, and then Flower itself; what was seen stays."""
+    lite_site.insert(2)
+    flower = start(lite_site, POSTROOM_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    page = screen(browser, flower).open("partitions")
+    expect(page.get_by_role("heading", name="default")).to_be_visible(timeout=20_000)
+    expect(page.locator("#outbox-troubles")).to_contain_text("Redis", timeout=30_000)
+    expect(page.locator(".outbox-sentence")).to_contain_text("2 committed events wait")
+    flower.worker.signal(signal.SIGSTOP)
+    flower.worker.kill()
+    expect(page.locator("#outbox-troubles")).to_contain_text(
+        "Flower does not answer", timeout=20_000
+    )
+    expect(page.get_by_role("heading", name="default")).to_be_visible()
+
+
+def test_a_flower_that_is_only_read_shows_no_button(browser: Browser, lite_site: Site) -> None:
+    """It says why, and refuses in the server too."""
+    (row, *_) = quarantine(lite_site, 2, reason="too large")
+    flower = start(lite_site, "--read_only=True")
+    page = screen(browser, flower).open("quarantine")
+    expect(page.get_by_text("Flower was started with --read_only")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard all 2 that match")).to_have_count(0)
+    refused = flower.ask("/api/quarantine/discard", {"ids": [str(row)], "confirmed": 1})
+    assert (refused.status, "--read_only" in refused.body["sentence"]) == (403, True)
+    wait_until(
+        lambda: lite_site.database[wire.QUARANTINE].count_documents({}) == 2, description="x"
+    )
