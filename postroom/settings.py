@@ -148,6 +148,9 @@ class Settings(Secured):
     show_payloads: bool = Field(
         default=False, description="Show events' data in Flower; they are private otherwise"
     )
+    log_format: Literal["plain", "json"] = Field(
+        "plain", description="`json` has workers log one JSON object a line"
+    )
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
         None,
         description="The port on which a worker answers /metrics, /livez and /readyz; 0 is a free "

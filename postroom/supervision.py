@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Backoff", "Supervisor"]
 
 logger = logging.getLogger(__name__)
+
+REMIND_SECONDS = 60.0
+# Times and counts differ in what is the same trouble.
+NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +40,10 @@ class Backoff:
 class Supervisor:
     """Calls `run` again and again until `stopping` is set, in the thread that calls supervise().
 
-    Whatever it raises is said in one sentence with what comes next, and `waiting` is told that
-    sentence; the wait ends early with `stopping`. What no wait can mend (ConfigurationError) is
-    passed on, and so is what is no Exception. A failure after `stopping` is not worth a word.
+    Whatever it raises is said in one sentence with what comes next: once, and then once a minute
+    while the same thing ends it again and again. `waiting` is told that sentence each time; the
+    wait ends early with `stopping`. What no wait can mend (ConfigurationError) is passed on, and so
+    is what is no Exception. A failure after `stopping` is not worth a word.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Supervisor:
         self._waiting = waiting
         self._backoff = backoff or Backoff()
         self._extra = dict(extra or {})
+        self._told: dict[str, float] = {}
 
     def supervise(self) -> None:
         """Run until `stopping` is set.
@@ -74,6 +81,7 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001 - any error ends the run, none the supervision
                 if time.monotonic() - began > self._backoff.good_seconds:
                     seconds = self._backoff.first_seconds
+                    self._told.clear()
                 self._wait_after(error, seconds)
                 seconds = min(seconds * 2, self._backoff.longest_seconds)
 
@@ -84,12 +92,18 @@ class Supervisor:
         seconds *= random.uniform(1 - jitter, 1 + jitter)  # noqa: S311 - jitter
         sentence = self._sentence(error)
         self._waiting(sentence)
-        logger.log(
-            logging.WARNING if errors.is_transient(error) else logging.ERROR,
-            "%s (again in %.1f s)",
-            sentence,
-            seconds,
-            exc_info=None if sentences.is_named(error) else error,
-            extra=self._extra,
-        )
+        if self._is_to_be_told(sentence):
+            logger.log(
+                logging.WARNING if errors.is_transient(error) else logging.ERROR,
+                "%s (again in %.1f s)",
+                sentence,
+                seconds,
+                exc_info=None if sentences.is_named(error) else error,
+                extra=self._extra,
+            )
         self._stopping.wait(seconds)
+
+    def _is_to_be_told(self, sentence: str) -> bool:
+        about, now = NUMBER.sub("", sentence), time.monotonic()
+        self._told = {a: at for a, at in self._told.items() if now - at < REMIND_SECONDS}
+        return self._told.setdefault(about, now) == now

@@ -10,7 +10,7 @@ from celery import Celery, signals
 
 from postroom import broker, errors
 from postroom import settings as settings_module
-from postroom.celery import arguments, consumer_step, flower, relay_step, telemetry_step
+from postroom.celery import arguments, consumer_step, flower, logs, relay_step, telemetry_step
 from postroom.celery.outage import wait_for_broker
 from postroom.celery.queues import Queues
 from postroom.inbox.receiving.selection import Selection
@@ -134,6 +134,7 @@ def _installed(app: Celery, installation: Installation) -> Installation:
         relay_step.install(app)
         consumer_step.install(app)
         telemetry_step.install(app)
+        logs.install(app)
         flower.install()
         signals.worker_init.connect(_shape, weak=False, dispatch_uid="postroom-init")
     elif there != installation:
@@ -164,6 +165,7 @@ def _shape(sender: Any, **_: Any) -> None:
         else:
             wait_for_broker(sender)
         telemetry_step.prepare(sender)
+        logs.keep_to_lines(sender)
     except errors.ConfigurationError as error:
         raise SystemExit(str(error)) from None
 

@@ -104,9 +104,12 @@ def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:
 def wait_for_broker(worker: Any) -> None:
     """Have one of the application's task workers, in worker_init, wait for a Redis that refuses.
 
-    As it waits for one that is gone: by the application's broker_connection_retry and so on.
+    As it waits for one that is gone: by the application's broker_connection_retry and so on. It
+    says so once a minute.
     """
-    adapter.outlive_broker(worker, passing=(RedisError,))
+    outage = Outage(_named(worker.app), "this worker waits for it")
+    adapter.listen_to_brokers_talk(outage)
+    adapter.outlive_broker(worker, passing=(RedisError,), on_ready=outage.over)
 
 
 def _named(app: Celery) -> str:

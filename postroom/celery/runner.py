@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.job import Job
     from postroom.inbox.handling.outcome import Outcome
 
-__all__ = ["HandlerTask", "TaskRunner", "register"]
+__all__ = ["Errand", "HandlerTask", "TaskRunner", "register"]
 
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from postroom import errors
 from postroom.telemetry import pulse
 from postroom.telemetry.health import Health
+from postroom.telemetry.logs import RelayFields
 from postroom.telemetry.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Telemetry:
         """Hear a relay that has not begun yet."""
         found, hear = pulse.of_relay(relay.status.partition, hang_seconds=self._hang_seconds)
         relay.observer.subscribe(hear)
+        relay.observer.subscribe(RelayFields().hear)
         self.health.pulses.append(found)
         if self._exposition is not None:
             self._exposition.follow_relay(relay, found)

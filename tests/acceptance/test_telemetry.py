@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import urllib.error
@@ -191,3 +192,27 @@ def test_a_relay_whose_thread_stands_still_is_not_alive(lite_site: Site) -> None
         wait_until(lambda: not health.liveness().well, description="not alive")
         stuck.set()
         wait_until(lambda: health.liveness().well, description="alive again")
+
+
+def test_json_logs_are_one_object_a_line_with_fields(lite_site: Site) -> None:
+    """A relay's name its place, a handler's its event; nothing else is written, and no payload."""
+    # Celery warns root before anything is set up.
+    variables = {"POSTROOM_LOG_FORMAT": "json", "PYTHONWARNINGS": "ignore"}
+    command = "celery -A tests.instrumented worker --loglevel=INFO -Q"
+    relay = lite_site.start(f"{command} relay", **variables)
+    relay.wait_for("Relaying partition")
+    consumer = lite_site.start(f"{command} consumer", **variables)
+    (event_id,) = lite_site.insert(1, name="Logged\nforged")
+    consumer.wait_for("a handler has logged")
+    found = {
+        each: [json.loads(line) for line in each.text().splitlines()] for each in (relay, consumer)
+    }
+    began = next(line for line in found[relay] if line.get("action") == "term_began")
+    assert began["epoch"] == 1
+    assert began["partition"] == "default"
+    said = next(line for line in found[consumer] if "a handler has logged" in line["message"])
+    assert said["event_id"] == event_id
+    assert (said["attempt"], said["position"]) == (1, 1)
+    assert said["handler"].endswith("log")
+    assert said["message"] == "a handler has logged Logged\nforged"
+    assert relay.stop() == consumer.stop() == 0

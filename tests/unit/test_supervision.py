@@ -15,6 +15,9 @@ from postroom.supervision import Backoff, Supervisor
 QUICK = Backoff(first_seconds=0.01, longest_seconds=0.04, good_seconds=0.2, jitter=0)
 
 
+REASONS = ("a", "b", "c", "d", "e", "f")
+
+
 def sentences() -> Sentences:
     """Return the sentences of some services."""
     return Sentences(
@@ -35,15 +38,37 @@ def test_the_waits_double_to_a_longest_and_start_anew_after_a_good_run(
             time.sleep(0.25)
         if number == 5:
             stopping.set()
-        raise errors.TermEnded(f"over {number}")
+        raise errors.TermEnded(f"over {REASONS[number]}")
 
     caplog.set_level(logging.WARNING)
     Supervisor(
         run, stopping=stopping, sentence=sentences().of, waiting=told.append, backoff=QUICK
     ).supervise()
-    assert told == [f"over {number}" for number in range(5)]
+    assert told == [f"over {reason}" for reason in REASONS[:5]]
     waits = [record.args[1] for record in caplog.records if isinstance(record.args, tuple)]
     assert waits == [0.01, 0.02, 0.04, 0.04, 0.01]
+
+
+def test_the_same_trouble_is_said_once_until_a_good_run(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is tried again; `waiting` is told each time, and another trouble is said."""
+    stopping, told = threading.Event(), list[str]()
+    runs = iter(range(9))
+
+    def run() -> None:
+        number = next(runs)
+        if number == 6:
+            time.sleep(0.25)
+        if number == 8:
+            stopping.set()
+        raise errors.TermEnded("another" if number == 3 else f"away for {number}.{number} s")
+
+    caplog.set_level(logging.WARNING)
+    Supervisor(
+        run, stopping=stopping, sentence=sentences().of, waiting=told.append, backoff=QUICK
+    ).supervise()
+    assert len(told) == 8
+    said = [str(record.args[0]) for record in caplog.records if isinstance(record.args, tuple)]
+    assert said == ["away for 0.0 s", "another", "away for 6.6 s"]
 
 
 def test_what_no_wait_can_mend_is_passed_on() -> None:
