@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from celery import current_task, signals
-from celery.utils.log import ColorFormatter
 
 from postroom.celery import adapter
 from postroom.celery.runner import Errand
@@ -46,9 +45,11 @@ def keep_to_lines(worker: Any) -> None:
 
 
 def _plain(inner: logging.Formatter) -> PlainFormatter:
-    if not isinstance(inner, ColorFormatter) or not inner.use_color:
+    # Celery's own colours a whole text, which is made safe before that.
+    colors = getattr(inner, "colors", {})
+    if not getattr(inner, "use_color", False):
         return PlainFormatter(inner)
-    colors, inner.use_color = inner.colors, False
+    inner.use_color = False  # type: ignore[attr-defined]  # it is Celery's ColorFormatter
 
     def paint(level: str, text: str) -> str:
         color = colors.get(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,3 +160,15 @@ def _imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom) and node.module:
         return [node.module]
     return []
+
+
+def test_celerys_formatter_can_be_told_not_to_colour() -> None:
+    """Its texts are made safe first, and coloured then, by the same colours."""
+    from celery.utils.log import ColorFormatter
+
+    formatter = ColorFormatter("%(message)s", use_color=True)
+    record = logging.makeLogRecord({"msg": "m", "levelname": "ERROR"})
+    coloured = str(formatter.colors["ERROR"]("m"))
+    assert formatter.format(record) == coloured != "m"
+    formatter.use_color = False
+    assert formatter.format(record) == "m"
