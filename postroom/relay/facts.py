@@ -83,8 +83,9 @@ class ChunkStored(RelayFact):
     `events` were sent in it with `payload_bytes` in all, `skipped` were on their topics already.
     `position` is that of its last row. `cluster_time` is up to when the outbox is relayed with it,
     None in a scan. `seconds` passed from its first send to its last acknowledgement.
-    `occurred_at` is when its first row was written by its writer's clock, None where that is not
-    told or nothing was sent.
+    `committed_at` is when its first row was committed by MongoDB's clock, in milliseconds; None in
+    a scan, before MongoDB 6, or where nothing was sent. `occurred_at` is when it was written by its
+    writer's clock, None where that is not told or nothing was sent.
     """
 
     events: int
@@ -93,6 +94,7 @@ class ChunkStored(RelayFact):
     position: int
     cluster_time: Timestamp | None
     seconds: float
+    committed_at: datetime | None = None
     occurred_at: datetime | None = None
 
 

@@ -233,7 +233,7 @@ class Term:
             self._replay.is_scanning = False
             self._outfit.saver.hurry()
             self._outfit.lanes.scan_is_over()
-        chunk = Chunk(point=batch.point)
+        chunk = Chunk(point=batch.point, committed_at=batch.committed_at)
         chunk.is_replay = self._replay.is_worth_noting
         if self._options.mark_sent or chunk.is_replay:
             chunk.row_ids = []

@@ -68,8 +68,8 @@ RELAY: Mapping[str, Described] = {
     ),
     "postroom_relay_commit_to_stored_seconds": Described(
         Histogram,
-        "From the writing of an event, by its writer's clock, to its place on the topic; of the "
-        "oldest event of each chunk",
+        "From the commit of an event, by MongoDB's clock, to its place on the topic; of the "
+        "oldest event of each reply. By its writer's clock where the commit's time is not told",
         PARTITION,
     ),
     "postroom_relay_checkpoint_duration_seconds": Described(

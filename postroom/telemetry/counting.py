@@ -69,10 +69,9 @@ class Counting:
         relay.add("postroom_relay_events_skipped_total", fact.skipped, partition)
         if fact.events:
             relay.set("postroom_relay_last_event_timestamp_seconds", time.time(), partition)
-        if fact.occurred_at is not None:
-            relay.observe(
-                "postroom_relay_commit_to_stored_seconds", _since(fact.occurred_at), partition
-            )
+        began = fact.committed_at or fact.occurred_at
+        if began is not None:
+            relay.observe("postroom_relay_commit_to_stored_seconds", _since(began), partition)
 
     def hear_consumer(self, fact: Fact) -> None:
         """Count a consumer's fact."""

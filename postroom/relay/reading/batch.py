@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from postroom.store.checkpoints import Point
     from postroom.store.codec import Row
@@ -25,12 +26,13 @@ class Batch:
     """Rows in order, and the point from which a term can go on behind them, if there is one.
 
     A batch is what one reply of the server held. `slices` are decoded one after the other, when
-    they are asked for, and once; `size` is that of the reply in bytes, where it was one of the
-    stream's. `ends_with` is a sentence: the term ends with it once this batch,
-    its last one, is stored and checkpointed.
+    they are asked for, and once; `size` is that of the reply in bytes, and `committed_at` when
+    its first row was committed, where it was one of the stream's and MongoDB tells. `ends_with` is
+    a sentence: the term ends with it once this batch, its last one, is stored and checkpointed.
     """
 
     slices: Iterable[Sequence[Row]] = ()
     point: Point | None
     ends_with: str = ""
     size: int = 0
+    committed_at: datetime | None = None

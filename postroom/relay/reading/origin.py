@@ -116,7 +116,12 @@ class Origin:
                 yield Batch(slices=reply.slices(), point=point, ends_with=REPLACED)
             else:
                 point = Point(token=reply.token)
-                yield Batch(slices=reply.slices(), point=point, size=len(reply.raw))
+                yield Batch(
+                    slices=reply.slices(),
+                    point=point,
+                    size=len(reply.raw),
+                    committed_at=reply.committed_at,
+                )
 
     def _streamed_before_scan(self, token: ResumeToken, noted: Scan) -> Iterator[Batch]:
         """Relay what the stream has of collections that may be gone again, up to now."""

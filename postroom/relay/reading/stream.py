@@ -7,10 +7,12 @@ import itertools
 import struct
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import bson
 from bson import Timestamp
+from bson.raw_bson import RawBSONDocument
 from pymongo import errors as mongo
 
 from postroom import errors
@@ -38,9 +40,12 @@ AWAIT_MS = 1000
 FEW_ROWS = 100
 GATHER_SECONDS = 0.002
 NOT_NEEDED = (
-    *("operationType", "clusterTime", "wallTime"),
-    *("ns", "documentKey", "lsid", "txnNumber"),
+    *("operationType", "clusterTime", "ns"),
+    *("documentKey", "lsid", "txnNumber"),
 )
+# Left in for the one row of a reply of which it is told: the server cannot leave it out of the
+# others only, which costs the relay 0.15 us of 15 for an event, and the server 0.3 of 11.
+WALL_TIME = "wallTime"
 # MongoDB: ChangeStreamHistoryLost, ChangeStreamFatalError (a token that was not found),
 # InvalidResumeToken, CappedPositionLost (the oplog has rolled over a stream that was read too
 # slowly), and what a mangled token gives: FailedToParse, TypeMismatch, Overflow and the
@@ -67,6 +72,15 @@ class Reply:
     def rows(self) -> int:
         """How many rows there are."""
         return len(self.starts)
+
+    @property
+    def committed_at(self) -> datetime | None:
+        """When the first row was committed, by MongoDB's clock; None before MongoDB 6."""
+        if not self.starts:
+            return None
+        end = self.starts[1] if len(self.starts) > 1 else len(self.raw)
+        at = RawBSONDocument(self.raw[:end], codec.LENIENT).get(WALL_TIME)
+        return at.replace(tzinfo=UTC) if isinstance(at, datetime) else None
 
     def slices(self) -> Iterator[list[Row]]:
         """Decode the rows, some at a time."""

@@ -11,6 +11,7 @@ from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from postroom.store.checkpoints import Point
     from postroom.store.codec import Row
@@ -37,7 +38,8 @@ class Chunk:
     has. Without a `point` a chunk is checkpointed with the next one that has one. `row_ids` are
     collected where they are asked for by a list. What is a replay an earlier term may have seen. A
     chunk of rows that were set aside for a topic names it in `returned_for`, and in `returned`
-    those that are done with it. `occurred_at` is what its first row says of that.
+    those that are done with it. `committed_at` is when its first row was, where MongoDB tells,
+    and `occurred_at` what that row says.
     """
 
     point: Point | None
@@ -56,6 +58,7 @@ class Chunk:
     returned: list[Any] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     sealed: float = 0.0
+    committed_at: datetime | None = None
     occurred_at: Any = None
 
     def add(self, rows: Sequence[Row]) -> None:

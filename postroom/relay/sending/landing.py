@@ -108,6 +108,7 @@ class Landing:
                 position=chunk.position,
                 cluster_time=None if chunk.point is None else chunk.point.cluster_time,
                 seconds=time.monotonic() - chunk.began,
+                committed_at=chunk.committed_at if chunk.sent else None,
                 occurred_at=_time_of(chunk) if chunk.sent else None,
             )
         )
