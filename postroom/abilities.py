@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import broker
+from postroom.refusals import is_away
 from postroom.topics import Topic, canonical
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ def probe(client: pulsar.Client, topics: Iterable[str], admin: PulsarAdmin) -> A
         try:
             found = _tried(client, topic)
             fencing, deduplication = fencing and found[0], deduplication and found[1]
-        except (pulsar.TopicNotFound, pulsar.AuthorizationError):
+        except pulsar.PulsarException as error:
+            if is_away(type(error).__name__):
+                raise
+            # No right, no topic made by itself, as many as may be: it says nothing of the others.
             unknown.append(namespace)
         if absent:
             admin.delete(topic)

@@ -38,7 +38,6 @@ __all__ = [
     "partitions_of",
     "require_let_in",
     "require_unpartitioned",
-    "unreachable",
 ]
 
 logger = logging.getLogger(__name__)
@@ -51,8 +50,8 @@ def connect(where: Access | str, *, operation_timeout: timedelta) -> pulsar.Clie
 
     `where` is an access, or the address of a broker that asks nobody who they are. No connection is
     opened yet. Each blocking call on the client takes `operation_timeout` at most and then raises
-    pulsar.Timeout, also where the broker is down or refuses the credentials; an AuthorizationError
-    has a note that says what was not allowed.
+    pulsar.Timeout, also where the broker is down or refuses the credentials; an error
+    has a note that says what was tried.
 
     Raises:
         ServiceUnavailable: there are no credentials to be had now.
@@ -206,10 +205,3 @@ def require_unpartitioned(client: pulsar.Client, topic: Topic) -> None:
             "itself (allowAutoTopicCreationType), delete this one and make it with "
             f"`pulsar-admin topics create {topic}`"
         )
-
-
-def unreachable(url: str, error: Exception) -> errors.ServiceUnavailable:
-    """Say that Pulsar did not answer."""
-    return errors.ServiceUnavailable(
-        f"Pulsar does not answer at {masked(url)} ({type(error).__name__}); it is tried again"
-    )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import broker, errors
 from postroom.abilities import PROBE
+from postroom.access.client import access_of
 from postroom.findings import Finding, Grade
+from postroom.refusals import is_away, meaning, why
 from postroom.store import clients
 from postroom.topics import Topic, canonical
 
@@ -73,21 +75,26 @@ def _topic(client: pulsar.Client, topic: Topic) -> Finding:
         broker.require_unpartitioned(client, topic)
     except errors.PartitionedTopic as error:
         return Finding(what=what, found=str(error), grade=Grade.FAIL, lasting=True)
-    except pulsar.TopicNotFound:
+    except pulsar.PulsarException as error:
+        if is_away(type(error).__name__):
+            raise
         return Finding(
             what=what,
-            found=f"There is no topic {topic}, and the broker makes none by itself",
+            found=f"The topic {topic} cannot be used ({why(error, access_of(client))})",
             grade=Grade.WARN,
-            remedy=f"pulsar-admin topics create {topic}",
-        )
-    except pulsar.AuthorizationError:
-        return Finding(
-            what=what,
-            found=f"The relay has no right to the topic {topic}",
-            grade=Grade.WARN,
-            remedy="Grant its role produce and consume (pulsar-admin topics grant-permission)",
+            remedy=_remedy(topic, error),
         )
     return Finding(what=what, found=f"The topic {topic} is there, and one log")
+
+
+def _remedy(topic: Topic, error: Exception) -> str:
+    match type(error).__name__:
+        case "TopicNotFound":
+            return f"pulsar-admin topics create {topic}"
+        case "AuthorizationError":
+            actions = "--role … --actions produce,consume"
+            return f"pulsar-admin topics grant-permission {topic} {actions}"
+    return ""
 
 
 def delivery(found: Abilities, *, demanded: bool, has_shared: bool, where: str) -> list[Finding]:
@@ -194,11 +201,13 @@ def _subscription(subscription: str, topic: Topic, make: MakeSubscription) -> Fi
     what = f"subscription {subscription} on {topic}"
     try:
         make(topic, subscription)
-    except (pulsar.TopicNotFound, pulsar.AuthorizationError, pulsar.TopicTerminated) as error:
+    except pulsar.PulsarException as error:
+        if is_away(type(error).__name__):
+            raise
         return Finding(
             what=what,
             found=f"The subscription {subscription!r} on {topic} cannot be made "
-            f"({type(error).__name__}): what is sent there before it exists may be gone",
+            f"({meaning(type(error).__name__)}): what is sent there before it exists may be gone",
             grade=Grade.WARN,
             remedy=f"pulsar-admin topics create-subscription {topic} -s {subscription}",
         )

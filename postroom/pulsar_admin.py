@@ -49,12 +49,16 @@ class PulsarAdmin:
         self._access = access
         self._urls = _urls(access.admin_url)
 
-    def holder(self, topic: Topic, subscription: str) -> dict[str, str] | None:
-        """Return the properties of the consumer that sits on a subscription, and its `name`."""
+    def holder(self, topic: str, subscription: str) -> dict[str, str] | None:
+        """Return the properties of the consumer that sits on a subscription, and its `name`.
+
+        Nothing is in it where nobody sits there.
+        """
         stats = self._get(f"{_path(topic)}/stats")
-        with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):
-            (holder,) = stats["subscriptions"][subscription]["consumers"][:1]
-            return {**holder.get("metadata", {}), "name": str(holder["consumerName"])}
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            for holder in stats["subscriptions"].get(subscription, {}).get("consumers", [])[:1]:
+                return {**holder.get("metadata", {}), "name": str(holder["consumerName"])}
+            return {}
         return None
 
     def keeps_for_minutes(self, namespace: str) -> int | None:
@@ -188,5 +192,5 @@ def _urls(several: str) -> list[str]:
     return [f"{scheme}://{host}{slash}{path}" for host in hosts.split(",")]
 
 
-def _path(topic: Topic) -> str:
+def _path(topic: str) -> str:
     return topic.replace("://", "/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postroom import errors
+from postroom.access.client import tried
 from postroom.access.diagnosis import reason_for_refusal
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def why(error: BaseException, access: Access) -> str:
         return str(error)
     name = type(error).__name__
     if name == "AuthorizationError":
-        what = "; ".join(getattr(error, "__notes__", ())) or "do this"
-        return f"{name}: {access.credentials.description()} may not {what}: grant it the right"
+        what, who = tried(error) or "do this", access.credentials.description()
+        return f"{name}: {who} may not {what}: grant it the right"
     reason = reason_for_refusal(access) if name in SILENT else None
     return f"{name}: Pulsar at {reason}" if reason else meaning(name)

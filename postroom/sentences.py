@@ -8,6 +8,7 @@ from pymongo import errors as mongo
 
 from postroom import broker, errors
 from postroom.access import mongodb as mongodb_access
+from postroom.access.client import tried
 from postroom.refusals import meaning
 
 __all__ = ["Sentences", "is_named"]
@@ -43,6 +44,8 @@ class Sentences:
             reason = mongodb_access.why(error, self.mongodb_uri)
             return f"MongoDB at {where} failed ({reason}); {self.next_step}"
         if is_of_pulsar(error):
-            where = broker.masked(self.pulsar_url)
-            return f"Pulsar at {where} failed ({meaning(type(error).__name__)}); {self.next_step}"
+            where, why = broker.masked(self.pulsar_url), meaning(type(error).__name__)
+            if what := tried(error):
+                return f"Could not {what}, on Pulsar at {where} ({why}); {self.next_step}"
+            return f"Pulsar at {where} failed ({why}); {self.next_step}"
         return f"{type(error).__name__}: {error}; {self.next_step}"

@@ -48,6 +48,10 @@ class CheckpointField:
     EPOCH = "epoch"
     OWNER = "owner"
     OWNED_AT = "ownedAt"
+    # Where the owner meets other relays, until it leaves in order; and MongoDB's time at which it
+    # last showed that it lives.
+    MUTEX = "mutex"
+    ALIVE_AT = "aliveAt"
     CLUSTER_TIME = "clusterTime"
     LANES = "lanes"
     BRAKE_LEVEL = "brakeLevel"
@@ -57,7 +61,9 @@ class CheckpointField:
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"
     SCAN = "scan"
-    # Within a lane.
+    # Within a mutex.
+    BROKERS = "brokers"
+    # Within a mutex and a lane.
     TOPIC = "topic"
     MARK = "messageId"
     # Within a scan.

@@ -1,4 +1,4 @@
-"""The client's library with an access: it says what was not allowed, and why nobody was let in."""
+"""The client's library with an access: it says what was tried, and why nobody was let in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from postroom.access.pulsar import Access
 
-__all__ = ["access_of", "explanation", "make"]
+__all__ = ["access_of", "explanation", "make", "tried"]
 
 # What the library makes of a server that cannot be reached, is not trusted or lets nobody in.
 SILENT = {"AuthenticationError", "ConnectError", "NotConnected", "Timeout"}
@@ -35,6 +35,11 @@ def access_of(client: pulsar.Client) -> Access:
     return found
 
 
+def tried(error: BaseException) -> str:
+    """Return what a client was to do when this error of its was raised; empty where none says."""
+    return "; ".join(getattr(error, "__notes__", ()))
+
+
 def explanation(access: Access, error: BaseException | None) -> str | None:
     """Return the sentence for an error that a wrong access explains, None for all others.
 
@@ -42,10 +47,10 @@ def explanation(access: Access, error: BaseException | None) -> str | None:
     """
     where, who = address.shown(access.url), access.credentials.description()
     name = type(error).__name__
-    if name == "AuthorizationError":
-        refused = "; ".join(getattr(error, "__notes__", ())) or "do this"
+    if error is not None and name == "AuthorizationError":
+        what = tried(error) or "do this"
         return (
-            f"Pulsar at {where} does not let {who} {refused}: grant the right to it "
+            f"Pulsar at {where} does not let {who} {what}: grant the right to it "
             "(docs/security.md says which). It is tried again"
         )
     if name not in SILENT:
@@ -88,6 +93,6 @@ def _noted(what: str) -> Iterator[None]:
 
     try:
         yield
-    except pulsar.AuthorizationError as error:
+    except pulsar.PulsarException as error:
         error.add_note(what)
         raise

@@ -7,6 +7,7 @@ import socket
 import uuid
 from dataclasses import dataclass, field
 
+from postroom.store.claims import MeetingPlace
 from postroom.store.values import DEFAULT_PARTITION, OutboxPartition
 from postroom.topics import Topic, canonical
 
@@ -19,11 +20,20 @@ def _name() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One relay that asks for one outbox partition's mutex; `owner` is its own name for life."""
+    """One relay that asks for one outbox partition's mutex; `owner` is its own name for life.
+
+    `brokers` are the hosts of Pulsar's address, by which clusters are told apart.
+    """
 
     partition: OutboxPartition
     mutex_topic: Topic
+    brokers: str
     owner: str = field(default_factory=_name)
+
+    @property
+    def meeting_place(self) -> MeetingPlace:
+        """Where this relay and others exclude each other."""
+        return MeetingPlace(topic=self.mutex_topic, brokers=self.brokers)
 
 
 def mutex_topic(setting: str, partition: OutboxPartition) -> Topic:

@@ -60,14 +60,9 @@ class Inspection:
         findings.obey(made, action="subscribe_ahead")
 
     def _looked_at(self, client: pulsar.Client) -> Abilities:
-        import pulsar
-
         settings, topics = self._settings, self._routing.topics
-        try:
-            findings.obey(preflight.topics(client, topics))
-            found = abilities.probe(client, topics, self._admin)
-        except (pulsar.Timeout, pulsar.ConnectError) as error:
-            raise broker.unreachable(settings.pulsar_url, error) from error
+        findings.obey(preflight.topics(client, topics))
+        found = abilities.probe(client, topics, self._admin)
         delivery = preflight.delivery(
             found,
             demanded=settings.delivery == "exactly_once",

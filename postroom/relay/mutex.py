@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from postroom import broker, errors
+from postroom.relay.occupant import SUBSCRIPTION, Occupant
 
 if TYPE_CHECKING:
     import threading
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.relay.occupant import Occupants
     from postroom.topics import Topic
 
 __all__ = ["PulsarMutex"]
 
 logger = logging.getLogger(__name__)
 
-SUBSCRIPTION = "mutex"
 # A broker that is restarted or unloads the topic is back within this; the client reconnects.
 TOLERATED_DISCONNECT_SECONDS = 5.0
 REMIND_EVERY = timedelta(minutes=10)
@@ -43,12 +44,14 @@ class PulsarMutex:
         *,
         owner: str,
         properties: Mapping[str, str],
+        occupants: Occupants,
         retry: timedelta,
     ) -> None:
         self._client = client
         self._topic = topic
         self._owner = owner
         self._properties = dict(properties)
+        self._occupants = occupants
         self._retry_seconds = retry.total_seconds()
         self._consumer: pulsar.Consumer | None = None
         self._lost_since: float | None = None
@@ -65,20 +68,23 @@ class PulsarMutex:
             if refused is None:
                 return True
             now = time.monotonic()
-            if refused != reason or now - said_at > REMIND_EVERY.total_seconds():
-                logger.info("%s", refused, extra={"action": "mutex_wait"})
-                reason, said_at = refused, now
-            waiting(refused)
+            if refused.sentence != reason or now - said_at > REMIND_EVERY.total_seconds():
+                level = logging.INFO if refused.is_ours else logging.WARNING
+                logger.log(level, "%s", refused.sentence, extra={"action": "mutex_wait"})
+                reason, said_at = refused.sentence, now
+            waiting(reason)
             stopping.wait(self._retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         return False
 
-    def _ask(self) -> str | None:
+    def _ask(self) -> Occupant | None:
+        """Return None once the mutex is ours, else who has it."""
         import pulsar
 
+        # One log: a broker that makes topics partitioned by itself makes several of it.
+        log = broker.partitions_of(self._client, self._topic)[0]
         try:
             self._consumer = self._client.subscribe(
-                # One log: a broker that makes topics partitioned by itself makes several of it.
-                broker.partitions_of(self._client, self._topic)[0],
+                log,
                 SUBSCRIPTION,
                 consumer_type=pulsar.ConsumerType.Exclusive,
                 consumer_name=self._owner,
@@ -89,13 +95,13 @@ class PulsarMutex:
                 receiver_queue_size=1,
             )
         except pulsar.ConsumerBusy:
-            return f"Another relay holds the mutex on {self._topic}; standing by"
+            return self._occupants.now(log)
         except pulsar.Timeout as error:
             broker.require_let_in(self._client, error)
             # The embedded broker lets a contender wait instead of refusing it.
-            return (
-                f"The mutex on {self._topic} was not given in time: another relay holds it, or the "
-                "broker does not answer; standing by"
+            return Occupant(
+                sentence=f"The mutex on {self._topic} was not given in time: another relay holds "
+                "it, or the broker was busy; standing by"
             )
         return None
 

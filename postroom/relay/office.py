@@ -11,13 +11,13 @@ from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import facts
 from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.reading.origin import Origin
+from postroom.relay.saving.heartbeat import Heartbeat
 from postroom.relay.saving.retention import Retention
 from postroom.relay.saving.saver import Pace
 from postroom.relay.sending.experience import Experience
 from postroom.relay.sending.lane_options import LaneOptions
 from postroom.relay.term import Term
 from postroom.relay.watching.unattended import Bystander
-from postroom.store.checkpoints import CheckpointStore
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
 
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from postroom.observation import Observer
     from postroom.relay.candidate import Candidate
     from postroom.relay.standing import Standing
+    from postroom.relay.watching.vigil import Vigil
     from postroom.routing import Routing
     from postroom.settings import Settings
+    from postroom.store.checkpoints import CheckpointStore
 
 __all__ = ["OPERATION_TIMEOUT", "Office", "Services"]
 
@@ -43,12 +45,18 @@ OPERATION_TIMEOUT = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What one candidacy works with; `reading` is the database by a client that is patient."""
+    """What one candidacy works with.
+
+    `reading` is the database by a client whose calls have no end but their own, and over which the
+    `vigil` watches; those of `database` end in bounded time.
+    """
 
     database: Database[Any]
     reading: Database[Any]
+    vigil: Vigil
     client: pulsar.Client
     abilities: Abilities
+    checkpoints: CheckpointStore
 
 
 class Office:
@@ -91,14 +99,19 @@ class Office:
         partition = self._candidate.partition
         OutboxRows(services.database, partition=partition).ensure_collection()
         quarantine = Quarantine(services.database, partition=partition)
-        retention = self._retention(services.reading, quarantine)
+        retention = self._retention(services.database, quarantine)
         self._term = self._new_term(services, quarantine)
+        heartbeat = Heartbeat(services.checkpoints)
+        heartbeat.start()
         try:
             if retention is not None:
                 retention.start()
-            self._bystander.start(services.reading)
-            self._term.run(on_idle=on_idle)
+            self._bystander.start(services.database)
+            self._term.run(on_idle=lambda: _on_idle(services, on_idle))
+            heartbeat.stop()
+            services.checkpoints.leave()
         finally:
+            heartbeat.stop()
             self._bystander.stop()
             if retention is not None:
                 retention.stop()
@@ -112,11 +125,10 @@ class Office:
 
     def _new_term(self, services: Services, quarantine: Quarantine) -> Term:
         partition = self._candidate.partition
-        checkpoints = CheckpointStore(
-            services.database, partition=partition, owner=self._candidate.owner
-        )
+        checkpoints = services.checkpoints
         origin = Origin(
-            services.reading,
+            services.database,
+            reading=services.reading,
             checkpoints=checkpoints,
             quarantine=quarantine,
             partition=partition,
@@ -180,3 +192,8 @@ class Office:
 
     def _count_pruned(self, rows: int) -> None:
         self._observer.tell(facts.RowsPruned(partition=self._candidate.partition, rows=rows))
+
+
+def _on_idle(services: Services, and_then: Callable[[], None]) -> None:
+    services.vigil.look(services.database.client)
+    and_then()

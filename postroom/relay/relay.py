@@ -12,22 +12,29 @@ from typing import TYPE_CHECKING, Any
 from postroom import broker, errors
 from postroom.access import pulsar as pulsar_access
 from postroom.observation import Observer
+from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import facts
 from postroom.relay.candidate import Candidate, mutex_topic
 from postroom.relay.inspection import Inspection
 from postroom.relay.interlude import Interlude
 from postroom.relay.mutex import PulsarMutex
+from postroom.relay.occupant import Occupants
 from postroom.relay.office import OPERATION_TIMEOUT, Office, Services
+from postroom.relay.rivals import Rivals
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
 from postroom.relay.status import Status
+from postroom.relay.watching.vigil import Vigil
 from postroom.sentences import Sentences
 from postroom.store import clients
+from postroom.store.checkpoints import Checkpoints, CheckpointStore
 from postroom.store.values import OutboxPartition
 from postroom.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pymongo.database import Database
 
     from postroom.routing import Routing
     from postroom.settings import Settings
@@ -58,9 +65,11 @@ class Relay:
         self._candidate = Candidate(
             partition=outbox_partition,
             mutex_topic=mutex_topic(settings.mutex_topic, outbox_partition),
+            brokers=", ".join(sorted(broker.masked(settings.pulsar_url).split(", "))),
         )
         self._inspection = Inspection(settings, routing, subscriptions=subscriptions or {})
         self._stopping = threading.Event()
+        self._rivals = Rivals(self._candidate, stopping=self._stopping)
         self.status = Status(partition=outbox_partition, owner=self._candidate.owner)
         self.observer = Observer(self.status.hear)
         self._standing = Standing(self.observer, partition=outbox_partition)
@@ -114,6 +123,8 @@ class Relay:
         try:
             self._stand_for_office()
         except Exception as error:
+            if isinstance(error, errors.Superseded):
+                self._rivals.deposed()
             self.observer.tell(
                 facts.TermEnded(
                     partition=self._candidate.partition,
@@ -127,32 +138,70 @@ class Relay:
     def _stand_for_office(self) -> None:
         self._standing.enter(State.STANDBY)
         settings, access = self._settings, pulsar_access.of(self._settings)
+        vigil = Vigil()
         with (
             clients.for_relay(settings.mongodb_uri) as mongodb,
-            clients.for_change_stream(settings.mongodb_uri) as patient,
+            clients.for_change_stream(settings.mongodb_uri, vigil=vigil) as patient,
             broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
             services = Services(
                 database=mongodb[settings.mongodb_database],
                 reading=patient[settings.mongodb_database],
+                vigil=vigil,
                 client=client,
                 abilities=self._inspection.before_standing(mongodb, client),
+                checkpoints=self._checkpoints(mongodb[settings.mongodb_database]),
             )
-            mutex = PulsarMutex(
-                client,
-                self._candidate.mutex_topic,
-                owner=self._candidate.owner,
-                properties={"partition": self._candidate.partition, "host": socket.gethostname()},
-                retry=timedelta(seconds=settings.mutex_retry_seconds),
-            )
+            mutex = self._mutex(services)
             try:
-                if mutex.acquire(self._stopping, waiting=self._standing_by):
+                if mutex.acquire(self._stopping, waiting=self._refused) and (
+                    self._is_without_rival(services.checkpoints, mutex)
+                ):
                     self._hold_office(services, mutex)
             finally:
                 mutex.release()
 
-    def _standing_by(self, reason: str) -> None:
+    def _mutex(self, services: Services) -> PulsarMutex:
+        settings, candidate = self._settings, self._candidate
+        properties = {
+            "partition": candidate.partition,
+            "database": settings.mongodb_database,
+            "mongodb": clients.members(services.database.client),
+            "host": socket.gethostname(),
+        }
+        occupants = Occupants(
+            candidate,
+            properties=properties,
+            admin=PulsarAdmin(pulsar_access.of(settings)),
+            checkpoints=Checkpoints(services.database),
+        )
+        return PulsarMutex(
+            services.client,
+            candidate.mutex_topic,
+            owner=candidate.owner,
+            properties=properties,
+            occupants=occupants,
+            retry=timedelta(seconds=settings.mutex_retry_seconds),
+        )
+
+    def _checkpoints(self, database: Database[Any]) -> CheckpointStore:
+        return CheckpointStore(
+            database,
+            partition=self._candidate.partition,
+            owner=self._candidate.owner,
+            mutex=self._candidate.meeting_place,
+        )
+
+    def _refused(self, reason: str) -> None:
+        self._rivals.refused()
         self._standing.enter(State.STANDBY, reason)
+
+    def _is_without_rival(self, checkpoints: CheckpointStore, mutex: PulsarMutex) -> bool:
+        def waiting(reason: str) -> None:
+            mutex.check()
+            self._standing.enter(State.STANDBY, reason)
+
+        return self._rivals.await_silence(checkpoints, waiting=waiting)
 
     def _hold_office(self, services: Services, mutex: PulsarMutex) -> None:
         self._standing.enter(State.OPENING)

@@ -13,6 +13,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
+from postroom.store.claims import Claim, claim_in
 from postroom.store.codec import READING
 from postroom.store.scans import scan_from, scan_to_row
 from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo.database import Database
 
+    from postroom.store.claims import MeetingPlace
     from postroom.store.scans import Scan
 
 __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
@@ -62,9 +64,10 @@ class Checkpoint:
 
     `lanes` holds for each topic the mark of the last message stored there when the checkpoint was
     written, or None where the topic was empty when the lane was declared. `owner` is the relay
-    that raised the `epoch` last, at `owned_at`. `cluster_time` is up to when the outbox is relayed,
-    as the `collection` of that UUID has it, and `brake_level` by how many more rows were set aside
-    than relayed lately. `paused_by` is the operator who has it stand still, since `paused_at`.
+    that raised the `epoch` last, at `owned_at`, and `claim` says more of it. `cluster_time` is up
+    to when the outbox is relayed, as the `collection` of that UUID has it, and `brake_level` by how
+    many more rows were set aside than relayed lately. `paused_by` is the operator who has it stand
+    still, since `paused_at`.
     """
 
     partition: OutboxPartition
@@ -75,6 +78,7 @@ class Checkpoint:
     lanes: Mapping[Topic, Mark | None] = field(default_factory=dict)
     collection: Binary | None = None
     scan: Scan | None = None
+    claim: Claim | None = None
     owner: str | None = None
     owned_at: datetime | None = None
     updated_at: datetime | None = None
@@ -112,7 +116,14 @@ class CheckpointStore:
     not know it yet cannot answer them.
     """
 
-    def __init__(self, database: Database[Any], *, partition: OutboxPartition, owner: str) -> None:
+    def __init__(
+        self,
+        database: Database[Any],
+        *,
+        partition: OutboxPartition,
+        owner: str,
+        mutex: MeetingPlace | None = None,
+    ) -> None:
         self._rows = database[wire.CHECKPOINTS].with_options(
             codec_options=CODEC,
             read_concern=ReadConcern("linearizable"),
@@ -120,14 +131,33 @@ class CheckpointStore:
         )
         self._partition = partition
         self._owner = owner
+        self._mutex = mutex
+        self._seen: dict[str, Any] = {}
         self._guard: dict[str, Any] = {}
 
+    def claim(self) -> Claim | None:
+        """Return who has the outbox partition, None before its first relay.
+
+        Terms that begin afterwards do so only if nobody else began one meanwhile.
+        """
+        row = self._rows.find_one({CheckpointField.PARTITION: self._partition}, max_time_ms=READ_MS)
+        epoch = None if row is None else row.get(CheckpointField.EPOCH)
+        self._seen = {CheckpointField.EPOCH: {"$exists": False} if epoch is None else epoch}
+        return None if row is None else claim_in(row)
+
     def begin_term(self) -> Checkpoint:
-        """Raise the epoch, make this relay the owner, and return the checkpoint to go on from."""
+        """Raise the epoch, make this relay the owner, and return the checkpoint to go on from.
+
+        Raises:
+            TermEnded: another relay has begun a term since the claim was looked at.
+
+        """
         self._rows.create_index(
             [(CheckpointField.PARTITION, ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
         )
         row = self._raise_epoch()
+        if self._seen:
+            self._seen = {CheckpointField.EPOCH: row[CheckpointField.EPOCH]}
         self._guard = {
             CheckpointField.ID: row[CheckpointField.ID],
             CheckpointField.EPOCH: row[CheckpointField.EPOCH],
@@ -139,7 +169,11 @@ class CheckpointStore:
         now = datetime.now(UTC)
         update = {
             "$inc": {CheckpointField.EPOCH: 1},
-            "$set": {CheckpointField.OWNER: self._owner, CheckpointField.OWNED_AT: now},
+            "$set": {
+                CheckpointField.OWNER: self._owner,
+                CheckpointField.OWNED_AT: now,
+                CheckpointField.MUTEX: self._mutex and self._mutex.to_row(),
+            },
             "$setOnInsert": {
                 CheckpointField.LAST_ID: None,
                 CheckpointField.RESUME_TOKEN: None,
@@ -150,12 +184,17 @@ class CheckpointStore:
         try:
             return self._find_and_update(update)
         except mongo.DuplicateKeyError:
+            if self._seen:
+                raise errors.TermEnded(
+                    f"Another relay has begun a term of partition {self._partition!r} at the same "
+                    "moment; it is looked at again"
+                ) from None
             # Two relays made the row at once; it is there now.
             return self._find_and_update(update)
 
     def _find_and_update(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
         row: Mapping[str, Any] | None = self._rows.find_one_and_update(
-            {CheckpointField.PARTITION: self._partition},
+            {CheckpointField.PARTITION: self._partition, **self._seen},
             update,
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -186,6 +225,25 @@ class CheckpointStore:
         only_id = {CheckpointField.ID: 1}
         if self._rows.find_one(self._guard, only_id, max_time_ms=READ_MS) is None:
             self._superseded()
+
+    def show_life(self) -> None:
+        """Move the claim, if there is a term; from any thread.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+
+        """
+        if self._guard:
+            self._update({"$currentDate": {CheckpointField.ALIVE_AT: True}})
+
+    def leave(self) -> None:
+        """Note that this relay has ended its term in order: whoever comes need not wait.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+
+        """
+        self._update({"$unset": {CheckpointField.MUTEX: "", CheckpointField.ALIVE_AT: ""}})
 
     def save(
         self,
@@ -255,6 +313,7 @@ def _from_row(row: Mapping[str, Any]) -> Checkpoint:
         },
         collection=_binary(row.get(CheckpointField.COLLECTION)),
         scan=scan_from(row.get(CheckpointField.SCAN)),
+        claim=claim_in(row),
         owner=row.get(CheckpointField.OWNER),
         owned_at=row.get(CheckpointField.OWNED_AT),
         updated_at=row.get(CheckpointField.UPDATED_AT),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bson import Timestamp
+    from pymongo import monitoring
     from pymongo.database import Database
 
     from postroom.store.server_watch import ServerWatch
@@ -25,6 +26,7 @@ __all__ = [
     "for_command_line",
     "for_consumer",
     "for_relay",
+    "members",
     "operation_time",
     "require_fit_server",
 ]
@@ -102,13 +104,13 @@ def for_relay(uri: str) -> Client:
     return _client(uri, appname="postroom-relay", socketTimeoutMS=CALL_MS)
 
 
-def for_change_stream(uri: str) -> Client:
+def for_change_stream(uri: str, *, vigil: monitoring.CommandListener | None = None) -> Client:
     """Make the client of the change stream, whose calls last while the server works at them.
 
-    The first read of a change stream takes long where the relay was down for hours. A server that
-    has frozen it notices by its heartbeat, and closes the connection.
+    The first read of a change stream takes long where the relay was down for hours. `vigil` hears
+    of each call, and has to find out whether an answer will come: no timeout ends one.
     """
-    return _client(uri, appname="postroom-relay")
+    return _client(uri, appname="postroom-relay", event_listeners=[vigil] if vigil else [])
 
 
 def for_consumer(uri: str, *, name: str, watch: ServerWatch) -> HandlersClient:
@@ -184,6 +186,19 @@ def _lacking(hello: Mapping[str, Any]) -> str | None:
             "with --replSet rs0 and run rs.initiate() once; a single member is enough"
         )
     return None
+
+
+def members(client: MongoClient[Any]) -> str:
+    """Return which MongoDB a client has reached, in the same words from wherever it is asked.
+
+    Raises:
+        pymongo.errors.PyMongoError: it did not answer.
+
+    """
+    hello = client.admin.command("hello")
+    if "setName" in hello:
+        return f"{hello['setName']} ({', '.join(sorted(hello['hosts']))})"
+    return ", ".join(f"{host}:{port}" for host, port in sorted(client.nodes))
 
 
 def operation_time(database: Database[Any]) -> Timestamp:

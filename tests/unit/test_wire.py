@@ -50,10 +50,11 @@ def test_the_fields_are_frozen() -> None:
         ],
         "CheckpointField": [
             *("_id", "partitionKey", "resumeToken", "lastProcessedId", "createdAt"),
-            *("lastUpdatedAt", "position", "epoch", "owner", "ownedAt", "clusterTime", "lanes"),
-            *("brakeLevel", "pausedAt", "pausedBy"),
-            *("collection", "scan", "topic", "messageId", "since", "publishedSince"),
-            *("replaced", "streamFirst", "streamLost", "at", "before", "sent", "last"),
+            *("lastUpdatedAt", "position", "epoch", "owner", "ownedAt", "mutex", "aliveAt"),
+            *("clusterTime", "lanes", "brakeLevel", "pausedAt", "pausedBy"),
+            *("collection", "scan", "brokers", "topic"),
+            *("messageId", "since", "publishedSince", "replaced", "streamFirst", "streamLost"),
+            *("at", "before", "sent", "last"),
         ],
         "QuarantineField": [
             *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt", "retriedAt"),

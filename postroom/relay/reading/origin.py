@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -45,23 +44,26 @@ BEGINNING = datetime.fromtimestamp(1, UTC)
 class Origin:
     """Says where one outbox partition's rows come from, and notes in the checkpoint what that is.
 
-    `reading` is the database by a client whose reads may last as long as they need. `margin` covers
-    the longest transaction and the writers' clock skew together; `kept` is for how long relayed
-    rows stay in the outbox, None for ever.
+    `reading` is the database by a client whose reads may last as long as they need: it is used
+    where batches are asked for, and nowhere else. `margin` covers the longest transaction and the
+    writers' clock skew together; `kept` is for how long relayed rows stay in the outbox, None for
+    ever.
     """
 
     def __init__(
         self,
-        reading: Database[Any],
+        database: Database[Any],
         *,
+        reading: Database[Any],
         checkpoints: CheckpointStore,
         quarantine: Quarantine,
         partition: OutboxPartition,
         margin: timedelta,
         kept: timedelta | None,
     ) -> None:
+        self._database = database
         self._reading = reading
-        self._rows = OutboxRows(reading, partition=partition)
+        self._rows = OutboxRows(database, partition=partition)
         self._checkpoints = checkpoints
         self._quarantine = quarantine
         self._partition = partition
@@ -143,7 +145,7 @@ class Origin:
         What came with it may be as old as its oldest row. What is restored into it may be as old as
         rows get.
         """
-        since = pages.written_since(self._reading)
+        since = pages.written_since(self._database)
         if since is None or self._kept is None:
             published_since = BEGINNING
         else:
@@ -163,7 +165,8 @@ class Origin:
             noted = dataclasses.replace(noted, frontier=Frontier(at=at, before=sent, sent=sent))
         # Hermes skips all that is stored where it finds no token.
         self._checkpoints.begin_scan(noted, token=token)
-        return itertools.chain(self._retried(noted, at), scanned(token, noted))
+        yield from self._retried(noted, at)
+        yield from scanned(token, noted)
 
     def _scanned(
         self,

@@ -1,0 +1,103 @@
+"""A relay whose broker does not let it begin: it says what, where, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from postroom import broker
+from postroom.relay.state import State
+from tests.conftest import addresses
+from tests.relays import relaying
+from tests.site import Site, ids
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from devstack.brokers import Pulsar
+    from postroom.relay.relay import Relay
+
+pytestmark = pytest.mark.pulsar
+
+
+def says(relay: Relay, *words: str) -> None:
+    """Wait until a relay's status has all these words."""
+    wait_until(
+        lambda: all(word in relay.status.reason for word in words),
+        description=f"{words}, not {relay.status.reason!r}",
+        seconds=15,
+    )
+
+
+@pytest.mark.parametrize("namespace", ["public/nowhere", "nobody/default"])
+def test_a_namespace_or_tenant_that_is_missing(pulsar_site: Site, namespace: str) -> None:
+    """It is named by the topic in it, with what was tried."""
+    mutex = f"{namespace}/mutex"
+    with relaying(pulsar_site, wait=False, mutex_topic=mutex) as relay:
+        says(relay, f"persistent://{mutex}", "namespace")
+
+
+def test_topics_are_not_made_by_themselves(
+    new_pulsar: Callable[..., Pulsar],
+    environment: dict[str, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The mutex topic, then the events' one: each is named, and once it is there all goes on."""
+    server = new_pulsar(conf={"allowAutoTopicCreation": False})
+    site = Site({**environment, **addresses(server)}, tmp_path)
+    try:
+        with relaying(site, wait=False) as relay:
+            says(relay, f"{site.topic}-mutex", "TopicNotFound", "create it")
+            assert f"pulsar-admin topics create {site.topic}" in caplog.text
+            site.admin("PUT", "", topic=f"{site.topic}-mutex")
+            wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
+            site.admin("PUT", "")
+            plain, written = site.subscribe(), site.insert(3)
+            assert ids(site.receive(plain, 3)) == written
+    finally:
+        site.close()
+    assert "Traceback" not in caplog.text
+    assert "does not answer" not in caplog.text
+
+
+def test_a_namespace_that_takes_no_further_topic(policies_site: Site) -> None:
+    """What is there already is relayed to; that nothing could be tried there is said."""
+    site, namespace = policies_site, "public/full"
+    topic, mutex = f"{namespace}/{site.name}", f"{namespace}/{site.name}-mutex"
+    site.admin_namespace(namespace, "maxTopicsPerNamespace", 1)
+    site.subscribe(topic=topic)
+    with relaying(site, wait=False, topic=topic, mutex_topic=mutex) as relay:
+        says(relay, broker.canonical(mutex), "NotAllowed")
+        site.admin_namespace(namespace, "maxTopicsPerNamespace", 9)
+        wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
+
+
+MISHAPS: dict[str, Callable[[Site, str], Any]] = {
+    "terminated": lambda site, mutex: site.admin("POST", "/terminate", topic=mutex),
+    "deleted": lambda site, mutex: site.admin("DELETE", "?force=true", topic=mutex),
+    "unloaded": lambda site, mutex: site.admin("PUT", "/unload", topic=mutex),
+}
+
+
+@pytest.mark.parametrize("mishap", MISHAPS)
+def test_a_mutex_topic_to_which_something_happens_while_it_is_held(
+    pulsar_site: Site, caplog: pytest.LogCaptureFixture, mishap: str
+) -> None:
+    """Nothing is lost or sent twice, one of the two relays goes on, and no traceback is seen."""
+    site, mutex = pulsar_site, f"{pulsar_site.topic}-mutex"
+    plain = site.subscribe()
+    with relaying(site), relaying(site, wait=False) as standby:
+        says(standby, "standing by")
+        written = site.insert(20)
+        assert ids(site.receive(plain, 20)) == written
+        MISHAPS[mishap](site, mutex)
+        written = site.insert(20, first=20)
+        assert ids(site.receive(plain, 20)) == written
+    with relaying(site):
+        written = site.insert(20, first=40)
+        assert ids(site.receive(plain, 20)) == written
+    assert "Traceback" not in caplog.text
