@@ -30,11 +30,13 @@ __all__ = [
     "delivery",
     "mongodb",
     "retention",
+    "sharding",
     "subscriptions",
     "topics",
 ]
 
 FIT = "MongoDB"
+SHARDING = "sharding"
 DELIVERY = "what the broker can do"
 
 # Makes a subscription on a topic, unless it is there.
@@ -54,6 +56,27 @@ def mongodb(client: MongoClient[Any]) -> list[Finding]:
         return [Finding(what=FIT, found=str(error), grade=Grade.FAIL)]
     return [
         Finding(what=FIT, found="MongoDB is recent enough and a replica set or a sharded cluster")
+    ]
+
+
+def sharding(client: MongoClient[Any]) -> list[Finding]:
+    """Look whether MongoDB is a sharded cluster, whose change streams wait for every shard.
+
+    Raises:
+        pymongo.errors.PyMongoError: it does not answer.
+
+    """
+    if not clients.is_sharded(client):
+        return [Finding(what=SHARDING, found="MongoDB is a replica set: one oplog, one order")]
+    return [
+        Finding(
+            what=SHARDING,
+            found="MongoDB is a sharded cluster: an event is seen once every shard has passed its "
+            "time, which takes up to ten seconds where one of them is idle",
+            grade=Grade.WARN,
+            remedy="db.adminCommand({setParameter: 1, periodicNoopIntervalSecs: 1}), on each "
+            "member of each shard",
+        )
     ]
 
 

@@ -16,6 +16,9 @@ from devstack.replica_set import ReplicaSet
 from devstack.service import free_port
 from devstack.stack import Stack
 from devstack.valkey import Valkey
+from tests.certificates import Authority
+from tests.secured_mongodb import SecuredMongoDB
+from tests.secured_pulsar import SecuredPulsar
 from tests.site import Site
 
 if TYPE_CHECKING:
@@ -142,6 +145,61 @@ def new_pulsar(tmp_path: Path) -> Iterator[Callable[..., Pulsar]]:
             return running.enter_context(start_and_stop(folder, **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return the authority that the secured services and their clients trust."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def secured_mongodb(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> Iterator[SecuredMongoDB]:
+    """Lend MongoDB with TLS and authentication."""
+    found = SecuredMongoDB(tmp_path_factory.mktemp("secured"), authority, port=free_port())
+    found.start()
+    try:
+        found.wait_ready()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture(scope="session")
+def secured_pulsar(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> Iterator[SecuredPulsar]:
+    """Lend real Apache Pulsar with TLS, authentication and authorization."""
+    _require_java()
+    found = SecuredPulsar(tmp_path_factory.mktemp("secured"), authority, port=free_port())
+    found.start()
+    try:
+        found.wait_ready()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def secured_site(
+    secured_mongodb: SecuredMongoDB,
+    secured_pulsar: SecuredPulsar,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> Iterator[Site]:
+    """Lend a corner of the secured services, of which the test itself may do everything."""
+    found = Site(
+        {
+            **environment,
+            **secured_pulsar.environment_of_superuser,
+            "POSTROOM_MONGODB_URI": secured_mongodb.url,
+        },
+        tmp_path,
+    )
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

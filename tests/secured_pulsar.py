@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -116,7 +117,10 @@ class SecuredPulsar(Pulsar):
         return accepts(self.port)
 
     def grant(self, role: str, what: Sequence[str], *, on: str) -> None:
-        """Give a role `produce`, `consume` or both on a topic or namespace."""
+        """Give a role `produce` or `consume` on a namespace, or on a topic, which is made first."""
+        if on.startswith("persistent/"):
+            with contextlib.suppress(urllib.error.HTTPError):  # it is there
+                self.admin("PUT", on)
         body = json.dumps(list(what)).encode()
         self.admin("POST", f"{on}/permissions/{role}", body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from postroom import abilities, broker, findings, preflight
+from postroom import abilities, broker, findings, preflight, rights
 from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
 
@@ -51,6 +51,9 @@ class Inspection:
         """
         findings.obey(preflight.mongodb(mongodb))
         if self._abilities is None:
+            database = self._settings.mongodb_database
+            findings.obey(preflight.sharding(mongodb), action="sharding")
+            findings.obey(rights.in_mongodb(mongodb, database, "relay"), action="rights")
             self._abilities = self._looked_at(client)
         return self._abilities
 
@@ -62,6 +65,7 @@ class Inspection:
     def _looked_at(self, client: pulsar.Client) -> Abilities:
         settings, topics = self._settings, self._routing.topics
         findings.obey(preflight.topics(client, topics))
+        findings.obey(rights.in_pulsar(client, topics), action="rights")
         found = abilities.probe(client, topics, self._admin)
         delivery = preflight.delivery(
             found,

@@ -26,6 +26,7 @@ __all__ = [
     "for_command_line",
     "for_consumer",
     "for_relay",
+    "is_sharded",
     "members",
     "operation_time",
     "require_fit_server",
@@ -186,6 +187,16 @@ def _lacking(hello: Mapping[str, Any]) -> str | None:
             "with --replSet rs0 and run rs.initiate() once; a single member is enough"
         )
     return None
+
+
+def is_sharded(client: MongoClient[Any]) -> bool:
+    """Say whether a sharded cluster's router answers.
+
+    Raises:
+        pymongo.errors.PyMongoError: nobody answers.
+
+    """
+    return bool(client.admin.command("hello").get("msg") == "isdbgrid")
 
 
 def members(client: MongoClient[Any]) -> str:

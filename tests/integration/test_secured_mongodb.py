@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 from pymongo import errors as mongo
 
-from devstack.service import free_port
 from postroom import Outbox
 from postroom.sentences import Sentences
 from postroom.store import clients
 from tests.certificates import Authority
-from tests.secured_mongodb import SecuredMongoDB
 from tests.tls_proxy import TlsProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.certificates import Certificate
+    from tests.secured_mongodb import SecuredMongoDB
 
 # Every character that means something in a URI, a shell or a list.
 PASSWORD = "p@ss:w/ö,r d%;x?#&=+'\"\\$€[]{}|`"  # noqa: S105 - it is looked for
@@ -31,30 +30,18 @@ READ_WRITE = {"role": "readWrite", "db": DATABASE}
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return the authority that all trust."""
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def certificate(authority: Authority) -> Certificate:
     """Return the certificate of a user."""
     return authority.sign("certified", unit="clients")
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, certificate: Certificate
-) -> Iterator[SecuredMongoDB]:
-    """Lend the server, with a user of each kind and one who may only read."""
-    found = SecuredMongoDB(tmp_path_factory.mktemp("mongodb"), authority, port=free_port())
-    found.start()
-    found.wait_ready()
-    found.make_user("writer", PASSWORD, [READ_WRITE])
-    found.make_user("reader", "r", [{"role": "read", "db": DATABASE}])
-    found.make_certified_user(certificate, [READ_WRITE])
-    yield found
-    found.stop()
+def server(secured_mongodb: SecuredMongoDB, certificate: Certificate) -> SecuredMongoDB:
+    """Return the server, with a user of each kind and one who may only read."""
+    secured_mongodb.make_user("writer", PASSWORD, [READ_WRITE])
+    secured_mongodb.make_user("reader", "r", [{"role": "read", "db": DATABASE}])
+    secured_mongodb.make_certified_user(certificate, [READ_WRITE])
+    return secured_mongodb
 
 
 def publish(uri: str) -> None:

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pulsar
 import pytest
 
-from devstack.jars import has_java
 from devstack.service import free_port
 from postroom import Settings, broker, errors
 from postroom.access import pulsar as access
 from postroom.pulsar_admin import PulsarAdmin
 from tests.certificates import Authority
-from tests.conftest import REQUIRE_ALL
 from tests.issuer import Issuer
 from tests.secured_pulsar import PASSWORD, USER, SecuredPulsar, token
 from tests.tls_proxy import TlsProxy
@@ -36,30 +34,11 @@ NAMESPACE = "public/default"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the server and its certificates."""
-    return tmp_path_factory.mktemp("secured")
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Authority:
-    """Return the authority that all trust."""
-    return Authority(folder / "certificates")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, authority: Authority) -> Iterator[SecuredPulsar]:
-    """Lend the broker, in which everyone who is let in may use the default namespace."""
-    if not has_java():
-        reason = "Apache Pulsar needs Java 17 or later and Maven"
-        pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
-    found = SecuredPulsar(folder, authority, port=free_port())
-    found.start()
-    found.wait_ready()
+def server(secured_pulsar: SecuredPulsar) -> SecuredPulsar:
+    """Return the broker, where some roles may use the default namespace."""
     for role in ("relay", "certified", USER):
-        found.grant(role, ["produce", "consume"], on=f"namespaces/{NAMESPACE}")
-    yield found
-    found.stop()
+        secured_pulsar.grant(role, ["produce", "consume"], on=f"namespaces/{NAMESPACE}")
+    return secured_pulsar
 
 
 @pytest.fixture

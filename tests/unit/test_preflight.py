@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from postroom import errors, findings, preflight
+from postroom import errors, findings, preflight, rights
 from postroom.abilities import Abilities
 from postroom.findings import Finding, Grade
 
@@ -54,3 +56,55 @@ def test_a_broker_that_lacks_something_is_weaker_or_refused(found: Abilities, wo
     refused, shared = preflight.delivery(found, demanded=True, has_shared=True, where="pulsar://p")
     assert (refused.grade, refused.lasting) == (Grade.FAIL, True)
     assert (shared.grade, shared.lasting) == (Grade.FAIL, True)
+
+
+@pytest.mark.parametrize(
+    ("hello", "grade"), [({"setName": "rs0"}, Grade.OK), ({"msg": "isdbgrid"}, Grade.WARN)]
+)
+def test_a_sharded_cluster_is_told_of(hello: dict[str, str], grade: Grade) -> None:
+    """Its change streams wait for idle shards; a command mends that."""
+    client: Any = SimpleNamespace(admin=SimpleNamespace(command=lambda _: hello))
+    (found,) = preflight.sharding(client)
+    assert found.grade is grade
+    assert ("periodicNoopIntervalSecs" in found.remedy) == (grade is Grade.WARN)
+
+
+ON_OUTBOX = {"db": "d", "collection": "__outboxMessages"}
+
+
+@pytest.mark.parametrize(
+    ("resource", "actions", "grades"),
+    [
+        (ON_OUTBOX, ["insert"], [Grade.OK]),
+        ({"db": "d", "collection": ""}, ["insert", "find"], [Grade.OK]),
+        ({"db": "", "collection": ""}, ["insert"], [Grade.OK]),
+        ({"anyResource": True}, ["insert"], [Grade.OK]),
+        (ON_OUTBOX, ["find"], [Grade.FAIL]),
+        ({"db": "other", "collection": ""}, ["insert"], [Grade.FAIL]),
+        ({"db": "d", "collection": "__inboxMessages"}, ["insert"], [Grade.FAIL]),
+        ({"cluster": True}, ["insert"], [Grade.FAIL]),
+    ],
+)
+def test_a_right_is_found_wherever_it_was_granted(
+    resource: dict[str, Any], actions: list[str], grades: list[Grade]
+) -> None:
+    """On the collection, its database, all of them; what is lacking is named with a command."""
+    said = {
+        "authenticatedUsers": [{"user": "anna", "db": "admin"}],
+        "authenticatedUserPrivileges": [{"resource": resource, "actions": actions}],
+    }
+    found = rights.in_mongodb(_client({"authInfo": said}), "d", "writer")
+    assert [each.grade for each in found] == grades
+    if grades == [Grade.FAIL]:
+        assert "'anna' of POSTROOM_MONGODB_URI may not insert on d.__outbox" in found[0].found
+        assert "actions: ['insert']" in found[0].remedy
+
+
+def test_a_server_that_asks_nobody_allows_everything() -> None:
+    """There is no user whose rights could be looked at."""
+    (found,) = rights.in_mongodb(_client({"authInfo": {"authenticatedUsers": []}}), "d", "relay")
+    assert found.grade is Grade.OK
+
+
+def _client(reply: dict[str, Any]) -> Any:
+    return SimpleNamespace(admin=SimpleNamespace(command=lambda *_, **__: reply))

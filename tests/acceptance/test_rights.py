@@ -1,0 +1,228 @@
+"""The rights of docs/security.md: with them each part works, and with one less it says which."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo import errors as mongo
+
+from postroom import Outbox
+from postroom.rights import PARTS
+from tests.relays import relaying
+from tests.secured_pulsar import token
+from tests.site import row
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.secured_mongodb import SecuredMongoDB
+    from tests.secured_pulsar import SecuredPulsar
+    from tests.site import Site
+
+pytestmark = [pytest.mark.pulsar, pytest.mark.timeout(240)]
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+PASSWORD = "p@ss:w/ö,rd"  # noqa: S105 - it is looked for
+WRITER = "celery -A tasks worker --loglevel=INFO -P solo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Less:
+    """One right that is taken away: an action on a collection, or a grant on a topic."""
+
+    action: str
+    where: str
+
+    def takes(self, action: str, where: str) -> bool:
+        """Say whether it is this one."""
+        return (action, where) == (self.action, self.where)
+
+
+def rights() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the page says: roles in MongoDB, grants in Pulsar."""
+    found = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    mongodb, pulsar = (json.loads(block) for block in found)
+    return mongodb, pulsar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Makes users and tokens of the page's roles, for one site."""
+
+    mongodb: SecuredMongoDB
+    pulsar: SecuredPulsar
+    site: Site
+
+    def variables(self, role: str, *, less: Less | None = None) -> dict[str, str]:
+        """Return the variables of a role, less one right."""
+        name = f"{role}-{uuid.uuid4().hex[:8]}"
+        privileges, grants = (found.get(role, {}) for found in rights())
+        self._make_user(name, privileges, less)
+        self._grant(name, grants, less)
+        return {
+            "POSTROOM_MONGODB_URI": self.mongodb.address(name, PASSWORD),
+            "POSTROOM_PULSAR_TOKEN": token(name),
+        }
+
+    def settings(self, role: str, *, less: Less | None = None) -> dict[str, Any]:
+        """Return the same as settings."""
+        found = self.variables(role, less=less)
+        return {name.removeprefix("POSTROOM_").lower(): value for name, value in found.items()}
+
+    def _make_user(self, name: str, privileges: list[Any], less: Less | None) -> None:
+        own = []
+        for privilege in privileges:
+            where = privilege["resource"]["collection"]
+            actions = [a for a in privilege["actions"] if not less or not less.takes(a, where)]
+            resource = {"db": self.site.name, "collection": where}
+            own += [{"resource": resource, "actions": actions}] if actions else []
+        self.mongodb.make_role(name, own)
+        self.mongodb.make_user(name, PASSWORD, [name])
+
+    def _grant(self, name: str, grants: Mapping[str, list[str]], less: Less | None) -> None:
+        for topic, actions in grants.items():
+            own = [a for a in actions if not less or not less.takes(a, topic)]
+            here = topic.replace("/events", f"/{self.site.name}")
+            here = here.replace("/mutex", f"/{self.site.name}-mutex")
+            if own:
+                self.pulsar.grant(name, own, on=f"persistent/{here}")
+
+
+@pytest.fixture
+def roles(
+    secured_site: Site, secured_mongodb: SecuredMongoDB, secured_pulsar: SecuredPulsar
+) -> Roles:
+    """Return the roles of a site."""
+    return Roles(mongodb=secured_mongodb, pulsar=secured_pulsar, site=secured_site)
+
+
+@contextlib.contextmanager
+def acting(site: Site, variables: Mapping[str, str]) -> Iterator[Site]:
+    """Run commands as a role within the block."""
+    before = site.environment
+    site.environment = {**before, **variables}
+    try:
+        yield site
+    finally:
+        site.environment = before
+
+
+def test_every_part_works_with_the_rights_of_the_page(secured_site: Site, roles: Roles) -> None:
+    """From task to chart, through quarantine and dead letters; nobody is refused anything."""
+    site = secured_site
+    relay = site.relay(**roles.variables("relay"))
+    consumer = site.consumer(**roles.variables("consumer"))
+    writer = site.start(WRITER, **roles.variables("writer"))
+    for worker in (relay, consumer, writer):
+        worker.wait_for("ready.", seconds=60)
+    relay.wait_for("Relaying partition")
+    told = json.dumps({"medicine_id": "aspirin", "patient_id": "anna"}, separators=(",", ":"))
+    site.run(f"celery -A tasks call tasks.assign_medicine --kwargs {told}")
+    consumer.wait_for("Consumed event for medicine aspirin")
+
+    wrong = {**row(1), "data": "no event"}
+    site.outbox.insert_one(wrong)
+    relay.wait_for("quarantine")
+    for who in ("operator", "monitor"):
+        with acting(site, roles.variables(who)):
+            assert "default" in site.run("celery -A tasks outbox status")
+    with acting(site, roles.variables("operator")):
+        listed = "celery -A tasks outbox quarantine list --json"
+        wait_until(lambda: str(wrong["_id"]) in site.run(listed), description="its entry")
+        site.run("celery -A tasks outbox quarantine retry --all")
+        wait_until(lambda: str(wrong["_id"]) in site.run(listed), description="it again")
+        assert "1 discarded" in site.run("celery -A tasks outbox quarantine discard --all")
+        site.outbox.insert_one({**row(2), "data": {"name": "MedicineAssigned", "data": {"x": 1}}})
+        consumer.wait_for("dead letter")
+        wait_until(
+            lambda: "MedicineAssigned" in site.run("celery -A tasks dead-letters list"),
+            description="its letter",
+        )
+        site.run("celery -A tasks dead-letters redrive --all")
+    for worker in (relay, consumer, writer):
+        assert worker.stop() == 0
+        text = worker.text()
+        for word in (" may not ", "Unauthorized", "AuthorizationError", "Traceback", PASSWORD):
+            assert word not in text, f"{word}\n{text[-3000:]}"
+
+
+def test_the_page_says_what_is_looked_at_before_a_start() -> None:
+    """A part's rights stand in two places, and are the same."""
+    page, _ = rights()
+    for part, looked_at in PARTS.items():
+        said = {each["resource"]["collection"]: set(each["actions"]) for each in page[part]}
+        for collection, (always, at_times) in looked_at.items():
+            assert said.get(collection, set()) == {*always, *at_times}, (part, collection)
+
+
+def test_a_relay_says_which_right_in_mongodb_it_lacks(secured_site: Site, roles: Roles) -> None:
+    """Each of those without which it cannot work is named, with the collection; nothing is sent."""
+    for collection, (always, _) in PARTS["relay"].items():
+        for action in always:
+            less = roles.settings("relay", less=Less(action=action, where=collection))
+            with relaying(secured_site, wait=False, **less) as relay:
+                words = (f"may not {action} on", collection or secured_site.name, "grantPriv")
+                wait_until(
+                    lambda: all(word in relay.status.reason for word in words),  # noqa: B023
+                    description=f"{words}",
+                )
+                assert relay.status.counts.terms == 0
+
+
+GRANTS = [
+    ("consume", "public/default/mutex", "-mutex", "consume"),
+    ("produce", "public/default/events", "", "lacks produce on"),
+    ("consume", "public/default/events", "", "lacks consume on"),
+    ("produce", "public/default/postroom-probe", "postroom-probe", "make"),
+]
+
+
+def test_a_relay_says_which_grant_in_pulsar_it_lacks(
+    secured_site: Site, roles: Roles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is named with its topic."""
+    for action, topic, name, words in GRANTS:
+        caplog.clear()
+        less = roles.settings("relay", less=Less(action=action, where=topic))
+        with relaying(secured_site, wait=False, **less):
+            said = name if name.startswith("postroom") else f"{secured_site.topic}{name}"
+            wait_until(
+                lambda: any(said in r.message and words in r.message for r in caplog.records),  # noqa: B023
+                description=f"{said}, {words}",
+            )
+        assert "Traceback" not in caplog.text
+
+
+def test_a_writer_without_its_right_writes_nothing(secured_site: Site, roles: Roles) -> None:
+    """The driver's error reaches the application, and the transaction is gone."""
+    less = roles.settings("writer", less=Less(action="insert", where="__outboxMessages"))
+    with MongoClient[Any](less["mongodb_uri"]) as client:
+        outbox = Outbox(client[secured_site.name])
+        with pytest.raises(mongo.OperationFailure) as failed, outbox.scope() as tx:
+            tx.publish({"name": "Counted", "data": {"number": 1}})
+    assert failed.value.code == 13
+
+
+def test_a_consumer_says_which_right_it_lacks(secured_site: Site, roles: Roles) -> None:
+    """And goes on asking."""
+    less = roles.variables("consumer", less=Less(action="insert", where="__inboxMessages"))
+    consumer = secured_site.consumer(**less)
+    consumer.wait_for(f"may not insert on {secured_site.name}.__inboxMessages", seconds=60)
+
+
+def test_an_operator_is_told_which_right_is_lacking(secured_site: Site, roles: Roles) -> None:
+    """By the command itself, without a traceback."""
+    less = roles.variables("operator", less=Less(action="find", where="__outboxQuarantine"))
+    with acting(secured_site, less), pytest.raises(AssertionError) as failed:
+        secured_site.run("celery -A tasks outbox quarantine list")
+    assert "may not find on" in str(failed.value)
+    assert "Traceback" not in str(failed.value)
