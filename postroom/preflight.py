@@ -30,7 +30,6 @@ __all__ = [
     "delivery",
     "mongodb",
     "retention",
-    "sharding",
     "subscriptions",
     "topics",
 ]
@@ -44,7 +43,7 @@ MakeSubscription = Callable[[Topic, str], None]
 
 
 def mongodb(client: MongoClient[Any]) -> list[Finding]:
-    """Look whether MongoDB has transactions and change streams, and is recent enough.
+    """Look whether MongoDB has transactions and change streams, is recent enough, and sharded.
 
     Raises:
         pymongo.errors.PyMongoError: it does not answer.
@@ -55,29 +54,22 @@ def mongodb(client: MongoClient[Any]) -> list[Finding]:
     except errors.ServiceUnavailable as error:
         return [Finding(what=FIT, found=str(error), grade=Grade.FAIL)]
     return [
-        Finding(what=FIT, found="MongoDB is recent enough and a replica set or a sharded cluster")
+        Finding(what=FIT, found="MongoDB is recent enough and a replica set or a sharded cluster"),
+        _sharding(client),
     ]
 
 
-def sharding(client: MongoClient[Any]) -> list[Finding]:
-    """Look whether MongoDB is a sharded cluster, whose change streams wait for every shard.
-
-    Raises:
-        pymongo.errors.PyMongoError: it does not answer.
-
-    """
+def _sharding(client: MongoClient[Any]) -> Finding:
     if not clients.is_sharded(client):
-        return [Finding(what=SHARDING, found="MongoDB is a replica set: one oplog, one order")]
-    return [
-        Finding(
-            what=SHARDING,
-            found="MongoDB is a sharded cluster: an event is seen once every shard has passed its "
-            "time, which takes up to ten seconds where one of them is idle",
-            grade=Grade.WARN,
-            remedy="db.adminCommand({setParameter: 1, periodicNoopIntervalSecs: 1}), on each "
-            "member of each shard",
-        )
-    ]
+        return Finding(what=SHARDING, found="MongoDB is a replica set: one oplog, one order")
+    return Finding(
+        what=SHARDING,
+        found="MongoDB is a sharded cluster: an event is seen once every shard has passed its "
+        "time, which takes up to ten seconds where one of them is idle",
+        grade=Grade.WARN,
+        remedy="db.adminCommand({setParameter: 1, periodicNoopIntervalSecs: 1}), on each "
+        "member of each shard",
+    )
 
 
 def topics(client: pulsar.Client, known: Iterable[Topic]) -> list[Finding]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import abilities, broker, findings, preflight, rights
 from postroom.access import pulsar as pulsar_access
+from postroom.findings import Grade
 from postroom.pulsar_admin import PulsarAdmin
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ class Inspection:
             ServiceUnavailable: one of them does not answer, or is not fit now.
 
         """
-        findings.obey(preflight.mongodb(mongodb))
+        seen = preflight.mongodb(mongodb)
+        findings.obey(
+            seen if self._abilities is None else [each for each in seen if each.grade is Grade.FAIL]
+        )
         if self._abilities is None:
             database = self._settings.mongodb_database
-            findings.obey(preflight.sharding(mongodb), action="sharding")
             findings.obey(rights.in_mongodb(mongodb, database, "relay"), action="rights")
             self._abilities = self._looked_at(client)
         return self._abilities

@@ -63,8 +63,7 @@ def test_a_broker_that_lacks_something_is_weaker_or_refused(found: Abilities, wo
 )
 def test_a_sharded_cluster_is_told_of(hello: dict[str, str], grade: Grade) -> None:
     """Its change streams wait for idle shards; a command mends that."""
-    client: Any = SimpleNamespace(admin=SimpleNamespace(command=lambda _: hello))
-    (found,) = preflight.sharding(client)
+    _, found = preflight.mongodb(_client({"maxWireVersion": 17, **hello}))
     assert found.grade is grade
     assert ("periodicNoopIntervalSecs" in found.remedy) == (grade is Grade.WARN)
 
