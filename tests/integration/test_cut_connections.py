@@ -104,7 +104,7 @@ def test_what_vanishes_on_the_way_to_mongodb_is_asked_again(
         assert ids(site.receive(plain, 15)) == written
         wait_until(lambda: proxy.muted == 1, description="the cut")
         saved(site, 15)
-        assert sentence in caplog.text
+        wait_until(lambda: sentence in caplog.text, description=sentence)
     assert "Traceback" not in caplog.text
 
 
