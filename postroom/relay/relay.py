@@ -85,11 +85,6 @@ class Relay:
             stopping=self._stopping,
             paused=self._interlude.is_on,
         )
-        self._sentences = Sentences(
-            mongodb_uri=settings.mongodb_uri,
-            pulsar_url=settings.pulsar_url,
-            next_step="a new term begins",
-        )
 
     def run(self) -> None:
         """Relay until stop() is called.
@@ -101,7 +96,7 @@ class Relay:
         supervisor = Supervisor(
             self._stand_and_tell,
             stopping=self._stopping,
-            sentence=self._sentences.of,
+            sentence=_sentences(self._settings).of,
             waiting=functools.partial(self._standing.enter, State.WAITING),
             extra={"action": "term_ended", "partition": self._candidate.partition},
         )
@@ -128,7 +123,7 @@ class Relay:
             self.observer.tell(
                 facts.TermEnded(
                     partition=self._candidate.partition,
-                    reason=self._sentences.of(error),
+                    reason=_sentences(self._settings).of(error),
                     error=type(error).__name__,
                     transient=errors.is_transient(error),
                 )
@@ -216,3 +211,11 @@ class Relay:
                 self._standing.enter(State.OPENING)
                 self._inspection.before_term(services.client)
                 self._office.hold(services, on_idle=mutex.check)
+
+
+def _sentences(settings: Settings) -> Sentences:
+    return Sentences(
+        mongodb_uri=settings.mongodb_uri,
+        pulsar_url=settings.pulsar_url,
+        next_step="a new term begins",
+    )

@@ -48,6 +48,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "CALL_MS", CALL_MS)
     monkeypatch.setattr(vigil, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(vigil, "LOOK_EVERY_SECONDS", 0.5)
+    monkeypatch.setattr(vigil, "UNDERWAY_SECONDS", 0.5)
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 8.0
 LOOK_EVERY_SECONDS = 3.0
 SAY_EVERY_SECONDS = 10.0
+# A reply of 16 MiB may be on its way for so long after the server has done its work.
+UNDERWAY_SECONDS = 15.0
 # Where the server does not let itself be asked.
 LONGEST_SECONDS = 600.0
 
@@ -41,7 +43,7 @@ class _Call:
     connection: int | None
     since: str
     began: float = field(default_factory=time.monotonic)
-    was_missed: bool = False
+    missed_since: float | None = None
     looked: float = 0.0
     said: float = 0.0
 
@@ -105,8 +107,9 @@ class Vigil(monitoring.CommandListener):
         if at_work is None:
             missed = seconds > LONGEST_SECONDS
         else:
-            # It may have answered since the question; the answer is read before the next one.
-            missed, call.was_missed = call.was_missed and not at_work, not at_work
+            now = time.monotonic()
+            call.missed_since = None if at_work else call.missed_since or now
+            missed = not at_work and now - (call.missed_since or now) > UNDERWAY_SECONDS
         if missed and any(each is call for each in self._calls.values()):
             raise errors.TermEnded(
                 f"No answer to the command `{call.command}`, by which the outbox is read, has come "
