@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,3 +106,19 @@ def test_one_hot_document_burns_no_attempts(shop: Shop) -> None:
     runs = shop.site.database["runs"].count_documents({})
     assert runs < 10 * count, runs
     shop.dead(0)
+
+
+def test_a_worker_that_stood_still_blames_no_handler(lite_site: Site) -> None:
+    """Frozen for longer than the handler's timeout, it goes on, and no attempt is burned."""
+    shop = Shop(lite_site)
+    worker = shop.worker(SHOP_LONG_SECONDS="6", POSTROOM_HANDLER_TIMEOUT_SECONDS="4")
+    shop.send("Long", 1)
+    tries = lite_site.database["tries"]
+    wait_until(lambda: tries.count_documents({}) == 1, description="the handler is at work")
+    worker.signal(signal.SIGSTOP)
+    threading.Event().wait(5)
+    worker.signal(signal.SIGCONT)
+    assert shop.wait_for(1) == [1]
+    assert [row["n"] for row in tries.find()] == [1]
+    assert "ran past its timeout" not in worker.text()
+    assert worker.stop() == 0

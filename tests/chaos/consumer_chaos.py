@@ -12,7 +12,8 @@ from tests.chaos.accounts import Accounts
 from tests.chaos.consumer_judge import Applied, ConsumerVerdict, judge_consumers
 from tests.chaos.fleet import Fleet
 from tests.chaos.handling.failing import CRASH_CODE
-from tests.chaos.handling.notes import APPLIED
+from tests.chaos.handling.notes import APPLIED, OWN
+from tests.chaos.letter_policies import of_letters
 from tests.chaos.outcome import Outcome
 from tests.chaos.sender import Sender
 from tests.chaos.tail import ChangeTail
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ConsumerChaos"]
 
-SUBSCRIPTION = "test"
+SUBSCRIPTION = OWN
+AUDITORS = "audit"
 # Longer than the dead letters and the acknowledgements in flight may take.
 OUTAGE_SECONDS = 8.0
 BURST = 200
@@ -65,11 +67,16 @@ class ConsumerChaos:
             lambda _, row: accounts.arrived([row["event"]] if row["handler"] == "main" else []),
         )
         url = self.services.pulsar.url
-        letters = [f"{topic}-{SUBSCRIPTION}-DLQ" for topic in self._topics]
-        parked = Witness(url, letters, accounts.arrived, self.logs)
+        self._letters = [f"{topic}-{SUBSCRIPTION}-DLQ" for topic in self._topics]
+        parked = Witness(url, self._letters, accounts.arrived, self.logs)
+        if self.scenario.partitions:
+            for topic in self._topics:
+                self.services.admin("PUT", topic, "partitions", self.scenario.partitions)
         sender = Sender(url, self._topics, accounts, seed=self.scenario.seed)
-        consume = [f"re:persistent://{base}-[a-c]"] if self.scenario.pattern else self._topics
-        environment["CHAOS_CONSUME"] = json.dumps(consume)
+        topics = [f"re:persistent://{base}-[a-c]"] if self.scenario.pattern else self._topics
+        self._subscriptions = [SUBSCRIPTION, AUDITORS][: self.scenario.subscriptions]
+        environment["CHAOS_CONSUME"] = json.dumps(dict.fromkeys(self._subscriptions, topics))
+        environment["CHAOS_AUDITORS"] = self._subscriptions[-1]
         fleet = Fleet("tests.chaos.consumers", "consumer", environment, self.logs)
         fleet.expected.add(CRASH_CODE)
         try:
@@ -137,6 +144,8 @@ class ConsumerChaos:
             Disturbance(name="burst, freeze", act=burst_while_frozen, seconds=45, weight=2),
             Disturbance(name="crash", act=crash, seconds=40, weight=3),
         ]
+        if self.scenario.topic_policies:
+            found += of_letters(services, dice, self._letters)
         return [d for d in found if not self.only or d.name in self.only]
 
     def _empty_soon(self) -> None:
@@ -147,9 +156,12 @@ class ConsumerChaos:
             self.say(str(error))
 
     def _backlog(self) -> int:
+        kind = "partitioned-stats" if self.scenario.partitions else "stats"
         found = 0
         for topic in self._topics:
-            text = self.services.admin("GET", topic, "stats?getPreciseBacklog=true")
-            stats: Any = json.loads(text)
-            found += int(stats["subscriptions"][SUBSCRIPTION]["msgBacklog"])
+            stats: Any = json.loads(
+                self.services.admin("GET", topic, f"{kind}?getPreciseBacklog=true")
+            )
+            for name in self._subscriptions:
+                found += int(stats["subscriptions"][name]["msgBacklog"])
         return found

@@ -20,4 +20,4 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 2.0},
 )
-install(app, settings, consume={"test": json.loads(os.environ["CHAOS_CONSUME"])})
+install(app, settings, consume=json.loads(os.environ["CHAOS_CONSUME"]))

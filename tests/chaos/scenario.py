@@ -37,6 +37,10 @@ class Scenario:
     """Whether events are written during the first start."""
     pattern: bool = False
     """Whether consumers subscribe to a pattern of topics."""
+    partitions: int = 0
+    """How many topic partitions each topic of the consumers has; 0 for none."""
+    subscriptions: int = 1
+    """How many subscriptions of the same topics a consumer worker reads."""
     backlog: int = 50_000
     """How many events are there before the first start."""
 
@@ -57,6 +61,8 @@ class Scenario:
             early_writers=dice.random() < 0.5,
             pattern=dice.random() < 0.5,
             backlog=dice.choice([0, 20_000, 100_000]),
+            partitions=dice.choice([0, 0, 3]),
+            subscriptions=dice.choice([1, 2]),
         )
         return dataclasses.replace(found, **changes)
 

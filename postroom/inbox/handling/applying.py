@@ -93,7 +93,7 @@ class Applying:
                 if not session.has_ended and session.in_transaction:
                     with contextlib.suppress(mongo.PyMongoError):
                         session.abort_transaction()
-                seconds = time.monotonic() - began
+                seconds = call.seconds_since(began)
                 named = self._lifetime.over(error, handler=self._handler.name, seconds=seconds)
                 if named is error:
                     raise

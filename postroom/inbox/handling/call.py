@@ -6,10 +6,13 @@ import enum
 import math
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.inbox.handling.outcome import Lost, Outcome
+
+if TYPE_CHECKING:
+    from postroom.inbox.handling.pulse import Pulse
 
 __all__ = ["Call", "Stage"]
 
@@ -33,8 +36,9 @@ class Call:
     from the moment at which a thread takes the job.
     """
 
-    def __init__(self, limit_seconds: float = math.inf) -> None:
+    def __init__(self, limit_seconds: float = math.inf, *, pulse: Pulse | None = None) -> None:
         self.limit_seconds = limit_seconds
+        self._pulse = pulse
         self._lock = threading.Lock()
         self._began: float | None = None
         self._stage = Stage.RECEIVERS
@@ -77,9 +81,15 @@ class Call:
 
     @property
     def seconds(self) -> float:
-        """For how long a thread has had the job."""
+        """For how long a thread has had the job, less what the process stood still."""
         with self._lock:
-            return 0.0 if self._began is None else time.monotonic() - self._began
+            began = self._began
+        return 0.0 if began is None else self.seconds_since(began)
+
+    def seconds_since(self, began: float) -> float:
+        """Return how long it is since a monotonic time, less what the process stood still."""
+        passed = time.monotonic() - began
+        return passed if self._pulse is None else passed - self._pulse.stood_still(began)
 
     @property
     def seconds_left(self) -> float:

@@ -10,6 +10,7 @@ from postroom import errors
 from postroom.inbox.handling import retry
 from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.outcome import Applied, Lost
+from postroom.inbox.handling.pulse import Pulse
 from postroom.inbox.scheduling.mailbox import CutOff, Finished
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Underway:
         self._settings = settings
         self.most = most
         self._jobs: dict[Job, tuple[Work, Placement]] = {}
+        self._pulse = Pulse()
 
     def __iter__(self) -> Iterator[Work]:
         """Walk over what is being done."""
@@ -110,7 +112,7 @@ class Underway:
         if not (isolation.enter_alone(self) if work.alone else isolation.enter()):
             return False
         limit = self._settings.handler_timeout_seconds
-        job = work.job(limit_seconds=limit, contends=contends)
+        job = work.job(limit_seconds=limit, contends=contends, pulse=self._pulse)
 
         def done(outcome: Outcome) -> None:
             self._mailbox.post(Finished(job, outcome))
@@ -155,7 +157,11 @@ class Underway:
         return len(left)
 
     def timed_out(self) -> Iterator[Job]:
-        """Abandon what has run for too long; what follows comes through the mailbox."""
+        """Abandon what has run for too long; what follows comes through the mailbox.
+
+        Asked for a few times a second, by which it is also known when the process stood still.
+        """
+        self._pulse.beat()
         for job, (work, placement) in list(self._jobs.items()):
             if not job.call.is_overdue:
                 continue

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postroom.inbox.handling.handlers import Handler
+    from postroom.inbox.handling.pulse import Pulse
     from postroom.inbox.scheduling.held import Held
 
 __all__ = ["Work"]
@@ -53,7 +54,9 @@ class Work:
         following, *rest = self.then
         return replace(self, deliveries=following, attempt=1, then=rest, alone=False)
 
-    def job(self, *, limit_seconds: float, contends: bool = False) -> Job:
+    def job(
+        self, *, limit_seconds: float, contends: bool = False, pulse: Pulse | None = None
+    ) -> Job:
         """Return what a thread needs to do it, within this time."""
         first = self.deliveries[0]
         failures = first.failures.get(self.handler.name)
@@ -67,7 +70,7 @@ class Work:
             noted=any(held.noted for held in self.deliveries),
             alone=self.alone,
             contends=contends,
-            call=Call(self.handler.timeout_seconds or limit_seconds),
+            call=Call(self.handler.timeout_seconds or limit_seconds, pulse=pulse),
         )
 
     def _task_id(self) -> str:

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
     from postroom import Event
 
-__all__ = ["APPLIED", "CHARTS", "HOT", "database", "note"]
+__all__ = ["APPLIED", "AUDITORS", "CHARTS", "HOT", "OWN", "database", "note"]
 
 APPLIED, CHARTS, HOT = "applied", "charts", "hot"
+# The subscription of most handlers, and that of the one which has none of its own in some runs.
+OWN = "test"
+AUDITORS = os.environ.get("CHAOS_AUDITORS", OWN)
 
 
 def database(session: ClientSession) -> Database[Any]:
