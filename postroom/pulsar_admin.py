@@ -120,20 +120,21 @@ class PulsarAdmin:
             return orjson.loads(answer.body)
         return None
 
-    def _ask(self, method: str, path: str) -> _Answer | None:
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> _Answer | None:
         for url in self._urls:
-            if (answer := self._ask_at(url, method, path)) is not None:
+            if (answer := self._ask_at(url, method, path, body)) is not None:
                 return answer
         return None
 
-    def _ask_at(self, url: str, method: str, path: str) -> _Answer | None:
+    def _ask_at(self, url: str, method: str, path: str, body: bytes | None) -> _Answer | None:
         try:
             headers = self._headers(url)
             if headers is None:
                 return None
+            told = dict(headers) | ({} if body is None else {"Content-Type": "application/json"})
             # The setting's type allows for http and https only.
             request = urllib.request.Request(  # noqa: S310
-                f"{url}/admin/v2/{path}", headers=dict(headers), method=method
+                f"{url}/admin/v2/{path}", body, headers=told, method=method
             )
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return _Answer(answer.status, answer.read())

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["WHOLE_SENTENCE", "Secured", "content_of", "has_tls", "keeps_secrets"]
+__all__ = ["SECRETS", "WHOLE_SENTENCE", "Secured", "content_of", "has_tls", "keeps_secrets"]
 
 # The type of an error whose message is the whole sentence, with the variables that it is about.
 WHOLE_SENTENCE = "postroom_sentence"

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
-from postroom.celery import adapter, step, telemetry_step
+from postroom.celery import adapter, fleet_settings, step, telemetry_step
 from postroom.celery.ending import exit_after
 from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
@@ -165,4 +165,7 @@ class ConsumerStep(Step):
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """Return what `inspect stats` and Flower's worker page show."""
-        return {"postroom-consumer": [c.status.snapshot() for c in self._consumers]}
+        return {
+            "postroom-consumer": [c.status.snapshot() for c in self._consumers],
+            **fleet_settings.shown(self.app.postroom.settings),
+        }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from postroom import errors
-from postroom.celery import adapter, telemetry_step
+from postroom.celery import adapter, fleet_settings, telemetry_step
 from postroom.celery import step as steps
 from postroom.celery.ending import EXIT_FAILURE, exit_after
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
@@ -186,7 +186,10 @@ class RelayStep(Step):
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """Return what `inspect stats` and Flower's worker page show."""
-        return {"postroom-relay": [relay.status.snapshot() for relay in self._relays]}
+        return {
+            "postroom-relay": [relay.status.snapshot() for relay in self._relays],
+            **fleet_settings.shown(self.app.postroom.settings),
+        }
 
 
 def _spare_the_collector() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from postroom.operations.actions import Actor
 
-__all__ = ["count", "discard", "ids_of", "page", "redrive"]
+__all__ = ["count", "discard", "forms_of", "ids_of", "page", "redrive", "searchable"]
 
 MOST_AT_ONCE = 1000
 REFUSED_EXPRESSION = {51091, 51111, 2}
@@ -181,12 +181,17 @@ def _wanted(where: Filter, key_field: str | None) -> Wanted:
         since=where.since,
         until=where.until,
         name=where.name,
-        keys=[] if where.key is None else _forms(where.key),
-        key_field=key_field if key_field and not set(key_field) & set(".$\0") else None,
+        keys=[] if where.key is None else forms_of(where.key),
+        key_field=searchable(key_field),
     )
 
 
-def _forms(key: str) -> list[Any]:
+def searchable(key_field: str | None) -> str | None:
+    """Return the field of the data by which keys are made, where MongoDB can be asked for it."""
+    return key_field if key_field and not set(key_field) & set(".$\0") else None
+
+
+def forms_of(key: str) -> list[Any]:
     """Return what a row may have as a key that is sent as this text."""
     found = ids_of(key)
     found += {"true": [True], "false": [False]}.get(key, [])

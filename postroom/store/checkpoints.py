@@ -135,6 +135,12 @@ class CheckpointStore:
         self._seen: dict[str, Any] = {}
         self._guard: dict[str, Any] = {}
 
+    def prepare(self) -> None:
+        """Make the index by which a partition has one row."""
+        self._rows.create_index(
+            [(CheckpointField.PARTITION, ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
+        )
+
     def claim(self) -> Claim | None:
         """Return who has the outbox partition, None before its first relay.
 
@@ -152,9 +158,7 @@ class CheckpointStore:
             TermEnded: another relay has begun a term since the claim was looked at.
 
         """
-        self._rows.create_index(
-            [(CheckpointField.PARTITION, ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
-        )
+        self.prepare()
         row = self._raise_epoch()
         if self._seen:
             self._seen = {CheckpointField.EPOCH: row[CheckpointField.EPOCH]}

@@ -95,12 +95,12 @@ def test_a_quarantined_row_is_mended_and_sent(lite_site: Site) -> None:
     assert "no object as `data`" in listed[0]
 
     lite_site.outbox.update_one({"_id": poison[0]["_id"]}, {"$set": {"data.data": {"n": 1}}})
-    put_back = lite_site.run(f"{OUTBOX} quarantine retry --id {first} --id {second}")
+    put_back = lite_site.run(f"{OUTBOX} quarantine redrive --id {first} --id {second}")
     assert put_back == "2 put back.\n"
     (mended,) = lite_site.receive(plain, 1)
     assert ids([mended]) == [first]
     assert orjson.loads(mended.data()) == {"name": "Secret", "data": {"n": 1}}
     wait_until(lambda: second in lite_site.run(f"{OUTBOX} quarantine list"), description="it again")
-    assert lite_site.run(f"{OUTBOX} quarantine discard --all") == "1 discarded.\n"
+    assert lite_site.run(f"{OUTBOX} quarantine discard --all --yes") == "1 discarded.\n"
     assert lite_site.run(f"{OUTBOX} quarantine list --json") == ""
     assert relay.stop() == 0

@@ -5,91 +5,85 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
-from postroom import broker, errors, inbox, refusals
-from postroom.access import pulsar as pulsar_access
-from postroom.celery.commands import cell, json_line, settings_of, shown
+from postroom import inbox
+from postroom.celery.commands import settings_of
+from postroom.celery.commands.options import (
+    dry_run_option,
+    filter_of,
+    filter_options,
+    json_option,
+    limit_option,
+    progress,
+    require_yes,
+    yes_option,
+)
+from postroom.celery.commands.printing import print_json, print_table, shown
+from postroom.celery.commands.services import database_of, told
+from postroom.operations import dead_letters as letters
+from postroom.operations.actions import operator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from postroom.inbox import DeadLetter
+    from postroom.operations.filters import Filter, Page
     from postroom.settings import Settings
 
 __all__ = ["dead_letters"]
 
+TITLES = ("event", "name", "handler", "attempts", "last failure", "reason")
 MOST_OTHERS = 10
-
-
-def _pattern(_ctx: Any, _option: Any, value: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if value is None else re.compile(value)
-    except re.error as error:
-        raise click.BadParameter(f"{value!r} is no regular expression: {error}") from None
-
-
-def _selection(command: Any) -> Any:
-    options = (
-        click.option("--topic", help="The topic they come from; POSTROOM_TOPIC unless given."),
-        click.option("--subscription", help="POSTROOM_SUBSCRIPTION unless given."),
-        click.option("--id", "event_id", help="Only the event with this id."),
-        click.option("--handler", help="Only those of this handler."),
-        click.option("--name", help="Only events of this name."),
-        click.option(
-            "--reason",
-            callback=_pattern,
-            help="Only those whose reason matches this regular expression.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+COUNT_SECONDS = 60.0
+subscription_option = click.option("--subscription", help="POSTROOM_SUBSCRIPTION unless given.")
+everything_option = click.option(
+    "--all", "everything", is_flag=True, help="All dead letters of the subscription."
+)
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """List the events that were given up, and put them back."""
+    """List the events that were given up, put them back, or discard them.
+
+    Those of one topic (POSTROOM_TOPIC unless --topic says otherwise) and one subscription.
+    """
 
 
 @dead_letters.command("list")
-@_selection
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Stop after so many.",
-)
+@json_option
+@subscription_option
+@limit_option
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@filter_options
 @click.pass_context
-def list_(ctx: click.Context, /, *, limit: int, as_json: bool, **selection: Any) -> None:
+def list_(
+    ctx: click.Context,
+    /,
+    *,
+    subscription: str | None,
+    limit: int,
+    skip: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """List dead letters, oldest first, without their data."""
-    settings = settings_of(ctx)
-    topic, subscription = selection.pop("topic"), selection.pop("subscription")
-    chosen = _chosen(**selection)
-    found: list[DeadLetter] = []
+    settings, where = settings_of(ctx), filter_of(given)
     elsewhere: Counter[tuple[str, str]] = Counter()
-    with _failing(settings):
-        letters = inbox.list_dead(
+    with told(settings):
+        if as_json:
+            print_json(_some(settings, where, subscription, skip, limit))
+            return
+        page = letters.page(
             settings,
-            topic=topic,
+            where,
             subscription=subscription,
+            skip=skip,
+            limit=limit,
             others=lambda letter: elsewhere.update([(letter.topic, letter.subscription)]),
         )
-        found = list(itertools.islice(filter(chosen, letters), limit))
-    if as_json:
-        for letter in found:
-            click.echo(json_line(dataclasses.asdict(letter)))
-        return
-    _table(found)
+    print_table(TITLES, list(map(_row, page.items)), _footer(page))
     for (their_topic, their_subscription), count in elsewhere.most_common(MOST_OTHERS):
         click.echo(
             f"Beside them {count} of --topic {shown(their_topic)} "
@@ -97,92 +91,126 @@ def list_(ctx: click.Context, /, *, limit: int, as_json: bool, **selection: Any)
         )
 
 
+def _some(
+    settings: Settings, where: Filter, subscription: str | None, skip: int, limit: int
+) -> list[DeadLetter]:
+    found = inbox.list_dead(settings, topic=where.topic, subscription=subscription)
+    with contextlib.closing(found):
+        return list(itertools.islice(filter(letters.fitting(where), found), skip, skip + limit))
+
+
+def _row(letter: DeadLetter) -> tuple[object, ...]:
+    last = letter.last_failure.partition(".")[0]
+    names = (letter.id, letter.name or "-", letter.handler or "-")
+    return (*names, letter.attempts, last, letter.reason)
+
+
+def _footer(page: Page[DeadLetter]) -> str:
+    of = f"{len(page.items)} of " if page.at_least or page.matching != len(page.items) else ""
+    at_least = "at least " if page.at_least else ""
+    return f"{of}{at_least}{page.matching} dead letters"
+
+
 @dead_letters.command()
-@_selection
+@json_option
+@subscription_option
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     help="Put back so many a second at most.",
 )
+@dry_run_option
+@filter_options
 @click.pass_context
-def redrive(ctx: click.Context, /, *, rate: float | None, as_json: bool, **selection: Any) -> None:
+def redrive(
+    ctx: click.Context,
+    /,
+    *,
+    subscription: str | None,
+    rate: float | None,
+    dry_run: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Put dead letters back for the handler that failed."""
-    settings = settings_of(ctx)
-    topic, subscription = selection.pop("topic"), selection.pop("subscription")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    settings, where = settings_of(ctx), filter_of(given)
+    if dry_run:
+        _print_count(settings, where, subscription, "put back", as_json=as_json)
+        return
     with (
-        _failing(settings),
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        database_of(settings) as database,
+        progress("Reading dead letters", unit="put back") as hear,
     ):
-        task = progress.add_task("Reading dead letters")
-        chosen = _chosen(**selection)
-        seen = 0
-
-        def where(letter: DeadLetter) -> bool:
-            nonlocal seen
-            seen += 1
-            progress.update(task, description=f"{seen} dead letters looked at")
-            return chosen(letter)
-
-        done = inbox.redrive(
-            settings, topic=topic, subscription=subscription, where=where, rate_per_second=rate
+        done = letters.redrive(
+            settings,
+            database,
+            where,
+            actor=operator(),
+            subscription=subscription,
+            rate_per_second=rate,
+            told=hear,
         )
     if as_json:
-        click.echo(json_line(dataclasses.asdict(done)))
+        value = {"put_back": done.done, "left": done.left, "refused": list(done.refused)}
+        print_json([value])
         return
-    click.echo(f"{done.put_back} put back, {done.left} left.")
+    click.echo(f"{done.done} put back, {done.left} left.")
     for sentence in done.refused[:MOST_OTHERS]:
         click.echo(shown(sentence), err=True)
     if done.refused:
         ctx.exit(1)
 
 
-def _chosen(
+@dead_letters.command()
+@json_option
+@subscription_option
+@everything_option
+@dry_run_option
+@yes_option
+@filter_options
+@click.pass_context
+def discard(
+    ctx: click.Context,
+    /,
     *,
-    event_id: str | None,
-    handler: str | None,
-    name: str | None,
-    reason: re.Pattern[str] | None,
-) -> Callable[[DeadLetter], bool]:
-    def chosen(letter: DeadLetter) -> bool:
-        return (
-            event_id in (None, letter.id)
-            and handler in (None, letter.handler)
-            and name in (None, letter.name)
-            and (reason is None or reason.search(letter.reason) is not None)
+    subscription: str | None,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Take dead letters off their topic for good: nothing handles them any more."""
+    settings, topic = settings_of(ctx), given["topic"]
+    where = filter_of(given)
+    if dataclasses.replace(where, topic=None).is_all is not everything:
+        raise click.UsageError("Say which letters: --id, another filter, or --all alone")
+    if dry_run:
+        _print_count(settings, where, subscription, "discarded", as_json=as_json)
+        return
+    with told(settings):
+        page = letters.count(settings, where, subscription=subscription, seconds=COUNT_SECONDS)
+    if page.matching:
+        at_least = "at least " if page.at_least else ""
+        of = f"{shown(subscription or settings.subscription)} on {shown(topic or settings.topic)}"
+        require_yes(f"Discard {at_least}{page.matching} dead letters of {of}, unhandled?", yes=yes)
+    with database_of(settings) as database, progress("Discarding", unit="discarded") as hear:
+        done = letters.discard(
+            settings, database, where, actor=operator(), subscription=subscription, told=hear
         )
-
-    return chosen
-
-
-@contextlib.contextmanager
-def _failing(settings: Settings) -> Iterator[None]:
-    """Turn the client's errors into a sentence."""
-    import pulsar
-
-    try:
-        yield
-    except pulsar.ConsumerBusy as error:
-        raise click.ClickException(
-            "Somebody else is listing or redriving these dead letters; try again later"
-        ) from error
-    except errors.ConfigurationError as error:
-        raise click.ClickException(shown(error)) from error
-    except (errors.PostroomError, pulsar.PulsarException) as error:
-        why = shown(refusals.why(error, pulsar_access.of(settings)))
-        raise click.ClickException(
-            f"Pulsar at {broker.masked(settings.pulsar_url)} failed ({why}); what was put back "
-            "before that stays put back"
-        ) from error
+    if as_json:
+        print_json([{"discarded": done.done}])
+    else:
+        click.echo(f"{done.done} discarded.")
 
 
-def _table(letters: list[DeadLetter]) -> None:
-    table = Table(box=None)
-    for title in ("event", "name", "handler", "attempts", "last failure", "reason"):
-        table.add_column(title, overflow="fold")
-    for letter in letters:
-        last = letter.last_failure.partition(".")[0]
-        shown_ = (letter.id, letter.name or "-", letter.handler or "-", letter.attempts, last)
-        table.add_row(*map(cell, (*shown_, letter.reason)))
-    Console().print(table)
-    Console().print(f"{len(letters)} dead letters", style="dim")
+def _print_count(
+    settings: Settings, where: Filter, subscription: str | None, done: str, *, as_json: bool
+) -> None:
+    with told(settings):
+        page = letters.count(settings, where, subscription=subscription, seconds=COUNT_SECONDS)
+    if as_json:
+        print_json([{f"would_be_{done.replace(' ', '_')}": page.matching}])
+    else:
+        at_least = "At least " if page.at_least else ""
+        click.echo(f"{at_least}{page.matching} would be {done}.")

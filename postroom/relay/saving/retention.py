@@ -17,7 +17,7 @@ from postroom.store.outbox_rows import OutboxRows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bson import Timestamp
+    from bson import Binary, Timestamp
     from pymongo.database import Database
 
     from postroom.store.quarantine import Quarantine
@@ -82,19 +82,21 @@ class Retention:
                     exc_info=None if expected else error,
                 )
 
+    def count(self) -> int:
+        """Return how many rows may go now; changes nothing."""
+        reached, collection = self._reached()
+        if reached is None or collection is None or collection != self._rows.collection():
+            return 0
+        return sum(map(len, self._doomed(reached)))
+
     def prune(self) -> int:
         """Delete all that may go, by small ranges, and return how many rows that were."""
-        checkpoint = self._checkpoints.of(self._partition)
-        if checkpoint is None or checkpoint.scan is not None:
-            return 0
-        reached, collection = checkpoint.cluster_time, checkpoint.collection
+        reached, collection = self._reached()
         if reached is None or collection is None:
             return 0
         self._quarantine.forget_retried(reached.as_datetime() - self._margin)
         total = 0
-        for ids in self._relayed(reached):
-            kept = self._quarantine.among(ids)
-            doomed = [row_id for row_id in ids if row_id not in kept]
+        for doomed in self._doomed(reached):
             deleted = self._rows.delete_from(collection, doomed)
             if deleted is None:
                 break
@@ -102,6 +104,17 @@ class Retention:
             self._pruned(deleted)
             self._stopping.wait(PAUSE_SECONDS)
         return total
+
+    def _reached(self) -> tuple[Timestamp | None, Binary | None]:
+        checkpoint = self._checkpoints.of(self._partition)
+        if checkpoint is None or checkpoint.scan is not None:
+            return None, None
+        return checkpoint.cluster_time, checkpoint.collection
+
+    def _doomed(self, reached: Timestamp) -> Iterator[list[ObjectId]]:
+        for ids in self._relayed(reached):
+            kept = self._quarantine.among(ids)
+            yield [row_id for row_id in ids if row_id not in kept]
 
     def _relayed(self, reached: Timestamp) -> Iterator[list[ObjectId]]:
         """Yield the ids of rows that are old enough, and were there when all was relayed."""

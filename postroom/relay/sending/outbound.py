@@ -151,8 +151,8 @@ class Outbound:
                 f"{self.brake.limit} rows more were set aside than relayed lately, and row "
                 f"{row_id} would be the next: {poison}. The relay stops here and looks again, "
                 "instead of emptying the outbox into quarantine: mend what they have in common, "
-                "then `outbox quarantine retry --all`; or raise POSTROOM_POISON_LIMIT if they are "
-                "to be set aside"
+                "then `outbox quarantine redrive --all`; or raise POSTROOM_POISON_LIMIT if they "
+                "are to be set aside"
             )
         logger.error(
             "Row %s can never be sent and goes into quarantine: %s",

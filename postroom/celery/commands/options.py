@@ -1,0 +1,163 @@
+"""Options that several commands share: filters, times, questions, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from postroom.celery.commands.printing import console
+from postroom.operations.filters import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postroom.operations.done import Done
+
+__all__ = [
+    "WHEN",
+    "dry_run_option",
+    "filter_of",
+    "filter_options",
+    "json_option",
+    "limit_option",
+    "named_partition",
+    "partition_option",
+    "progress",
+    "require_yes",
+    "yes_option",
+]
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+AGO = re.compile(r"(\d{1,6})([smhd])")
+
+
+class _When(click.ParamType):  # type: ignore[type-arg]
+    """A time: RFC 3339 (UTC unless it says otherwise), or how long ago, as 90m, 12h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """Read it, or fail with a sentence."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value).strip()
+        if found := AGO.fullmatch(text):
+            with contextlib.suppress(OverflowError):
+                return datetime.now(UTC) - timedelta(**{UNITS[found[2]]: int(found[1])})
+        try:
+            at = datetime.fromisoformat(text)
+            return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no time: write 2026-05-01T12:00 (UTC), or 90m, 12h, 7d ago",
+                param,
+                ctx,
+            )
+
+
+WHEN = _When()
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+yes_option = click.option("--yes", is_flag=True, help="Ask nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
+partition_option = click.option(
+    "--partition", help="The outbox partition; POSTROOM_PARTITION unless given."
+)
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=100,
+    show_default=True,
+    help="Stop after so many.",
+)
+
+
+def named_partition(given: str | None, default: str) -> str:
+    """Return the outbox partition that is meant.
+
+    Raises:
+        BadParameter: no outbox partition can be called so.
+
+    """
+    named = default if given is None else given
+    if not named or "\0" in named or any(0xD800 <= ord(c) <= 0xDFFF for c in named):
+        raise click.BadParameter(f"{named!r} is no outbox partition", param_hint="--partition")
+    return named
+
+
+def _pattern(_ctx: Any, _option: Any, value: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if value is None else re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise click.BadParameter(f"{value!r} is no regular expression: {error}") from None
+
+
+def filter_options(command: Any) -> Any:
+    """Add the options of the one filter for quarantined rows and dead letters."""
+    options = (
+        click.option("--id", "ids", multiple=True, help="Only the event with this id; may repeat."),
+        click.option("--name", help="Only events of this name."),
+        click.option("--handler", help="Only those of this handler."),
+        click.option(
+            "--reason",
+            callback=_pattern,
+            help="Only those whose reason matches this regular expression.",
+        ),
+        click.option("--kind", help="Only those whose reason begins so, as ValueError."),
+        click.option("--key", help="Only those with this key."),
+        click.option(
+            "--from", "since", type=WHEN, help="Only those set aside then or later: a time, or 2h."
+        ),
+        click.option("--to", "until", type=WHEN, help="Only those set aside before."),
+        click.option("--topic", help="The topic they come from, or wait for."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def filter_of(given: dict[str, Any]) -> Filter:
+    """Take the filter's options out of all that were given."""
+    names = ("ids", "name", "handler", "reason", "kind", "key", "since", "until", "topic")
+    return Filter(**{name: given.pop(name) for name in names})
+
+
+def require_yes(question: str, *, yes: bool) -> None:
+    """Ask before something is destroyed; nobody there to answer means no.
+
+    Raises:
+        Abort: the answer is no; nothing was done.
+
+    """
+    if not yes:
+        click.confirm(f"{question} (--yes asks nothing)", abort=True, err=True)
+
+
+@contextlib.contextmanager
+def progress(what: str, *, unit: str) -> Iterator[Callable[[Done], None]]:
+    """Show how far a long act is, on the terminal alone; an interruption says how far it came."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
+    so_far: list[Done] = []
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def told(done: Done) -> None:
+            so_far[:] = [done]
+            bar.update(task, total=done.asked, completed=done.done + done.left)
+
+        try:
+            yield told
+        except KeyboardInterrupt:
+            bar.stop()
+            count = so_far[0].done if so_far else 0
+            click.echo(f"Interrupted: {count} {unit}; the others are as they were.", err=True)
+            raise

@@ -1,0 +1,70 @@
+"""Services: MongoDB and Pulsar lent to a command, and their errors turned into sentences."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+import pymongo
+from pymongo import errors as mongo
+
+from postroom import broker, errors, refusals, sentences
+from postroom.access import mongodb as mongodb_access
+from postroom.access import pulsar as pulsar_access
+from postroom.celery.commands.printing import shown
+from postroom.store import clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.database import Database
+
+    from postroom.settings import Settings
+
+__all__ = ["database_of", "sentence_of", "told"]
+
+BUSY = "Somebody else is listing or redriving these dead letters; try again later"
+STAYS = "what was put back before that stays put back"
+
+
+@contextlib.contextmanager
+def database_of(settings: Settings, *, seconds: float | None = None) -> Iterator[Database[Any]]:
+    """Lend the database, for some seconds in all if they are given.
+
+    Raises:
+        ClickException: a service has failed within the block; the message says which and why.
+
+    """
+    with (
+        told(settings),
+        clients.for_command_line(settings.mongodb_uri) as mongodb,
+        contextlib.nullcontext() if seconds is None else pymongo.timeout(seconds),
+    ):
+        yield mongodb[settings.mongodb_database]
+
+
+@contextlib.contextmanager
+def told(settings: Settings) -> Iterator[None]:
+    """Turn the errors of services, and of what was asked for, into a sentence and exit code 1."""
+    try:
+        yield
+    except (errors.ConfigurationError, errors.InvalidEvent) as error:
+        raise click.ClickException(shown(error)) from error
+    except Exception as error:
+        if not sentences.is_named(error):
+            raise
+        raise click.ClickException(sentence_of(error, settings)) from error
+
+
+def sentence_of(error: BaseException, settings: Settings) -> str:
+    """Say what failed, and why, as far as that is known."""
+    if isinstance(error, mongo.PyMongoError):
+        where = broker.masked(settings.mongodb_uri)
+        return shown(
+            f"MongoDB at {where} failed ({mongodb_access.why(error, settings.mongodb_uri)})"
+        )
+    if type(error).__name__ == "ConsumerBusy":
+        return BUSY
+    why = shown(refusals.why(error, pulsar_access.of(settings)))
+    return f"Pulsar at {broker.masked(settings.pulsar_url)} failed ({why}); {STAYS}"

@@ -1,0 +1,142 @@
+"""`celery -A tasks outbox pause`, `resume`, `prune` and `actions`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from postroom.celery.commands import settings_of
+from postroom.celery.commands.options import (
+    dry_run_option,
+    json_option,
+    limit_option,
+    named_partition,
+    partition_option,
+    progress,
+    require_yes,
+    yes_option,
+)
+from postroom.celery.commands.printing import print_json, print_table, shown, time_shown
+from postroom.celery.commands.services import database_of
+from postroom.operations import actions as acts
+from postroom.operations import pausing, pruning
+from postroom.operations.actions import operator
+from postroom.operations.done import Done
+
+__all__ = ["actions", "pause", "prune", "resume"]
+
+
+@click.command()
+@json_option
+@partition_option
+@click.pass_context
+def pause(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> None:
+    """Have the relay of an outbox partition stand still, over restarts, until `resume`.
+
+    It loses nothing: what is committed waits in the outbox.
+    """
+    settings = settings_of(ctx)
+    named = named_partition(partition, settings.partition)
+    with database_of(settings) as database:
+        news = pausing.pause(database, named, actor=operator())
+    text = "is paused now" if news else "was paused already"
+    _print(f"Outbox partition {named} {text}.", {"paused": True, "news": news}, as_json=as_json)
+
+
+@click.command()
+@json_option
+@partition_option
+@click.pass_context
+def resume(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> None:
+    """Have a paused outbox partition relayed again, from where it stood still."""
+    settings = settings_of(ctx)
+    named = named_partition(partition, settings.partition)
+    with database_of(settings) as database:
+        news = pausing.resume(database, named, actor=operator())
+    text = "is relayed again" if news else "was not paused"
+    _print(f"Outbox partition {named} {text}.", {"paused": False, "news": news}, as_json=as_json)
+
+
+@click.command()
+@json_option
+@partition_option
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0, max=36_500),
+    help="Rows older than so many days; POSTROOM_RETENTION_DAYS unless given.",
+)
+@dry_run_option
+@yes_option
+@click.pass_context
+def prune(
+    ctx: click.Context,
+    /,
+    *,
+    partition: str | None,
+    days: float | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete old rows that were relayed, now; the relay does it by itself, little by little.
+
+    Never a row that is unsent or in quarantine.
+    """
+    settings = settings_of(ctx)
+    named = named_partition(partition, settings.partition)
+    age = None if days is None else timedelta(days=days)
+    with database_of(settings) as database:
+        count = pruning.count(database, settings, partition=named, age=age)
+        if dry_run:
+            _print(f"{count} would be pruned.", {"would_be_pruned": count}, as_json=as_json)
+            return
+        if count:
+            require_yes(f"Delete {count} relayed rows of outbox partition {named}?", yes=yes)
+        gone = 0
+        with progress("Pruning", unit="pruned") as told:
+
+            def hear(rows: int) -> None:
+                nonlocal gone
+                gone += rows
+                told(Done(asked=count, done=gone))
+
+            done = pruning.prune(
+                database, settings, actor=operator(), partition=named, age=age, told=hear
+            )
+    _print(f"{done} pruned.", {"pruned": done}, as_json=as_json)
+
+
+@click.command()
+@json_option
+@limit_option
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@click.pass_context
+def actions(ctx: click.Context, /, *, limit: int, skip: int, as_json: bool) -> None:
+    """Show what operators did, newest first: who, when, with which filter, how many, the result."""
+    with database_of(settings_of(ctx)) as database:
+        found = acts.latest(database, skip=skip, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            time_shown(each.began_at),
+            f"{each.who} ({each.by})",
+            each.what,
+            each.target,
+            " ".join(f"{name}={value}" for name, value in each.where.items()) or "-",
+            each.count,
+            each.result,
+        )
+        for each in found
+    ]
+    titles = ("began", "who", "what", "target", "filter", "count", "result")
+    print_table(titles, rows, f"{len(found)} actions")
+
+
+def _print(text: str, value: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        print_json([value])
+    else:
+        click.echo(shown(text))

@@ -1,0 +1,1 @@
+"""Examining: one module for each thing that the doctor looks at."""

@@ -1,0 +1,201 @@
+"""Examining MongoDB: server, indexes, oplog, clock, and what waits in the outbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo import errors as mongo
+
+from postroom import preflight, wire
+from postroom.findings import Finding, Grade
+from postroom.relay.watching.view import views
+from postroom.store.checkpoints import Checkpoints
+from postroom.store.oplog import Oplog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pymongo.database import Database
+
+    from postroom.operations.wiring import Wiring
+    from postroom.relay.watching.view import PartitionView
+
+__all__ = ["examine"]
+
+MOST_SKEW = timedelta(seconds=5)
+LAGGING = timedelta(minutes=1)
+SHORT_WINDOW = timedelta(hours=1)
+SETUP = "celery -A … outbox setup"
+
+
+def examine(database: Database[Any], wiring: Wiring) -> list[Finding]:
+    """Look at MongoDB.
+
+    Raises:
+        pymongo.errors.PyMongoError: it does not answer at all.
+
+    """
+    fit = preflight.mongodb(database.client)
+    if any(finding.grade is Grade.FAIL for finding in fit):
+        return fit
+    version = database.client.server_info()["version"]
+    found = [*fit, Finding(what="MongoDB's version", found=f"MongoDB is {version}")]
+    for look in (_clock, _indexes, _oplog, _partitions):
+        found += _allowed(look, database, wiring)
+    return found
+
+
+def _allowed(
+    look: Callable[[Database[Any], Wiring], Iterator[Finding]],
+    database: Database[Any],
+    wiring: Wiring,
+) -> list[Finding]:
+    """Look, and make a finding of what was not allowed."""
+    try:
+        return list(look(database, wiring))
+    except mongo.OperationFailure as error:
+        return [
+            Finding(
+                what=f"rights of who looks ({(look.__name__).strip('_')})",
+                found=wiring.sentences.of(error),
+                grade=Grade.WARN,
+                remedy="Grant the user of POSTROOM_MONGODB_URI what docs/security.md names for an "
+                "operator",
+            )
+        ]
+
+
+def _clock(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
+    before = datetime.now(UTC)
+    theirs = database.command("hello")["localTime"].astimezone(UTC)
+    after = datetime.now(UTC)
+    off = abs(theirs - (before + (after - before) / 2))
+    margin = timedelta(hours=wiring.settings.history_margin_hours)
+    seconds = f"{off.total_seconds():.1f} s"
+    if off <= MOST_SKEW + (after - before):
+        yield Finding(what="clocks", found=f"This clock and MongoDB's are {seconds} apart")
+        return
+    yield Finding(
+        what="clocks",
+        found=f"This clock and MongoDB's are {seconds} apart; after lost history, rows whose "
+        f"writers' clocks differ by more than the margin of {margin} may be passed by",
+        grade=Grade.FAIL if off > margin else Grade.WARN,
+        remedy="timedatectl set-ntp true",
+    )
+
+
+def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
+    there = set(database.list_collection_names())
+    keep = int(wiring.settings.inbox_days * 86_400)
+    for name, index, seconds in (
+        (wire.CHECKPOINTS, wire.CHECKPOINT_INDEX, None),
+        (wire.INBOX, wire.INBOX_EXPIRY_INDEX, keep),
+        (wire.BEGUN, wire.BEGUN_EXPIRY_INDEX, None),
+    ):
+        what = f"index of {name}"
+        found = database[name].index_information() if name in there else {}
+        if index not in found:
+            why = "there is no index" if name in there else "there is no such collection yet, nor"
+            yield Finding(what=what, found=f"{name}: {why} {index}", grade=Grade.WARN, remedy=SETUP)
+        elif seconds is not None and found[index].get("expireAfterSeconds") != seconds:
+            kept = timedelta(seconds=found[index].get("expireAfterSeconds", 0))
+            yield Finding(
+                what=what,
+                found=f"The inbox remembers for {kept}, and POSTROOM_INBOX_DAYS says "
+                f"{wiring.settings.inbox_days:g} days",
+                grade=Grade.WARN,
+                remedy=SETUP,
+            )
+        else:
+            yield Finding(what=what, found=f"{name} has {index}")
+
+
+def _oplog(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
+    oplog = Oplog.of(database.client)
+    if oplog is None:
+        yield Finding(what="oplog", found="Through mongos it cannot be seen: look at each shard's")
+        return
+    margin = timedelta(hours=wiring.settings.history_margin_hours)
+    remedy = 'mongosh --eval "db.adminCommand({replSetResizeOplog: 1, size: 16384})"'
+    for checkpoint in Checkpoints(database).all():
+        reached = checkpoint.cluster_time
+        if checkpoint.token is not None:
+            reached = checkpoint.token.cluster_time or reached
+        if reached is None or checkpoint.scan is not None:
+            continue
+        left = oplog.left_for(reached.as_datetime())
+        what = f"oplog for outbox partition {checkpoint.partition}"
+        if left is None:
+            yield Finding(
+                what=what,
+                found="The oplog no longer reaches back to the checkpoint: the relay goes on by "
+                f"scanning the collection, from {margin} before it",
+                grade=Grade.FAIL,
+                remedy=remedy,
+            )
+        elif oplog.is_full and left < max(SHORT_WINDOW, margin):
+            yield Finding(
+                what=what,
+                found=f"The oplog reaches back {_hours(oplog.window)} in all, and {_hours(left)} "
+                "further than the checkpoint: a relay that is away for longer has to scan",
+                grade=Grade.WARN,
+                remedy=remedy,
+            )
+        else:
+            more = "" if oplog.is_full else ", and is not full yet"
+            yield Finding(
+                what=what,
+                found=f"The oplog reaches back {_hours(oplog.window)}, {_hours(left)} further than "
+                f"the checkpoint{more}",
+            )
+
+
+def _partitions(database: Database[Any], _: Wiring) -> Iterator[Finding]:
+    found = views(database)
+    for view in found.partitions:
+        yield from _partition(view)
+    if not found.partitions:
+        yield Finding(what="outbox partitions", found="No relay was ever started, and no row waits")
+
+
+def _partition(view: PartitionView) -> Iterator[Finding]:
+    what, name = f"outbox partition {view.partition}", view.partition
+    count = f"{'at least ' if view.waiting_at_least else ''}{view.waiting}"
+    lag = view.lag_seconds
+    if not view.ever_relayed:
+        yield Finding(
+            what=what,
+            found=f"{count} rows wait, and no relay was ever started for it",
+            grade=Grade.FAIL,
+            remedy=f"celery -A … worker -Q relay.{name}",
+        )
+    elif view.paused_by is not None:
+        yield Finding(
+            what=what,
+            found=f"It was paused by {view.paused_by}: {count} rows wait",
+            grade=Grade.WARN,
+            remedy=f"celery -A … outbox resume --partition {name}",
+        )
+    elif lag is not None and lag > LAGGING.total_seconds():
+        yield Finding(
+            what=what,
+            found=f"{count} rows wait, the oldest for {lag} s: its relay stands still, does not "
+            "keep up, or is not there",
+            grade=Grade.WARN,
+            remedy="celery -A … inspect stats",
+        )
+    else:
+        yield Finding(what=what, found=f"It is relayed up to position {view.position or 0}")
+    if view.quarantined_now:
+        yield Finding(
+            what=f"quarantine of {name}",
+            found=f"{view.quarantined_now} rows are set aside",
+            grade=Grade.WARN,
+            remedy=f"celery -A … outbox quarantine list --partition {name}",
+        )
+
+
+def _hours(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours:.1f} hours" if hours >= 1 else f"{span.total_seconds() / 60:.0f} minutes"

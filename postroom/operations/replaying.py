@@ -1,0 +1,203 @@
+"""Replaying: old events sent again, to another topic, marked as a replay."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from postroom import broker, errors, refusals, topics, wire
+from postroom.access import pulsar as pulsar_access
+from postroom.operations import actions
+from postroom.operations.done import Done
+from postroom.store import letter
+from postroom.store.checkpoints import Checkpoints
+from postroom.store.old_rows import OldRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pulsar
+    from pymongo.database import Database
+
+    from postroom.operations.actions import Actor, Noted
+    from postroom.operations.wiring import Wiring
+    from postroom.store.letter import Letter
+    from postroom.topics import Topic
+
+__all__ = ["Replay", "count", "replay", "target"]
+
+OPERATION_TIMEOUT = timedelta(seconds=10)
+SEND_TIMEOUT_MS = 15_000
+MOST_UNDER_WAY = 500
+MOST_REFUSED_TOLD = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Which old events: those of an outbox partition that say they occurred within a time.
+
+    `until` itself is outside. With a `name`, those of that name alone. They are sent to `to_topic`,
+    which is none that a relay sends to, unless `onto_original`.
+    """
+
+    partition: str
+    since: datetime
+    until: datetime
+    to_topic: str
+    name: str | None = None
+    onto_original: bool = False
+
+    def rows(self, database: Database[Any]) -> OldRows:
+        """Return the rows that are meant."""
+        return OldRows(
+            database,
+            partition=self.partition,
+            since=self.since,
+            until=self.until,
+            name=self.name,
+        )
+
+
+def count(database: Database[Any], asked: Replay) -> int:
+    """Return how many events are meant, of those that the outbox still has."""
+    return asked.rows(database).count()
+
+
+def replay(
+    database: Database[Any],
+    wiring: Wiring,
+    asked: Replay,
+    *,
+    actor: Actor,
+    rate_per_second: float | None = None,
+    told: Callable[[Done], None] = lambda _: None,
+) -> Done:
+    """Send old events again, in the order of their ids, each under its own id.
+
+    A message of a replay has the property `replay`, with the time at which that began, and none of
+    the relay's numbers, so that neither the relay nor the broker's deduplication takes it for the
+    first one. A handler that has handled the event does not handle it again. What can be no message
+    is left, and named. An interruption leaves what was sent: begin again from the time that is
+    told.
+
+    Raises:
+        ConfigurationError: the topic is one that a relay sends to, or can be none.
+        ServiceUnavailable: the topic did not take one; the message says from when to go on.
+        pulsar.PulsarException: the topic cannot be opened.
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
+    topic = target(database, wiring, asked)
+    what = f"outbox partition {asked.partition} to topic {topic}"
+    rows = asked.rows(database)
+    done = Done(asked=rows.count())
+    access = pulsar_access.of(wiring.settings)
+    span = f"replay {asked.since.isoformat()} to {asked.until.isoformat()}"
+    with (
+        actions.noted(database, actor, f"{span}, {asked.name or 'all names'}", target=what) as note,
+        broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
+    ):
+        sender = _Sender(client, topic)
+        for row in rows:
+            try:
+                made = letter.write(row, wiring.routing, wiring.settings.max_message_bytes)
+            except errors.Poison as poison:
+                done = _refused(done, row, poison)
+                continue
+            sender.send(made)
+            done = _sent(done, note)
+            told(done)
+            if rate_per_second:
+                time.sleep(1 / rate_per_second)
+        sender.finish()
+    return done
+
+
+def target(database: Database[Any], wiring: Wiring, asked: Replay) -> Topic:
+    """Return the topic that a replay goes to, or refuse it.
+
+    Raises:
+        ConfigurationError: the topic is one that a relay sends to, or can be none.
+
+    """
+    try:
+        topic = broker.canonical(topics.checked(asked.to_topic))
+    except ValueError as error:
+        raise errors.ConfigurationError(f"{asked.to_topic!r} is no topic: {error}") from None
+    if topic.endswith((wire.DEAD, wire.REDRIVE)):
+        raise errors.ConfigurationError(f"{topic} is for dead letters, and not for a replay")
+    relayed = {*wiring.routing.topics}
+    relayed |= {each for row in Checkpoints(database).all() for each in row.lanes}
+    if topic in relayed and not asked.onto_original:
+        raise errors.ConfigurationError(
+            f"{topic} is a topic that the relay sends to: all of its subscriptions would read old "
+            "events again. Replay to a topic of its own, or say --onto-original"
+        )
+    return topic
+
+
+def _refused(done: Done, row: Any, poison: errors.Poison) -> Done:
+    refused = [*done.refused, f"{row.get('_id')}: {poison}"][:MOST_REFUSED_TOLD]
+    return Done(asked=done.asked, done=done.done, left=done.left + 1, refused=refused)
+
+
+def _sent(done: Done, note: Noted) -> Done:
+    note.count = done.done + 1
+    return Done(asked=done.asked, done=done.done + 1, left=done.left, refused=done.refused)
+
+
+class _Sender:
+    """Sends letters, some under way at a time, and raises what the topic did not take.
+
+    One by one, without batches: a Key_Shared subscription takes a batch's first key for all of it.
+    """
+
+    def __init__(self, client: pulsar.Client, topic: Topic) -> None:
+        self._topic = topic
+        self._began = datetime.now(UTC).isoformat("T", "seconds")
+        self._answers: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self._under_way = 0
+        self._producer = client.create_producer(
+            topic,
+            batching_enabled=False,
+            send_timeout_millis=SEND_TIMEOUT_MS,
+            properties={"postroom": "replay"},
+        )
+
+    def send(self, made: Letter) -> None:
+        """Send a letter once there is room."""
+        while self._under_way >= MOST_UNDER_WAY:
+            self._take()
+        occurred = made.occurred_at
+        self._producer.send_async(
+            made.payload,
+            lambda result, _: self._answers.put((result.name, occurred)),
+            properties={**made.headers, wire.ID: made.id, wire.REPLAY: self._began},
+            partition_key=made.key,
+            event_timestamp=occurred if occurred > 0 else None,
+        )
+        self._under_way += 1
+
+    def finish(self) -> None:
+        """Wait until all is stored."""
+        while self._under_way:
+            self._take()
+        broker.close(self._producer)
+
+    def _take(self) -> None:
+        try:
+            answer, occurred = self._answers.get(timeout=2 * SEND_TIMEOUT_MS / 1000)
+        except queue.Empty:
+            answer, occurred = "Timeout", 0
+        self._under_way -= 1
+        if answer == "Ok":
+            return
+        since = datetime.fromtimestamp(occurred / 1000, UTC).isoformat() if occurred else "the same"
+        broker.close(self._producer)
+        raise errors.ServiceUnavailable(
+            f"{self._topic} did not take an event ({refusals.meaning(answer)}): what was sent "
+            f"before stays there; go on with --from {since}"
+        )

@@ -1,0 +1,61 @@
+"""The oplog: how far back MongoDB's change streams can begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from bson import Timestamp
+    from pymongo import MongoClient
+
+__all__ = ["Oplog"]
+
+READ_MS = 5_000
+FULL = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oplog:
+    """Its first and last time, and whether the first one moves on already."""
+
+    first: datetime
+    last: datetime
+    is_full: bool
+
+    @classmethod
+    def of(cls, client: MongoClient[Any]) -> Oplog | None:
+        """Look at the primary's, or return None where there is none to be seen, as on mongos.
+
+        Raises:
+            pymongo.errors.OperationFailure: this user may not read the database `local`.
+
+        """
+        if "setName" not in client.admin.command("hello"):
+            return None
+        local = client["local"]
+        statistics = local.command("collStats", "oplog.rs")
+        times = [_time(client, order) for order in (1, -1)]
+        if None in times:
+            return None
+        full = statistics["size"] >= FULL * statistics.get("maxSize", 0)
+        return cls(first=times[0], last=times[1], is_full=full)  # type: ignore[arg-type]
+
+    @property
+    def window(self) -> timedelta:
+        """How far back it reaches from now."""
+        return self.last - self.first
+
+    def left_for(self, reached: datetime) -> timedelta | None:
+        """Return how much older than a time its first entry is, or None where it is younger."""
+        return reached - self.first if reached >= self.first else None
+
+
+def _time(client: MongoClient[Any], order: int) -> datetime | None:
+    found = client["local"]["oplog.rs"].find_one(
+        {}, {"ts": 1}, sort=[("$natural", order)], max_time_ms=READ_MS
+    )
+    stamp: Timestamp | None = found and found["ts"]
+    return stamp.as_datetime() if stamp else None
