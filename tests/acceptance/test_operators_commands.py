@@ -239,8 +239,10 @@ def test_show_and_tail_tell_no_payloads_unless_asked(lite_site: Site) -> None:
     assert "outbox partition default" in text
     assert "committed" in text
     assert "number" not in text
-    data = {"POSTROOM_SHOW_PAYLOADS": "1"}
-    assert '{"number": 0}' in run(lite_site, "outbox", "show", event_id, **data).stdout
+    assert (
+        '{"number": 0}'
+        in run(lite_site, "outbox", "show", event_id, POSTROOM_SHOW_PAYLOADS="1").stdout
+    )
     (found,) = values(run(lite_site, "outbox", "show", event_id, "--json"))
     assert found["row"]["partition"] == "default"
     none = run(lite_site, "outbox", "show", "[red]\x1b[2J", code=1)
@@ -253,7 +255,7 @@ def test_show_and_tail_tell_no_payloads_unless_asked(lite_site: Site) -> None:
     assert "patient-1" not in newest
     keyed = values(run(lite_site, "outbox", "tail", "--key", "patient-1", "-n", "2", "--json"))
     assert [each["row_id"] for each in keyed] == [str(each["_id"]) for each in rows[1:3]]
-    assert "patient-1" in run(lite_site, "outbox", "tail", **data).stdout
+    assert "patient-1" in run(lite_site, "outbox", "tail", POSTROOM_SHOW_PAYLOADS="1").stdout
 
 
 def test_tail_follows_until_its_reader_goes_away(lite_site: Site) -> None:
