@@ -73,6 +73,7 @@ class Network:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # for what was aborted to be closed
             self._loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
@@ -85,18 +86,19 @@ class Network:
         here: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         target: int,
     ) -> None:
+        ends = [here[1]]
         try:
             there = await asyncio.open_connection("127.0.0.1", target)
-        except OSError:
-            here[1].close()
-            return
-        try:
+            ends.append(there[1])
             await asyncio.gather(
                 self._pump(link, here[0], there[1]), self._pump(link, there[0], here[1])
             )
+        except OSError:
+            pass  # a server that is away
         finally:
-            here[1].close()
-            there[1].close()
+            for end in ends:
+                # Not closed: it would wait for a frozen server to take what is on its way.
+                end.transport.abort()
 
     async def _pump(
         self, link: frozenset[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter

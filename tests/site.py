@@ -111,7 +111,7 @@ class Site:
         )
         self.database: Database[Any] = self.mongodb[self.name]
         self.pulsar = broker.connect(
-            pulsar_access.of(self.settings()), operation_timeout=timedelta(seconds=10)
+            pulsar_access.of(self.settings()), operation_timeout=timedelta(seconds=30)
         )
         self._workers: list[Worker] = []
 

@@ -192,7 +192,8 @@ def test_the_search_for_them_is_bounded_and_says_so(
 ) -> None:
     """By number and by time."""
     lite_site.outbox.insert_many([row(n, partition=f"p{n}") for n in range(60)])
-    found = quickly(lite_site)
+    monkeypatch.setattr("postroom.relay.watching.view.UNATTENDED_SECONDS", 30.0)
+    found = views(lite_site.database)
     assert not found.complete
     assert 50 <= len(found.partitions) <= 60
     monkeypatch.setattr(unattended, "MOST_FOUND", 100)
