@@ -49,6 +49,8 @@ MEANINGS = AWAY | {
     "subscriptions keep, or raise the quota",
     "ProducerBusy": "another producer has it to itself, or the same name",
     "ProducerFenced": "another producer has it to itself",
+    "SubscriptionNotFound": "the subscription does not exist, and the broker makes none by itself: "
+    "create it",
     "TopicNotFound": "it does not exist, or its namespace does not, and the broker makes none by "
     "itself: create it",
     "TopicTerminated": "it was terminated and takes nothing more: use another one, or delete it "

@@ -17,8 +17,8 @@ __all__ = ["Accounts", "Committed"]
 class Committed:
     """An event as the change stream tells of it: its row's id, its name, what is to become of it.
 
-    `fate` is `good` for what has to arrive, `poison` for what has to be set aside, and `large` for
-    what may be either.
+    `fate` is `good` for what has to arrive, `poison` for what has to be set aside, and `large` or
+    `delayed` for what may be either.
     """
 
     id: str

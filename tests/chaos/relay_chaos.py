@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -110,10 +111,21 @@ class RelayChaos:
             first=first,
             later=later,
             by_id=self.scenario.oplog_mb is not None,
+            late=self._late(),
         )
         if self._kills:
             torment.actions["kill of all in the first start"] = self._kills
         return Outcome.of(verdict, torment, fleet)
+
+    def _late(self) -> set[str]:
+        """Return what relays have said to come late by a deploy, since its topic has later ones."""
+        if not self.scenario.deploys:
+            return set()
+        logs = [log.read_text(errors="replace") for log in self.logs.glob("relay*.log")]
+        found = {row_id for log in logs for row_id in re.findall(r"Row (\w+) comes late", log)}
+        if found:
+            self.say(f"{len(found)} events came late by a deploy, as the relays have said")
+        return found
 
     def _environment(self) -> dict[str, str]:
         found = dict(self.services.environment(self.name))

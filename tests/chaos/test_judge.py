@@ -52,6 +52,16 @@ def test_what_is_written_during_a_scan_has_no_order() -> None:
     assert judge(truth, {"t": "dbac"}, [], by_id=True).out_of_order == 1
 
 
+def test_what_is_delayed_or_told_to_be_late_has_no_order() -> None:
+    """A deploy routes an event to a topic that has later ones; a delay has a time of its own."""
+    assert judge(TRUTH, {"t": "acbd"}, [], late=["b"]).clean
+    assert judge(TRUTH, {"t": "acbd"}, [], late=["d"]).out_of_order == 1
+    delayed = [TRUTH[0], Committed("x", "Alpha", "delayed"), *TRUTH[1:]]
+    assert judge(delayed, {"t": "abcdx"}, []).clean
+    assert judge(delayed, {"t": "abcd"}, ["x"]).clean
+    assert judge(delayed, {"t": "abcdx"}, ["x"]).duplicated == 1
+
+
 def test_accounts_tell_what_is_under_way_whatever_comes_first() -> None:
     """An event may be seen on the topic before the change stream tells of it."""
     found = Accounts(lambda: 2)

@@ -69,7 +69,7 @@ def row(dice: random.Random, *, plain: bool = False) -> dict[str, Any]:
     if not plain and fate == "good" and dice.randrange(LATE_IN) == 0:
         # A policy may refuse it as one refuses what is large.
         found["deliverAt"] = datetime.now(UTC) + timedelta(seconds=LATE_SECONDS)
-        found["fate"] = "large"
+        found["fate"] = "delayed"
     return found
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pulsar.schema import JsonSchema, Record, String
 
 from postroom import wire
 from postroom.store.quarantine import Quarantine
@@ -130,6 +131,59 @@ def test_what_a_policy_refused_in_its_turn_never_comes_out_of_order(
     assert "did not take the event" in reason
     # What was never refused there, as after a deploy, comes late.
     assert site.stored() == [*written, *map(id_of, sent), id_of(late), *again]
+
+
+def with_schema(site: Site, topic: str) -> None:
+    """Have a topic know a schema."""
+
+    class Told(Record):  # type: ignore[misc]
+        name = String()
+
+    site.pulsar.create_producer(topic, schema=JsonSchema(Told)).close()
+
+
+QUOTA = {"limitSize": 2_000, "policy": "producer_request_hold"}
+RATE = {"publishThrottlingRateInMsg": 5, "publishThrottlingRateInByte": -1}
+
+
+@pytest.mark.parametrize(
+    ("policy", "value"),
+    [
+        ("schemaValidationEnforced", True),
+        ("backlogQuota", QUOTA),
+        ("publishRate", RATE),
+        ("maxProducers", 1),
+        ("maxConsumers", 1),
+        ("maxSubscriptionsPerTopic", 1),
+        ("maxMessageSize", 60),
+    ],
+)
+def test_a_policy_that_comes_and_goes_reorders_and_repeats_nothing(
+    policies_site: Site, policy: str, value: Any
+) -> None:
+    """The topic is moved under it, so that the broker looks again; all other topics get theirs."""
+    site, second = policies_site, f"{policies_site.topic}-second"
+    with_schema(site, second)
+    site.subscribe("slow", second).close()
+    with relaying(site, topics={"B": second}):
+        sent, written = site.insert(20, name="B"), site.insert(1)
+        saved(site, 21)
+        site.admin("POST", f"/{policy}", topic=second, body=json.dumps(value).encode())
+        site.admin("PUT", "/unload", topic=second)
+        sent += site.insert(20, name="B")
+        written += site.insert(5)
+        wait_until(lambda: site.stored() == written, description="others flow")
+        site.admin("DELETE", f"/{policy}", topic=second)
+        sent += site.insert(20, name="B")
+        wait_until(lambda: site.stored(second)[-1:] == sent[-1:], description="the last one")
+        wait_until(
+            lambda: len(site.stored(second)) + len(quarantined(site)) == len(sent),
+            description="all of them",
+            seconds=60,
+        )
+    aside = quarantined(site)
+    assert all("maxMessageSize" in reason or "refuses" in reason for reason in aside.values())
+    assert site.stored(second) == [each for each in sent if each not in aside]
 
 
 def test_small_rows_are_never_made_too_large_by_being_batched(policies_site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import urllib.error
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +56,8 @@ def grant(server: SecuredPulsar, site: Site, topics: Sequence[str]) -> None:
     """Make topics, and let the relay use them, its mutex and its probe."""
     beside = [f"{site.topic}-mutex", "persistent://public/default/postroom-probe"]
     for topic in [*topics, *beside]:
+        with contextlib.suppress(urllib.error.HTTPError):  # it is there already
+            server.admin("PUT", path(topic))
         server.grant(ROLE, ["produce", "consume"], on=path(topic))
 
 

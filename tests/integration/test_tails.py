@@ -175,3 +175,48 @@ def test_the_relays_own_subscription_takes_no_place_that_is_needed(
         assert ids(site.receive(plain, 2 * ROWS)) == written
     assert "cannot be opened as it is (NotAllowedError" in caplog.text
     assert OWN not in stats(site)["subscriptions"] or most == 1
+
+
+def test_where_subscriptions_are_not_made_the_relay_goes_on_and_says_which_it_wants(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The namespace forbids to make them by subscribing."""
+    own = f"public/{site.name}"
+    site.admin_namespace(own, "autoSubscriptionCreation", {"allowAutoSubscriptionCreation": False})
+    strict = f"persistent://{own}/strict"
+    with relaying(site, topics={"B": strict}):
+        written = site.insert(5, name="B")
+        saved(site, 5)
+    assert f"cannot have its subscription {OWN!r} on {strict} (" in caplog.text
+    assert "create it" in caplog.text
+    assert site.stored(strict) == written
+
+
+def test_a_topic_that_is_declared_shared_later_loses_the_relays_own_subscription(
+    site: Site,
+) -> None:
+    """It would keep what all other producers send."""
+    with relaying(site):
+        site.insert(1)
+        saved(site, 1)
+        assert OWN in stats(site)["subscriptions"]
+    with relaying(site, shared=(site.topic,)):
+        site.insert(1)
+        saved(site, 2)
+        assert OWN not in stats(site)["subscriptions"]
+
+
+def test_a_subscription_that_cannot_be_made_holds_up_nothing(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one that consumers of a topic would use is one too many there."""
+    site.subscribe("other").close()
+    set_policy(site, "maxSubscriptionsPerTopic", 1)
+    second = f"{site.topic}-second"
+    with relaying(site, topics={"B": second}):
+        written = site.insert(1, name="B")
+        saved(site, 1)
+    assert (
+        f"The subscription 'plain' on {site.topic} cannot be made (NotAllowedError" in caplog.text
+    )
+    assert site.stored(second) == written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -129,6 +130,18 @@ class Cursors:
             extra={"action": "cursor", "topic": topic},
         )
         return True
+
+    def remove(self, topic: Topic) -> None:
+        """Take the subscription away from a topic that has other producers since.
+
+        It would keep what they send as well, however long no relay runs.
+        """
+        import pulsar
+
+        if not self._is_needed:
+            return
+        with contextlib.suppress(pulsar.PulsarException):  # it is tried again with each term
+            self._subscribe(topic).unsubscribe()
 
     def take_back(self, topic: Topic, mark: Mark | None) -> None:
         """Have the subscription again, which was not what shuts the topic."""

@@ -51,7 +51,7 @@ class _Burst:
 class Lane:
     """Sends letters to one topic, in the order given; open, and used by the term's thread alone.
 
-    `tail` holds the ids that were found on the topic with their payloads' bytes, `floor` is the
+    `tail` holds the ids that were found on the topic with their bytes, `floor` is the
     highest position that the broker may know from us.
 
     `unbatched` makes an outlet for letters with keys: a Key_Shared subscription takes a batch's

@@ -104,6 +104,7 @@ class Opening:
         try:
             return self._open(topic, span, early={})
         except (
+            pulsar.ConsumerBusy,
             pulsar.NotAllowedError,
             pulsar.ProducerBlockedQuotaExceededError,
             pulsar.ProducerBlockedQuotaExceededException,
@@ -163,8 +164,9 @@ class Opening:
         return Opened(lane=lane, tail=tail, mark=mark)
 
     def _hold(self, topic: Topic, mark: Mark | None, *, shared: bool) -> None:
-        # What others send to a shared topic would be kept with ours, however long no relay runs.
-        if self._is_fenced(shared):
+        if shared:
+            self._cursors.remove(topic)
+        else:
             self._cursors.hold(topic, mark)
 
     def require_one_log(self, topic: Topic) -> None:

@@ -52,7 +52,7 @@ class Overtaking:
         if met is None or met[-1][0] < self.row:
             return
         later = [size for row, size in met if row > self.row]
-        size = len(letter.payload)
+        size = len(letter.payload) + sum(len(n) + len(v) for n, v in letter.headers.items())
         if size > max(later):
             raise errors.Poison(
                 f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "

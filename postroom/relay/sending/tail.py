@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 UNCONFIRMED_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 REMIND_SECONDS = 10.0
+OURS = (wire.ID, wire.POSITION)
+
+
+def _size_beside(properties: Mapping[str, str]) -> int:
+    return sum(len(n) + len(v) for n, v in properties.items() if n not in OURS)
 
 
 class ConnectionLostError(errors.TermEnded):
@@ -37,7 +42,7 @@ class ConnectionLostError(errors.TermEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The ids of the events that were found, with their payloads' bytes.
+    """The ids of the events that were found, with the bytes of their payloads and headers.
 
     `floor` is the highest position that the broker has of us: what has a number up to that would be
     dropped by its deduplication.
@@ -73,7 +78,8 @@ class _Found:
         properties = message.properties()
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
         if row_id is not None:
-            self.sizes[row_id] = len(message.data())
+            beside = _size_beside(properties) if len(properties) > len(OURS) else 0
+            self.sizes[row_id] = len(message.data()) + beside
         if ours and position.isdecimal():
             # The broker's deduplication goes by the name.
             self.floor = max(self.floor, int(position))
