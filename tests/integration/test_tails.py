@@ -188,7 +188,7 @@ def test_where_subscriptions_are_not_made_the_relay_goes_on_and_says_which_it_wa
         written = site.insert(5, name="B")
         saved(site, 5)
     assert f"cannot have its subscription {OWN!r} on {strict} (" in caplog.text
-    assert "create it" in caplog.text
+    assert f"create-subscription {strict} -s {OWN}" in caplog.text
     assert site.stored(strict) == written
 
 

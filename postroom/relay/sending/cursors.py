@@ -90,10 +90,13 @@ class Cursors:
                     "The relay cannot have its subscription %r on %s (%s): what all others have "
                     "acknowledged may be deleted there before a relay that takes over has seen it, "
                     "and is sent again then, unless the namespace has some retention. It is tried "
-                    "again with the next term",
+                    "again with the next term; `pulsar-admin topics create-subscription %s -s %s` "
+                    "makes it",
                     self._subscription,
                     topic,
                     reason,
+                    topic,
+                    self._subscription,
                     extra={"action": "cursor", "topic": topic},
                 )
             known.no_cursor = reason
