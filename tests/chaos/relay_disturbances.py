@@ -92,7 +92,10 @@ def of_policies(
             topic = dice.choice(topics)
             services.admin("POST", topic, name, value)
             pause(dice.uniform(1.0, 10.0))
-            services.admin("DELETE", topic, name)
+            if value is True:
+                services.admin("POST", topic, name, False)  # noqa: FBT003 - what is sent
+            else:
+                services.admin("DELETE", topic, name)
 
         return act
 
