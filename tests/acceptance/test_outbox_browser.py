@@ -180,7 +180,7 @@ def test_every_part_fits_narrow_and_wide_in_light_and_dark(
     """Nothing is cut off, the theme is Flower's, and the keyboard reaches the parts."""
     quarantine(lite_site, 2, name="N" * 300, reason="R" * 900)
     flower = start(lite_site)
-    pictures = os.getenv("POSTROOM_PICTURES") or str(tmp_path)
+    pictures = os.getenv("PICTURES") or str(tmp_path)
     for width, scheme in ((1400, "light"), (390, "dark")):
         window = screen(browser, flower, width=width, scheme=scheme)
         for tab in TABS:

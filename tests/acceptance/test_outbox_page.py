@@ -329,3 +329,16 @@ def test_topics_are_shown_with_their_subscriptions(pulsar_site: Site) -> None:
     assert 0 <= subscription["oldest_seconds"] < 120
     assert [each["exists"] for each in dead] == [False]
     consumer.close()
+
+
+def test_the_doctors_findings_are_shown(shared: tuple[Site, Flower]) -> None:
+    """Each with what was looked at, how well it is, what to do; missing workers too."""
+    found = wait_until(
+        lambda: shared[1].ask("/api/doctor").body["doctor"]["value"],
+        description="the doctor has looked",
+        seconds=60,
+    )
+    graded = {each["what"]: each["grade"] for each in found}
+    assert set(graded.values()) <= {"ok", "warn", "fail"}
+    assert graded["workers"] == "warn"
+    assert all(each["found"] for each in found)

@@ -144,11 +144,10 @@ def test_a_look_that_fails_is_told_and_tried_again() -> None:
     assert lookout.seen().trouble == ""
 
 
-def test_a_look_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_hangs_holds_nobody() -> None:
     """It is said for how long nothing was answered, and asking returns at once."""
-    monkeypatch.setattr("postroom.celery.outbox_page.lookout.PATIENCE_SECONDS", 0.05)
     ended = threading.Event()
-    lookout = Lookout("Redis", ended.wait, why=str, every=0.01)
+    lookout = Lookout("Redis", ended.wait, why=str, every=0.01, patience=0.05)
     wait_until(
         lambda: "Redis has not answered for" in lookout.seen().trouble, description="it hangs"
     )

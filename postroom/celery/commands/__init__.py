@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from postroom.operations.wiring import Wiring
-from postroom.routing import Routing
-
 if TYPE_CHECKING:
+    from postroom.operations.wiring import Wiring
     from postroom.settings import Settings
 
 __all__ = ["installation_of", "settings_of", "wiring_of"]
@@ -33,16 +31,6 @@ def settings_of(ctx: click.Context) -> Settings:
 
 def wiring_of(ctx: click.Context) -> Wiring:
     """Return how the application was installed; its modules with handlers are imported for it."""
-    installation = installation_of(ctx)
+    wiring: Wiring = installation_of(ctx).wiring
     ctx.obj.app.loader.import_default_modules()
-    return Wiring(
-        settings=installation.settings,
-        routing=Routing(
-            default=installation.settings.topic,
-            topics=installation.topics,
-            key=installation.key,
-            shared=installation.shared,
-        ),
-        consume=installation.consume,
-        key_field=installation.key if isinstance(installation.key, str) else None,
-    )
+    return wiring

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
 
 from bson import json_util
@@ -12,23 +11,27 @@ from pymongo import errors as mongo
 from postroom import broker, errors, refusals, wire
 from postroom.access import mongodb as mongodb_access
 from postroom.access import pulsar as pulsar_access
+from postroom.celery import fleet_settings
 from postroom.celery.outbox_page import fleet, partitions
+from postroom.celery.outbox_page.database import LateDatabase
 from postroom.celery.outbox_page.history import History
 from postroom.celery.outbox_page.jobs import Jobs
 from postroom.celery.outbox_page.listing import Listings
 from postroom.celery.outbox_page.lookout import Lookout, Seen
 from postroom.celery.outbox_page.pool import Pool
-from postroom.operations import journey, quarantined
+from postroom.operations import doctor, journey, quarantined
 from postroom.relay.watching.view import views
 from postroom.sentences import is_named
-from postroom.store import clients
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery import Celery
     from pymongo.database import Database
 
     from postroom.celery.outbox_page.fleet import Fleet
     from postroom.celery.outbox_page.topics import TopicRow, Topics
+    from postroom.findings import Finding
     from postroom.operations.wiring import Wiring
     from postroom.relay.watching.view import Views
     from postroom.settings import Settings
@@ -38,6 +41,8 @@ __all__ = ["Desk"]
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS, IDLE_SECONDS = 3.0, 15.0
+# It asks all services, and some of them much.
+DOCTOR_SECONDS, DOCTOR_PATIENCE_SECONDS = 20.0, 40.0
 MOST_SHOWN = 100_000
 BUSY = "Somebody else lists or redrives these dead letters now; look again later."
 
@@ -51,8 +56,7 @@ class Desk:
         self.jobs = Jobs(self.why)
         self.listings = Listings(wiring.settings, self.why)
         self._history = History()
-        self._opening = threading.Lock()
-        self._opened: Database[Any] | None = None
+        self._database = LateDatabase(wiring.settings)
         self.views: Lookout[Views] = Lookout(
             "MongoDB", self._look, why=self.why, every=EVERY_SECONDS, idle=IDLE_SECONDS
         )
@@ -64,6 +68,13 @@ class Desk:
             lambda: topics.look(self._relayed()),
             why=self.why,
             every=EVERY_SECONDS,
+        )
+        self.doctor: Lookout[list[Finding]] = Lookout(
+            "The doctor",
+            lambda: doctor.examine(wiring, running=_running(app)),
+            why=self.why,
+            every=DOCTOR_SECONDS,
+            patience=DOCTOR_PATIENCE_SECONDS,
         )
 
     def start(self) -> None:
@@ -78,11 +89,7 @@ class Desk:
     @property
     def database(self) -> Database[Any]:
         """The database; may block, so it is for threads of the desk alone."""
-        with self._opening:
-            if self._opened is None:
-                client = clients.for_command_line(self.settings.mongodb_uri)
-                self._opened = client[self.settings.mongodb_database]
-            return self._opened
+        return self._database.get()
 
     def rows(self) -> Seen[list[partitions.Row]]:
         """Return the outbox partitions as they were seen last, joined with what workers tell."""
@@ -147,6 +154,13 @@ class Desk:
     def _relayed(self) -> list[str]:
         seen = self.views.seen().value
         return [topic for view in seen.partitions for topic in view.topics] if seen else []
+
+
+def _running(app: Celery) -> Mapping[str, Mapping[str, str]]:
+    try:
+        return fleet_settings.ask(app)
+    except Exception:  # noqa: BLE001 - whatever Redis has: no worker has answered
+        return {}
 
 
 def _why_redis(error: Exception) -> str:

@@ -62,6 +62,7 @@ class Watched(Answers):
                 "workers": _seen(desk.fleet.seen(), value=False),
             },
             "topics": lambda: {"topics": _seen(desk.topics.seen())},
+            "doctor": lambda: {"doctor": _seen(desk.doctor.seen())},
             "jobs": lambda: {"jobs": desk.jobs.all()},
             "places": lambda: {
                 "places": [{"subscription": s, "topic": t} for s, t in desk.wiring.subscribed()],
@@ -211,7 +212,7 @@ def routes(desk: Desk) -> Sequence[tuple[str, type, dict[str, Any]]]:
     return [
         (r"/outbox/?", Page, {}),
         (r"/outbox/assets/(.*)", Asset, {"path": str(adapter.ASSETS)}),
-        (r"/outbox/api/(partitions|topics|jobs|places)", Watched, given),
+        (r"/outbox/api/(partitions|topics|doctor|jobs|places)", Watched, given),
         (r"/outbox/api/quarantine", Quarantine, given),
         (r"/outbox/api/quarantine/(redrive|discard)", QuarantineActs, given),
         (r"/outbox/api/dead-letters", DeadLetters, given),

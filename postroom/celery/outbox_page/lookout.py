@@ -34,7 +34,7 @@ class Lookout(Generic[T]):
 
     `look` may block for as long as its service does: it has one thread, and seen() returns at once,
     with what was seen before and the sentence that nothing was since. `why` makes that sentence of
-    what `look` raised. Thread-safe.
+    what `look` raised; a look that takes longer than `patience` is told. Thread-safe.
     """
 
     def __init__(
@@ -45,11 +45,12 @@ class Lookout(Generic[T]):
         why: Callable[[Exception], str],
         every: float,
         idle: float | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._name = name
         self._look = look
         self._why = why
-        self._pauses = every, idle
+        self._seconds = every, idle, patience
         self._changed = threading.Condition()
         self._asked_at = 0.0
         self._hurried = False
@@ -72,7 +73,7 @@ class Lookout(Generic[T]):
             self._changed.notify_all()
             seen, begun = self._seen, self._begun_at
         waited = 0.0 if begun is None else time.monotonic() - begun
-        if waited < PATIENCE_SECONDS or seen.trouble:
+        if waited < self._seconds[-1] or seen.trouble:
             return seen
         trouble = f"{self._name} has not answered for {waited:.0f} seconds; it is still waited for."
         return Seen(value=seen.value, at=seen.at, trouble=trouble)
@@ -99,7 +100,7 @@ class Lookout(Generic[T]):
             return Seen(value=self._seen.value, at=self._seen.at, trouble=self._why(error))
 
     def _pause(self) -> None:
-        every, idle = self._pauses
+        every, idle, _ = self._seconds
         self._changed.wait_for(lambda: self._hurried, timeout=every)
         self._changed.wait_for(lambda: self._hurried or self._is_watched(), timeout=idle)
         self._hurried = False

@@ -5,10 +5,11 @@ import { partitions } from "./partitions.js";
 import { topics } from "./topics.js";
 import { quarantine } from "./quarantine.js";
 import { deadLetters } from "./dead_letters.js";
+import { doctor } from "./doctor.js";
 import { journey } from "./journey.js";
 import { actions } from "./actions.js";
 
-const PARTS = { partitions, topics, quarantine, "dead-letters": deadLetters, journey, actions };
+const PARTS = { partitions, topics, quarantine, "dead-letters": deadLetters, journey, doctor, actions };
 const EVERY = 3000;
 const SOON = 700;
 
