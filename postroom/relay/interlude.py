@@ -76,6 +76,8 @@ class Interlude:
         logger.warning("%s", sentence, extra={"action": "paused"})
         while self.is_on.is_set() and not self._stopping.wait(LOOK_SECONDS):
             on_idle()
+            # Whoever watches this thread hears that it goes round.
+            self._standing.enter(State.PAUSED, sentence)
         if self._stopping.is_set():
             return False
         logger.info("Outbox partition %r is relayed again", self._partition)

@@ -22,7 +22,7 @@ __all__ = ["Hang", "Pulse", "of_consumer", "of_relay"]
 # them may hang; while a relay opens its term it reads topics, which takes as long as it takes.
 SILENCE = 2.0
 SILENCE_WHILE_OPENING = 10.0
-READY = {State.STANDBY.value, State.RELAYING.value, "consuming"}
+READY = {State.STANDBY.value, State.RELAYING.value, State.PAUSED.value, "consuming"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +62,18 @@ class Pulse:
     """Hears the facts of one relay or consumer. Thread-safe.
 
     A thread that tells no fact stands still: it tells one a second at least, whatever the services
-    do. `is_running` says whether the thread itself lives.
+    do, but for where it waits on purpose, for `pause_seconds` at most. `is_running` says whether
+    the thread itself lives.
     """
 
-    def __init__(self, who: str, *, hang_seconds: float, name: str = "") -> None:
+    def __init__(
+        self, who: str, *, hang_seconds: float, pause_seconds: float = 0.0, name: str = ""
+    ) -> None:
         self.who = who
         self.name = name
         self.is_running: Callable[[], bool] = lambda: True
         self._hang_seconds = hang_seconds
+        self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
         self._noted = _Noted()
 
@@ -124,7 +128,10 @@ class Pulse:
         ]
         most = SILENCE_WHILE_OPENING if state == State.OPENING.value else SILENCE
         silence = now - heard_at
-        if state != State.STOPPED.value and silence > most * self._hang_seconds:
+        if (
+            state != State.STOPPED.value
+            and silence > most * self._hang_seconds + self._pause_seconds
+        ):
             sentence = f"the thread of {self.who} stands still while it is {state}"
             found.append(
                 Hang(who=self.who, what="thread", sentence=sentence, seconds=silence, thread=True)
@@ -132,10 +139,12 @@ class Pulse:
         return found
 
 
-def of_relay(partition: str, *, hang_seconds: float) -> tuple[Pulse, Callable[[Fact], None]]:
+def of_relay(
+    partition: str, *, hang_seconds: float, pause_seconds: float = 0.0
+) -> tuple[Pulse, Callable[[Fact], None]]:
     """Return the pulse of a relay, and what its observer tells."""
     who = f"the relay of outbox partition {partition!r}"
-    pulse = Pulse(who, hang_seconds=hang_seconds, name=partition)
+    pulse = Pulse(who, hang_seconds=hang_seconds, pause_seconds=pause_seconds, name=partition)
 
     def hear(fact: Fact) -> None:
         match fact:
@@ -158,10 +167,12 @@ def of_relay(partition: str, *, hang_seconds: float) -> tuple[Pulse, Callable[[F
     return pulse, hear
 
 
-def of_consumer(subscription: str, *, hang_seconds: float) -> tuple[Pulse, Callable[[Fact], None]]:
+def of_consumer(
+    subscription: str, *, hang_seconds: float, pause_seconds: float = 0.0
+) -> tuple[Pulse, Callable[[Fact], None]]:
     """Return the pulse of a consumer, and what its observer tells."""
     who = f"the consumer of subscription {subscription!r}"
-    pulse = Pulse(who, hang_seconds=hang_seconds, name=subscription)
+    pulse = Pulse(who, hang_seconds=hang_seconds, pause_seconds=pause_seconds, name=subscription)
 
     def hear(fact: Fact) -> None:
         match fact:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry"]
 
 
+# postroom.supervision's longest wait, and its jitter.
+LONGEST_PAUSE_SECONDS = 11.0
+
+
 class Telemetry:
     """Follows the relays and consumers of a worker; made and told by its main thread.
 
@@ -33,7 +37,9 @@ class Telemetry:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._hang_seconds = settings.hang_seconds
+        # A standby waits between two questions, everyone after an error.
+        pause_seconds = max(LONGEST_PAUSE_SECONDS, 1.2 * settings.mutex_retry_seconds)
+        self._limits = {"hang_seconds": settings.hang_seconds, "pause_seconds": pause_seconds}
         self.health = Health()
         self._watchdog = Watchdog(self.health)
         self._exposition = _exposition(settings, self.health)
@@ -45,7 +51,7 @@ class Telemetry:
 
     def follow_relay(self, relay: Relay) -> None:
         """Hear a relay that has not begun yet."""
-        found, hear = pulse.of_relay(relay.status.partition, hang_seconds=self._hang_seconds)
+        found, hear = pulse.of_relay(relay.status.partition, **self._limits)
         relay.observer.subscribe(hear)
         relay.observer.subscribe(RelayFields().hear)
         self.health.pulses.append(found)
@@ -54,9 +60,7 @@ class Telemetry:
 
     def follow_consumer(self, consumer: Consumer) -> None:
         """Hear a consumer that has not begun yet."""
-        found, hear = pulse.of_consumer(
-            consumer.status.subscription, hang_seconds=self._hang_seconds
-        )
+        found, hear = pulse.of_consumer(consumer.status.subscription, **self._limits)
         consumer.observer.subscribe(hear)
         self.health.pulses.append(found)
         if self._exposition is not None:

@@ -16,8 +16,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from postroom import ConfigurationError, Settings
 from postroom.inbox import facts as inbox_facts
+from postroom.observation import Observer
 from postroom.relay import facts as relay_facts
+from postroom.relay.interlude import Interlude
+from postroom.relay.standing import Standing
 from postroom.relay.state import State
+from postroom.store.values import OutboxPartition
 from postroom.telemetry import pulse
 from postroom.telemetry.counting import Counting
 from postroom.telemetry.endpoint import Endpoint
@@ -170,6 +174,36 @@ def test_a_thread_that_stands_still_is_not_alive(state: State) -> None:
     assert health.liveness().well
 
 
+def test_a_paused_relay_is_alive(caplog: pytest.LogCaptureFixture) -> None:
+    """However long nobody resumes it; its thread says that it goes round."""
+    found, hear = pulse.of_relay("p", hang_seconds=1.0)
+    stopping, told = threading.Event(), []
+
+    def listen(fact: Fact) -> None:
+        told.append(fact)
+        hear(fact)
+
+    standing = Standing(Observer(listen), partition="p", state=State.OPENING)
+    interlude = Interlude(partition=OutboxPartition("p"), standing=standing, stopping=stopping)
+    interlude.is_on.set()
+    thread = threading.Thread(target=interlude.sit_out, args=(lambda: None,))
+    thread.start()
+    wait_until(lambda: len(told) >= 4, description="it goes round")
+    assert found.not_alive is None
+    assert found.not_ready is None
+    stopping.set()
+    thread.join()
+    assert caplog.text.count("is paused") == 1
+
+
+def test_a_wait_on_purpose_is_no_hang() -> None:
+    """A standby that asks for the mutex each minute stands still for that long."""
+    found, hear = pulse.of_relay("p", hang_seconds=0.01, pause_seconds=60)
+    hear(entered(State.STANDBY))
+    threading.Event().wait(0.1)
+    assert found.not_alive is None
+
+
 def test_a_thread_that_died_is_not_alive_and_one_that_was_stopped_is() -> None:
     """It is looked at itself, and not only what it told."""
     found, hear = pulse.of_consumer("s", hang_seconds=60)
@@ -188,7 +222,7 @@ def test_leader_and_standby_are_ready_and_others_say_why_not() -> None:
     """Readiness is a state; the reason is that of the status."""
     found, hear = pulse.of_relay("p", hang_seconds=60)
     assert found.not_ready is not None
-    for state in (State.STANDBY, State.RELAYING):
+    for state in (State.STANDBY, State.RELAYING, State.PAUSED):
         hear(entered(state))
         assert found.not_ready is None
     for state in (State.OPENING, State.WAITING, State.STOPPED):
