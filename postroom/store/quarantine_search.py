@@ -70,8 +70,12 @@ class QuarantineSearch:
     """Finds what waits in quarantine, of one outbox partition or of all; each call is bounded."""
 
     def __init__(self, database: Database[Any], *, partition: OutboxPartition | None) -> None:
+        majority = ReadConcern("majority")
         self._rows = database.get_collection(
-            wire.QUARANTINE, codec_options=LENIENT, read_concern=ReadConcern("majority")
+            wire.QUARANTINE, codec_options=LENIENT, read_concern=majority
+        )
+        self._outbox = database.get_collection(
+            wire.OUTBOX, codec_options=LENIENT, read_concern=majority
         )
         self._partition = partition
 
@@ -82,8 +86,23 @@ class QuarantineSearch:
 
     def some(self, wanted: Wanted, *, skip: int, limit: int) -> list[Found]:
         """Return some of those that match, oldest first."""
-        stages = [*self._matching(wanted), *_oldest_first(), {"$skip": skip}, {"$limit": limit}]
+        (first, *of_rows), order = self._matching(wanted), _oldest_first()[0]["$sort"]
+        if not of_rows:
+            found = self._rows.find(first["$match"], max_time_ms=READ_MS, allow_disk_use=True)
+            return self._with_names(list(found.sort(order).skip(skip).limit(limit)))
+        stages = [first, *of_rows, {"$sort": order}, {"$skip": skip}, {"$limit": limit}]
         return [_found(row) for row in self._ask([*stages, *_with_rows()])]
+
+    def _with_names(self, entries: list[dict[str, Any]]) -> list[Found]:
+        ids = [entry[QuarantineField.ID] for entry in entries]
+        rows = self._outbox.find(
+            {OutboxField.ID: {"$in": ids}}, {f"{OutboxField.DATA}.name": 1}, max_time_ms=READ_MS
+        )
+        # Ids may be objects, which are no keys of a dictionary.
+        known = {repr(row[OutboxField.ID]): [row] for row in rows}
+        return [
+            _found({**entry, ROW: known.get(repr(entry[QuarantineField.ID]))}) for entry in entries
+        ]
 
     def ids(self, wanted: Wanted) -> list[tuple[str, Any]]:
         """Return the outbox partition and id of all that match, oldest first."""

@@ -139,13 +139,13 @@ def test_every_part_works_with_the_rights_of_the_page(secured_site: Site, roles:
     with acting(site, roles.variables("operator")):
         listed = "celery -A tasks outbox quarantine list --json"
         assert str(wrong["_id"]) in site.run(listed)
-        site.run("celery -A tasks outbox quarantine retry --all")
+        site.run("celery -A tasks outbox quarantine redrive --all")
         entries = site.database[wire.QUARANTINE]
         wait_until(
             lambda: entries.count_documents({"_id": wrong["_id"], "retriedAt": None}),
             description="it again",
         )
-        assert "1 discarded" in site.run("celery -A tasks outbox quarantine discard --all")
+        assert "1 discarded" in site.run("celery -A tasks outbox quarantine discard --all --yes")
         site.outbox.insert_one({**row(2), "data": {"name": "MedicineAssigned", "data": {"x": 1}}})
         consumer.wait_for("dead letter")
         assert "MedicineAssigned" in site.run("celery -A tasks dead-letters list")
