@@ -24,12 +24,12 @@ from postroom.relay.watching.view import views
 from postroom.sentences import is_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from celery import Celery
     from pymongo.database import Database
 
-    from postroom.celery.outbox_page.fleet import Fleet
+    from postroom.celery.outbox_page.fleet import Fleet, Member
     from postroom.celery.outbox_page.topics import TopicRow, Topics
     from postroom.findings import Finding
     from postroom.operations.wiring import Wiring
@@ -107,6 +107,11 @@ class Desk:
         if self.settings.show_payloads and found.row is not None:
             told["data"] = self._data(event_id)
         return told
+
+    def relays(self) -> Sequence[Member]:
+        """Return the relays that answered last, whatever the database does."""
+        told = self.fleet.seen().value
+        return told.relays if told else ()
 
     def why(self, error: Exception) -> str:
         """Return the sentence of a failure: which service, and what it said."""

@@ -60,6 +60,7 @@ class Watched(Answers):
                 "partitions": _seen(desk.rows()),
                 "complete": _complete(desk),
                 "workers": _seen(desk.fleet.seen(), value=False),
+                "relays": desk.relays(),
             },
             "topics": lambda: {"topics": _seen(desk.topics.seen())},
             "doctor": lambda: {"doctor": _seen(desk.doctor.seen())},

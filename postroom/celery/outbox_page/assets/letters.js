@@ -10,7 +10,7 @@ const FIELDS = [
 const SCOPES = { partition: "Outbox partition", topic: "Topic", subscription: "Subscription" };
 
 export function letters({ key, title, places, columns, row, empty, read, scope }) {
-  const state = { filters: {}, where: {}, skip: 0, chosen: new Set(), matching: null, took: 0, jobs: [], again: false, places: {} };
+  const state = { filters: {}, where: {}, skip: 0, chosen: new Map(), matching: null, took: 0, jobs: [], again: false, places: {} };
   const id = (name) => `${key}-${name}`;
   let list = null, running = null, form = null;
 
@@ -95,7 +95,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
     const own = row(item);
     const box = h("input", {
       type: "checkbox", class: "form-check-input", "data-key": `${key}-box-${own.id}`, checked: state.chosen.has(own.id), "aria-label": `Select ${own.id}`,
-      onchange: (e) => { if (e.target.checked) state.chosen.add(own.id); else state.chosen.delete(own.id); buttons(page); },
+      onchange: (e) => { choose(page, [own.id], e.target.checked); show.again(page); },
     });
     return h("tr", {}, h("td", {}, box), own.cells);
   }
@@ -106,20 +106,26 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
     return h("div", { class: "outbox-bar" },
       h("label", { class: "outbox-muted" }, h("input", {
         type: "checkbox", class: "form-check-input me-1", checked: all, disabled: !ids.length, "data-key": `${key}-page`,
-        onchange: (e) => { ids.forEach((each) => (e.target.checked ? state.chosen.add(each) : state.chosen.delete(each))); show.again(page); },
+        onchange: (e) => { choose(page, ids, e.target.checked); show.again(page); },
       }), "All on this page"),
       h("span", { class: "spread" }),
-      h("span", { id: id("buttons"), class: "d-flex flex-wrap gap-2" }, actions(page)),
+      h("span", { class: "d-flex flex-wrap gap-2" }, actions(page)),
       h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", "data-key": `${key}-again`, onclick: () => { state.again = true; again(); } }, "Look again"));
   }
   let latest = null;
   show.again = () => { if (latest) show(latest); };
 
-  function buttons(page) { paint(document.getElementById(id("buttons")), actions(page)); }
+  // An event that several handlers gave up is chosen with all of its letters, and counted so.
+  function choose(page, ids, on) {
+    const all = page.items.map((item) => row(item).id);
+    for (const each of new Set(ids)) {
+      if (on) state.chosen.set(each, all.filter((other) => other === each).length); else state.chosen.delete(each);
+    }
+  }
 
   function actions(page) {
     if (state.may_not_act) return [h("span", { class: "outbox-muted" }, state.may_not_act)];
-    const some = state.chosen.size;
+    const some = [...state.chosen.values()].reduce((a, b) => a + b, 0);
     const number = some || page.matching;
     const words = some ? `${count(some)} selected` : `all ${count(page.matching)} that match`;
     const button = (what, style) => h("button", {
@@ -130,7 +136,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
   }
 
   function confirm(what, number, words) {
-    const ids = [...state.chosen];
+    const ids = [...state.chosen.keys()];
     const rate = h("input", { id: id("rate"), type: "number", min: "0.01", step: "any", class: "form-control form-control-sm", placeholder: "as fast as it goes" });
     const trouble = h("div", {});
     const opener = document.activeElement;

@@ -1,4 +1,4 @@
-import { ago, base, count, facts, figures, get, h, rate, seconds, time, waiting, notice } from "./dom.js";
+import { ago, base, count, facts, figures, get, h, rate, seconds, table, time, waiting, notice } from "./dom.js";
 import { chart } from "./chart.js";
 
 export const partitions = {
@@ -7,6 +7,7 @@ export const partitions = {
   load: () => get("partitions"),
   show(answer) {
     const rows = answer.partitions.value;
+    if (rows === null && answer.partitions.trouble) return relays(answer.relays);
     if (rows === null) return waiting("The database is being looked at");
     const more = answer.complete ? null : notice("secondary",
       "Not all rows of the outbox were looked at, to be done in time: there may be rows of further outbox partitions that no relay was ever started for.");
@@ -16,6 +17,16 @@ export const partitions = {
     return [...rows.map((row) => card(row, answer.now)), more];
   },
 };
+
+// What is left to show where the database does not answer.
+function relays(found) {
+  return h("article", { class: "outbox-card", "aria-label": "Relays" },
+    h("h2", {}, "What the relays say of themselves"),
+    table(["Outbox partition", "Relay", "State", "It says"], found.map(({ worker: name, told }) => h("tr", {},
+      h("td", {}, String(told.partition ?? "—")), h("td", {}, String(told.owner ?? "—"), " (", worker({ worker: name, owner: told.owner }), ")"),
+      h("td", {}, String(told.state ?? "—")), h("td", { class: "outbox-reason" }, String(told.reason || "—")))),
+    { label: "Relays", empty: "No relay has answered, and nothing is known of the outbox partitions." }));
+}
 
 function card(row, now) {
   const view = row.view;
