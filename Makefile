@@ -48,8 +48,9 @@ ifdef TESTS
 else
 	@# Several at a time, since most of a test is waiting; chaos by itself, since it wants the machine.
 	@# What failed beside others, on a machine that was busy, runs once more by itself: then it counts.
-	$(BIN)/python -m pytest -n $(TESTS_AT_A_TIME) --dist loadgroup -m "not chaos" --durations=25 || \
-	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not chaos"
+	$(BIN)/python -m pytest -n $(TESTS_AT_A_TIME) --dist loadgroup -m "not chaos" --durations=25 || { \
+	  echo "Once more, one at a time: what fails here beside others is a fault all the same; look at it."; \
+	  $(BIN)/python -m pytest -v --last-failed --last-failed-no-failures none -m "not chaos"; }
 	$(BIN)/python -m pytest -m chaos
 endif
 
