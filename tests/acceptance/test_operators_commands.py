@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -259,7 +260,7 @@ def test_show_and_tail_tell_no_payloads_unless_asked(lite_site: Site) -> None:
 
 
 def test_tail_follows_until_its_reader_goes_away(lite_site: Site) -> None:
-    """`tail --follow | head -2` ends by itself, without a traceback; so does Ctrl-C."""
+    """`tail --follow | head -2` ends by itself, without a traceback."""
     program = str(Path(sys.executable).parent / "celery")
     with subprocess.Popen(  # noqa: S602 - a pipe is what is tried
         f"{program} -A tasks outbox tail --follow --name Counted | head -2",
@@ -279,6 +280,17 @@ def test_tail_follows_until_its_reader_goes_away(lite_site: Site) -> None:
         out, err = piped.communicate(timeout=10)
     assert [line.split()[-1] for line in out.splitlines()] == ["Counted", "Counted"]
     assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_a_watch_quietly(lite_site: Site) -> None:
+    """`status --watch` and `tail --follow` end by SIGINT with code 0, and without a traceback."""
+    for words in ("status --watch --json", "tail --follow"):
+        lite_site.insert(1)
+        watching = lite_site.start(f"celery -A tasks outbox {words}")
+        watching.wait_for("default")
+        watching.signal(signal.SIGINT)
+        assert watching.exit_code() == 0, watching.text()
+        assert "Traceback" not in watching.text()
 
 
 def test_old_rows_are_pruned_and_unsent_ones_never(lite_site: Site) -> None:
