@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from postroom.relay import office
 from postroom.relay import relay as relay_module
 from postroom.relay.inspection import Inspection
 from postroom.relay.mutex import PulsarMutex
-from postroom.relay.saving import retention
+from postroom.relay.saving import retention, tenure
 from postroom.relay.sending.opening import Opening
 from postroom.relay.sending.tail import TailReader
 from postroom.relay.state import State
@@ -81,12 +80,15 @@ def test_what_vanishes_on_the_way_to_mongodb_is_asked_again(
     pulsar_site: Site,
     proxy: MuteProxy,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     what: str,
     *,
     answers_only: bool,
 ) -> None:
     """One connection is cut, in both directions or backwards alone; a new term goes on, exactly."""
     site, (words, sentence) = pulsar_site, COMMANDS[what]
+    if what == "confirm":
+        monkeypatch.setattr(tenure, "TRUST_SECONDS", 0.0)
     plain = site.subscribe()
     with relaying(site):
         written = site.insert(10)
@@ -98,8 +100,6 @@ def test_what_vanishes_on_the_way_to_mongodb_is_asked_again(
     with relaying(site, wait=False, **through(proxy)) as relay:
         if not at_start:
             wait_until(lambda: relay.status.state is State.RELAYING, description="a term")
-            if what == "confirm":
-                time.sleep(3.2)  # after so long the relay asks whether its term is the newest
             proxy.mute(*words, answers_only=answers_only)
         written += site.insert(5, first=10)
         assert ids(site.receive(plain, 15)) == written
