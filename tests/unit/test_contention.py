@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from postroom.inbox.scheduling.contention import LONGEST_WAIT_SECONDS, PATIENCE, Contention
+from unittest import mock
+
+from postroom.inbox.scheduling.contention import (
+    FIRST_MEMORY_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    PATIENCE,
+    Contention,
+)
 from postroom.inbox.scheduling.isolation import Isolation
 
 
@@ -36,6 +43,31 @@ def test_a_conflict_met_alone_waits_longer_each_time() -> None:
         contention.met(running=2, seconds=0.0)
     waits = [contention.met(running=1, seconds=0.0) for _ in range(12)]
     assert 0 < waits[0] < waits[-1] <= LONGEST_WAIT_SECONDS * 1.5
+
+
+def test_waiting_for_turns_does_not_go_on_for_its_own_sake() -> None:
+    """One conflict makes jobs take turns for a while; only another one renews that, for longer."""
+    with mock.patch("time.monotonic") as clock:
+        clock.return_value = 1000.0
+        contention = Contention()
+        contention.met(running=8, seconds=1.0)
+        for _ in range(round(FIRST_MEMORY_SECONDS)):
+            clock.return_value += 1.0
+            contention.waited(running=1, seconds=1.0)
+            assert not contention.allows(8)
+        clock.return_value += 1.0
+        assert not contention.is_on
+        assert contention.allows(8)
+        contention.waited(running=8, seconds=1.0)
+        assert contention.allows(8), "what was waited for then was the last of the turns"
+        clock.return_value += 5.0
+        contention.waited(running=8, seconds=1.0)
+        assert not contention.allows(8), "other workers take turns"
+        clock.return_value += FIRST_MEMORY_SECONDS + 1.0
+        assert contention.allows(8)
+        contention.met(running=8, seconds=1.0)
+        clock.return_value += FIRST_MEMORY_SECONDS * 1.9
+        assert not contention.allows(8)
 
 
 def test_a_suspect_waits_for_the_others_and_they_for_it() -> None:

@@ -14,6 +14,10 @@ LONGEST_WAIT_SECONDS = 5.0
 WEIGHT = 0.2
 # So many in a row go well before one more is let in: a hot document costs one run in seven.
 PATIENCE = 6
+# Jobs that take turns wait for each other, whether or not they write the same: so waiting proves
+# nothing, and a limit lapses that no conflict has renewed. Where they do, it soon lasts longer.
+FIRST_MEMORY_SECONDS = 30.0
+LONGEST_MEMORY_SECONDS = 480.0
 
 
 class Contention:
@@ -30,6 +34,15 @@ class Contention:
         self._in_a_row = 0
         self._seconds = FIRST_WAIT_SECONDS
         self._from_elsewhere = 0
+        self._memory = FIRST_MEMORY_SECONDS
+        self._until = float("-inf")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether jobs have to take turns."""
+        if self._limit is not None and time.monotonic() > self._until:
+            self._limit = None
+        return self._limit is not None
 
     @property
     def is_sole(self) -> bool:
@@ -43,15 +56,16 @@ class Contention:
 
     def allows(self, running: int) -> bool:
         """Say whether another job may run beside so many."""
-        return self._limit is None or running < self._limit
+        return not self.is_on or running < (self._limit or 1)
 
     def met(self, *, running: int, seconds: float) -> float:
         """Note a conflict of a job that ran so long, one of so many; return how long it waits.
 
         It waits for its turn only, unless it ran alone here.
         """
+        self._renew()
         if self._limit != 1:
-            self.waited(running=running, seconds=seconds)
+            self._halve(running=running, seconds=seconds)
             return 0.0
         self._in_a_row = 0
         self._from_elsewhere += 1
@@ -60,6 +74,23 @@ class Contention:
 
     def waited(self, *, running: int, seconds: float) -> None:
         """Note a job that had to wait for its turn, one of so many."""
+        self._in_a_row = 0
+        now = time.monotonic()
+        if not self.is_on:
+            if now - seconds <= self._until:
+                return  # it began when turns were taken, and that is over
+            self._until = now + FIRST_MEMORY_SECONDS  # other workers take turns
+        self._halve(running=running, seconds=seconds)
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if not self.is_on:
+            quickly = now - self._until < self._memory
+            doubled = min(self._memory * 2, LONGEST_MEMORY_SECONDS)
+            self._memory = doubled if quickly else FIRST_MEMORY_SECONDS
+        self._until = now + self._memory
+
+    def _halve(self, *, running: int, seconds: float) -> None:
         self._in_a_row = 0
         if time.monotonic() - seconds >= self._halved_at:
             # Those that began before know nothing of the last halving.

@@ -107,7 +107,8 @@ class Schedule:
 
     def contends(self, work: Work) -> bool:
         """Say whether its handler's jobs were in each other's way of late."""
-        return work.handler.name in self._contentions
+        contention = self._contentions.get(work.handler.name)
+        return contention is not None and contention.is_on
 
     def learn(self, job: Job, outcome: Outcome, underway: Underway) -> Outcome:
         """Take from what came of a job how many of its handler may run side by side.
@@ -125,8 +126,6 @@ class Schedule:
                 self._contentions[name].waited(running=running, seconds=seconds)
             case Applied() if name in self._contentions:
                 self._contentions[name].met_none(most=underway.most, seconds=seconds)
-                if self._contentions[name].is_over:
-                    del self._contentions[name]
         return outcome
 
     def _allowed(self, underway: Underway) -> Work | None:
