@@ -51,6 +51,7 @@ class AsyncOutbox:
             partition=partition,
             key=key,
             max_bytes=max_message_bytes or settings.max_message_bytes(),
+            cloud_events=settings.cloud_events(database.name),
         )
 
     async def publish(

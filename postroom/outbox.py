@@ -59,6 +59,7 @@ class Outbox:
             partition=partition,
             key=key,
             max_bytes=max_message_bytes or settings.max_message_bytes(),
+            cloud_events=settings.cloud_events(database.name),
         )
 
     def publish(

@@ -18,10 +18,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from sys import intern
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors, events
 from postroom.topics import Topic, canonical
+
+if TYPE_CHECKING:
+    from postroom.cloud_events import CloudEvents
 
 __all__ = ["Key", "Routing", "Topics"]
 
@@ -40,7 +43,8 @@ class Routing:
     an earlier pattern over a later one, and what matches none goes to `default`. It may be a
     function of the event's name and data instead; None from it means `default`. `shared` names the
     topics, or patterns of them, that other producers send to as well. `key` is the field
-    of the data that holds the key, or a function likewise.
+    of the data that holds the key, or a function likewise. `cloud_events` is what messages say of
+    themselves, if anything.
 
     Raises:
         ConfigurationError: a topic has no name that Pulsar could take.
@@ -48,8 +52,15 @@ class Routing:
     """
 
     def __init__(
-        self, *, default: str, topics: Topics, key: Key | None, shared: Iterable[str] = ()
+        self,
+        *,
+        default: str,
+        topics: Topics,
+        key: Key | None,
+        shared: Iterable[str] = (),
+        cloud_events: CloudEvents | None = None,
     ) -> None:
+        self.cloud_events = cloud_events
         self.default = _configured(default)
         self._topics = topics
         self._key = key

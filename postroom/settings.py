@@ -9,9 +9,10 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import address, errors, topics
+from postroom.cloud_events import CloudEvents
 from postroom.secured import WHOLE_SENTENCE, Secured
 
-__all__ = ["Name", "Settings", "load", "max_message_bytes"]
+__all__ = ["Name", "Settings", "cloud_events", "load", "max_message_bytes"]
 
 PREFIX = "POSTROOM_"
 LONGEST_SHOWN = 100
@@ -23,12 +24,25 @@ def _name(value: str) -> str:
     return value
 
 
+def _uri_reference(value: str) -> str:
+    if (
+        not value
+        or len(value) > 500
+        or not value.isascii()
+        or not value.isprintable()
+        or " " in value
+    ):
+        raise ValueError("a source is a URI reference: 1 to 500 characters of ASCII, no blank")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Topic = Annotated[str, AfterValidator(topics.checked)]
 MongoUrl = Annotated[str, AfterValidator(address.mongodb)]
 PulsarUrl = Annotated[str, AfterValidator(address.pulsar)]
 HttpUrl = Annotated[str, AfterValidator(address.http)]
 RedisUrl = Annotated[str, AfterValidator(address.redis)]
+CloudSource = Annotated[str, AfterValidator(_uri_reference)]
 Positive = Annotated[float, Field(gt=0, le=86_400)]
 # Pulsar's own limit, 5 MiB, less what the broker adds.
 MOST_MESSAGE_BYTES = 5 * 1024 * 1024 - 16 * 1024
@@ -148,6 +162,12 @@ class Settings(Secured):
     show_payloads: bool = Field(
         default=False, description="Show events' data in Flower; they are private otherwise"
     )
+    cloudevents: bool = Field(
+        default=False, description="Have messages say what they are as CloudEvents, in binary mode"
+    )
+    cloudevents_source: CloudSource | None = Field(
+        None, description="Their `source`; `/<database>` unless set"
+    )
     log_format: Literal["plain", "json"] = Field(
         "plain", description="`json` has workers log one JSON object a line"
     )
@@ -179,6 +199,13 @@ class Settings(Secured):
         """The age at which relayed rows are pruned, or None where they are kept."""
         return timedelta(days=self.retention_days) if self.retention_days else None
 
+    @property
+    def cloud_events_of_database(self) -> CloudEvents | None:
+        """What messages say of themselves as CloudEvents, or None where they do not."""
+        if not self.cloudevents:
+            return None
+        return CloudEvents.of(self.cloudevents_source, self.mongodb_database)
+
     def dead_letters_of(self, topic: str, subscription: str) -> str:
         """Name the dead-letter topic of `subscription` on `topic`."""
         return self.dead_letter_topic or f"{topic}-{subscription}-DLQ"
@@ -188,6 +215,22 @@ class _Writing(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     max_message_bytes: MessageBytes = MOST_MESSAGE_BYTES
+    cloudevents: bool = False
+    cloudevents_source: str | None = None
+
+
+def cloud_events(database: str) -> CloudEvents | None:
+    """Read POSTROOM_CLOUDEVENTS alone: what it adds counts for the size of an event.
+
+    Raises:
+        ConfigurationError: it has a value that cannot be used.
+
+    """
+    try:
+        found = _Writing()
+    except ValidationError as error:
+        raise errors.ConfigurationError(_sentence(error)) from None
+    return CloudEvents.of(found.cloudevents_source, database) if found.cloudevents else None
 
 
 def max_message_bytes() -> int:

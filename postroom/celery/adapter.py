@@ -31,7 +31,7 @@ from kombu.utils.compat import detect_environment
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from celery import Celery, Task
 
@@ -66,7 +66,6 @@ __all__ = [
 POOL = "celery.worker.components:Pool"
 # What Redis, the way to it, or Celery's library for it raises.
 OF_THE_BROKER = (RedisError, OperationalError, OSError)
-# The loggers through which Celery tells of it.
 TALKERS = (
     "celery.bootsteps",
     "celery.worker.consumer.connection",
@@ -119,9 +118,11 @@ def request(
     kwargsrepr: str,
     routing_key: str,
     cargo: object,
+    carried: Mapping[str, str],
 ) -> EventRequest:
     """Make the request that Celery would have made of a message; the task finds `cargo` in it."""
     headers = {
+        **carried,
         "id": task_id,
         "task": task.name,
         "retries": retries,

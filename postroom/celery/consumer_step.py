@@ -6,6 +6,8 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from celery import signals
+
 from postroom import errors
 from postroom.celery import adapter, fleet_settings, step, telemetry_step
 from postroom.celery.ending import exit_after
@@ -117,7 +119,7 @@ class ConsumerStep(Step):
         """Register the handlers as tasks and begin to consume."""
         installation = self.app.postroom
         registry.close()
-        self._events = TaskEvents(self.app, worker.hostname)
+        self._events = TaskEvents(worker)
         self._events.start()
         runner = self._runner = TaskRunner(worker, self._events)
         runner.prepare(list(registry.handlers.values()))
@@ -136,6 +138,8 @@ class ConsumerStep(Step):
             own.consumer = Consumer(reading)
             self._consumers.append(own.consumer)
         self.watch()
+        # As in each process of a pool, before its first task: this is the one that runs handlers.
+        signals.worker_process_init.send(sender=None)
         telemetry = telemetry_step.of(worker)
         for consumer in self._consumers:
             telemetry.follow_consumer(consumer)

@@ -98,6 +98,7 @@ def _routing(app: Celery) -> Routing:
         topics=installation.topics,
         key=installation.key,
         shared=installation.shared,
+        cloud_events=installation.settings.cloud_events_of_database,
     )
 
 

@@ -7,10 +7,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from celery import Task
+from celery import Task, signals
 from celery.exceptions import Retry as CeleryRetry
 
-from postroom import errors, private_text
+from postroom import errors, private_text, topics, tracing
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
@@ -19,6 +19,7 @@ from postroom.inbox.scheduling.isolation import Isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from celery import Celery
 
@@ -59,7 +60,10 @@ class HandlerTask(Task):
             # Celery looks when it takes a task in, and this one has waited since for a thread.
             errand.job.call.end(REVOKED)
             raise errors.Reject(REVOKED.reason)
-        outcome, error = errand.consumer.execute(errand.job)
+        with _span(errand) as span:
+            outcome, error = errand.consumer.execute(errand.job)
+            if error is not None:
+                span.failed(error)
         if error is None:
             return str(outcome)
         shown = private_text.shown(
@@ -149,6 +153,7 @@ class TaskRunner:
         placement = Placement(
             errand, request, self._threads, done=done, too_many_hang=self._give_up_worker
         )
+        signals.task_received.send(sender=getattr(self._worker, "consumer", None), request=request)
         self._events.send(
             "task-received",
             uuid=request.id,
@@ -187,6 +192,7 @@ class TaskRunner:
             kwargsrepr=repr(shown)[:LONGEST_SHOWN],
             routing_key=job.topic,
             cargo=errand,
+            carried=tracing.context_in(job.events[0].headers) if len(job.events) == 1 else {},
         )
 
     def _task_id(self, errand: Errand) -> str:
@@ -264,6 +270,22 @@ class Placement:
     def _end(self) -> None:
         adapter.forget(self._request)
         self._done(self._errand.job.call.outcome)
+
+
+def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
+    """Make the span of one attempt, in which the handler's own spans are."""
+    job, first = errand.job, errand.job.events[0]
+    return tracing.processing(
+        [event.headers for event in job.events],
+        handler=job.handler.name,
+        attributes={
+            "messaging.destination.name": topics.base_topic(job.topic),
+            "messaging.destination.subscription.name": errand.consumer.status.subscription,
+            "messaging.message.id": first.id[:300],
+            "messaging.batch.message_count": len(job.events),
+            "postroom.attempt": job.attempt,
+        },
+    )
 
 
 def _nothing() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
 
-from postroom import errors
+from postroom import errors, tracing
 from postroom.celery import adapter
 from postroom.celery.ending import EXIT_FAILURE, end_worker
 from postroom.celery.inheritance import withhold_from_children
@@ -63,7 +63,9 @@ class Step(bootsteps.StartStopStep):
 
     def run_in_thread(self, name: str, run: Callable[[], object]) -> threading.Thread:
         """Start a thread whose end by an error is the worker's, and return it."""
-        thread = threading.Thread(target=self._run, args=(name, run), name=name, daemon=True)
+        thread = threading.Thread(
+            target=tracing.silently(self._run), args=(name, run), name=name, daemon=True
+        )
         self._threads.append(thread)
         thread.start()
         return thread

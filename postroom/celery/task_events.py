@@ -5,12 +5,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from postroom.celery import adapter
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 __all__ = ["TaskEvents"]
 
@@ -22,16 +19,29 @@ RETRY_SECONDS = 2.0
 
 
 class TaskEvents:
-    """Stands in for Celery's event dispatcher: send() only queues, a thread of its own sends."""
+    """Stands in for Celery's event dispatcher: send() only queues, a thread of its own sends.
 
-    enabled = True
+    What is wanted is what Celery's own dispatcher is told, by -E or worker_send_task_events and by
+    `enable_events` and `disable_events`; while Redis is away, what it was told last.
+    """
 
-    def __init__(self, app: Celery, hostname: str) -> None:
-        self._app = app
-        self._hostname = hostname
+    def __init__(self, worker: Any) -> None:
+        self._app = worker.app
+        self._worker = worker
+        self._is_wanted = bool(worker.task_events)
         self._waiting: collections.deque[dict[str, Any]] = collections.deque(maxlen=MOST_KEPT)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="task-events", daemon=True)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether events of tasks are wanted now."""
+        consumer = getattr(self._worker, "consumer", None)
+        dispatcher = getattr(consumer, "event_dispatcher", None)
+        if dispatcher is not None:
+            # No group at all is every group.
+            self._is_wanted = not dispatcher.groups or "task" in dispatcher.groups
+        return self._is_wanted
 
     def start(self) -> None:
         """Begin to send."""
@@ -43,8 +53,9 @@ class TaskEvents:
         self._thread.join(RETRY_SECONDS)
 
     def send(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name for it
-        """Queue an event; returns at once."""
-        self._waiting.append(adapter.event(self._app, type, self._hostname, fields))
+        """Queue an event, if events are wanted; returns at once."""
+        if self.enabled:
+            self._waiting.append(adapter.event(self._app, type, self._worker.hostname, fields))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -56,7 +67,7 @@ class TaskEvents:
         with (
             self._app.connection_for_write(connect_timeout=RETRY_SECONDS) as connection,
             self._app.events.Dispatcher(
-                connection, hostname=self._hostname, buffer_while_offline=False
+                connection, hostname=self._worker.hostname, buffer_while_offline=False
             ) as dispatcher,
         ):
             while not self._stopping.wait(PAUSE_SECONDS) or self._waiting:

@@ -85,7 +85,8 @@ class ChunkStored(RelayFact):
     None in a scan. `seconds` passed from its first send to its last acknowledgement.
     `committed_at` is when its first row was committed by MongoDB's clock, in milliseconds; None in
     a scan, before MongoDB 6, or where nothing was sent. `occurred_at` is when it was written by its
-    writer's clock, None where that is not told or nothing was sent.
+    writer's clock, None where that is not told or nothing was sent. `parents` are the traceparents
+    of some of its rows, where traces are made; `topics` is where it went.
     """
 
     events: int
@@ -96,6 +97,8 @@ class ChunkStored(RelayFact):
     seconds: float
     committed_at: datetime | None = None
     occurred_at: datetime | None = None
+    topics: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

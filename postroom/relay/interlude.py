@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from postroom import tracing
 from postroom.relay.state import State
 from postroom.store.pauses import Pauses
 
@@ -54,7 +55,10 @@ class Interlude:
         over = threading.Event()
         self._learn(Pauses(database).of(self._partition))
         threading.Thread(
-            target=self._watch, args=(database, over, wake), name="relay-pauses", daemon=True
+            target=tracing.silently(self._watch),
+            args=(database, over, wake),
+            name="relay-pauses",
+            daemon=True,
         ).start()
         try:
             yield

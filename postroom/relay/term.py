@@ -13,7 +13,7 @@ import queue
 import time
 from typing import TYPE_CHECKING
 
-from postroom import errors
+from postroom import errors, tracing
 from postroom.relay import facts
 from postroom.relay.outfit import fit_out
 from postroom.relay.reading.batch import Batch
@@ -234,6 +234,7 @@ class Term:
             self._outfit.saver.hurry()
             self._outfit.lanes.scan_is_over()
         chunk = Chunk(point=batch.point, committed_at=batch.committed_at)
+        chunk.parents = [] if tracing.is_on() else None
         chunk.is_replay = self._replay.is_worth_noting
         if self._options.mark_sent or chunk.is_replay:
             chunk.row_ids = []

@@ -72,6 +72,11 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     if key is None:
         key = routing.key(name, data)
     headers = _headers(row[HEADERS]) if HEADERS in row else NO_HEADERS
+    occurred_at = _milliseconds(row.get(OCCURRED_AT))
+    if routing.cloud_events is not None:
+        headers = routing.cloud_events.dress(
+            headers, event_id=str(row[ROW_ID]), name=name, key=key, occurred_at=occurred_at
+        )
     size = len(payload)
     if headers or (key and len(key) > SHORT_KEY):
         size += _size_beside(key, headers)
@@ -86,7 +91,7 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
         routing.topic(name, data),
         payload,
         key,
-        _milliseconds(row.get(OCCURRED_AT)),
+        occurred_at,
         _milliseconds(row[DELIVER_AT]) if DELIVER_AT in row else 0,
         headers,
         size,

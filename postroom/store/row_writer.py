@@ -13,7 +13,7 @@ from bson import ObjectId
 from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 
-from postroom import errors
+from postroom import errors, tracing
 from postroom.events import DomainEvent, checked
 from postroom.routing import Routing
 from postroom.store import letter
@@ -21,6 +21,7 @@ from postroom.store.codec import RAW, WRITING, decoded
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
+    from postroom.cloud_events import CloudEvents
     from postroom.routing import Key
 
 __all__ = ["Publishable", "RowWriter", "listed"]
@@ -49,9 +50,18 @@ class RowWriter:
     that this one has.
     """
 
-    def __init__(self, *, partition: str, key: Key | None, max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        partition: str,
+        key: Key | None,
+        max_bytes: int,
+        cloud_events: CloudEvents | None = None,
+    ) -> None:
         self._partition = partition
-        self._limits = Routing(default=ANY_TOPIC, topics={}, key=key), max_bytes
+        routing = Routing(default=ANY_TOPIC, topics={}, key=key, cloud_events=cloud_events)
+        self._limits = routing, max_bytes
+        self._has_headers = cloud_events is not None
 
     def row(
         self, event: Publishable, *, row_id: ObjectId, headers: Mapping[str, str] | None
@@ -66,6 +76,14 @@ class RowWriter:
         """
         wire = event.to_wire() if isinstance(event, DomainEvent) else event
         name, _ = checked(wire)
+        if not tracing.is_on():
+            return self._row(name, wire, row_id, dict(headers or {}))
+        with tracing.creating(name, str(row_id)) as carried:
+            return self._row(name, wire, row_id, {**carried, **(headers or {})})
+
+    def _row(
+        self, name: str, wire: Mapping[str, Any], row_id: ObjectId, headers: Mapping[str, str]
+    ) -> RawBSONDocument:
         row: dict[str, Any] = {
             OutboxField.ID: row_id,
             OutboxField.PARTITION: self._partition,
@@ -73,9 +91,9 @@ class RowWriter:
             OutboxField.DATA: dict(wire),
         }
         if headers:
-            row[OutboxField.HEADERS] = dict(headers)
+            row[OutboxField.HEADERS] = headers
         encoded = _encoded(name, row)
-        known = None if headers else letter.foreseen(row[OutboxField.DATA], *self._limits)
+        known = None if headers or self._has_headers else letter.foreseen(row[OutboxField.DATA], *self._limits)
         key = self._key_when_sent(name, encoded) if known is None else known.key
         if key is not None:
             encoded = _with_field(encoded, OutboxField.KEY, key)

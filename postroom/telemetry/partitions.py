@@ -15,6 +15,7 @@ from bson import Timestamp
 from prometheus_client.registry import Collector
 from pymongo import errors as mongo
 
+from postroom import tracing
 from postroom.relay.watching.view import views
 from postroom.store import clients
 from postroom.telemetry.catalogue import DATABASE, family
@@ -98,7 +99,9 @@ class Partitions(Collector):
                 return
             self._is_looking = True
             self._looked.clear()
-        threading.Thread(target=self._run, name="postroom-partitions", daemon=True).start()
+        threading.Thread(
+            target=tracing.silently(self._run), name="postroom-partitions", daemon=True
+        ).start()
 
     def _run(self) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postroom import errors
-from postroom.telemetry import pulse
+from postroom.telemetry import pulse, spans
 from postroom.telemetry.health import Health
 from postroom.telemetry.logs import RelayFields
 from postroom.telemetry.watchdog import Watchdog
@@ -54,6 +54,7 @@ class Telemetry:
         found, hear = pulse.of_relay(relay.status.partition, **self._limits)
         relay.observer.subscribe(hear)
         relay.observer.subscribe(RelayFields().hear)
+        relay.observer.subscribe(spans.hear)
         self.health.pulses.append(found)
         if self._exposition is not None:
             self._exposition.follow_relay(relay, found)

@@ -216,3 +216,18 @@ def test_json_logs_are_one_object_a_line_with_fields(lite_site: Site) -> None:
     assert said["handler"].endswith("log")
     assert said["message"] == "a handler has logged Logged\nforged"
     assert relay.stop() == consumer.stop() == 0
+
+
+def test_messages_are_cloud_events_where_that_is_asked_for(lite_site: Site) -> None:
+    """With the position as `sequence`; consumers handle them as ever."""
+    plain = lite_site.subscribe()
+    variables = {"POSTROOM_CLOUDEVENTS": "1", "POSTROOM_CLOUDEVENTS_SOURCE": "https://shop/outbox"}
+    lite_site.start("celery -A tasks worker -Q relay --loglevel=INFO", **variables)
+    ids = lite_site.insert(3, key="k")
+    for number, message in enumerate(lite_site.receive(plain, 3), start=1):
+        found = message.properties()
+        assert found["ce_id"] == found["id"] == ids[number - 1]
+        assert found["ce_sequence"] == found["position"] == str(number)
+        assert found["ce_source"] == "https://shop/outbox"
+        assert (found["ce_type"], found["ce_partitionkey"]) == ("Counted", "k")
+        assert json.loads(message.data())["name"] == "Counted"

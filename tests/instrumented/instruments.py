@@ -83,6 +83,8 @@ def _sentry(tell: Callable[[dict[str, Any]], None]) -> None:
         transport=Written,
         integrations=[CeleryIntegration()],
         traces_sample_rate=1.0,
+        # Frames hold the event.
+        include_local_variables=False,
     )
 
 

@@ -128,6 +128,7 @@ def test_a_request_runs_and_is_forgotten(app: Celery) -> None:
         kwargsrepr="{}",
         routing_key="topic",
         cargo="private",
+        carried={"traceparent": "00-1"},
     )
     calls: list[Any] = []
     adapter.run(made, calls.append)

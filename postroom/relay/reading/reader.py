@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from postroom import errors
+from postroom import errors, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class Reader:
     def start(self, batches: Iterator[Batch]) -> None:
         """Begin to read; once."""
         threading.Thread(
-            target=self._read, args=(batches,), name="relay-reader", daemon=True
+            target=tracing.silently(self._read), args=(batches,), name="relay-reader", daemon=True
         ).start()
 
     def arrived(self, batch: Batch) -> None:

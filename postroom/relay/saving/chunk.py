@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from postroom import tracing
 from postroom.store.codec import Unreadable, id_of
 from postroom.wire import OutboxField
 
@@ -39,7 +41,8 @@ class Chunk:
     collected where they are asked for by a list. What is a replay an earlier term may have seen. A
     chunk of rows that were set aside for a topic names it in `returned_for`, and in `returned`
     those that are done with it. `committed_at` is when its first row was, where MongoDB tells,
-    and `occurred_at` what that row says.
+    and `occurred_at` what that row says. `parents` are the traceparents of some of its rows, where
+    they are asked for by a list.
     """
 
     point: Point | None
@@ -60,15 +63,26 @@ class Chunk:
     sealed: float = 0.0
     committed_at: datetime | None = None
     occurred_at: Any = None
+    parents: list[str] | None = None
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take note of rows that were filled in, sent or not."""
         if not self.rows and not isinstance(rows[0], Unreadable):
             self.occurred_at = rows[0].get(OutboxField.OCCURRED_AT)
+        if self.parents is not None:
+            self._note_parents(self.parents, rows)
         self.rows += len(rows)
         self.last_id = id_of(rows[-1])
         if self.row_ids is not None:
             self.row_ids += map(id_of, rows)
+
+    def _note_parents(self, parents: list[str], rows: Sequence[Row]) -> None:
+        for row in rows:
+            if len(parents) >= tracing.MOST_LINKS:
+                return
+            headers = None if isinstance(row, Unreadable) else row.get(OutboxField.HEADERS)
+            if isinstance(headers, Mapping) and (carried := tracing.context_in(headers)):
+                parents.append(carried[tracing.PARENT])
 
     @property
     def skipped(self) -> int:

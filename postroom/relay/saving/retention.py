@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from pymongo import errors as mongo
 
-from postroom import private_text
+from postroom import private_text, tracing
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 
@@ -59,7 +59,9 @@ class Retention:
         self._margin = margin
         self._pruned = pruned
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="relay-retention", daemon=True)
+        self._thread = threading.Thread(
+            target=tracing.silently(self._loop), name="relay-retention", daemon=True
+        )
 
     def start(self) -> None:
         """Begin, in a thread of its own."""

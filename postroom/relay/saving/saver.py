@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
+from postroom import errors, tracing
 from postroom.relay.saving.marks import Marks
 from postroom.store.values import Position
 
@@ -143,7 +143,10 @@ class Saver:
         )
         # A thread for each, a few a second: one that MongoDB holds up keeps no process from ending.
         threading.Thread(
-            target=self._write, args=(saving, write), name="relay-checkpoint", daemon=True
+            target=tracing.silently(self._write),
+            args=(saving, write),
+            name="relay-checkpoint",
+            daemon=True,
         ).start()
 
     def _write(self, saving: Saving, write: Callable[[], None]) -> None:

@@ -110,6 +110,8 @@ class Landing:
                 seconds=time.monotonic() - chunk.began,
                 committed_at=chunk.committed_at if chunk.sent else None,
                 occurred_at=_time_of(chunk) if chunk.sent else None,
+                topics=tuple(chunk.marks),
+                parents=tuple(chunk.parents or ()),
             )
         )
 

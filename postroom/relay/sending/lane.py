@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from postroom import errors, pulsar_adapter, wire
+from postroom.cloud_events import SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +196,8 @@ def _message(builder: Any, letter: Letter, position: int) -> Message:
     if letter.headers:
         for name, value in letter.headers.items():
             builder.property(name, value)
+        if "ce_id" in letter.headers:
+            builder.property(SEQUENCE, str(position))
     if letter.key is not None:
         builder.partition_key(letter.key)
     if letter.occurred_at > 0:

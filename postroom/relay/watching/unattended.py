@@ -13,7 +13,7 @@ from bson import CodecOptions
 from pymongo import DESCENDING
 from pymongo import errors as mongo
 
-from postroom import wire
+from postroom import tracing, wire
 from postroom.relay.watching import backlog
 from postroom.store.checkpoints import Checkpoints
 from postroom.wire import OutboxField
@@ -114,7 +114,10 @@ class Bystander:
         """Look soon, in a thread of its own."""
         stopping = self._stopping = threading.Event()
         threading.Thread(
-            target=self._look, args=(database, stopping), name="relay-bystander", daemon=True
+            target=tracing.silently(self._look),
+            args=(database, stopping),
+            name="relay-bystander",
+            daemon=True,
         ).start()
 
     def stop(self) -> None:
