@@ -93,7 +93,11 @@ class RowWriter:
         if headers:
             row[OutboxField.HEADERS] = headers
         encoded = _encoded(name, row)
-        known = None if headers or self._has_headers else letter.foreseen(row[OutboxField.DATA], *self._limits)
+        known = (
+            None
+            if headers or self._has_headers
+            else letter.foreseen(row[OutboxField.DATA], *self._limits)
+        )
         key = self._key_when_sent(name, encoded) if known is None else known.key
         if key is not None:
             encoded = _with_field(encoded, OutboxField.KEY, key)
