@@ -36,6 +36,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
 
     return {
         **{name: functools.partial(backlog, kind) for name, kind in BACKLOGS.items()},
+        "metering": lambda: relaying.metering([site() for _ in range(14)], 100_000),
         "latency-1000": lambda: relaying.latency(site(), site(), rate=1000, seconds=6, rounds=7),
         "latency-10": lambda: relaying.latency(site(), site(), rate=10, seconds=12, rounds=3),
         "memory": lambda: relaying.memory(site(), 1_000_000),

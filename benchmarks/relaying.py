@@ -150,6 +150,26 @@ def backlog(sites: Sequence[Site], count: int, kind: Kind) -> list[Figure]:
     ]
 
 
+METERED = Kind("rows with metrics", UNKEYED, None, {"POSTROOM_METRICS_PORT": "0"})
+
+
+def metering(sites: Sequence[Site], count: int) -> list[Figure]:
+    """Relay a backlog with and without POSTROOM_METRICS_PORT, in turn; what that costs an event."""
+    kinds = (WITHOUT_KEYS, METERED)
+    passes = [_relay_backlog(site, count, kinds[n % 2]) for n, site in enumerate(sites)]
+    warm = passes[WARM_UP_PASSES - 1 :]
+    without, metered = (statistics.median(p.processor for p in warm[n::2]) for n in range(2))
+    return [
+        Figure(
+            what="processor time of the relay an event, with metrics / without",
+            value=metered / without,
+            unit="x",
+            bar=1.03,
+            detail=f"{metered:.2f} against {without:.2f} µs; medians of {len(warm) // 2} passes",
+        )
+    ]
+
+
 def _relay_backlog(site: Site, count: int, kind: Kind) -> Pass:
     with held_back(site, **kind.variables) as worker:
         token = site.checkpoint["resumeToken"]
