@@ -223,7 +223,9 @@ def test_messages_are_cloud_events_where_that_is_asked_for(lite_site: Site) -> N
     plain = lite_site.subscribe()
     variables = {"POSTROOM_CLOUDEVENTS": "1", "POSTROOM_CLOUDEVENTS_SOURCE": "https://shop/outbox"}
     lite_site.start("celery -A tasks worker -Q relay --loglevel=INFO", **variables)
-    ids = lite_site.insert(3, key="k")
+    rows = [{**row(number), "key": "k"} for number in range(3)]
+    ids = [str(each["_id"]) for each in rows]
+    lite_site.outbox.insert_many(rows)
     for number, message in enumerate(lite_site.receive(plain, 3), start=1):
         found = message.properties()
         assert found["ce_id"] == found["id"] == ids[number - 1]
