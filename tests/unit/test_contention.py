@@ -16,12 +16,29 @@ from postroom.inbox.scheduling.isolation import Isolation
 def test_conflicts_of_one_moment_halve_once() -> None:
     """Twelve that ran side by side and met are one piece of news; the next ones are another."""
     contention = Contention()
-    waits = [contention.met(running=12, seconds=1.0) for _ in range(11)]
+    contention.met(running=12, seconds=0.0)
+    waits = [contention.met(running=12, seconds=0.0)]
+    waits += [contention.met(running=12, seconds=60.0) for _ in range(10)]
     assert waits == [0.0] * 11, "they wait for their turn, and for no time"
     assert contention.allows(5)
     assert not contention.allows(6)
     contention.met(running=6, seconds=0.0)
     assert not contention.allows(3)
+
+
+def test_a_first_conflict_is_no_reason_to_take_turns() -> None:
+    """While a collection is made all that write there meet once, and wait for a moment."""
+    with mock.patch("time.monotonic") as clock:
+        clock.return_value = 1000.0
+        contention = Contention()
+        for _ in range(3):
+            assert all(0 < contention.met(running=8, seconds=0.5) < 1 for _ in range(8))
+            assert contention.allows(8)
+            clock.return_value += FIRST_MEMORY_SECONDS + 1.0
+        contention.met(running=8, seconds=0.5)
+        clock.return_value += 0.6
+        assert contention.met(running=8, seconds=0.5) == 0.0, "it began behind the first one"
+        assert not contention.allows(8)
 
 
 def test_contenders_end_up_one_after_another_and_get_out_again() -> None:
@@ -51,6 +68,8 @@ def test_waiting_for_turns_does_not_go_on_for_its_own_sake() -> None:
         clock.return_value = 1000.0
         contention = Contention()
         contention.met(running=8, seconds=1.0)
+        clock.return_value += 1.1
+        contention.met(running=8, seconds=1.0)
         for _ in range(round(FIRST_MEMORY_SECONDS)):
             clock.return_value += 1.0
             contention.waited(running=1, seconds=1.0)
@@ -65,6 +84,8 @@ def test_waiting_for_turns_does_not_go_on_for_its_own_sake() -> None:
         assert not contention.allows(8), "other workers take turns"
         clock.return_value += FIRST_MEMORY_SECONDS + 1.0
         assert contention.allows(8)
+        contention.met(running=8, seconds=1.0)
+        clock.return_value += 1.1
         contention.met(running=8, seconds=1.0)
         clock.return_value += FIRST_MEMORY_SECONDS * 1.9
         assert not contention.allows(8)

@@ -36,6 +36,7 @@ class Contention:
         self._from_elsewhere = 0
         self._memory = FIRST_MEMORY_SECONDS
         self._until = float("-inf")
+        self._first_at = float("-inf")
 
     @property
     def is_on(self) -> bool:
@@ -61,8 +62,12 @@ class Contention:
     def met(self, *, running: int, seconds: float) -> float:
         """Note a conflict of a job that ran so long, one of so many; return how long it waits.
 
-        It waits for its turn only, unless it ran alone here.
+        It waits for its turn only, unless it ran alone here. The first conflict, and those of jobs
+        that ran beside it, are no reason to take turns: while a collection is being made, for
+        instance, all that write there conflict once. Who meets another one a moment later is.
         """
+        if not self.is_on and self._is_first(seconds):
+            return _jittered(max(self._seconds, min(seconds, LONGEST_WAIT_SECONDS)))
         self._renew()
         if self._limit != 1:
             self._halve(running=running, seconds=seconds)
@@ -70,7 +75,7 @@ class Contention:
         self._in_a_row = 0
         self._from_elsewhere += 1
         wait = self._seconds * 2.0 ** min(self._from_elsewhere - 1, 10)
-        return min(wait, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        return _jittered(min(wait, LONGEST_WAIT_SECONDS))
 
     def waited(self, *, running: int, seconds: float) -> None:
         """Note a job that had to wait for its turn, one of so many."""
@@ -81,6 +86,12 @@ class Contention:
                 return  # it began when turns were taken, and that is over
             self._until = now + FIRST_MEMORY_SECONDS  # other workers take turns
         self._halve(running=running, seconds=seconds)
+
+    def _is_first(self, seconds: float) -> bool:
+        now = time.monotonic()
+        if now - self._first_at > FIRST_MEMORY_SECONDS:
+            self._first_at = now
+        return now - seconds <= self._first_at
 
     def _renew(self) -> None:
         now = time.monotonic()
@@ -109,3 +120,7 @@ class Contention:
             self._limit += 1
         if self._limit >= most:
             self._limit = None
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
