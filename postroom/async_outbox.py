@@ -61,7 +61,15 @@ class AsyncOutbox:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> list[str]:
-        """Store one event or several, in order, and return their ids; see Outbox.publish()."""
+        """Store one event or several, in order, and return their ids; see Outbox.publish().
+
+        Raises:
+            InvalidEvent: an event is not one, or too large; nothing was written.
+            OutboxError: the session has no transaction, or MongoDB is no replica set.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+            Exception: what the key function raised, for a reason that passes.
+
+        """
         if session is None:
             return await self.transact(lambda tx: tx.publish(events, headers=headers))
         if not session.in_transaction:
@@ -89,6 +97,13 @@ class AsyncOutbox:
         """Run a callback in a transaction, the whole of it again after a transient conflict.
 
         See Outbox.transact(), and scope() for cancellations.
+
+        Raises:
+            OutboxError: MongoDB is no replica set.
+            pymongo.errors.PyMongoError: the transaction failed; nothing was written, unless the
+                error is labelled UnknownTransactionCommitResult.
+            BaseException: whatever the callback raised; nothing was written.
+
         """
         ids, attempts = RowIds(), Attempts()
         async with self._client.start_session() as session:
@@ -145,7 +160,15 @@ class AsyncTransaction:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> list[str]:
-        """Store one event or several within this transaction; see Transaction.publish()."""
+        """Store one event or several within this transaction; see Transaction.publish().
+
+        Raises:
+            ScopeClosed: the scope has ended.
+            InvalidEvent: an event is not one, or too large; the transaction should be given up.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+            Exception: what the key function raised, for a reason that passes.
+
+        """
         if not self._open:
             raise errors.ScopeClosed
         return await self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001

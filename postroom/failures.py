@@ -1,7 +1,7 @@
 """Failures: whose failure an error is, and so what it means for an event.
 
-One classification for log, retry and dead letter alike; what may be said of an error is in
-`private_text`.
+One classification for retry and dead letter alike. How loud the log is, `errors.is_transient`
+says; what may be said of an error, `private_text`.
 """
 
 from __future__ import annotations

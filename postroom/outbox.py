@@ -78,6 +78,7 @@ class Outbox:
             InvalidEvent: an event is not one, or too large; nothing was written.
             OutboxError: the session has no transaction, or MongoDB is no replica set.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+            Exception: what the key function raised, for a reason that passes.
 
         """
         if session is None:
@@ -122,6 +123,7 @@ class Outbox:
             OutboxError: MongoDB is no replica set.
             pymongo.errors.PyMongoError: the transaction failed; nothing was written, unless the
                 error is labelled UnknownTransactionCommitResult.
+            BaseException: whatever the callback raised; nothing was written.
 
         """
         ids, attempts = RowIds(), Attempts()
@@ -183,6 +185,8 @@ class Transaction:
         Raises:
             ScopeClosed: the scope has ended.
             InvalidEvent: an event is not one, or too large; the transaction should be given up.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+            Exception: what the key function raised, for a reason that passes.
 
         """
         if not self._open:

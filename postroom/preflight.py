@@ -1,4 +1,4 @@
-"""Preflight: what relay and consumer look at before they start, as a list of findings.
+"""Preflight: what relay, doctor and setup look at, as a list of findings.
 
 Start-up logs and obeys the list; whoever wants to know prints it.
 """

@@ -37,7 +37,9 @@ MOST_REMEMBERED = 10_000
 
 
 class Routing:
-    """Answers for each event with a topic and a key. One thread, but for what is said at the start.
+    """Answers for each event with a topic and a key.
+
+    Safe from any thread: what it remembers only saves asking again.
 
     `topics` maps names, or patterns as in the shell, to topics: an exact name wins over patterns,
     an earlier pattern over a later one, and what matches none goes to `default`. It may be a

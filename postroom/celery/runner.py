@@ -148,7 +148,10 @@ class TaskRunner:
         return _ConsumersRunner(self, consumer)
 
     def submit(self, errand: Errand, done: Callable[[Outcome], None]) -> Placement:
-        """Run a job in a thread; `done` is told in the end, whatever happens."""
+        """Run a job in a thread; `done` is told once in the end, also where it was cut off.
+
+        Not where it was withdrawn, where its thread never comes back, or where this raises.
+        """
         job, request = errand.job, self._request(errand)
         placement = Placement(
             errand, request, self._threads, done=done, too_many_hang=self._give_up_worker
@@ -244,8 +247,8 @@ class Placement:
     ) -> bool:
         """Show the job as failed and put another thread in the place of its own, if it still runs.
 
-        `hangs` where it is at fault itself. `over` is told when its transaction is ended for
-        certain, and whether MongoDB has answered to that.
+        `hangs` where it is at fault itself. `over` is told whether MongoDB has answered to the end
+        of its transaction; only then is that certain.
         """
         if not self._threads.replace(self._turn):
             return False

@@ -44,7 +44,8 @@ class Step(bootsteps.StartStopStep):
     """A part of the worker, not of its consumer: that one stands still while Redis is away.
 
     Its threads run until they are asked to stop, and one that dies takes the worker down. Made and
-    stopped by the main thread; hurry() runs in a thread of its own.
+    stopped by the main thread; hurry() runs in a thread of its own, and asks to stop in it. A
+    relay's begin() may come from a timer's thread.
     """
 
     requires = (adapter.POOL,)

@@ -58,7 +58,12 @@ class Consumer:
         self._tell = Teller(self.observer, reading.subscription)
 
     def run(self) -> None:
-        """Consume until stop() is called."""
+        """Consume until stop() is called.
+
+        Raises:
+            ConfigurationError: the consumer cannot work as it is set up.
+
+        """
         last_words.install()
         subscription = self._reading.subscription
         sentences = Sentences(

@@ -105,6 +105,10 @@ def redrive(
     """Put the letters that match back for the handler that failed; see inbox.redrive.
 
     Raises:
+        ConfigurationError: that is no topic, or one that has no dead letters.
+        ServiceUnavailable: nothing can be put back; what was before that stays put back.
+        pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
+        pulsar.PulsarException: it does not answer.
         pymongo.errors.PyMongoError: the action log cannot be written; nothing was done.
 
     """
@@ -141,6 +145,10 @@ def discard(
     """Take the letters that match off their topic: nothing handles them any more.
 
     Raises:
+        ConfigurationError: that is no topic, or one that has no dead letters.
+        ServiceUnavailable: Pulsar cannot be used with these settings.
+        pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
+        pulsar.PulsarException: it does not answer.
         pymongo.errors.PyMongoError: the action log cannot be written; nothing was done.
 
     """

@@ -82,7 +82,13 @@ def count(
     partition: str | None = None,
     key_field: str | None = None,
 ) -> int:
-    """Return how many match."""
+    """Return how many match.
+
+    Raises:
+        ConfigurationError: MongoDB cannot search for the reason's expression.
+        pymongo.errors.PyMongoError: it does not answer.
+
+    """
     if where.handler is not None:
         return 0
     with _sentence(where):
@@ -104,6 +110,11 @@ def redrive(
     One after the other, each by itself: an interruption leaves the others where they are. What
     waits for its topic is left, since it goes there by itself; so is what is gone from the outbox,
     or was redriven by somebody else meanwhile.
+
+    Raises:
+        ConfigurationError: MongoDB cannot search for the reason's expression.
+        pymongo.errors.PyMongoError: it does not answer.
+
     """
     chosen = _chosen(database, where, partition, key_field)
     target = _target(partition)
@@ -129,7 +140,13 @@ def discard(
     key_field: str | None = None,
     told: Callable[[Done], None] = lambda _: None,
 ) -> Done:
-    """Forget the rows that match now: they are not sent, and pruned like those that were."""
+    """Forget the rows that match now: they are not sent, and pruned like those that were.
+
+    Raises:
+        ConfigurationError: MongoDB cannot search for the reason's expression.
+        pymongo.errors.PyMongoError: it does not answer.
+
+    """
     chosen = _chosen(database, where, partition, key_field)
     target = _target(partition)
     with actions.noted(database, actor, "quarantine discard", target=target, where=where) as note:

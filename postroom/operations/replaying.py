@@ -62,7 +62,12 @@ class Replay:
 
 
 def count(database: Database[Any], asked: Replay) -> int:
-    """Return how many events are meant, of those that the outbox still has."""
+    """Return how many events are meant, of those that the outbox still has.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
     return asked.rows(database).count()
 
 
@@ -86,6 +91,7 @@ def replay(
     Raises:
         ConfigurationError: the topic is one that a relay sends to, or can be none.
         ServiceUnavailable: the topic did not take one; the message says from when to go on.
+        RoutingFailed: a routing or key function failed for a reason that passes.
         pulsar.PulsarException: the topic cannot be opened.
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
@@ -121,6 +127,7 @@ def target(database: Database[Any], wiring: Wiring, asked: Replay) -> Topic:
 
     Raises:
         ConfigurationError: the topic is one that a relay sends to, or can be none.
+        pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
     try:

@@ -78,7 +78,12 @@ def setup(database: Database[Any], wiring: Wiring, *, actor: Actor) -> list[Step
 
 
 def in_mongodb(database: Database[Any], wiring: Wiring) -> list[Step]:
-    """Make the collections and their indexes."""
+    """Make the collections and their indexes.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
     there = set(database.list_collection_names())
     steps = []
     for name in COLLECTIONS:
@@ -108,7 +113,13 @@ def _indexes(database: Database[Any], name: str) -> list[str]:
 
 
 def in_pulsar(wiring: Wiring) -> list[Step]:
-    """Make topics, subscriptions and what dead letters need; have namespaces deduplicate."""
+    """Make topics, subscriptions and what dead letters need; have namespaces deduplicate.
+
+    Raises:
+        ServiceUnavailable: Pulsar cannot be used with these settings.
+        pulsar.PulsarException: Pulsar does not answer.
+
+    """
     access = pulsar_access.of(wiring.settings)
     admin = Provisioning(access)
     embedded = is_embedded(access, timeout_seconds=LOOK_SECONDS)

@@ -82,7 +82,8 @@ class ChunkStored(RelayFact):
 
     `events` were sent in it with `payload_bytes` in all, `skipped` were on their topics already.
     `position` is that of its last row. `cluster_time` is up to when the outbox is relayed with it,
-    None in a scan. `seconds` passed from its first send to its last acknowledgement.
+    None in a scan. `seconds` passed from when its rows were taken until it and all before it were
+    stored and noted.
     `committed_at` is when its first row was committed by MongoDB's clock, in milliseconds; None in
     a scan, before MongoDB 6, or where nothing was sent. `occurred_at` is when it was written by its
     writer's clock, None where that is not told or nothing was sent. `parents` are the traceparents
@@ -103,7 +104,10 @@ class ChunkStored(RelayFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopTurned(RelayFact):
-    """The relay's thread goes round; told once a second while it relays, whatever happens.
+    """The relay's thread goes round; told about once a second while it relays.
+
+    Later where a send (POSTROOM_SEND_TIMEOUT_SECONDS at most), a call to MongoDB (15 s) or a
+    checkpoint (20 s) holds the thread.
 
     For how many seconds MongoDB has not answered a read of rows, Pulsar has not stored what was
     sent, and MongoDB has not written a checkpoint; 0 where nothing is waited for.

@@ -61,6 +61,11 @@ class PulsarMutex:
 
         Asks every `retry` with a little jitter. `waiting` is told why it waits, each time; the
         log only when the reason changes.
+
+        Raises:
+            ServiceUnavailable: Pulsar cannot be used with these settings.
+            pulsar.PulsarException: it does not answer, or refuses the subscription otherwise.
+
         """
         reason, said_at = "", 0.0
         while not stopping.is_set():

@@ -108,7 +108,10 @@ class Relay:
         self._standing.enter(State.STOPPED)
 
     def stop(self) -> None:
-        """Ask the relay to finish what is in flight and end; safe from any thread and signals."""
+        """Ask the relay to finish what is in flight and end.
+
+        Safe from any thread; not within a signal handler, since it takes a lock.
+        """
         self._stopping.set()
         self._office.stop()
 

@@ -51,6 +51,11 @@ class Rivals:
         """Return True once nobody else has the outbox partition, False where we are stopped first.
 
         Called with the mutex held; `waiting` hears about once a second why it waits.
+
+        Raises:
+            MutexLost: `waiting` found that the mutex is held no longer.
+            pymongo.errors.PyMongoError: the claim cannot be read.
+
         """
         seen, heard, silent_since = store.claim(), False, time.monotonic()
         while (rival := self._rival(seen)) is not None:

@@ -1,4 +1,4 @@
-"""A relay's states, and the one place that moves it from one to the next."""
+"""A relay's states, and the one table of what may follow what."""
 
 from __future__ import annotations
 

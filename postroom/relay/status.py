@@ -29,7 +29,8 @@ IN_OFFICE = frozenset({State.RELAYING, State.STOPPING})
 class Counts:
     """What one relay has done since it was started, in all its terms.
 
-    Each is written by one thread: `pruned` by retention's, all others by the relay's.
+    `pruned` is written by the threads of retention, one a term, of which an old one may still end
+    its last delete; all others by the relay's thread.
     """
 
     terms: int = 0
@@ -44,7 +45,8 @@ class Status:
     """The facts of one relay; read from any thread, number by number.
 
     What has a name of PartitionView's means the same here, as this relay knows it. `relayed_until`
-    is a cluster time in seconds.
+    is a cluster time in seconds. hear() is called in the relay's thread, and for RowsPruned in
+    retention's, which touches `pruned` alone: there is no lock.
     """
 
     partition: str

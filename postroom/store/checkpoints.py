@@ -113,7 +113,8 @@ class CheckpointStore:
     Each write carries the epoch and owner of the term. Once a newer relay has raised the epoch,
     writes match nothing and raise Superseded. Writes wait for the majority: an epoch that could be
     rolled back would protect nothing. Reads are linearizable: a primary that was deposed and does
-    not know it yet cannot answer them.
+    not know it yet cannot answer them. save(), begin_scan() and show_life() may be called in other
+    threads than the term's.
     """
 
     def __init__(
@@ -258,7 +259,12 @@ class CheckpointStore:
         brake_level: int = 0,
         lanes: Mapping[Topic, Mark | None],
     ) -> None:
-        """Store how far everything is relayed, and a scan with its progress if one goes on."""
+        """Store how far everything is relayed, and a scan with its progress if one goes on.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+
+        """
         fields: dict[str, Any] = {
             CheckpointField.RESUME_TOKEN: dict(point.token.document),
             CheckpointField.POSITION: position,
@@ -278,11 +284,16 @@ class CheckpointStore:
             self._update({"$set": {**fields, CheckpointField.SCAN: scan_to_row(point.scan)}})
 
     def declare_lanes(self, lanes: Mapping[Topic, Mark | None]) -> None:
-        """Store where each lane begins before anything is sent on it."""
+        """Store where each lane begins before anything is sent on it; raises what save() does."""
         self._update({"$set": {CheckpointField.LANES: _lanes_to_row(lanes)}})
 
     def begin_scan(self, scan: Scan, *, token: ResumeToken | None = None) -> None:
-        """Note that the collection is to be scanned, until a save() says otherwise."""
+        """Note that the collection is to be scanned, until a save() says otherwise.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+
+        """
         fields: dict[str, Any] = {CheckpointField.SCAN: scan_to_row(scan)}
         if token is not None:
             # Hermes skips all that is stored where it finds no token.

@@ -109,7 +109,7 @@ CONSUMER: Mapping[str, Described] = {
         Gauge, "Jobs that a thread has begun", SUBSCRIPTION
     ),
     "postroom_consumer_waiting_jobs": Described(
-        Gauge, "Jobs that failed and wait to be tried again", SUBSCRIPTION
+        Gauge, "Jobs that wait to be tried again, for their turn or to run alone", SUBSCRIPTION
     ),
     "postroom_consumer_troubles": Described(
         Gauge, "Topics that cannot be read, or take no dead letters", SUBSCRIPTION
@@ -123,7 +123,7 @@ SCRAPED: Mapping[str, Described] = {
     "postroom_relay_lag_seconds": Described(
         Gauge,
         "How old the oldest event that is not relayed may be, as the relay in office knows it; "
-        "absent out of office and in a scan",
+        "absent out of office and in a first scan",
         PARTITION,
     ),
     "postroom_consumer_state": Described(

@@ -61,9 +61,10 @@ class _Noted:
 class Pulse:
     """Hears the facts of one relay or consumer. Thread-safe.
 
-    A thread that tells no fact stands still: it tells one a second at least, whatever the services
-    do, but for where it waits on purpose, for `pause_seconds` at most. `is_running` says whether
-    the thread itself lives.
+    A thread that tells no fact stands still: it tells one about once a second, but for as long as a
+    send (POSTROOM_SEND_TIMEOUT_SECONDS), a call to MongoDB (15 s) or a checkpoint (20 s) holds it,
+    and where it waits on purpose, for `pause_seconds` at most. `is_running` says whether the thread
+    itself lives.
     """
 
     def __init__(

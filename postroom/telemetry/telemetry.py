@@ -26,8 +26,9 @@ LONGEST_PAUSE_SECONDS = 11.0
 
 
 class Telemetry:
-    """Follows the relays and consumers of a worker; made and told by its main thread.
+    """Follows the relays and consumers of a worker; made by its main thread.
 
+    That one tells it all, but runs_in() is also the timer's, where a relay begins without Redis.
     Without POSTROOM_METRICS_PORT nothing is counted and no port opened; what hangs is said in the
     log all the same.
 

@@ -1,4 +1,4 @@
-"""Call: one run of a job, seen from two threads."""
+"""Call: one run of a job, seen from several threads."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class Stage(enum.Enum):
 class Call:
     """One run of a job: its thread says where it is, the dispatcher's may cut it off.
 
-    Thread-safe, and the only thing of a job that changes: a lock holds all of it. Its time runs
-    from the moment at which a thread takes the job.
+    That one may also end it unrun, where the task was revoked; the thread that ends its transaction
+    cuts it off again. Thread-safe, and the only thing of a job that changes: a lock holds all of it
+    but the Pulse, which has its own. Its time runs from the moment at which a thread takes the job.
     """
 
     def __init__(self, limit_seconds: float = math.inf, *, pulse: Pulse | None = None) -> None:

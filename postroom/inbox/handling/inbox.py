@@ -78,7 +78,9 @@ class Inbox:
         """Make the index by which rows expire, or change its time; end what killed ones left.
 
         Raises:
-            ServiceUnavailable: MongoDB is no replica set, and has no transactions.
+            ServiceUnavailable: MongoDB is older than 5.0, or no primary, or no replica set, and has
+                no transactions.
+            pymongo.errors.PyMongoError: it does not answer.
 
         """
         require_fit_server(self._database.client)

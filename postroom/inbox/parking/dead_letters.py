@@ -70,8 +70,8 @@ class DeadLetters:
     ) -> None:
         """Send a delivery away; returns at once.
 
-        `stored` is told, in another thread, that it has arrived; however long that takes, unless it
-        was handed back.
+        `stored` is told, as a rule in the letterbox's thread, whether it has arrived, however long
+        that takes; False where it was handed back.
         """
         ours = {
             wire.ID: delivery.event_id,

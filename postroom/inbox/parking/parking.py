@@ -45,7 +45,7 @@ class Parking:
         self._in_flight += 1
         self._say(held, handler, reason)
 
-        def stored(ok: bool) -> None:  # noqa: FBT001 - the client's callback
+        def stored(ok: bool) -> None:  # noqa: FBT001 - the letterbox's callback
             self._mailbox.post(Parked(held, handler, ok))
 
         self._dead_letters.park(

@@ -56,8 +56,8 @@ class _Attempts:
 class Keeper:
     """Opens a source, and again whenever it is broken, each time in a thread of its own.
 
-    tend() and what it reads belong to the thread of Sources; a failure is a trouble of this topic
-    and of no other.
+    tend() belongs to the thread of Sources; `_attempt` and `_attempts` are also written by the
+    attempt's thread. A failure is a trouble of this topic and of no other.
     """
 
     def __init__(

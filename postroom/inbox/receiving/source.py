@@ -42,8 +42,8 @@ class Condition(Enum):
 class Source:
     """A Key_Shared consumer that may be closed and opened again while its messages are held.
 
-    One thread at a time opens and closes it; the dispatcher's acknowledges, the client's receives.
-    The broker delivers again what was not acknowledged before it was closed.
+    One thread at a time opens and closes it; the dispatcher's acknowledges; the client's receives,
+    or one of its own. The broker delivers again what was not acknowledged before it was closed.
     """
 
     def __init__(self, topic: Topic, *, subscription: str, feed: Feed) -> None:

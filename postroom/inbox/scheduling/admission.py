@@ -13,7 +13,8 @@ MOST_HELD_BYTES = 64 * 1024 * 1024
 class Admission:
     """Counts messages from their receipt to their end, in number and bytes. Thread-safe.
 
-    The threads that receive ask for room and take it; the dispatcher gives it back.
+    The threads that receive ask for room and take it; those of Sources and of letterboxes ask too,
+    for what they say and do; the dispatcher gives it back, and reads what is held.
     """
 
     def __init__(self, most: int, *, most_bytes: int = MOST_HELD_BYTES) -> None:

@@ -51,7 +51,7 @@ class CutOff:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """The broker has stored a dead letter, or refused it."""
+    """A dead letter is stored, or was handed back unstored; told by its letterbox."""
 
     held: Held
     handler: Handler | None

@@ -44,8 +44,8 @@ class Placement(Protocol):
     ) -> bool:
         """Cut it off, show it as failed, make up for its thread; say whether it still ran.
 
-        `hangs` where it is at fault itself. `over` is told when its transaction is ended for
-        certain, and whether MongoDB has answered to that.
+        `hangs` where it is at fault itself. `over` is told whether MongoDB has answered to the end
+        of its transaction; only then is that certain.
         """
 
 
@@ -57,7 +57,10 @@ class Runner(Protocol):
         """Who may run now, whatever the worker consumes."""
 
     def submit(self, job: Job, done: Callable[[Outcome], None]) -> Placement:
-        """Run a job in another thread; `done` is told what came of it, whatever happens."""
+        """Run a job in another thread; `done` is told once what came of it, also if it was cut off.
+
+        Not where it was withdrawn, where its thread never comes back, or where this raises.
+        """
 
 
 class _Nowhere:
@@ -148,7 +151,10 @@ class Underway:
                 self._over(job)
 
     def abandon(self) -> int:
-        """Look after nothing any more; return how much was still under way."""
+        """Cut off all that still runs, and look after nothing any more; return how much there was.
+
+        What was cut off begins no commit any more.
+        """
         left = list(self._jobs.items())
         for job, (_, placement) in left:
             placement.abandon(CLOSED, hangs=False)

@@ -79,9 +79,10 @@ class Origin:
     ) -> Iterator[Batch]:
         """Return the batches of a term that begins with this checkpoint, for ever.
 
-        The first of them may be asked for in another thread. A scan is over with the first point
-        that has none. `left_out_until` is the highest ObjectId in the tails, None if they are
-        empty; `has_room` says whether another batch would be taken at once.
+        They are asked for in one other thread, where begin_scan() of the checkpoint is then called
+        too. A scan is over with the first point that has none. `left_out_until` is the highest
+        ObjectId in the tails, None if they are empty; `has_room` says whether another batch would
+        be taken at once.
         """
         token, noted = checkpoint.token, checkpoint.scan
         scanned = functools.partial(self._scanned, left_out_until=left_out_until, has_room=has_room)

@@ -26,10 +26,12 @@ class ReadFailed(NamedTuple):
 
 
 class Reader:
-    """Puts batches into the term's mailbox by `tell`, a few ahead of those that were sent.
+    """Puts batches into the term's mailbox by `tell`, a few ahead of those that were taken.
 
-    make_room() lets one more come; each batch holds up to a reply of the server in memory. What
-    has come to the mailbox is kept here, by the term's thread, until it is taken.
+    In a replay the Lookahead holds up to 14,000 rows of them before they are sent. make_room() lets
+    one more come; each batch holds up to a reply of the server in memory. What has come to the
+    mailbox is kept here, by the term's thread, until it is taken. has_room is asked in the reader's
+    own thread, also by what reads.
     """
 
     def __init__(self, *, tell: Callable[[Batch | ReadFailed], None]) -> None:

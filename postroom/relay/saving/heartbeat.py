@@ -32,11 +32,11 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._loop, name="relay-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin; until the term has its epoch nothing is written."""
+        """Begin; in the first term of a candidacy nothing is written until it has its epoch."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; it is not waited for, and writes nothing for another term."""
+        """Ask the thread to end; not waited for, it may write once more, which does no harm."""
         self._over.set()
 
     def _loop(self) -> None:

@@ -1,4 +1,4 @@
-"""Saver: writes the checkpoint when it is due, in a thread of its own."""
+"""Saver: writes checkpoints when they are due, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -79,7 +79,13 @@ class Saver:
         self._saved = 0.0
 
     def declare(self, topic: Topic, mark: Mark | None) -> None:
-        """Name a lane in the checkpoint, before the first send: the next term looks there."""
+        """Name a lane in the checkpoint, before the first send: the next term looks there.
+
+        Raises:
+            TermEnded: MongoDB took too long over the write that was under way.
+            Superseded, PyMongoError: what that one failed with, or this one.
+
+        """
         # A save that is under way does not know of this lane yet, and must not write after it.
         self.wait()
         self._store.declare_lanes(self.marks.declare(topic, mark))
@@ -121,7 +127,13 @@ class Saver:
         return self._pace.idle_seconds if self._last_id is None else self._pace.busy_seconds
 
     def save_all(self) -> None:
-        """Write what there is, and wait for it."""
+        """Write what there is, and wait for it.
+
+        Raises:
+            TermEnded: MongoDB took too long.
+            Superseded, PyMongoError: what a write failed with.
+
+        """
         self.wait()
         if self._stored is not None:
             self._save(*self._stored)
@@ -160,7 +172,12 @@ class Saver:
             self._tell(saving)
 
     def finished(self, saving: Saving) -> None:
-        """Take note of a write that has ended; raises what it failed with."""
+        """Take note of a write that has ended.
+
+        Raises:
+            Superseded, PyMongoError: what it failed with.
+
+        """
         if saving is not self._saving:
             return  # it was waited for already
         self._saving = None
@@ -175,6 +192,7 @@ class Saver:
 
         Raises:
             TermEnded: MongoDB took too long.
+            Superseded, PyMongoError: what the write failed with.
 
         """
         saving = self._saving

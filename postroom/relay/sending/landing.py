@@ -52,12 +52,22 @@ class Landing:
         self._mark_sent = mark_sent
 
     def sent(self, chunk: Chunk) -> None:
-        """Take a chunk that was sent; it may be stored already, or have had nothing to send."""
+        """Take a chunk that was sent; it may be stored already, or have had nothing to send.
+
+        Raises:
+            pymongo.errors.PyMongoError: what became of rows could not be noted.
+
+        """
         self.flight.add(chunk)
         self._collect()
 
     def landed(self, landed: Landed) -> None:
-        """Note that a chunk's part on one topic is stored."""
+        """Note that a chunk's part on one topic is stored.
+
+        Raises:
+            pymongo.errors.PyMongoError: what became of rows could not be noted.
+
+        """
         chunk = landed.chunk
         chunk.awaiting.discard(landed.topic)
         chunk.marks[landed.topic] = landed.mark

@@ -80,6 +80,12 @@ class Lanes:
 
         So an older holder is out of all of them; the others are fenced when the first event goes
         there. With `published_since`, the tail is all that a topic received since.
+
+        Raises:
+            TermEnded: no topic can be opened, the connection was lost, or the relay was stopped.
+            Poison: a name is no topic's, or so many are shut that no more are waited for.
+            pymongo.errors.PyMongoError: a lane could not be declared in the checkpoint.
+
         """
         self._position = position
         self._published_since = published_since

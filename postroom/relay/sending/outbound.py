@@ -73,6 +73,8 @@ class Outbound:
             Blocked: a row is poison, and that is to stop the relay. The rows before it are on
                 their lanes, the others are not.
             RoutingFailed: the same, until the routing's function can answer.
+            TermEnded: a lane could not be opened, or something was not stored.
+            pymongo.errors.PyMongoError: a lane could not be declared, or a row not be looked up.
 
         """
         chunk.position = self.numbering.position
