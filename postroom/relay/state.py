@@ -29,7 +29,8 @@ NEXT: Mapping[State, frozenset[State]] = {
     State.PAUSED: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
     State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
     State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
-    State.STOPPING: frozenset({State.STOPPED, State.PAUSED, State.OPENING}),
+    # To waiting where a pause drains: behind a stop nothing is waited for.
+    State.STOPPING: frozenset({State.STOPPED, State.PAUSED, State.OPENING, State.WAITING}),
     State.STOPPED: frozenset(),
 }
 

@@ -9,6 +9,9 @@ import time
 import pytest
 
 from postroom import errors
+from postroom.observation import Observer
+from postroom.relay.standing import Standing
+from postroom.relay.state import State
 from postroom.sentences import Sentences
 from postroom.supervision import Backoff, Supervisor
 
@@ -100,3 +103,27 @@ def test_a_wait_ends_with_stopping(caplog: pytest.LogCaptureFixture) -> None:
     assert time.monotonic() - began < 10
     assert "ValueError: a mistake; a new one begins" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("state", [each for each in State if each is not State.STOPPED])
+def test_an_error_in_any_state_is_waited_out(state: State) -> None:
+    """Also where a pause drains: the next term begins, and the relay's thread lives on."""
+    stopping, observer = threading.Event(), Observer()
+    standing = Standing(observer, partition="p", state=state)
+    states: list[object] = []
+    observer.subscribe(lambda fact: states.append(getattr(fact, "state", None)))
+
+    def run() -> None:
+        if states:
+            standing.enter(State.STANDBY)
+            stopping.set()
+            return
+        raise errors.TermEnded("the connection was lost")
+
+    def waiting(reason: str) -> None:
+        standing.enter(State.WAITING, reason)
+
+    Supervisor(
+        run, stopping=stopping, sentence=sentences().of, waiting=waiting, backoff=QUICK
+    ).supervise()
+    assert states == [State.WAITING, State.STANDBY]
