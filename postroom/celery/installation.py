@@ -45,14 +45,22 @@ class Installation:
     queues: Queues = field(default_factory=Queues)
 
     @property
+    def routing(self) -> Routing:
+        """Where events go, and what their messages say of themselves; each time one of its own."""
+        return Routing(
+            default=self.settings.topic,
+            topics=self.topics,
+            key=self.key,
+            shared=self.shared,
+            cloud_events=self.settings.cloud_events_of_database,
+        )
+
+    @property
     def wiring(self) -> Wiring:
         """The same for those who operate it."""
-        routing = Routing(
-            default=self.settings.topic, topics=self.topics, key=self.key, shared=self.shared
-        )
         return Wiring(
             settings=self.settings,
-            routing=routing,
+            routing=self.routing,
             consume=self.consume,
             key_field=self.key if isinstance(self.key, str) else None,
         )

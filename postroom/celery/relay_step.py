@@ -16,7 +16,6 @@ from postroom.celery.ending import EXIT_FAILURE, exit_after
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import Step
 from postroom.relay.relay import Relay
-from postroom.routing import Routing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -79,7 +78,7 @@ def _refuse_nameless(app: Celery) -> None:
 
 def _refuse_rivals(app: Celery) -> None:
     """Refuse several partitions where they are sure to fence each other out of a topic."""
-    several, routing = partitions_of(app), _routing(app)
+    several, routing = partitions_of(app), app.postroom.routing
     if callable(app.postroom.topics):
         return  # nobody can tell beforehand
     fenced = [topic for topic in routing.topics if not routing.is_shared(topic)]
@@ -89,17 +88,6 @@ def _refuse_rivals(app: Celery) -> None:
             "relay: start a worker for each, with POSTROOM_TOPIC of its own, or declare the topic "
             "with install(shared=…)."
         )
-
-
-def _routing(app: Celery) -> Routing:
-    installation = app.postroom
-    return Routing(
-        default=installation.settings.topic,
-        topics=installation.topics,
-        key=installation.key,
-        shared=installation.shared,
-        cloud_events=installation.settings.cloud_events_of_database,
-    )
 
 
 _waiting: list[RelayStep] = []
@@ -129,7 +117,8 @@ class RelayStep(Step):
 
     def start(self, worker: Any) -> None:
         """Get ready; the relay begins on worker_ready."""
-        installation, routing = self.app.postroom, _routing(self.app)
+        installation = self.app.postroom
+        routing = installation.routing
         self._relays = [
             Relay(
                 installation.settings,

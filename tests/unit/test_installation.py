@@ -14,6 +14,7 @@ from postroom.celery.queues import Queue
 from postroom.celery.runner import register
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.registration import handles
+from postroom.store import letter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,22 @@ def app() -> Iterator[Celery]:
 def test_what_makes_sense_is_taken(app: Celery, arguments: dict[str, Any]) -> None:
     """Mappings, functions, lists and patterns as documented."""
     assert install(app, Settings(), **arguments) is app.postroom
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_replay_makes_of_a_row_what_the_relay_makes_of_it(app: Celery, *, is_on: bool) -> None:
+    """With the attributes of CloudEvents where they are wanted, under the same topic and key."""
+    settings = Settings(topic=TOPIC, cloudevents=is_on)
+    installed = install(app, settings, key="n", topics={"B": f"{TOPIC}-b"})
+    row = {"_id": "1", "occurredAt": None, "data": {"name": "B", "data": {"n": "k"}}}
+    relayed, replayed = (
+        letter.write(row, routing, 1 << 20)
+        for routing in (installed.routing, installed.wiring.routing)
+    )
+    assert replayed == relayed
+    assert replayed.key == "k"
+    assert replayed.topic.endswith("-b")
+    assert ("ce_id" in replayed.headers) is is_on
 
 
 @pytest.mark.parametrize(
