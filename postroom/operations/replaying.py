@@ -12,7 +12,7 @@ from postroom import broker, errors, refusals, topics, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.operations import actions
 from postroom.operations.done import Done
-from postroom.store import letter
+from postroom.store import codec, letter
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.old_rows import OldRows
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from postroom.operations.actions import Actor, Noted
     from postroom.operations.wiring import Wiring
+    from postroom.store.codec import Row
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
@@ -146,8 +147,8 @@ def target(database: Database[Any], wiring: Wiring, asked: Replay) -> Topic:
     return topic
 
 
-def _refused(done: Done, row: Any, poison: errors.Poison) -> Done:
-    refused = [*done.refused, f"{row.get('_id')}: {poison}"][:MOST_REFUSED_TOLD]
+def _refused(done: Done, row: Row, poison: errors.Poison) -> Done:
+    refused = [*done.refused, f"{codec.id_of(row)}: {poison}"][:MOST_REFUSED_TOLD]
     return Done(asked=done.asked, done=done.done, left=done.left + 1, refused=refused)
 
 
