@@ -110,7 +110,7 @@ class Vigil(monitoring.CommandListener):
             now = time.monotonic()
             call.missed_since = None if at_work else call.missed_since or now
             missed = not at_work and now - (call.missed_since or now) > UNDERWAY_SECONDS
-        if missed and any(each is call for each in self._calls.values()):
+        if missed and self._is_under_way(call):
             raise errors.TermEnded(
                 f"No answer to the command `{call.command}`, by which the outbox is read, has come "
                 f"from MongoDB for {seconds:.0f} s, and the server is not at work at it: its "
@@ -126,6 +126,10 @@ class Vigil(monitoring.CommandListener):
                 call.since,
                 extra={"action": "patience"},
             )
+
+    def _is_under_way(self, call: _Call) -> bool:
+        with self._lock:
+            return call in self._calls.values()
 
 
 def _is_at_work(client: MongoClient[Any], connection: int | None) -> bool | None:
