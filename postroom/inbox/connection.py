@@ -131,7 +131,7 @@ class Connection:
             )
         reasons = self._troubles.sentences or ("no topic fits",)
         self._tell(
-            facts.StateEntered,
+            facts.ReadingChanged,
             state="consuming" if is_open else "waiting",
             reason="" if is_open else reasons[0],
         )

@@ -19,6 +19,7 @@ __all__ = [
     "Holding",
     "Ignored",
     "Parked",
+    "ReadingChanged",
     "Received",
     "Retried",
     "StateEntered",
@@ -41,6 +42,14 @@ class StateEntered(ConsumerFact):
 
     state: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingChanged(StateEntered):
+    """Topics are read now, or none; told by the thread that opens them.
+
+    It says nothing about the dispatcher's thread, which tells all other states.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

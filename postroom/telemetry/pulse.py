@@ -94,6 +94,11 @@ class Pulse:
         with self._lock:
             self._noted = _Noted(state, reason)
 
+    def show(self, state: str, reason: str) -> None:
+        """Note a state that another thread tells: it is no sign that this one goes on."""
+        with self._lock:
+            self._noted.state, self._noted.reason = state, reason
+
     @property
     def state(self) -> str:
         """The state that was told last."""
@@ -177,6 +182,8 @@ def of_consumer(
 
     def hear(fact: Fact) -> None:
         match fact:
+            case inbox_facts.ReadingChanged():
+                pulse.show(fact.state, fact.reason)
             case inbox_facts.StateEntered():
                 pulse.enter(fact.state, fact.reason)
             case inbox_facts.Holding():

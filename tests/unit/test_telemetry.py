@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from postroom import ConfigurationError, Settings
 from postroom.inbox import facts as inbox_facts
+from postroom.inbox.connection import Connection
 from postroom.observation import Observer
 from postroom.relay import facts as relay_facts
 from postroom.relay.interlude import Interlude
@@ -216,6 +218,36 @@ def test_a_thread_that_died_is_not_alive_and_one_that_was_stopped_is() -> None:
     assert found.not_ready is not None
     hear(inbox_facts.StateEntered(subscription="s", state="stopped"))
     assert found.not_alive is None
+
+
+def test_topics_that_come_and_go_hide_no_dispatcher_that_hangs() -> None:
+    """They are told by another thread, which goes on; what is read is known all the same."""
+    found, hear = pulse.of_consumer("s", hang_seconds=60)
+    tell = inbox_facts.Teller(Observer(hear), "s")
+    connection: Any = SimpleNamespace(
+        _is_open=None,
+        _tell=tell,
+        _reading=SimpleNamespace(topics=["a/b/c"], subscription="s"),
+        _troubles=SimpleNamespace(sentences=("a/b/c cannot be read",)),
+    )
+    tell(inbox_facts.StateEntered, state="connecting")
+    tell(
+        inbox_facts.Holding,
+        held=1,
+        held_bytes=1,
+        running=1,
+        waiting_to_retry=0,
+        longest_seconds=100,
+        longest="h",
+    )
+    found._noted.heard_at -= 1000
+    for topics, state in ((0, "waiting"), (1, "consuming"), (0, "waiting")):
+        Connection._on_open(connection, topics)
+        assert found.state == state
+        assert [hang.what for hang in found.hangs()] == ["handler", "thread"]
+    assert (found.not_ready or "").endswith("waiting: a/b/c cannot be read")
+    tell(inbox_facts.StateEntered, state="connecting")
+    assert not found.hangs()
 
 
 def test_leader_and_standby_are_ready_and_others_say_why_not() -> None:
