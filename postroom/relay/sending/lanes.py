@@ -61,7 +61,7 @@ class Lanes:
 
         Raises:
             TopicNotOpen: it cannot be opened now, or what was set aside for it goes first.
-            Poison: that is no topic's name.
+            Poison: that is no topic's name, or too many topics are waited for already.
             TermEnded: no topic can be opened.
 
         """
@@ -93,7 +93,8 @@ class Lanes:
         for topic in sorted(topics, key=self._opening.silence):
             try:
                 self._opened(topic)
-            except errors.TopicNotOpen as shut:
+            except (errors.TopicNotOpen, errors.Poison) as shut:
+                # Poison are at most the rows that go there: the term has others.
                 if not isinstance(shut.__cause__, errors.PartitionedTopic):
                     self._read_unopened(topic, shut.__cause__)
 
@@ -127,7 +128,9 @@ class Lanes:
         except (errors.PartitionedTopic, pulsar.PulsarException) as error:
             took = time.monotonic() - began
             reason = self._opening.why_not(topic, error)
-            if isinstance(error, pulsar.InvalidTopicName) or len(self._waiting) >= MOST_SHUT:
+            # What the checkpoint names was open once, and is bounded there.
+            may_wait = len(self._waiting) < MOST_SHUT or self._saver.marks.is_declared(topic)
+            if isinstance(error, pulsar.InvalidTopicName) or not may_wait:
                 raise errors.Poison(reason) from error
             if not self._others_flow(topic):
                 raise errors.TermEnded(f"{reason}; a new term begins") from error
