@@ -254,7 +254,7 @@ class Placement:
             return False
         self._errand.job.call.cut_off()
         # In a thread: MongoDB may be what it hangs on.
-        threading.Thread(target=self._cut_off, args=(over,), daemon=True).start()
+        threading.Thread(target=tracing.silently(self._cut_off), args=(over,), daemon=True).start()
         self._request.send_event("task-failed", exception=reason, traceback="")
         hung = self._threads.hung
         if hangs and hung > self._threads.limit:

@@ -107,6 +107,21 @@ def test_modules_are_short() -> None:
     assert statistics.median(m.lines for m in modules() if m.lines) < 150
 
 
+def test_threads_of_relay_and_consumer_make_no_spans() -> None:
+    """What they do in MongoDB is not for the application's instruments: docs/tracing.md."""
+    rooms = ("postroom.relay.", "postroom.inbox.", "postroom.celery.runner")
+    loud = [
+        f"{module.name}:{node.lineno}"
+        for module in modules()
+        if module.name.startswith(rooms)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "threading.Thread"
+        and not ast.unparse(node).startswith("threading.Thread(target=tracing.silently(")
+    ]
+    assert loud == []
+
+
 def imports_of(module: Module) -> Iterator[str]:
     """Yield the modules of the package that a module imports, for its types or to run."""
     known = {m.name for m in modules()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from postroom import refusals
+from postroom import refusals, tracing
 from postroom.inbox.parking.chute import OK, Answer, Chute
 from postroom.inbox.parking.letters import Letter
 
@@ -90,7 +90,7 @@ class Letterbox:
         self._handing_back = False
         self._ended = threading.Event()
         name = f"dead-letters-{topic.rpartition('/')[2]}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        threading.Thread(target=tracing.silently(self._run), name=name, daemon=True).start()
 
     # Called from other threads.
 

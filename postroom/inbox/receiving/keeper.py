@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import refusals, wire
+from postroom import refusals, tracing, wire
 from postroom.inbox.receiving.source import Condition
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ class Keeper:
 
     def _begin(self, step: Callable[[], None]) -> None:
         if self._attempt is None and AT_ONCE.acquire(blocking=False):
-            self._attempt = threading.Thread(target=self._run, args=(step,), daemon=True)
+            self._attempt = threading.Thread(
+                target=tracing.silently(self._run), args=(step,), daemon=True
+            )
             self._attempt.start()
 
     def _run(self, step: Callable[[], None]) -> None:

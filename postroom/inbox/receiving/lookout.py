@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from postroom import errors, refusals
+from postroom import errors, refusals, tracing
 from postroom.inbox.receiving.directory import topics_of
 from postroom.topics import Topic, canonical
 
@@ -47,7 +47,9 @@ class Lookout:
 
     def start(self) -> None:
         """Begin to look."""
-        threading.Thread(target=self._run, name="consumer-lookout", daemon=True).start()
+        threading.Thread(
+            target=tracing.silently(self._run), name="consumer-lookout", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """Look no more; returns at once."""

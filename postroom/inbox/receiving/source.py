@@ -10,7 +10,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from postroom import broker
+from postroom import broker, tracing
 
 if TYPE_CHECKING:
     import pulsar
@@ -104,7 +104,9 @@ class Source:
         self._ready.set()
         if own_thread:
             name = f"consumer-{self.topic.rpartition('/')[2]}"
-            threading.Thread(target=self._receive, args=(consumer,), name=name, daemon=True).start()
+            threading.Thread(
+                target=tracing.silently(self._receive), args=(consumer,), name=name, daemon=True
+            ).start()
 
     def close(self) -> None:
         """Hand back what was not acknowledged."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from postroom import errors, wire
+from postroom import errors, tracing, wire
 from postroom.access.client import access_of
 from postroom.inbox.receiving.keeper import Keeper
 from postroom.inbox.receiving.source import Source
@@ -59,7 +59,9 @@ class Sources:
         self._changed = changed
         self._keepers: dict[Topic, Keeper] = {}
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="consumer-sources", daemon=True)
+        self._thread = threading.Thread(
+            target=tracing.silently(self._run), name="consumer-sources", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to read."""

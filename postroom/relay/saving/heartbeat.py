@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pymongo import errors as mongo
 
-from postroom import errors, private_text
+from postroom import errors, private_text, tracing
 
 if TYPE_CHECKING:
     from postroom.store.checkpoints import CheckpointStore
@@ -29,7 +29,9 @@ class Heartbeat:
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="relay-heartbeat", daemon=True)
+        self._thread = threading.Thread(
+            target=tracing.silently(self._loop), name="relay-heartbeat", daemon=True
+        )
 
     def start(self) -> None:
         """Begin; in the first term of a candidacy nothing is written until it has its epoch."""

@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from postroom import tracing
 from postroom.access.client import access_of
 from postroom.refusals import why
 
@@ -60,7 +61,9 @@ class Cursors:
     def start(self) -> None:
         """Begin to move cursors, in a thread of its own."""
         if self._is_needed:
-            threading.Thread(target=self._work, name="relay-cursors", daemon=True).start()
+            threading.Thread(
+                target=tracing.silently(self._work), name="relay-cursors", daemon=True
+            ).start()
 
     def stop(self) -> None:
         """Move what is to be moved, and have the thread end; the client closes what is open."""

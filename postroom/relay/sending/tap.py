@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from postroom import broker, pulsar_adapter
+from postroom import broker, pulsar_adapter, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,9 @@ class Tap:
     def cut(self) -> None:
         """Have what was sent leave in a batch, now; before it is stored no more may be sent."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._flush, name="relay-flush", daemon=True)
+            self._thread = threading.Thread(
+                target=tracing.silently(self._flush), name="relay-flush", daemon=True
+            )
             self._thread.start()
         self._asked.put("flush")
 
