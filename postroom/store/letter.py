@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import errors, events, wire
+from postroom.cloud_events import SEQUENCE
 from postroom.store.codec import Row, Unreadable
 from postroom.wire import OutboxField
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from postroom.routing import Routing
     from postroom.topics import Topic
 
-__all__ = ["Foreseen", "Letter", "foreseen", "write"]
+__all__ = ["Foreseen", "Letter", "foreseen", "measured", "write"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
@@ -29,6 +30,8 @@ ROW_ID, DATA, KEY = OutboxField.ID, OutboxField.DATA, OutboxField.KEY
 HEADERS, OCCURRED_AT = OutboxField.HEADERS, OutboxField.OCCURRED_AT
 DELIVER_AT = OutboxField.DELIVER_AT
 RESERVED = frozenset({wire.ID, wire.POSITION})
+# What the relay adds to a letter's headers as it sends it.
+ADDED = RESERVED | {SEQUENCE}
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -96,6 +99,15 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
         headers,
         size,
     )
+
+
+def measured(payload: bytes, key: str | None, properties: Mapping[str, str]) -> int:
+    """Count the bytes of a message, as well of a letter as of what a topic has of it.
+
+    Without what the relay adds, so that both are the same, and one compares with another.
+    """
+    own = {name: value for name, value in properties.items() if name not in ADDED}
+    return len(payload) + _size_beside(key, own)
 
 
 class Foreseen(NamedTuple):

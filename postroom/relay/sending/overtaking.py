@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from postroom import errors
+from postroom.store import letter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ class Overtaking:
             if size is not None:
                 self._met.setdefault(lane.topic, []).append((row, size))
 
-    def require_in_order(self, lane: Lane, letter: Letter) -> None:
+    def require_in_order(self, lane: Lane, ready: Letter) -> None:
         """Make sure that a topic has nothing yet that stands behind the row.
 
         It has where the broker refused the row in its turn, by a policy that was set while it was
@@ -52,7 +53,7 @@ class Overtaking:
         if met is None or met[-1][0] < self.row:
             return
         later = [size for row, size in met if row > self.row]
-        size = len(letter.payload) + sum(len(n) + len(v) for n, v in letter.headers.items())
+        size = letter.measured(ready.payload, ready.key, ready.headers)
         if size > max(later):
             raise errors.Poison(
                 f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "
@@ -61,8 +62,8 @@ class Overtaking:
             )
         logger.warning(
             "Row %s comes late: %s has %d events already that stand behind it",
-            letter.id,
+            ready.id,
             lane.topic,
             len(later),
-            extra={"action": "late", "event_id": letter.id},
+            extra={"action": "late", "event_id": ready.id},
         )

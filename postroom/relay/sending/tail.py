@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from postroom import errors, wire
+from postroom.store import letter
 from postroom.store.values import Mark
 
 if TYPE_CHECKING:
@@ -29,11 +30,6 @@ logger = logging.getLogger(__name__)
 UNCONFIRMED_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 REMIND_SECONDS = 10.0
-OURS = (wire.ID, wire.POSITION)
-
-
-def _size_beside(properties: Mapping[str, str]) -> int:
-    return sum(len(n) + len(v) for n, v in properties.items() if n not in OURS)
 
 
 class ConnectionLostError(errors.TermEnded):
@@ -42,7 +38,7 @@ class ConnectionLostError(errors.TermEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The ids of the events that were found, with the bytes of their payloads and headers.
+    """The ids of the events that were found, with their sizes as letters are measured.
 
     `floor` is the highest position that the broker has of us: what has a number up to that would be
     dropped by its deduplication.
@@ -78,8 +74,8 @@ class _Found:
         properties = message.properties()
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
         if row_id is not None:
-            beside = _size_beside(properties) if len(properties) > len(OURS) else 0
-            self.sizes[row_id] = len(message.data()) + beside
+            key = message.partition_key()
+            self.sizes[row_id] = letter.measured(message.data(), key, properties)
         if ours and position.isdecimal():
             # The broker's deduplication goes by the name.
             self.floor = max(self.floor, int(position))

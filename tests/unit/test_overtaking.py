@@ -1,0 +1,83 @@
+"""Overtaking: a row that was refused in its turn is told from one that comes late."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from postroom import errors, pulsar_adapter
+from postroom.cloud_events import CloudEvents
+from postroom.relay.sending.lane import _message
+from postroom.relay.sending.overtaking import Overtaking
+from postroom.relay.sending.tail import _Found
+from postroom.routing import Routing
+from postroom.store import letter
+
+PLAIN = Routing(default="a/b/c", topics={}, key=None)
+CLOUD = Routing(default="a/b/c", topics={}, key=None, cloud_events=CloudEvents.of(None, "db"))
+
+
+def written(number: int, routing: Routing, **row: Any) -> letter.Letter:
+    """Return the letter of a row."""
+    event = {"name": "E", "data": {"text": row.pop("text", "")}}
+    return letter.write({"_id": str(number), "data": event, **row}, routing, 1 << 20)
+
+
+def tail_of(*letters: letter.Letter) -> dict[str, int]:
+    """Return the sizes of what a topic has, as it is read back."""
+    found = _Found()
+    for position, each in enumerate(letters, 10**6):
+        message: Any = _message(pulsar_adapter.message_builder()(), each, position)
+        found.add(message, ours=True)
+    return found.sizes
+
+
+@pytest.mark.parametrize("routing", [PLAIN, CLOUD], ids=["plain", "cloud"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"key": "k"},
+        {"key": "kéy" * 100},
+        {"headers": {"größe": "müßig", "x": "y"}},
+        {"key": "ключ", "headers": {"ce_sequence": "7", "ce_id": "own"}},
+    ],
+)
+def test_a_message_measures_what_its_letter_does(routing: Routing, row: dict[str, Any]) -> None:
+    """In bytes, with its key and headers, and without what the relay adds."""
+    made = written(1, routing, **row)
+    expected = letter.measured(made.payload, made.key, made.headers)
+    assert tail_of(made) == {"1": expected}
+    if routing is CLOUD or ("headers" in row and "ce_sequence" not in row["headers"]):
+        assert made.size == expected
+
+
+@pytest.mark.parametrize(
+    ("routing", "large", "small"),
+    [
+        pytest.param(CLOUD, {"text": "x" * 9}, {}, id="a little longer"),
+        pytest.param(
+            PLAIN, {"headers": {"h": "é" * 40}}, {"headers": {"h": "e" * 50}}, id="header"
+        ),
+        pytest.param(PLAIN, {"key": "é" * 200}, {"key": "e" * 250}, id="key"),
+        pytest.param(PLAIN, {"key": "é" * 40}, {"text": "e" * 50}, id="short key"),
+    ],
+)
+def test_a_row_is_held_to_be_refused_where_all_behind_it_is_smaller(
+    routing: Routing, large: dict[str, Any], small: dict[str, Any]
+) -> None:
+    """However little, and in bytes; the smaller one behind larger ones is merely late."""
+    for first, later, is_refused in ((large, small, True), (small, large, False)):
+        missing, there = written(1, routing, **first), written(2, routing, **later)
+        lane: Any = SimpleNamespace(topic=missing.topic, tail=tail_of(there))
+        overtaking = Overtaking([lane])
+        overtaking.met("2", 2)
+        overtaking.row = 1
+        try:
+            overtaking.require_in_order(lane, missing)
+        except errors.Poison:
+            assert is_refused
+        else:
+            assert not is_refused
