@@ -14,6 +14,7 @@ from postroom import errors, private_text, topics, tracing
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
 from postroom.celery.handler_threads import HandlerThreads, Turn
+from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.outcome import GiveUp, Suspected, TryAgain
 from postroom.inbox.scheduling.isolation import Isolation
 
@@ -189,7 +190,11 @@ class TaskRunner:
             self._tasks[job.handler.name],
             hostname=self._worker.hostname,
             eventer=self._events,
-            task_id=self._task_id(errand),
+            task_id=task_ids.of_subscription(
+                job.task_id,
+                errand.consumer.status.subscription,
+                alone=len(self._worker.app.postroom.consume) == 1,
+            ),
             retries=job.attempt - 1,
             shown=shown,
             kwargsrepr=repr(shown)[:LONGEST_SHOWN],
@@ -197,12 +202,6 @@ class TaskRunner:
             cargo=errand,
             carried=tracing.context_in(job.events[0].headers) if len(job.events) == 1 else {},
         )
-
-    def _task_id(self, errand: Errand) -> str:
-        # Two subscriptions of one application may read the same event.
-        if len(self._worker.app.postroom.consume) == 1:
-            return errand.job.task_id
-        return f"{errand.job.task_id}@{errand.consumer.status.subscription}"
 
 
 class Placement:

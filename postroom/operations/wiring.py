@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import broker
+from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.handlers import registry
 from postroom.sentences import Sentences
 
@@ -54,6 +55,6 @@ class Wiring:
 
         Several events in one call have the task of the first one; what is redriven, one of its own.
         """
-        several = name is not None and len(registry.for_event(name, subscription)) > 1
-        own = f"{event_id}:{handler}" if several else event_id
-        return own if len(self.consume) == 1 else f"{own}@{subscription}"
+        alone = name is None or len(registry.for_event(name, subscription)) <= 1
+        own = task_ids.of_handler(event_id, handler, alone=alone)
+        return task_ids.of_subscription(own, subscription, alone=len(self.consume) == 1)

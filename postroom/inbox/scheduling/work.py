@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.job import Job
 from postroom.store.inbox_rows import identity
@@ -82,4 +83,4 @@ class Work:
             own = f"{own}~{first.delivery.place[1]}:{first.delivery.place[2]}"
         if len(self.deliveries) > 1:
             return f"{own}+{len(self.deliveries) - 1}"
-        return own if len(first.handlers) == 1 else f"{own}:{self.handler.name}"
+        return task_ids.of_handler(own, self.handler.name, alone=len(first.handlers) == 1)
