@@ -14,7 +14,7 @@ from postroom.access.client import access_of
 from postroom.findings import Finding, Grade
 from postroom.refusals import is_away, meaning, why
 from postroom.store import clients
-from postroom.topics import Topic, canonical
+from postroom.topics import Topic, canonical, namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -170,7 +170,7 @@ def _lacking(found: Abilities) -> str:
 def retention(admin: PulsarAdmin, known: Iterable[Topic]) -> list[Finding]:
     """Look for how long the topics' namespaces keep what was acknowledged, where that is told."""
     findings = []
-    for namespace in sorted({topic.partition("://")[2].rpartition("/")[0] for topic in known}):
+    for namespace in sorted(set(map(namespace_of, known))):
         minutes = admin.keeps_for_minutes(namespace)
         if minutes == 0:
             findings.append(

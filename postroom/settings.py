@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postroom import address, errors, topics
+from postroom import address, errors, topics, wire
 from postroom.cloud_events import CloudEvents
 from postroom.secured import WHOLE_SENTENCE, Secured
 
@@ -208,7 +208,7 @@ class Settings(Secured):
 
     def dead_letters_of(self, topic: str, subscription: str) -> str:
         """Name the dead-letter topic of `subscription` on `topic`."""
-        return self.dead_letter_topic or f"{topic}-{subscription}-DLQ"
+        return self.dead_letter_topic or f"{topic}-{subscription}{wire.DEAD}"
 
 
 class _Writing(BaseSettings):

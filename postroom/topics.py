@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-__all__ = ["Topic", "base_topic", "canonical", "checked"]
+__all__ = ["Topic", "base_topic", "canonical", "checked", "namespace_of"]
 
 # A topic by its full name; what users write may leave persistent:// out.
 Topic = NewType("Topic", str)
@@ -21,6 +21,11 @@ def canonical(topic: str) -> Topic:
 def base_topic(topic: str) -> Topic:
     """Return the topic that a topic partition belongs to, or the topic itself."""
     return Topic(re.sub(r"-partition-\d+$", "", topic))
+
+
+def namespace_of(topic: str) -> str:
+    """Return the namespace that a topic is in, as tenant/namespace."""
+    return canonical(topic).partition("://")[2].rpartition("/")[0]
 
 
 def checked(topic: str) -> str:

@@ -19,6 +19,7 @@ from postroom.store.begun import Begun
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.inbox_rows import InboxRows
 from postroom.store.values import OutboxPartition
+from postroom.topics import namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +133,7 @@ def in_pulsar(wiring: Wiring) -> list[Step]:
         ]
     steps += [
         _deduplicating(admin, namespace, embedded=embedded)
-        for namespace in sorted({_namespace(topic) for topic in wiring.routing.topics})
+        for namespace in sorted(set(map(namespace_of, wiring.routing.topics)))
     ]
     return steps
 
@@ -198,7 +199,3 @@ def _deduplicating(admin: Provisioning, namespace: str, *, embedded: bool) -> St
         + namespace
     )
     return Step(what=f"{what}: {remedy}", failed=not embedded)
-
-
-def _namespace(topic: Topic) -> str:
-    return topic.partition("://")[2].rpartition("/")[0]

@@ -13,6 +13,7 @@ from bson import Binary, Decimal128, Int64, ObjectId, Regex
 from postroom import ConfigurationError, DomainEvent, errors
 from postroom.errors import Poison
 from postroom.routing import Routing
+from postroom.topics import namespace_of
 
 
 def routing(**options: Any) -> Routing:
@@ -208,3 +209,11 @@ def test_two_classes_of_one_name_have_one_key() -> None:
         pass
 
     assert routing().key("routing.Twice", {"wardId": "w"}) == "w"
+
+
+@pytest.mark.parametrize(
+    "topic", ["shop/prod/orders", "persistent://shop/prod/orders-partition-3", "a://shop/prod/x"]
+)
+def test_a_topic_is_in_a_namespace(topic: str) -> None:
+    """However much of its name is written."""
+    assert namespace_of(topic) == "shop/prod"

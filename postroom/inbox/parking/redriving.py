@@ -14,7 +14,7 @@ from postroom.inbox.parking.waiting_letters import WaitingLetters
 from postroom.inbox.parking.way_back import WayBack
 from postroom.inbox.receiving.directory import topics_of
 from postroom.inbox.receiving.selection import Selection, dead_letter_topic
-from postroom.topics import Topic, base_topic, canonical
+from postroom.topics import Topic, base_topic, canonical, namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -204,9 +204,8 @@ def discard(
 
 def exists(access: Access, topic: Topic) -> bool:
     """Find out whether a topic is there, since looking at it would make it."""
-    namespace = topic.removeprefix("persistent://").rpartition("/")[0]
     try:
-        found = topics_of(access, namespace, timeout_seconds=LOOK_SECONDS)
+        found = topics_of(access, namespace_of(topic), timeout_seconds=LOOK_SECONDS)
     except errors.ServiceUnavailable:
         return True  # so say the calls that follow, in their own words
     return topic in {base_topic(canonical(name)) for name in found}

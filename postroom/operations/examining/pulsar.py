@@ -13,6 +13,7 @@ from postroom.inbox.parking.letters import SUBSCRIPTION
 from postroom.inbox.parking.redriving import exists
 from postroom.inbox.receiving.selection import dead_letter_topic
 from postroom.operations.provisioning import Provisioning
+from postroom.topics import namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,8 +164,7 @@ def _strangers(admin: Provisioning, wiring: Wiring, topic: Topic) -> Iterator[Fi
 
 def _retention_and_inbox(admin: Provisioning, wiring: Wiring) -> Iterator[Finding]:
     remembered = wiring.settings.inbox_days * 24 * 60
-    namespaces = {topic.partition("://")[2].rpartition("/")[0] for topic in wiring.routing.topics}
-    for namespace in sorted(namespaces):
+    for namespace in sorted(set(map(namespace_of, wiring.routing.topics))):
         minutes = admin.keeps_for_minutes(namespace)
         if minutes is not None and (minutes < 0 or minutes > remembered):
             kept = "for ever" if minutes < 0 else f"for {minutes // 1440} days"
