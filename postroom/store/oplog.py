@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pymongo import ASCENDING, DESCENDING
+
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bson import Timestamp
     from pymongo import MongoClient
 
-__all__ = ["Oplog"]
+__all__ = ["Oplog", "first_time"]
 
 READ_MS = 5_000
 FULL = 0.9
@@ -37,7 +39,7 @@ class Oplog:
             return None
         local = client["local"]
         statistics = local.command("collStats", "oplog.rs")
-        times = [_time(client, order) for order in (1, -1)]
+        times = [first_time(client), _time(client, DESCENDING)]
         if None in times:
             return None
         full = statistics["size"] >= FULL * statistics.get("maxSize", 0)
@@ -45,12 +47,22 @@ class Oplog:
 
     @property
     def window(self) -> timedelta:
-        """How far back it reaches from now."""
+        """How much time lies between its first entry and its last one."""
         return self.last - self.first
 
     def left_for(self, reached: datetime) -> timedelta | None:
         """Return how much older than a time its first entry is, or None where it is younger."""
         return reached - self.first if reached >= self.first else None
+
+
+def first_time(client: MongoClient[Any]) -> datetime | None:
+    """Return the time of the oldest entry, or None where there is none to be seen, as on mongos.
+
+    Raises:
+        pymongo.errors.OperationFailure: this user may not read the database `local`.
+
+    """
+    return _time(client, ASCENDING)
 
 
 def _time(client: MongoClient[Any], order: int) -> datetime | None:

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pymongo
-from bson import Timestamp
 from prometheus_client.registry import Collector
 from pymongo import errors as mongo
 
 from postroom import tracing
 from postroom.relay.watching.view import views
 from postroom.store import clients
+from postroom.store.oplog import first_time
 from postroom.telemetry.catalogue import DATABASE, family
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
 def _oplog(client: MongoClient[Any]) -> float | None:
     """Return how far back the oplog reaches, or None where it may not be read or there is none."""
     with contextlib.suppress(mongo.PyMongoError), pymongo.timeout(OPLOG_SECONDS):
-        oldest = client["local"]["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", 1)])
-        if oldest is not None and isinstance(oldest["ts"], Timestamp):
-            return max(0.0, time.time() - oldest["ts"].time)
+        first = first_time(client)
+        if first is not None:
+            return max(0.0, time.time() - first.timestamp())
     return None
