@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tests.site import Site
 
 
-def test_how_far_it_reaches_back_is_one_fact(site: Site) -> None:
+def test_how_far_it_reaches_back_is_one_fact(lite_site: Site) -> None:
     """Its first entry is where both begin to count."""
-    client = site.database.client
+    client = lite_site.database.client
     found, seconds = Oplog.of(client), _oplog(client)
     assert found is not None
     assert seconds is not None
