@@ -7,6 +7,7 @@ import contextlib
 import threading
 from typing import Any
 
+from postroom import tracing
 from postroom.celery import adapter
 
 __all__ = ["TaskEvents"]
@@ -31,7 +32,9 @@ class TaskEvents:
         self._is_wanted = bool(worker.task_events)
         self._waiting: collections.deque[dict[str, Any]] = collections.deque(maxlen=MOST_KEPT)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="task-events", daemon=True)
+        self._thread = threading.Thread(
+            target=tracing.silently(self._run), name="task-events", daemon=True
+        )
 
     @property
     def enabled(self) -> bool:
