@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devstack.brokers import Pulsar
 from devstack.cluster import PulsarCluster
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 REQUIRE_ALL = os.environ.get("POSTROOM_REQUIRE_ALL") == "1"
 REDIS_DATABASES = 16
 
+
+# A machine that is busy with other tests is slow for an instant, and that is no fault.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Services that few tests use, and that take long to start, or the machine.
 RARE = ("_cluster", "_replica_set", "pulsar_with_policies")

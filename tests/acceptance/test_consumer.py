@@ -408,7 +408,7 @@ def test_task_events_show_the_event_and_not_its_data(shop: Shop) -> None:
         receiver = app.events.Receiver(connection, handlers={"*": seen.append})
         capture = receiver.itercapture(timeout=30)
         next(capture)
-        shop.worker()
+        shop.worker("consumer -E")
         event_id = shop.send("Counted", "private", key="k")
         both = shop.send("Both", "private", key="k")
         for _ in capture:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from devstack.replica_set import ReplicaSet
     from tests.site import Site
 
+# PyMongo forgets the socket of a connection in whose making it is cancelled.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 # Of those, for each interruption: struck in the instant in which the outcome is noted.
 MOST_UNKNOWN = 2
 
