@@ -15,6 +15,8 @@ LONGEST = 500
 
 def canonical(topic: str) -> Topic:
     """Give the topic its full name, persistent://tenant/namespace/topic."""
+    # A member of a string enumeration is what it holds, and not what str() makes of it.
+    topic = str.__str__(topic)
     return Topic(topic if "://" in topic else f"persistent://{topic}")
 
 

@@ -124,7 +124,7 @@ class RowWriter:
 def _encoded(name: str, row: Mapping[str, Any]) -> bytes:
     try:
         return bson.encode(row, codec_options=WRITING)
-    except (InvalidDocument, OverflowError, ValueError, RecursionError) as error:
+    except (InvalidDocument, ArithmeticError, ValueError, RecursionError) as error:
         # The driver's sentence quotes the whole document, which is private.
         kind = re.search(r"of type: <class '([^']+)'>$", str(error))
         what = f"a {kind.group(1)}" if kind else type(error).__name__

@@ -174,6 +174,10 @@ class Stored:
         """Return its payload."""
         return bytes(self._message.data())
 
+    def partition_key(self) -> str:
+        """Return its key, or none as an empty text."""
+        return str(self._message.partition_key())
+
     def producer_name(self) -> str:
         """Return the name of the only producer there is."""
         return "relay"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pymongo.errors import AutoReconnect
+
 from postroom import wire
+from postroom.relay.sending import returning
 from postroom.relay.state import State
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION
@@ -14,6 +17,8 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pytest
 
 WRONG = {"name": "Counted"}
 
@@ -142,3 +147,45 @@ def test_rows_for_a_topic_that_was_a_mistake_return_once_they_are_routed_elsewhe
         wait_until(lambda: not quarantined(site), description="all have returned", seconds=60)
     assert site.stored(f"{site.topic}-mended") == waiting
     assert site.stored() == written
+
+
+def test_rows_that_are_routed_to_a_topic_in_use_return_behind_what_flows_there(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They get numbers that its broker takes, and once each, though a term ends in between."""
+    site = pulsar_site
+    monkeypatch.setattr(returning, "ROWS_AT_ONCE", 20)
+    mended: list[bool] = []
+
+    def topics(name: str, _: Mapping[str, Any]) -> str | None:
+        if name != "Broken" or mended:
+            return None
+        return f"persistent://public/no-{site.name}/such"
+
+    forget, failed = Quarantine.forget_returned, list[str]()
+
+    def failing(self: Quarantine, row_ids: list[Any]) -> None:
+        if not failed:
+            failed.append("once")
+            raise AutoReconnect("the primary is gone")
+        forget(self, row_ids)
+
+    def returned(written: list[str]) -> bool:
+        written += site.insert(1)
+        return not quarantined(site)
+
+    monkeypatch.setattr(Quarantine, "forget_returned", failing)
+    with relaying(site, topics=topics) as relay:
+        waiting = site.insert(50, name="Broken")
+        saved(site, 50)
+        written = site.insert(30)
+        saved(site, 80)
+        mended.append(True)
+        wait_until(lambda: returned(written), description="all have returned", seconds=60)
+        everything = waiting + written + site.insert(1)
+        wait_until(lambda: len(site.stored()) >= len(everything), description="all is there")
+        terms = relay.status.counts.terms
+    found = site.stored()
+    assert sorted(found) == sorted(everything)
+    assert [each for each in found if each in waiting] == waiting
+    assert terms == 2, "the one that failed, and no other"

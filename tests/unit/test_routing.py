@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import math
 import uuid
 from typing import Any
@@ -36,6 +37,29 @@ def test_a_function_routes_and_none_means_default() -> None:
     found = routing(topics=lambda _, data: data.get("to"))
     assert found.topic("A", {"to": "x/y/z"}) == "persistent://x/y/z"
     assert found.topic("A", {}) == "persistent://a/b/c"
+
+
+class Place(str, enum.Enum):  # noqa: UP042 - its str() is not its value
+    """Topics and keys as an application may have them."""
+
+    SHORT = "x/y/z"
+    FULL = "persistent://x/y/z"
+
+
+class Text(str):
+    """A string of somebody else's."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("answer", [Place.SHORT, Place.FULL, Text("x/y/z")])
+def test_members_of_enumerations_are_the_texts_that_they_hold(answer: str) -> None:
+    """As topic, answered or configured, and as key."""
+    called = routing(topics=lambda *_: answer, key=lambda *_: answer)
+    assert called.topic("A", {}) == "persistent://x/y/z"
+    assert type(called.key("A", {})) is str
+    assert called.key("A", {}) == str.__str__(answer)
+    assert routing(topics={"A": answer}).topic("A", {}) == "persistent://x/y/z"
 
 
 def test_one_topic_is_one_object() -> None:

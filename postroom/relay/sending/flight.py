@@ -39,14 +39,14 @@ class Flight:
     def add(self, chunk: Chunk) -> None:
         """Take a chunk that was sent."""
         self._chunks.append(chunk)
-        self.events += chunk.sent
+        self.events += chunk.sent + len(chunk.poison)
         self._payload_bytes += chunk.payload_bytes
 
     def landed(self) -> Iterator[Chunk]:
         """Give back, in order, the chunks of which all is stored, and of all before them."""
         while self._chunks and not self._chunks[0].awaiting:
             chunk = self._chunks.popleft()
-            self.events -= chunk.sent
+            self.events -= chunk.sent + len(chunk.poison)
             self._payload_bytes -= chunk.payload_bytes
             yield chunk
 

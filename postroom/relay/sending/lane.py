@@ -74,6 +74,8 @@ class Lane:
         self.shared = shared
         self.tail = tail.sizes
         self.floor = tail.floor
+        # The highest position of this term.
+        self.last = tail.floor
         self.outlet = outlet
         self._experience = experience
         self._unbatched = unbatched
@@ -104,6 +106,7 @@ class Lane:
         if not burst.messages:
             burst.first_id, burst.delay = letter.id, delay
         burst.messages.append(_message(self._builder(), letter, position))
+        self.last = position
         if self.outlet.is_batching:
             burst.size += size
         elif size > burst.size:

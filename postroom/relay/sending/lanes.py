@@ -200,7 +200,8 @@ class Lanes:
 
     def _know(self, topic: Topic, ids: Collection[str]) -> None:
         self.known.update(ids)
-        if self._waiting.reason(topic) is not None:
+        if self._waiting:
+            # Wherever they were set aside for: routing may have sent them here since.
             self.arrived.update(ids)
         if ids:
             logger.info(

@@ -120,6 +120,6 @@ class Returning:
         return letter.write(row, self._routing, self._experience.largest)
 
     def _queue(self, lane: Lane, ready: Letter, entry: Entry) -> None:
-        # The number that the row had; behind it nothing was sent there.
-        lane.floor = max(entry.position or 0, lane.floor + 1)
+        # The number that the row had, unless it goes elsewhere now, behind what flows there.
+        lane.floor = max(entry.position or 0, lane.floor + 1, lane.last + 1)
         lane.queue(ready, lane.floor)
