@@ -25,7 +25,9 @@ ENCODE = "characters like / @ : ? # % ; in user and password are percent-encoded
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 IPV6 = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
 PULSAR = re.compile(r"pulsar(?:\+ssl)?://(?P<hosts>[^/]+)/?")
-REDIS_SCHEMES = {"redis", "rediss", "redis+socket"}
+# By scheme, the options that an address of Redis may have. Celery shows what stands in others.
+TLS_OPTIONS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
+REDIS_OPTIONS = {"redis": TLS_OPTIONS, "rediss": TLS_OPTIONS, "redis+socket": {"virtual_host"}}
 HIGHEST_PORT = 65_535
 LONGEST_OPTION = 40
 
@@ -90,12 +92,25 @@ def redis(url: str) -> Address:
     if url.startswith("sentinel://"):
         return _sentinels(url)
     parts = _split(url)
-    if parts and parts.scheme in REDIS_SCHEMES and ";" not in url:
+    if parts and ";" not in url and _is_plain_redis(parts):
         if parts.scheme == "redis+socket" and not parts.hostname and len(parts.path) > 1:
             return Address(url, [parts.path])
         if parts.hostname and re.fullmatch(r"(?:/\d{0,5})?", parts.path):
             return Address(url, [_host(parts, 6379)])
-    raise ValueError(f"no address of the form redis://user:password@host:port/number; {ENCODE}")
+    raise ValueError(
+        f"no address of the form redis://user:password@host:port/number; {ENCODE}; "
+        "a password stands nowhere else"
+    )
+
+
+def _is_plain_redis(parts: SplitResult) -> bool:
+    known = REDIS_OPTIONS.get(parts.scheme)
+    options = {each.partition("=")[0] for each in parts.query.split("&") if each}
+    if known is None or not options <= known:
+        return False
+    user, at, _ = parts.netloc.rpartition("@")
+    # A user alone is one whose colon was forgotten; Celery shows it, and that of a socket.
+    return not at or (":" in user and parts.scheme != "redis+socket")
 
 
 def _sentinels(url: str) -> Address:

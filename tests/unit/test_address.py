@@ -122,6 +122,12 @@ def test_the_usual_forms_are_read(read: Callable[[str], Any], url: str, hosts: s
         (address.pulsar, "pulsar://h,,g"),
         (address.http, "http://u@h"),
         (address.http, "h:8080"),
+        (address.redis, "redis+socket://:S3cret@/tmp/r.sock"),
+        (address.redis, "redis+socket:///tmp/r.sock?password=S3cret"),
+        (address.redis, "rediss://h/0?ssl_password=S3cret"),
+        (address.redis, "redis://h/0?password=S3cret"),
+        (address.redis, "redis://h/0?db=2"),
+        (address.redis, "redis://S3cret@h/0"),
     ],
 )
 def test_what_cannot_be_read_for_certain_is_refused(read: Callable[[str], Any], url: str) -> None:
