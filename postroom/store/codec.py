@@ -20,6 +20,7 @@ __all__ = [
     "LENIENT",
     "RAW",
     "READING",
+    "SHOWING",
     "UNDECODABLE",
     "WRITING",
     "Row",
@@ -64,6 +65,12 @@ LENIENT: CodecOptions[RawBSONDocument] = CodecOptions(
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     uuid_representation=UuidRepresentation.UNSPECIFIED,
+)
+# For what people are shown: times in UTC, and nothing that cannot be decoded hides a row.
+SHOWING: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 # The same as READING for documents that have to be taken apart field by field.
 _READING_RAW: CodecOptions[RawBSONDocument] = READING.with_options(document_class=RawBSONDocument)

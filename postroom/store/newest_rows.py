@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bson import CodecOptions, ObjectId, Timestamp
-from bson.codec_options import DatetimeConversion
+from bson import ObjectId, Timestamp
 from pymongo import DESCENDING
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store.codec import SHOWING
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ __all__ = ["NewestRows", "Written"]
 
 READ_MS = 10_000
 AWAIT_MS = 500
-LENIENT: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +50,7 @@ class NewestRows:
         key_field: str | None,
     ) -> None:
         self._rows = database.get_collection(
-            wire.OUTBOX, codec_options=LENIENT, read_concern=ReadConcern("majority")
+            wire.OUTBOX, codec_options=SHOWING, read_concern=ReadConcern("majority")
         )
         self._wanted = (partition, name, keys, key_field)
 

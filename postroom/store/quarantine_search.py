@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bson import CodecOptions
-from bson.codec_options import DatetimeConversion
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store.codec import SHOWING
 from postroom.wire import OutboxField, QuarantineField
 
 if TYPE_CHECKING:
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Found", "QuarantineSearch", "Wanted"]
 
 READ_MS = 15_000
-LENIENT: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 ROW = "row"
 NAME = f"{ROW}.{OutboxField.DATA}.name"
 KEY = f"{ROW}.{OutboxField.KEY}"
@@ -72,10 +66,10 @@ class QuarantineSearch:
     def __init__(self, database: Database[Any], *, partition: OutboxPartition | None) -> None:
         majority = ReadConcern("majority")
         self._rows = database.get_collection(
-            wire.QUARANTINE, codec_options=LENIENT, read_concern=majority
+            wire.QUARANTINE, codec_options=SHOWING, read_concern=majority
         )
         self._outbox = database.get_collection(
-            wire.OUTBOX, codec_options=LENIENT, read_concern=majority
+            wire.OUTBOX, codec_options=SHOWING, read_concern=majority
         )
         self._partition = partition
 

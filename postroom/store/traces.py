@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pymongo
-from bson import CodecOptions, MaxKey, ObjectId, Timestamp
-from bson.codec_options import DatetimeConversion
+from bson import MaxKey, ObjectId, Timestamp
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store.codec import SHOWING
 from postroom.store.inbox_rows import RowId
 from postroom.store.values import ResumeToken
 from postroom.wire import BegunField, InboxField, OutboxField
@@ -30,11 +30,6 @@ READ_MS = 5_000
 SKEW = timedelta(seconds=30)
 AWAIT_MS = 100
 MOST_HANDLERS = 1000
-LENIENT: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +59,7 @@ class Traces:
 
     def __init__(self, database: Database[Any]) -> None:
         options: dict[str, Any] = {
-            "codec_options": LENIENT,
+            "codec_options": SHOWING,
             "read_concern": ReadConcern("majority"),
         }
         self._outbox = database.get_collection(wire.OUTBOX, **options)
