@@ -225,10 +225,12 @@ def text(value: Any) -> str | None:
         Poison: the value has no form in JSON, or is a string that UTF-8 cannot express.
 
     """
-    if type(value) is str:
-        if not value.isascii():
-            _require_utf8(value)
-        return value
+    if isinstance(value, str):
+        # Also of a subclass, such as a member of a string enumeration.
+        plain: str = str.__str__(value)
+        if not plain.isascii():
+            _require_utf8(plain)
+        return plain
     if value is None:
         return None
     json = encode(_whole(value))

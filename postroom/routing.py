@@ -123,7 +123,6 @@ class Routing:
                 f"The routing function named no topic for {_short(name)}, but a "
                 f"{type(answer).__name__}"
             )
-        answer = _plain(answer)
         found = self._of_answers.get(answer)
         if found is None:
             found = Topic(intern(canonical(answer)))
@@ -150,9 +149,7 @@ class Routing:
         if field is None:
             return None
         value = data.get(field) if isinstance(field, str) else _called(field, "key", name, data)
-        if type(value) is str and value.isascii():
-            return value
-        return _text(_plain(value) if isinstance(value, str) else value, name)
+        return value if type(value) is str and value.isascii() else _text(value, name)
 
 
 def _text(value: object, name: str) -> str | None:
@@ -193,11 +190,6 @@ def _configured(topic: object) -> Topic:
             f"{topic!r} is no topic: it is called tenant/namespace/name. Nothing was started"
         )
     return Topic(intern(found))
-
-
-def _plain(text: str) -> str:
-    """Return the text of a member of a string enumeration, or of any other subclass."""
-    return text if type(text) is str else str.__str__(text)
 
 
 def _is_name(topic: str) -> bool:
