@@ -6,14 +6,13 @@ import contextlib
 import selectors
 import socket
 import threading
-from typing import Self
+
+from tests.listening import TICK_SECONDS, Listening
 
 __all__ = ["MuteProxy"]
 
-TICK_SECONDS = 0.2
 
-
-class MuteProxy:
+class MuteProxy(Listening):
     """Passes bytes on; a context manager.
 
     mute() has connections go dumb, each with the first request that has all of some words in it:
@@ -21,27 +20,13 @@ class MuteProxy:
     """
 
     def __init__(self, target: int) -> None:
+        super().__init__()
         self.muted = 0
         self._target = target
         self._words: tuple[bytes, ...] = ()
         self._times = 0
         self._answers_only = False
         self._lock = threading.Lock()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._listening.settimeout(TICK_SECONDS)
-        self.port = self._listening.getsockname()[1]
-        self._closing = threading.Event()
-        self._threads = [threading.Thread(target=self._listen, daemon=True)]
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._closing.set()
-        for thread in self._threads:
-            thread.join(10)
-        self._listening.close()
 
     def mute(self, *words: str, times: int = 1, answers_only: bool = False) -> None:
         """Have the next connections that say these words go dumb; the words may reach the server.
@@ -52,15 +37,8 @@ class MuteProxy:
             self._words, self._times = tuple(w.encode() for w in words), times
             self._answers_only = answers_only
 
-    def _listen(self) -> None:
-        while not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
-                accepted, _ = self._listening.accept()
-                thread = threading.Thread(target=self._serve, args=(accepted,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, here: socket.socket) -> None:
+    def _serve(self, accepted: socket.socket) -> None:
+        here = accepted
         with here, contextlib.suppress(OSError), contextlib.ExitStack() as open_:
             there = open_.enter_context(socket.create_connection(("127.0.0.1", self._target), 5))
             waiting = open_.enter_context(selectors.DefaultSelector())

@@ -6,18 +6,17 @@ import contextlib
 import selectors
 import socket
 import ssl
-import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from tests.listening import TICK_SECONDS, Listening
 
 if TYPE_CHECKING:
     from tests.certificates import Certificate
 
 __all__ = ["TlsProxy"]
 
-TICK_SECONDS = 0.2
 
-
-class TlsProxy:
+class TlsProxy(Listening):
     """Decrypts what comes, passes it on, and counts; a context manager.
 
     `target` is a port here, which is spoken to by TLS as well if `encrypted`; without a certificate
@@ -28,7 +27,7 @@ class TlsProxy:
     def __init__(
         self, target: int, certificate: Certificate | None, *, encrypted: bool = False
     ) -> None:
-        self.connections = 0
+        super().__init__()
         self.received = 0
         self._target = target
         self._server_context: ssl.SSLContext | None = None
@@ -40,30 +39,6 @@ class TlsProxy:
             self._client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._client_context.check_hostname = False
             self._client_context.verify_mode = ssl.CERT_NONE
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._listening.settimeout(TICK_SECONDS)
-        self.port = self._listening.getsockname()[1]
-        self._closing = threading.Event()
-        self._threads = [threading.Thread(target=self._listen, daemon=True)]
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._closing.set()
-        for thread in self._threads:
-            thread.join(10)
-        self._listening.close()
-
-    def _listen(self) -> None:
-        while not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
-                accepted, _ = self._listening.accept()
-                self.connections += 1
-                thread = threading.Thread(target=self._serve, args=(accepted,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
 
     def _serve(self, accepted: socket.socket) -> None:
         with contextlib.ExitStack() as open_, contextlib.suppress(OSError):

@@ -24,10 +24,11 @@ from postroom.store.values import DEFAULT_PARTITION
 from tests.conftest import running
 from tests.relays import relaying
 from tests.site import Site, row
-from tests.waiting import wait_until
+from tests.waiting import beside, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from devstack.brokers import Pulsar
@@ -51,14 +52,12 @@ def scanned(site: Site) -> None:
     )
 
 
-@contextlib.contextmanager
 def writing(
     site: Site, written: list[str], *, rows: int = 5, pause: float = 0.01
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Insert rows in transactions all the while, some of them with ids from long ago."""
-    over = threading.Event()
 
-    def write() -> None:
+    def write(over: threading.Event) -> None:
         with MongoClient[Any](site.environment["POSTROOM_MONGODB_URI"]) as client:
             outbox = client[site.name][wire.OUTBOX]
             while not over.wait(pause):
@@ -73,13 +72,7 @@ def writing(
                     outbox.insert_many(batch, session=session)
                 written.extend(str(each["_id"]) for each in batch)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return beside(write)
 
 
 @pytest.fixture(scope="module")

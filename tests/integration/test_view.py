@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -17,10 +16,10 @@ from postroom.relay.watching import backlog, unattended
 from postroom.relay.watching.view import PartitionView, Views, views
 from tests.relays import relaying, saved
 from tests.site import row
-from tests.waiting import wait_until
+from tests.waiting import beside, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from tests.site import Site
 
@@ -39,22 +38,14 @@ def quickly(site: Site) -> Views:
     return found
 
 
-@contextlib.contextmanager
-def writing(site: Site, seconds: float) -> Iterator[None]:
+def writing(site: Site, seconds: float) -> AbstractContextManager[None]:
     """Insert a row every so many seconds."""
-    over = threading.Event()
 
-    def write() -> None:
+    def write(over: threading.Event) -> None:
         while not over.wait(seconds):
             site.insert(1)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return beside(write)
 
 
 def test_an_idle_relay_lags_by_nothing_and_one_that_stopped_by_its_oldest_row(
