@@ -88,6 +88,11 @@ class Settings(Secured):
         None, description="Where given-up events go; `<topic>-<subscription>-DLQ` unless set"
     )
     partition: Name = Field("default", description="The outbox partition written and relayed")
+    relay_share: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        None,
+        description="How many outbox partitions a relay worker serves at most; its fair share "
+        "unless set",
+    )
     mutex_retry_seconds: Positive = Field(
         0.25, description="How often a standby relay asks for the mutex"
     )

@@ -2,8 +2,8 @@
 
 They are those of Hermes for MongoDB where it has them, so that both can share a database. Each
 stored form is owned by one module of postroom.store; others there know some of its fields: claims,
-scans and pauses of the checkpoint, turns of the inbox, quarantine_search and traces of what they
-look for. Rows of the outbox are known to more: those who write them (outbox, async_outbox and
+scans, pauses and holdings of the checkpoint, turns of the inbox, quarantine_search and traces of
+what they look for. Rows of the outbox are known to more: those who write them (outbox, async_outbox and
 store.row_writer), store's letter, newest_rows and old_rows, relay.reading's pages and stream,
 relay.watching's backlog and unattended, relay.saving.chunk, and the desk of the Outbox page.
 """
@@ -62,9 +62,15 @@ class CheckpointField:
     # While an operator has the partition stand still.
     PAUSED_AT = "pausedAt"
     PAUSED_BY = "pausedBy"
+    # Where relay workers share the outbox partitions: who has this one's lock, and who wants it.
+    HELD_BY = "heldBy"
+    WANTED_BY = "wantedBy"
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"
     SCAN = "scan"
+    # Within heldBy and wantedBy.
+    WORKER = "worker"
+    PINNED = "pinned"
     # Within a mutex.
     BROKERS = "brokers"
     # Within a mutex and a lane.

@@ -11,10 +11,13 @@ from postroom.store.claims import MeetingPlace
 from postroom.store.values import DEFAULT_PARTITION, OutboxPartition
 from postroom.topics import Topic, canonical
 
-__all__ = ["Candidate", "mutex_topic"]
+__all__ = ["SUBSCRIPTION", "Candidate", "mutex_topic", "new_owner"]
+
+SUBSCRIPTION = "mutex"
 
 
-def _name() -> str:
+def new_owner() -> str:
+    """Make a name for a relay, or for all those of one worker."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
@@ -22,13 +25,20 @@ def _name() -> str:
 class Candidate:
     """One relay that asks for one outbox partition's mutex; `owner` is its own name for life.
 
-    `brokers` are the hosts of Pulsar's address, by which clusters are told apart.
+    Its mutex is the Exclusive `subscription` on `mutex_topic`. `brokers` are the hosts of Pulsar's
+    address, by which clusters are told apart.
     """
 
     partition: OutboxPartition
     mutex_topic: Topic
     brokers: str
-    owner: str = field(default_factory=_name)
+    subscription: str = SUBSCRIPTION
+    owner: str = field(default_factory=new_owner)
+
+    @property
+    def mutex(self) -> str:
+        """Name the mutex: its topic, with what tells it apart from others there."""
+        return self.mutex_topic + self.subscription.removeprefix(SUBSCRIPTION)
 
     @property
     def meeting_place(self) -> MeetingPlace:

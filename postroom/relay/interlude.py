@@ -32,14 +32,16 @@ class Interlude:
     """Knows whether a partition is paused, by asking MongoDB once a second in a thread of its own.
 
     `is_on` is set for as long as it is: a term then drains, writes its checkpoint and ends, and the
-    relay sits it out with the mutex in its hand. All but `is_on` is used by the relay's thread.
-    Where MongoDB does not answer, what was known last stays.
+    relay sits it out with the mutex in its hand. It is also set where the relay is to give its
+    mutex back. All but `is_on` and leave() is used by the relay's thread. Where MongoDB does not
+    answer, what was known last stays.
     """
 
     def __init__(
         self, *, partition: OutboxPartition, standing: Standing, stopping: threading.Event
     ) -> None:
         self.is_on = threading.Event()
+        self._leaving = threading.Event()
         self._partition = partition
         self._standing = standing
         self._stopping = stopping
@@ -65,24 +67,36 @@ class Interlude:
         finally:
             over.set()
 
+    def begin(self) -> None:
+        """Begin a candidacy: whoever wanted the relay to leave wanted it to leave the last one."""
+        self._leaving.clear()
+
+    def leave(self) -> None:
+        """Have what is relayed end in order, and not go on; safe from any thread."""
+        self._leaving.set()
+        self.is_on.set()
+
     def sit_out(self, on_idle: Callable[[], None]) -> bool:
-        """Return True once the partition is to be relayed, False once the relay is stopped.
+        """Return True once the partition is to be relayed, False once the relay stops or leaves.
 
         `on_idle` is called all the while, and its errors are raised.
         """
+        if self._is_over():
+            return False
         if not self.is_on.is_set():
-            return not self._stopping.is_set()
+            return True
         sentence = (
             f"Outbox partition {self._partition!r} is paused: what is committed waits, until "
             "`celery -A … outbox resume`"
         )
         self._standing.enter(State.PAUSED, sentence)
         logger.warning("%s", sentence, extra={"action": "paused"})
-        while self.is_on.is_set() and not self._stopping.wait(LOOK_SECONDS):
+        while self.is_on.is_set() and not self._is_over():
+            self._stopping.wait(LOOK_SECONDS)
             on_idle()
             # Whoever watches this thread hears that it goes round.
             self._standing.enter(State.PAUSED, sentence)
-        if self._stopping.is_set():
+        if self._is_over():
             return False
         logger.info("Outbox partition %r is relayed again", self._partition)
         return True
@@ -102,5 +116,9 @@ class Interlude:
     def _learn(self, pause: Pause | None) -> None:
         if pause is None:
             self.is_on.clear()
-        else:
+        # Behind the clear(): leave() may have come between.
+        if pause is not None or self._leaving.is_set():
             self.is_on.set()
+
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() or self._leaving.is_set()

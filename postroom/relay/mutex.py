@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from postroom import broker, errors
-from postroom.relay.occupant import SUBSCRIPTION, Occupant
+from postroom.relay.occupant import Occupant
 
 if TYPE_CHECKING:
     import threading
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.relay.candidate import Candidate
     from postroom.relay.occupant import Occupants
-    from postroom.topics import Topic
 
 __all__ = ["PulsarMutex"]
 
@@ -30,7 +30,7 @@ REMIND_EVERY = timedelta(minutes=10)
 
 
 class PulsarMutex:
-    """Held by whoever's consumer sits on the Exclusive subscription `mutex` of one topic.
+    """Held by whoever's consumer sits on an Exclusive subscription of one topic.
 
     It elects; it does not protect. A frozen holder wakes up believing, and the client silently
     takes the subscription again after a break: what keeps two holders from harm is the epoch and
@@ -40,16 +40,15 @@ class PulsarMutex:
     def __init__(
         self,
         client: pulsar.Client,
-        topic: Topic,
+        candidate: Candidate,
         *,
-        owner: str,
         properties: Mapping[str, str],
         occupants: Occupants,
         retry: timedelta,
     ) -> None:
         self._client = client
-        self._topic = topic
-        self._owner = owner
+        self._candidate = candidate
+        self._topic = candidate.mutex_topic
         self._properties = dict(properties)
         self._occupants = occupants
         self._retry_seconds = retry.total_seconds()
@@ -69,7 +68,7 @@ class PulsarMutex:
         """
         reason, said_at = "", 0.0
         while not stopping.is_set():
-            refused = self._ask()
+            refused = self.ask()
             if refused is None:
                 return True
             now = time.monotonic()
@@ -81,8 +80,11 @@ class PulsarMutex:
             stopping.wait(self._retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         return False
 
-    def _ask(self) -> Occupant | None:
-        """Return None once the mutex is ours, else who has it."""
+    def ask(self) -> Occupant | None:
+        """Ask once; return None if the mutex is ours now, else who has it.
+
+        Raises what acquire() does.
+        """
         import pulsar
 
         # One log: a broker that makes topics partitioned by itself makes several of it.
@@ -90,9 +92,9 @@ class PulsarMutex:
         try:
             self._consumer = self._client.subscribe(
                 log,
-                SUBSCRIPTION,
+                self._candidate.subscription,
                 consumer_type=pulsar.ConsumerType.Exclusive,
-                consumer_name=self._owner,
+                consumer_name=self._candidate.owner,
                 properties={
                     **self._properties,
                     "since": datetime.now(UTC).isoformat("T", "seconds"),

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from postroom.store.checkpoints import Checkpoints
     from postroom.store.claims import Claim
 
-__all__ = ["SUBSCRIPTION", "Occupant", "Occupants"]
+__all__ = ["Occupant", "Occupants"]
 
-SUBSCRIPTION = "mutex"
 # A standby asks for the mutex four times a second, and who has it far less often.
 SAME_SECONDS = 30.0
 OWN_MUTEX = "give each service a POSTROOM_MUTEX_TOPIC of its own"
@@ -62,7 +61,7 @@ class Occupants:
 
     def _ask(self, log: str) -> Occupant:
         topic = self._candidate.mutex_topic
-        found = self._admin.holder(log, SUBSCRIPTION)
+        found = self._admin.holder(log, self._candidate.subscription)
         if found is None:
             return self._by_checkpoint()
         again, self._found_nobody = self._found_nobody, not found

@@ -170,7 +170,7 @@ class Office:
         return LaneOptions(
             producer_name=f"postroom-relay-{self._candidate.partition}",
             # Two services share no mutex topic, so its name tells them apart.
-            shared_producer_name=f"postroom-relay-{self._candidate.mutex_topic}",
+            shared_producer_name=f"postroom-relay-{self._candidate.mutex}",
             fenced=abilities.fencing,
             send_timeout=timedelta(seconds=settings.send_timeout_seconds),
             read_timeout=OPERATION_TIMEOUT,

@@ -19,12 +19,12 @@ from postroom.relay.inspection import Inspection
 from postroom.relay.interlude import Interlude
 from postroom.relay.mutex import PulsarMutex
 from postroom.relay.occupant import Occupants
-from postroom.relay.office import OPERATION_TIMEOUT, Office, Services
+from postroom.relay.office import Office, Services
 from postroom.relay.rivals import Rivals
+from postroom.relay.stand import Alone
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
 from postroom.relay.status import Status
-from postroom.relay.watching.vigil import Vigil
 from postroom.sentences import Sentences
 from postroom.store import clients
 from postroom.store.checkpoints import Checkpoints, CheckpointStore
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from postroom.relay.stand import Ground, Stand
     from postroom.routing import Routing
     from postroom.settings import Settings
 
@@ -59,15 +60,15 @@ class Relay:
         *,
         partition: str | None = None,
         subscriptions: Mapping[str, Any] | None = None,
+        candidate: Candidate | None = None,
+        stand: Stand | None = None,
     ) -> None:
-        outbox_partition = OutboxPartition(partition or settings.partition)
         self._settings = settings
-        self._candidate = Candidate(
-            partition=outbox_partition,
-            mutex_topic=mutex_topic(settings.mutex_topic, outbox_partition),
-            brokers=", ".join(sorted(broker.masked(settings.pulsar_url).split(", "))),
+        self._candidate = candidate or _candidate(settings, partition)
+        outbox_partition = self._candidate.partition
+        self._stand = stand or Alone(
+            settings, Inspection(settings, routing, subscriptions=subscriptions or {})
         )
-        self._inspection = Inspection(settings, routing, subscriptions=subscriptions or {})
         self._stopping = threading.Event()
         self._rivals = Rivals(self._candidate, stopping=self._stopping)
         self.status = Status(partition=outbox_partition, owner=self._candidate.owner)
@@ -115,6 +116,14 @@ class Relay:
         self._stopping.set()
         self._office.stop()
 
+    def give_back(self) -> None:
+        """Have the term drain, checkpoint and end, and the mutex given back; it stands by again.
+
+        Safe from any thread, like stop().
+        """
+        self._interlude.leave()
+        self._office.stop()
+
     # --- one candidacy ------------------------------------------------------------------------
 
     def _stand_and_tell(self) -> None:
@@ -135,48 +144,47 @@ class Relay:
 
     def _stand_for_office(self) -> None:
         self._standing.enter(State.STANDBY)
-        settings, access = self._settings, pulsar_access.of(self._settings)
-        vigil = Vigil()
-        with (
-            clients.for_relay(settings.mongodb_uri) as mongodb,
-            clients.for_change_stream(settings.mongodb_uri, vigil=vigil) as patient,
-            broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
-        ):
-            services = Services(
-                database=mongodb[settings.mongodb_database],
-                reading=patient[settings.mongodb_database],
-                vigil=vigil,
-                client=client,
-                abilities=self._inspection.before_standing(mongodb, client),
-                checkpoints=self._checkpoints(mongodb[settings.mongodb_database]),
-            )
-            mutex = self._mutex(services)
+        self._interlude.begin()
+        with self._stand.candidacy(self._stopping, waiting=self._refused) as ground:
+            if ground is None:
+                return
+            checkpoints, mutex = self._checkpoints(ground.database), self._mutex(ground)
             try:
-                if mutex.acquire(self._stopping, waiting=self._refused) and (
-                    self._is_without_rival(services.checkpoints, mutex)
+                waiting = self._refused
+                if self._stand.acquire(ground, mutex, self._stopping, waiting=waiting) and (
+                    self._is_without_rival(checkpoints, mutex)
                 ):
-                    self._hold_office(services, mutex)
+                    with self._stand.office(ground) as means:
+                        services = Services(
+                            database=ground.database,
+                            reading=means.reading,
+                            vigil=means.vigil,
+                            client=means.client,
+                            abilities=ground.abilities,
+                            checkpoints=checkpoints,
+                        )
+                        self._hold_office(services, mutex)
+                        mutex.release()
             finally:
                 mutex.release()
 
-    def _mutex(self, services: Services) -> PulsarMutex:
+    def _mutex(self, ground: Ground) -> PulsarMutex:
         settings, candidate = self._settings, self._candidate
         properties = {
             "partition": candidate.partition,
             "database": settings.mongodb_database,
-            "mongodb": clients.members(services.database.client),
+            "mongodb": clients.members(ground.database.client),
             "host": socket.gethostname(),
         }
         occupants = Occupants(
             candidate,
             properties=properties,
             admin=PulsarAdmin(pulsar_access.of(settings)),
-            checkpoints=Checkpoints(services.database),
+            checkpoints=Checkpoints(ground.database),
         )
         return PulsarMutex(
-            services.client,
-            candidate.mutex_topic,
-            owner=candidate.owner,
+            ground.client,
+            candidate,
             properties=properties,
             occupants=occupants,
             retry=timedelta(seconds=settings.mutex_retry_seconds),
@@ -212,8 +220,17 @@ class Relay:
         with self._interlude.watched(services.database, wake=self._office.stop):
             while self._interlude.sit_out(mutex.check):
                 self._standing.enter(State.OPENING)
-                self._inspection.before_term(services.client)
+                self._stand.inspection.before_term(services.client)
                 self._office.hold(services, on_idle=mutex.check)
+
+
+def _candidate(settings: Settings, partition: str | None) -> Candidate:
+    outbox_partition = OutboxPartition(partition or settings.partition)
+    return Candidate(
+        partition=outbox_partition,
+        mutex_topic=mutex_topic(settings.mutex_topic, outbox_partition),
+        brokers=", ".join(sorted(broker.masked(settings.pulsar_url).split(", "))),
+    )
 
 
 def _sentences(settings: Settings) -> Sentences:

@@ -25,12 +25,17 @@ class State(enum.Enum):
 
 NEXT: Mapping[State, frozenset[State]] = {
     State.STANDBY: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
-    State.OPENING: frozenset({State.RELAYING, State.PAUSED, State.WAITING, State.STOPPED}),
-    State.PAUSED: frozenset({State.OPENING, State.WAITING, State.STOPPED}),
+    # To standby from here on where the mutex is given to another relay that is to have it.
+    State.OPENING: frozenset(
+        {State.RELAYING, State.PAUSED, State.WAITING, State.STANDBY, State.STOPPED}
+    ),
+    State.PAUSED: frozenset({State.OPENING, State.WAITING, State.STANDBY, State.STOPPED}),
     State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
     State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
     # To waiting where a pause drains: behind a stop nothing is waited for.
-    State.STOPPING: frozenset({State.STOPPED, State.PAUSED, State.OPENING, State.WAITING}),
+    State.STOPPING: frozenset(
+        {State.STOPPED, State.PAUSED, State.OPENING, State.WAITING, State.STANDBY}
+    ),
     State.STOPPED: frozenset(),
 }
 

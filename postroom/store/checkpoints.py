@@ -15,6 +15,7 @@ from pymongo.read_concern import ReadConcern
 from postroom import errors, wire
 from postroom.store.claims import Claim, claim_in
 from postroom.store.codec import READING
+from postroom.store.holdings import new_row
 from postroom.store.scans import scan_from, scan_to_row
 from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
 from postroom.topics import Topic
@@ -179,12 +180,7 @@ class CheckpointStore:
                 CheckpointField.OWNED_AT: now,
                 CheckpointField.MUTEX: self._mutex and self._mutex.to_row(),
             },
-            "$setOnInsert": {
-                CheckpointField.LAST_ID: None,
-                CheckpointField.RESUME_TOKEN: None,
-                CheckpointField.CREATED_AT: now,
-                CheckpointField.UPDATED_AT: None,
-            },
+            "$setOnInsert": new_row(now),
         }
         try:
             return self._find_and_update(update)

@@ -1,0 +1,1 @@
+"""Sharing: how the relays of one outbox divide its partitions among them."""

@@ -1,0 +1,138 @@
+"""A stand: how a relay comes by its clients and its mutex, alone or as one of a pool."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from postroom import broker
+from postroom.access import pulsar as pulsar_access
+from postroom.relay.office import OPERATION_TIMEOUT
+from postroom.relay.watching.vigil import Vigil
+from postroom.store import clients
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    import pulsar
+    from pymongo.database import Database
+
+    from postroom.abilities import Abilities
+    from postroom.relay.inspection import Inspection
+    from postroom.relay.mutex import PulsarMutex
+    from postroom.settings import Settings
+
+__all__ = ["Alone", "Ground", "Means", "Stand", "reading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a candidate needs: a database whose calls end in time, and Pulsar for its mutex."""
+
+    database: Database[Any]
+    client: pulsar.Client
+    abilities: Abilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a term needs beside: a database whose calls have no end but their own, and Pulsar."""
+
+    reading: Database[Any]
+    vigil: Vigil
+    client: pulsar.Client
+
+
+class Stand(Protocol):
+    """What a relay stands on; its methods are called by the relay's thread.
+
+    `waiting` is called about once a second with the reason why it waits, or more often.
+    """
+
+    @property
+    def inspection(self) -> Inspection:
+        """What looks at the services."""
+
+    def candidacy(
+        self, stopping: threading.Event, *, waiting: Callable[[str], None]
+    ) -> contextlib.AbstractContextManager[Ground | None]:
+        """Lend the ground for the time of one candidacy; None where `stopping` was set first."""
+
+    def acquire(
+        self,
+        ground: Ground,
+        mutex: PulsarMutex,
+        stopping: threading.Event,
+        *,
+        waiting: Callable[[str], None],
+    ) -> bool:
+        """Say whether the mutex was got."""
+
+    def office(self, ground: Ground) -> contextlib.AbstractContextManager[Means]:
+        """Lend what the terms need while the mutex is held.
+
+        The mutex is given back within the block, unless an error leaves that.
+        """
+
+
+class Alone:
+    """One relay with clients of its own, made anew for each candidacy; asks until it has the mutex.
+
+    Any error closes them all.
+    """
+
+    def __init__(self, settings: Settings, inspection: Inspection) -> None:
+        self._settings = settings
+        self.inspection = inspection
+
+    @contextlib.contextmanager
+    def candidacy(
+        self,
+        stopping: threading.Event,  # noqa: ARG002 - the mutex is what is waited for
+        *,
+        waiting: Callable[[str], None],  # noqa: ARG002
+    ) -> Iterator[Ground | None]:
+        """Lend the ground.
+
+        Raises:
+            ConfigurationError: the relay cannot work with the services as they are set up.
+            ServiceUnavailable: one of them does not answer, or is not fit now.
+
+        """
+        access = pulsar_access.of(self._settings)
+        with (
+            clients.for_relay(self._settings.mongodb_uri) as mongodb,
+            broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
+        ):
+            yield Ground(
+                database=mongodb[self._settings.mongodb_database],
+                client=client,
+                abilities=self.inspection.before_standing(mongodb, client),
+            )
+
+    def acquire(
+        self,
+        ground: Ground,  # noqa: ARG002 - the mutex has what it needs of it
+        mutex: PulsarMutex,
+        stopping: threading.Event,
+        *,
+        waiting: Callable[[str], None],
+    ) -> bool:
+        """Ask until the mutex is held, and return True; False once `stopping` is set."""
+        return mutex.acquire(stopping, waiting=waiting)
+
+    @contextlib.contextmanager
+    def office(self, ground: Ground) -> Iterator[Means]:
+        """Lend a client that reads, and the candidate's own client of Pulsar."""
+        with reading(self._settings) as (database, vigil):
+            yield Means(reading=database, vigil=vigil, client=ground.client)
+
+
+@contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[tuple[Database[Any], Vigil]]:
+    """Lend the database by a client of its own whose calls last, and what watches over them."""
+    vigil = Vigil()
+    with clients.for_change_stream(settings.mongodb_uri, vigil=vigil) as patient:
+        yield patient[settings.mongodb_database], vigil
