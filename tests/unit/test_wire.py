@@ -52,7 +52,7 @@ def test_the_fields_are_frozen() -> None:
             *("_id", "partitionKey", "resumeToken", "lastProcessedId", "createdAt"),
             *("lastUpdatedAt", "position", "epoch", "owner", "ownedAt", "mutex", "aliveAt"),
             *("clusterTime", "lanes", "brakeLevel", "pausedAt", "pausedBy"),
-            *("collection", "scan", "brokers", "topic"),
+            *("heldBy", "wantedBy", "collection", "scan", "worker", "pinned", "brokers", "topic"),
             *("messageId", "since", "publishedSince", "replaced", "streamFirst", "streamLost"),
             *("at", "before", "sent", "last"),
         ],
