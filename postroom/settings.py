@@ -12,7 +12,7 @@ from postroom import address, errors, topics, wire
 from postroom.cloud_events import CloudEvents
 from postroom.secured import WHOLE_SENTENCE, Secured
 
-__all__ = ["Name", "Settings", "cloud_events", "load", "max_message_bytes"]
+__all__ = ["Name", "Settings", "SubscriptionType", "cloud_events", "load", "max_message_bytes"]
 
 PREFIX = "POSTROOM_"
 LONGEST_SHOWN = 100
@@ -42,6 +42,7 @@ MongoUrl = Annotated[str, AfterValidator(address.mongodb)]
 PulsarUrl = Annotated[str, AfterValidator(address.pulsar)]
 HttpUrl = Annotated[str, AfterValidator(address.http)]
 RedisUrl = Annotated[str, AfterValidator(address.redis)]
+SubscriptionType = Literal["key_shared", "failover"]
 CloudSource = Annotated[str, AfterValidator(_uri_reference)]
 Positive = Annotated[float, Field(gt=0, le=86_400)]
 # Pulsar's own limit, 5 MiB, less what the broker adds.
@@ -84,6 +85,11 @@ class Settings(Secured):
         "public/default/mutex", description="The topic whose Exclusive subscription is the mutex"
     )
     subscription: Name = Field("test", description="The consumer worker's subscription")
+    subscription_type: SubscriptionType = Field(
+        "key_shared",
+        description="`failover` has one worker at a time read a topic, or topic partition, so that "
+        "batches may hold many keys",
+    )
     dead_letter_topic: Topic | None = Field(
         None, description="Where given-up events go; `<topic>-<subscription>-DLQ` unless set"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from postroom.inbox.parking.parking import Parking
 from postroom.inbox.receiving.feed import Feed
 from postroom.inbox.receiving.lookout import Lookout
 from postroom.inbox.receiving.selection import Selection
+from postroom.inbox.receiving.source import Source
 from postroom.inbox.receiving.sources import Sources
 from postroom.inbox.receiving.troubles import Troubles
 from postroom.inbox.scheduling.admission import Admission
@@ -79,7 +81,12 @@ class Connection:
             client,
             Lookout(client, selection, access=access_of(client), troubles=self._troubles),
             self._feed,
-            subscription=subscription,
+            source=functools.partial(
+                Source,
+                subscription=subscription,
+                kind=settings.subscription_type,
+                feed=self._feed,
+            ),
             prefetch=settings.prefetch,
             troubles=self._troubles,
             changed=self._on_open,

@@ -33,8 +33,9 @@ OPERATION_TIMEOUT = timedelta(seconds=10)
 class Consumer:
     """Reads the topics of one subscription and has each event handled. One thread, run().
 
-    The subscription is Key_Shared: several workers share it, and a key stays with one of them. Any
-    error closes the connection; what was held and not acknowledged is delivered again, in order.
+    Where the subscription is Key_Shared several workers share it, and a key stays with one of them;
+    where it is Failover one worker at a time reads a topic, or a topic partition. Any error closes
+    the connection; what was held and not acknowledged is delivered again, in order.
     """
 
     def __init__(self, reading: Reading) -> None:

@@ -64,13 +64,11 @@ class Keeper:
         self,
         source: Source,
         *,
-        subscription: str,
         access: Access,
         open_: Callable[[Source], None],
         troubles: Troubles,
     ) -> None:
         self.source = source
-        self._subscription = subscription
         self._access = access
         self._open = open_
         self._troubles = troubles
@@ -146,12 +144,12 @@ class Keeper:
         self._say(refusals.why(error, self._access))
 
     def _say(self, why: str) -> None:
-        topic = self.source.topic
+        topic, subscription = self.source.topic, self.source.subscription
         self._troubles.begin(
             self._about,
-            f"The topic {topic} is not read for the subscription {self._subscription!r} ({why}); "
+            f"The topic {topic} is not read for the subscription {subscription!r} ({why}); "
             "it is tried again, and no other topic waits for it",
-            mended=f"The topic {topic} is read for the subscription {self._subscription!r}",
+            mended=f"The topic {topic} is read for the subscription {subscription!r}",
         )
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pulsar
 
     from postroom.inbox.receiving.feed import Feed
+    from postroom.settings import SubscriptionType
     from postroom.topics import Topic
 
 __all__ = ["Condition", "Source"]
@@ -40,15 +41,20 @@ class Condition(Enum):
 
 
 class Source:
-    """A Key_Shared consumer that may be closed and opened again while its messages are held.
+    """A consumer that may be closed and opened again while its messages are held.
 
-    One thread at a time opens and closes it; the dispatcher's acknowledges; the client's receives,
-    or one of its own. The broker delivers again what was not acknowledged before it was closed.
+    It is Key_Shared, or one of a Failover subscription: then it receives while no consumer comes
+    before it in the broker's order. One thread at a time opens and closes it; the dispatcher's
+    acknowledges; the client's receives, or one of its own. The broker delivers again what was not
+    acknowledged before it was closed.
     """
 
-    def __init__(self, topic: Topic, *, subscription: str, feed: Feed) -> None:
+    def __init__(
+        self, topic: Topic, *, subscription: str, kind: SubscriptionType, feed: Feed
+    ) -> None:
         self.topic = topic
-        self._subscription = subscription
+        self.subscription = subscription
+        self._kind = kind
         self._feed = feed
         self._consumer: pulsar.Consumer | None = None
         self._queue_size = 1
@@ -91,8 +97,8 @@ class Source:
         self._ready.clear()
         consumer = client.subscribe(
             self.topic,
-            self._subscription,
-            consumer_type=pulsar.ConsumerType.KeyShared,
+            self.subscription,
+            consumer_type=self._consumer_type(),
             consumer_name=f"{socket.gethostname()}-{os.getpid()}",
             initial_position=pulsar.InitialPosition.Earliest,
             receiver_queue_size=queue_size,
@@ -107,6 +113,12 @@ class Source:
             threading.Thread(
                 target=tracing.silently(self._receive), args=(consumer,), name=name, daemon=True
             ).start()
+
+    def _consumer_type(self) -> pulsar.ConsumerType:
+        import pulsar
+
+        kinds = pulsar.ConsumerType
+        return kinds.Failover if self._kind == "failover" else kinds.KeyShared
 
     def close(self) -> None:
         """Hand back what was not acknowledged."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from postroom import errors, tracing, wire
 from postroom.access.client import access_of
 from postroom.inbox.receiving.keeper import Keeper
-from postroom.inbox.receiving.source import Source
 from postroom.topics import base_topic
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from postroom.inbox.receiving.feed import Feed
     from postroom.inbox.receiving.lookout import Lookout
+    from postroom.inbox.receiving.source import Source
     from postroom.inbox.receiving.troubles import Troubles
     from postroom.topics import Topic
 
@@ -36,7 +36,8 @@ class Sources:
     """Opens what the lookout finds, and keeps it open, in a thread of its own.
 
     A topic that cannot be read waits, is said and tried again; no other topic waits for it.
-    `changed` is told in that thread how many topics are open, once each was tried.
+    `source` makes what reads a topic. `changed` is told in that thread how many topics are open,
+    once each was tried.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Sources:
         lookout: Lookout,
         feed: Feed,
         *,
-        subscription: str,
+        source: Callable[[Topic], Source],
         prefetch: int,
         troubles: Troubles,
         changed: Callable[[int], None],
@@ -53,7 +54,7 @@ class Sources:
         self._client = client
         self._lookout = lookout
         self._feed = feed
-        self._subscription = subscription
+        self._source = source
         self._most_queued = min(RECEIVER_QUEUE, prefetch)
         self._troubles = troubles
         self._changed = changed
@@ -88,10 +89,8 @@ class Sources:
 
     def _follow(self, wanted: frozenset[Topic]) -> None:
         for topic in wanted - self._keepers.keys():
-            source = Source(topic, subscription=self._subscription, feed=self._feed)
             self._keepers[topic] = Keeper(
-                source,
-                subscription=self._subscription,
+                self._source(topic),
                 access=access_of(self._client),
                 open_=self._open,
                 troubles=self._troubles,
