@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NewType
 
 from bson import Timestamp
 
+from postroom.partitioning import DEFAULT_PARTITION, OutboxPartition
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["DEFAULT_PARTITION", "Mark", "OutboxPartition", "Position", "ResumeToken"]
 
-# A named part of the outbox, with an order of its own. Topic partitions are Pulsar's.
-OutboxPartition = NewType("OutboxPartition", str)
-DEFAULT_PARTITION = OutboxPartition("default")
 # The number of an event in its outbox partition, in commit order, from 1; 0 stands before all.
 Position = NewType("Position", int)
 # A Pulsar message id, serialised: up to there the checkpoint speaks for a topic.
