@@ -12,6 +12,9 @@ from pymongo import errors as mongo
 from postroom import errors, settings, wire
 from postroom.outbox import RowIds, explained
 from postroom.store.async_transactions import async_transaction
+from postroom.store.partitioning_record import PLAIN
+from postroom.store.partitionings import is_refusal
+from postroom.store.placement import Placement
 from postroom.store.row_writer import Publishable, RowWriter, listed
 from postroom.store.transactions import Attempts, Fate
 from postroom.store.values import DEFAULT_PARTITION
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from postroom.routing import Key
+    from postroom.store.partitioning_record import Commands
 
 __all__ = ["AsyncOutbox", "AsyncTransaction"]
 
@@ -43,12 +47,20 @@ class AsyncOutbox:
         *,
         key: Key | None = None,
         partition: str = DEFAULT_PARTITION,
+        partitions: int | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
         self._client = database.client
+        self._database = database
         self._rows: AsyncCollection[Any] = database[wire.OUTBOX]
+        self._placement = Placement.of_client(
+            database.client,
+            database.name,
+            base=partition,
+            count=settings.partitions() if partitions is None else partitions,
+        )
         self._writer = RowWriter(
-            partition=partition,
+            placement=self._placement,
             key=key,
             max_bytes=max_message_bytes or settings.max_message_bytes(),
             cloud_events=settings.cloud_events(database.name),
@@ -65,6 +77,7 @@ class AsyncOutbox:
 
         Raises:
             InvalidEvent: an event is not one, or too large; nothing was written.
+            OtherPartitioning: the outbox has another number of outbox partitions.
             OutboxError: the session has no transaction, or MongoDB is no replica set.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
@@ -115,6 +128,8 @@ class AsyncOutbox:
                             result = await callback(tx)
                     except mongo.PyMongoError as error:
                         await asyncio.sleep(attempts.pause_after(error))
+                    except errors.PartitioningChanged:
+                        continue
                     else:
                         return result
 
@@ -125,13 +140,20 @@ class AsyncOutbox:
         headers: Mapping[str, str] | None,
         ids: Iterator[ObjectId],
     ) -> list[str]:
+        if not self._placement.is_known:
+            await _run(self._database, self._placement.learn())
         rows = [
             self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
         ]
-        if len(rows) == 1:
-            await self._rows.insert_one(rows[0], session=session)
-        elif rows:
-            await self._rows.insert_many(rows, session=session)
+        try:
+            if len(rows) == 1:
+                await self._rows.insert_one(rows[0], session=session)
+            elif rows:
+                await self._rows.insert_many(rows, session=session)
+        except mongo.OperationFailure as error:
+            if is_refusal(error):
+                await _run(self._database, self._placement.refused())
+            raise
         return [str(row[OutboxField.ID]) for row in rows]
 
 
@@ -165,6 +187,7 @@ class AsyncTransaction:
         Raises:
             ScopeClosed: the scope has ended.
             InvalidEvent: an event is not one, or too large; the transaction should be given up.
+            OtherPartitioning: the outbox has another number of outbox partitions.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
 
@@ -180,3 +203,16 @@ class AsyncTransaction:
                 yield
             finally:
                 self._open = False
+
+
+async def _run(database: AsyncDatabase[Any], commands: Commands[None]) -> None:
+    """Run commands as postroom.store.partitioning_record.run() does."""
+    with contextlib.suppress(StopIteration):
+        command = next(commands)
+        while True:
+            try:
+                reply = await database.command(command, codec_options=PLAIN)
+            except mongo.PyMongoError as error:
+                command = commands.throw(error)
+            else:
+                command = commands.send(reply)

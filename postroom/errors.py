@@ -2,9 +2,11 @@
 
 PostroomError
 ├── ConfigurationError        a setting or an argument is wrong: nothing starts
+│   ├── OtherPartitioning     the outbox has another number of outbox partitions
 │   └── PartitionedTopic      the relay cannot send to it
 ├── InvalidEvent              an event is not one: refused where it was made or read
 ├── OutboxError
+│   ├── PartitioningChanged   the outbox was divided anew; the transaction is to be run again
 │   └── ScopeClosed           publish() after the scope has ended
 ├── RelayError
 │   ├── TermEnded             the relay begins a new term
@@ -47,8 +49,10 @@ __all__ = [
     "MutexLost",
     "NotItsTurn",
     "NothingDone",
+    "OtherPartitioning",
     "OutboxError",
     "PartitionedTopic",
+    "PartitioningChanged",
     "Poison",
     "PostroomError",
     "Refused",
@@ -80,6 +84,10 @@ class ConfigurationError(PostroomError):
     """A setting is wrong; nothing was started."""
 
 
+class OtherPartitioning(ConfigurationError):
+    """The outbox has another number of outbox partitions; nothing is written or relayed here."""
+
+
 class PartitionedTopic(ConfigurationError):
     """A topic with several partitions keeps no order; nothing is sent there."""
 
@@ -90,6 +98,12 @@ class InvalidEvent(PostroomError):
 
 class OutboxError(PostroomError):
     """The outbox refused to write an event."""
+
+
+class PartitioningChanged(OutboxError):
+    """The outbox was divided anew meanwhile; nothing was written, run the transaction again."""
+
+    transient: ClassVar[bool] = True
 
 
 class ScopeClosed(OutboxError):

@@ -10,6 +10,9 @@ from bson import ObjectId
 from pymongo import errors as mongo
 
 from postroom import errors, settings, wire
+from postroom.store.partitioning_record import run
+from postroom.store.partitionings import is_refusal
+from postroom.store.placement import Placement
 from postroom.store.row_writer import Publishable, RowWriter, listed
 from postroom.store.transactions import Attempts, Fate, transaction
 from postroom.store.values import DEFAULT_PARTITION
@@ -32,12 +35,16 @@ ILLEGAL_OPERATION = 20
 
 
 class Outbox:
-    """Writes events into one partition of a database's outbox. Thread-safe.
+    """Writes events into a database's outbox. Thread-safe.
 
     An event is stored if and only if the transaction it was published in commits; the relay then
     sends it once, in commit order. `key` names the field of the wire data (in camelCase) whose
     value keys the event, or is a function of name and data: events of one key keep their order at
     the consumers. Events whose class names its key go by that; see postroom.routing.
+
+    The outbox called `partition` is divided into `partitions` outbox partitions by the events'
+    keys, POSTROOM_PARTITIONS unless given: the same number for all that write there and relay it.
+    Events without a key are spread, and have no order where there is more than one.
 
     `max_message_bytes` is the largest message the broker takes, POSTROOM_MAX_MESSAGE_BYTES unless
     given: an event that would be larger is refused when it is published.
@@ -51,12 +58,20 @@ class Outbox:
         *,
         key: Key | None = None,
         partition: str = DEFAULT_PARTITION,
+        partitions: int | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
         self._client = database.client
+        self._database = database
         self._rows: Collection[Any] = database[wire.OUTBOX]
+        self._placement = Placement.of_client(
+            database.client,
+            database.name,
+            base=partition,
+            count=settings.partitions() if partitions is None else partitions,
+        )
         self._writer = RowWriter(
-            partition=partition,
+            placement=self._placement,
             key=key,
             max_bytes=max_message_bytes or settings.max_message_bytes(),
             cloud_events=settings.cloud_events(database.name),
@@ -76,6 +91,7 @@ class Outbox:
 
         Raises:
             InvalidEvent: an event is not one, or too large; nothing was written.
+            OtherPartitioning: the outbox has another number of outbox partitions.
             OutboxError: the session has no transaction, or MongoDB is no replica set.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
@@ -135,6 +151,8 @@ class Outbox:
                         result = callback(tx)
                 except mongo.PyMongoError as error:
                     time.sleep(attempts.pause_after(error))
+                except errors.PartitioningChanged:
+                    continue
                 else:
                     return result
 
@@ -145,13 +163,20 @@ class Outbox:
         headers: Mapping[str, str] | None,
         ids: Iterator[ObjectId],
     ) -> list[str]:
+        if not self._placement.is_known:
+            run(self._database, self._placement.learn())
         rows = [
             self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
         ]
-        if len(rows) == 1:
-            self._rows.insert_one(rows[0], session=session)
-        elif rows:
-            self._rows.insert_many(rows, session=session)
+        try:
+            if len(rows) == 1:
+                self._rows.insert_one(rows[0], session=session)
+            elif rows:
+                self._rows.insert_many(rows, session=session)
+        except mongo.OperationFailure as error:
+            if is_refusal(error):
+                run(self._database, self._placement.refused())
+            raise
         return [str(row[OutboxField.ID]) for row in rows]
 
 
@@ -185,6 +210,7 @@ class Transaction:
         Raises:
             ScopeClosed: the scope has ended.
             InvalidEvent: an event is not one, or too large; the transaction should be given up.
+            OtherPartitioning: the outbox has another number of outbox partitions.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
 

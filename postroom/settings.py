@@ -10,9 +10,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import address, errors, topics, wire
 from postroom.cloud_events import CloudEvents
+from postroom.partitioning import MOST_PARTITIONS
 from postroom.secured import WHOLE_SENTENCE, Secured
 
-__all__ = ["Name", "Settings", "SubscriptionType", "cloud_events", "load", "max_message_bytes"]
+__all__ = [
+    "Name",
+    "Settings",
+    "SubscriptionType",
+    "cloud_events",
+    "load",
+    "max_message_bytes",
+    "partitions",
+]
 
 PREFIX = "POSTROOM_"
 LONGEST_SHOWN = 100
@@ -49,6 +58,7 @@ Positive = Annotated[float, Field(gt=0, le=86_400)]
 MOST_MESSAGE_BYTES = 5 * 1024 * 1024 - 16 * 1024
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 MessageBytes = Annotated[int, Field(ge=1024, le=1 << 30)]
+PartitionCount = Annotated[int, Field(ge=1, le=MOST_PARTITIONS)]
 
 
 class Settings(Secured):
@@ -98,6 +108,11 @@ class Settings(Secured):
         None,
         description="How many outbox partitions a relay worker serves at most; its fair share "
         "unless set",
+    )
+    partitions: PartitionCount = Field(
+        1,
+        description="Into how many outbox partitions that outbox is divided, by the events' keys; "
+        "one and the same for all its writers and relays",
     )
     mutex_retry_seconds: Positive = Field(
         0.25, description="How often a standby relay asks for the mutex"
@@ -228,6 +243,7 @@ class _Writing(BaseSettings):
     max_message_bytes: MessageBytes = MOST_MESSAGE_BYTES
     cloudevents: bool = False
     cloudevents_source: str | None = None
+    partitions: PartitionCount = 1
 
 
 def cloud_events(database: str) -> CloudEvents | None:
@@ -253,6 +269,19 @@ def max_message_bytes() -> int:
     """
     try:
         return _Writing().max_message_bytes
+    except ValidationError as error:
+        raise errors.ConfigurationError(_sentence(error)) from None
+
+
+def partitions() -> int:
+    """Read POSTROOM_PARTITIONS alone, as max_message_bytes() does.
+
+    Raises:
+        ConfigurationError: it is no number that can be used.
+
+    """
+    try:
+        return _Writing().partitions
     except ValidationError as error:
         raise errors.ConfigurationError(_sentence(error)) from None
 

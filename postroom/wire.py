@@ -4,8 +4,9 @@ They are those of Hermes for MongoDB where it has them, so that both can share a
 stored form is owned by one module of postroom.store; others there know some of its fields: claims,
 scans, pauses and holdings of the checkpoint, turns of the inbox, quarantine_search and traces of
 what they look for. Rows of the outbox are known to more: those who write them (outbox, async_outbox
-and store.row_writer), store's letter, newest_rows and old_rows, relay.reading's pages and stream,
-relay.watching's backlog and unattended, relay.saving.chunk, and the desk of the Outbox page.
+and store.row_writer), store's generations, partitionings, letter, newest_rows and old_rows,
+relay.reading's pages and stream, relay.watching's backlog and unattended, relay.saving.chunk, and
+the desk of the Outbox page.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ QUARANTINE = "__outboxQuarantine"
 INBOX = "__inboxMessages"
 BEGUN = "__inboxBegun"
 ACTIONS = "__outboxActions"
+PARTITIONS = "__outboxPartitions"
 
 # Hermes makes this very index at each start and fails on another name or one that is not unique.
 CHECKPOINT_INDEX = "idx_partitionKey_asc"
@@ -126,6 +128,21 @@ class BegunField:
     ALONE = "alone"
     ALONE_ENDS = "aloneEnds"
     TOLD = "toldEnds"
+
+
+class PartitioningField:
+    """Into how many outbox partitions an outbox is divided, by the name that they share."""
+
+    ID = "_id"
+    COUNT = "count"
+    GENERATION = "generation"
+    # The count of the next generation, while a change is under way; and since when, by MongoDB's
+    # cluster time, nothing is written any more into the current one.
+    NEXT = "nextCount"
+    SEALED = "sealed"
+    CLOSED_AT = "closedAt"
+    # The generations before, by count and generation.
+    CLOSED = "closed"
 
 
 class ActionField:

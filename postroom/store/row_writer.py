@@ -23,6 +23,7 @@ from postroom.wire import OutboxField
 if TYPE_CHECKING:
     from postroom.cloud_events import CloudEvents
     from postroom.routing import Key
+    from postroom.store.placement import Placement
 
 __all__ = ["Publishable", "RowWriter", "listed"]
 
@@ -43,7 +44,7 @@ def listed(events: Publishable | Iterable[Publishable]) -> Sequence[Publishable]
 
 
 class RowWriter:
-    """Makes the rows of one outbox partition; refuses an event before anything is written.
+    """Makes the rows of one outbox; refuses an event before anything is written.
 
     What it accepts the relay can send, as far as the same settings hold there: where that cannot be
     foreseen at once it makes of the row the very letter that the relay will make. It keeps the key
@@ -53,12 +54,12 @@ class RowWriter:
     def __init__(
         self,
         *,
-        partition: str,
+        placement: Placement,
         key: Key | None,
         max_bytes: int,
         cloud_events: CloudEvents | None = None,
     ) -> None:
-        self._partition = partition
+        self._placement = placement
         routing = Routing(default=ANY_TOPIC, topics={}, key=key, cloud_events=cloud_events)
         self._limits = routing, max_bytes
         self._has_headers = cloud_events is not None
@@ -86,10 +87,12 @@ class RowWriter:
     ) -> RawBSONDocument:
         row: dict[str, Any] = {
             OutboxField.ID: row_id,
-            OutboxField.PARTITION: self._partition,
+            OutboxField.PARTITION: self._placement.only,
             OutboxField.OCCURRED_AT: dt.datetime.now(dt.UTC),
             OutboxField.DATA: dict(wire),
         }
+        if row[OutboxField.PARTITION] is None:
+            del row[OutboxField.PARTITION]
         if headers:
             row[OutboxField.HEADERS] = headers
         encoded = _encoded(name, row)
@@ -101,6 +104,8 @@ class RowWriter:
         key = self._key_when_sent(name, encoded) if known is None else known.key
         if key is not None:
             encoded = _with_field(encoded, OutboxField.KEY, key)
+        if OutboxField.PARTITION not in row:
+            encoded = _with_field(encoded, OutboxField.PARTITION, self._placement.of(key, row_id))
         if len(encoded) > MOST_ROW_BYTES:
             raise errors.InvalidEvent(
                 f"The event {name[:100]!r} has {len(encoded)} bytes, more than MongoDB takes; "

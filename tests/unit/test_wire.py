@@ -33,6 +33,7 @@ def test_the_names_are_frozen() -> None:
         "REDRIVE": "-REDRIVE",
         "BEGUN": "__inboxBegun",
         "ACTIONS": "__outboxActions",
+        "PARTITIONS": "__outboxPartitions",
         "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
     }
 
@@ -64,6 +65,9 @@ def test_the_fields_are_frozen() -> None:
             *("turns", "contendedAt"),
         ],
         "BegunField": ["_id", "begunAt", "owner", "alone", "aloneEnds", "toldEnds"],
+        "PartitioningField": [
+            *("_id", "count", "generation", "nextCount", "sealed", "closedAt", "closed"),
+        ],
         "ActionField": [
             *("_id", "what", "who", "by", "target", "where", "beganAt", "endedAt", "count"),
             "result",

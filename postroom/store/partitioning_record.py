@@ -1,0 +1,134 @@
+"""The record of a partitioning: into how many outbox partitions an outbox is divided, for all.
+
+Everything here is commands to be run, as `run` does, so that writers with and without asyncio have
+one set of rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bson import CodecOptions
+from pymongo import errors as mongo
+
+from postroom import wire
+from postroom.partitioning import Partitioning
+from postroom.wire import PartitioningField
+
+if TYPE_CHECKING:
+    from bson import Timestamp
+    from pymongo.database import Database
+
+__all__ = ["MAJORITY", "PLAIN", "Commands", "Record", "changed", "found", "read", "read_all", "run"]
+
+Result = TypeVar("Result")
+# Yields commands for the database, is sent their replies, and returns a result.
+Commands = Generator[dict[str, Any], Mapping[str, Any], Result]
+
+PLAIN: CodecOptions[dict[str, Any]] = CodecOptions()
+MS = 10_000
+MAJORITY = {"w": "majority", "wtimeout": MS}
+MOST_FOUND = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """How an outbox is divided: the generation that is current, and what comes behind it.
+
+    While `next_count` is there, a change is under way: from `closed_at` on nothing more is written
+    into the current generation, and once that is relayed the next one is opened. `closed` are the
+    generations before.
+    """
+
+    partitioning: Partitioning
+    next_count: int | None = None
+    closed_at: Timestamp | None = None
+    closed: tuple[Partitioning, ...] = ()
+
+    @property
+    def closed_names(self) -> frozenset[str]:
+        """The outbox partitions into which nothing may be written any more."""
+        over = self.closed if self.next_count is None else (*self.closed, self.partitioning)
+        return frozenset(name for each in over for name in each.names)
+
+
+def run(database: Database[Any], commands: Commands[Result]) -> Result:
+    """Run commands, one after another, and return their result.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+        PostroomError: as the commands have it.
+
+    """
+    try:
+        command = next(commands)
+        while True:
+            try:
+                reply = database.command(command, codec_options=PLAIN)
+            except mongo.PyMongoError as error:
+                command = commands.throw(error)
+            else:
+                command = commands.send(reply)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+def read(base: str) -> Commands[Record | None]:
+    """Return an outbox's record as a majority has it; None where it never had more than one."""
+    rows = yield from found(wire.PARTITIONS, {PartitioningField.ID: base})
+    return _from_row(rows[0]) if rows else None
+
+
+def read_all() -> Commands[list[Record]]:
+    """Return the records of all outboxes of the database."""
+    rows = yield from found(wire.PARTITIONS, {})
+    return [_from_row(row) for row in rows]
+
+
+def found(
+    collection: str, where: Mapping[str, Any], *, limit: int = MOST_FOUND
+) -> Commands[list[Mapping[str, Any]]]:
+    """Return rows as a majority has stored them."""
+    reply = yield {
+        "find": collection,
+        "filter": where,
+        "limit": limit,
+        "batchSize": limit,
+        "singleBatch": True,
+        "maxTimeMS": MS,
+        "readConcern": {"level": "majority"},
+    }
+    return list(reply["cursor"]["firstBatch"])
+
+
+def changed(
+    where: Mapping[str, Any], update: Mapping[str, Any], *, upsert: bool = False
+) -> Commands[Mapping[str, Any]]:
+    """Change a record, if it still is as it was, and return MongoDB's reply."""
+    return (
+        yield {
+            "findAndModify": wire.PARTITIONS,
+            "query": where,
+            "update": update,
+            "upsert": upsert,
+            "writeConcern": MAJORITY,
+        }
+    )
+
+
+def _from_row(row: Mapping[str, Any]) -> Record:
+    base = str(row[PartitioningField.ID])
+
+    def of(each: Mapping[str, Any]) -> Partitioning:
+        count, generation = each[PartitioningField.COUNT], each[PartitioningField.GENERATION]
+        return Partitioning(base=base, count=int(count), generation=int(generation))
+
+    return Record(
+        partitioning=of(row),
+        next_count=row.get(PartitioningField.NEXT),
+        closed_at=row.get(PartitioningField.CLOSED_AT),
+        closed=tuple(of(each) for each in row.get(PartitioningField.CLOSED, ())),
+    )

@@ -1,0 +1,82 @@
+"""Placement: which outbox partition a row goes to, as far as it is known what there is."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from postroom import errors
+from postroom.partitioning import Partitioning
+from postroom.store.partitionings import to_write
+
+if TYPE_CHECKING:
+    from bson import ObjectId
+
+    from postroom.partitioning import OutboxPartition
+    from postroom.store.partitioning_record import Commands
+
+__all__ = ["Placement"]
+
+# Writers are made for a request or a task at times, clients are not.
+_known: weakref.WeakKeyDictionary[Any, dict[tuple[str, str, int], Placement]]
+_known = weakref.WeakKeyDictionary()
+
+
+class Placement:
+    """Places the rows of all writers of one client into an outbox. Thread-safe.
+
+    What is there is asked once, by learn(), and again when MongoDB has refused rows; one outbox
+    partition is taken for granted until then, so that writers of one need no right to ask.
+    """
+
+    def __init__(self, base: str, count: int) -> None:
+        self._base = base
+        self._count = count
+        self._partitioning = Partitioning(base=base) if count == 1 else None
+
+    @classmethod
+    def of_client(cls, client: Any, database: str, *, base: str, count: int) -> Placement:
+        """Return the one that all writers of a client share."""
+        of_it = _known.setdefault(client, {})
+        return of_it.setdefault((database, base, count), cls(base, count))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether rows can be placed."""
+        return self._partitioning is not None
+
+    @property
+    def only(self) -> OutboxPartition | None:
+        """The outbox partition that all rows go to, None where there are several."""
+        there = self._partitioning
+        return None if there is None or there.is_divided else there.names[0]
+
+    def of(self, key: str | None, row_id: ObjectId) -> OutboxPartition:
+        """Return the outbox partition of a row by its key; those without one are spread."""
+        there = self._partitioning or Partitioning(base=self._base, count=self._count)
+        if key is None:
+            return there.names[int.from_bytes(row_id.binary[-3:]) % there.count]
+        return there.names[there.of_key(key)]
+
+    def learn(self) -> Commands[None]:
+        """Find out what there is.
+
+        Raises:
+            OtherPartitioning: the outbox is divided otherwise, or is being changed.
+
+        """
+        self._partitioning = yield from to_write(self._base, self._count)
+
+    def refused(self) -> Commands[None]:
+        """Find out what there is, after MongoDB has refused rows; return where nothing is new.
+
+        Raises:
+            OtherPartitioning: the outbox is divided otherwise, or is being changed.
+            PartitioningChanged: it was changed meanwhile, and back; what is published again fits.
+
+        """
+        before = self._partitioning
+        self._partitioning = None if self._count > 1 else before
+        yield from self.learn()
+        if self._partitioning != before:
+            raise errors.PartitioningChanged

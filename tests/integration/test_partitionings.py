@@ -1,0 +1,195 @@
+"""Into how many outbox partitions an outbox is divided: recorded, checked, changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo import errors as mongo
+
+from postroom import AsyncOutbox, DomainEvent, Outbox, errors, wire
+from postroom.partitioning import Partitioning
+from postroom.store import generations
+from postroom.store.partitioning_record import read, run
+from postroom.store.partitionings import to_relay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.site import Site
+
+
+class Assigned(DomainEvent, key="patient_id"):
+    """A sample."""
+
+    patient_id: str | int | None
+
+
+@pytest.fixture
+def database(lite_site: Site) -> Iterator[Any]:
+    """Return the site's database by a client of its own, which has learnt nothing yet."""
+    with MongoClient[Any](lite_site.settings().mongodb_uri) as client:
+        yield client[lite_site.database.name]
+
+
+def change(database: Any, count: int) -> None:
+    """Divide the outbox anew, of which all is taken to be relayed."""
+    record = run(database, read("default"))
+    assert record is not None
+    record = run(database, generations.begin(record, count))
+    run(database, generations.open_next(run(database, generations.close(record))))
+
+
+def stored(database: Any) -> dict[str, list[Any]]:
+    """Return the keys by outbox partition, in the order of their ids."""
+    found: dict[str, list[Any]] = {}
+    for row in database[wire.OUTBOX].find().sort("_id"):
+        found.setdefault(row["partitionKey"], []).append(row.get("key"))
+    return found
+
+
+def test_keys_are_stored_with_the_outbox_partition_that_is_theirs(database: Any) -> None:
+    """By the text that the key is, and those without one over all."""
+    outbox = Outbox(database, partitions=4)
+    outbox.publish([Assigned(patient_id=str(n)) for n in range(50)])
+    outbox.publish(Assigned(patient_id=5))
+    outbox.publish([Assigned(patient_id=None) for _ in range(40)])
+    four = Partitioning(count=4)
+    assert set(stored(database)) == set(four.names)
+    for name, keys in stored(database).items():
+        assert {four.of_key(key) for key in keys if key is not None} <= {four.index_of(name)}
+        assert len([key for key in keys if key is None]) == 10
+
+
+def test_all_ways_to_publish_place_alike(database: Any, lite_site: Site) -> None:
+    """Within a scope, a callback, a session, and with asyncio."""
+    outbox, event = Outbox(database, partitions=4), Assigned(patient_id="k1")
+    with outbox.scope() as tx:
+        tx.publish(event)
+    outbox.transact(lambda tx: tx.publish([event]))
+    with database.client.start_session() as session, session.start_transaction():
+        outbox.publish(event, session=session)
+
+    async def asynchronously() -> None:
+        async with AsyncMongoClient[Any](lite_site.settings().mongodb_uri) as client:
+            await AsyncOutbox(client[database.name], partitions=4).publish(event)
+
+    asyncio.run(asynchronously())
+    assert stored(database) == {f"default-{Partitioning(count=4).of_key('k1')}": ["k1"] * 4}
+
+
+def test_writers_and_relays_of_another_count_are_refused(database: Any) -> None:
+    """By a sentence with both counts and what to do; one that may not look, by MongoDB."""
+    Outbox(database, partitions=8).publish(Assigned(patient_id="p"))
+    for other in (3, 1):
+        with pytest.raises(
+            errors.OtherPartitioning, match=f"has 8 .* is {other} here.*--to {other}"
+        ):
+            Outbox(database, partitions=other).publish(Assigned(patient_id="p"))
+        with pytest.raises(errors.OtherPartitioning, match=rf"has 8 .* is {other} here"):
+            run(database, to_relay("default", other))
+    assert run(database, to_relay("default", 8)) == Partitioning(count=8)
+    assert sum(map(len, stored(database).values())) == 1
+
+
+def test_an_outbox_in_use_is_not_divided_by_whoever_comes(database: Any) -> None:
+    """Rows of the one outbox partition may wait; nothing is recorded, and it goes on."""
+    one = Outbox(database)
+    one.publish(Assigned(patient_id="p"))
+    with pytest.raises(errors.OtherPartitioning, match=r"has 1 outbox partition, .* is 4 here"):
+        Outbox(database, partitions=4).publish(Assigned(patient_id="p"))
+    one.publish(Assigned(patient_id="p"))
+    assert stored(database) == {"default": ["p", "p"]}
+    assert wire.PARTITIONS not in database.list_collection_names()
+
+
+def test_one_outbox_partition_leaves_nothing_and_asks_for_nothing(database: Any) -> None:
+    """No record, and no validator."""
+    Outbox(database).publish(Assigned(patient_id="p"))
+    assert run(database, to_relay("default", 1)) == Partitioning()
+    assert wire.PARTITIONS not in database.list_collection_names()
+    assert "validator" not in database[wire.OUTBOX].options()
+
+
+def test_late_writers_of_an_old_generation_are_refused_by_mongodb(database: Any) -> None:
+    """Whatever they have learnt before, however old their transaction is."""
+    early, late = Outbox(database, partitions=2), Outbox(database, partitions=2)
+    early.publish(Assigned(patient_id="p"))
+    with database.client.start_session() as session, session.start_transaction():
+        database["other"].find_one(session=session)
+        change(database, 4)
+        with pytest.raises(errors.OtherPartitioning, match=r"has 4 .* is 2 here"):
+            late.publish(Assigned(patient_id="p"), session=session)
+        session.abort_transaction()
+    with pytest.raises(errors.OtherPartitioning):
+        early.publish([Assigned(patient_id="p"), Assigned(patient_id="p")])
+    Outbox(database, partitions=4).publish(Assigned(patient_id="k1"))
+    assert f"default.2-{Partitioning(count=4).of_key('k1')}" in stored(database)
+    assert sum(map(len, stored(database).values())) == 2
+    assert run(database, to_relay("default", 4)) == Partitioning(count=4, generation=2)
+
+
+def test_writers_outlive_a_change_there_and_back(database: Any) -> None:
+    """A callback is run again; a scope is told to be."""
+    outbox = Outbox(database, partitions=2)
+    outbox.publish(Assigned(patient_id="p"))
+    change(database, 4)
+    change(database, 2)
+    with pytest.raises(errors.PartitioningChanged), outbox.scope() as tx:
+        tx.publish(Assigned(patient_id="p"))
+    change(database, 2)
+    outbox.publish(Assigned(patient_id="p"))
+    assert {name.rpartition("-")[0] for name in stored(database)} == {"default", "default.4"}
+
+
+def test_closing_waits_for_transactions_that_have_written(database: Any) -> None:
+    """So no row of the old generation is committed behind the time that is noted."""
+    outbox = Outbox(database, partitions=2)
+    outbox.publish(Assigned(patient_id="p"))
+    record = run(database, read("default"))
+    assert record is not None
+    record = run(database, generations.begin(record, 4))
+    with outbox.scope() as tx:
+        tx.publish(Assigned(patient_id="p"))
+        with pytest.raises(mongo.ExecutionTimeout):
+            run(database, generations.close(record))
+    closed = run(database, generations.close(record))
+    assert closed.closed_at is not None
+    assert sum(map(len, stored(database).values())) == 2
+    with pytest.raises(errors.OtherPartitioning, match=r"is being changed from 2 .* to 4"):
+        outbox.publish(Assigned(patient_id="p"))
+
+
+def test_a_validator_of_the_users_own_stays_in_force(database: Any) -> None:
+    """Beside ours, and what it refuses is not said to be ours."""
+    own = {"data.name": {"$ne": "Forbidden"}}
+    database.create_collection(wire.OUTBOX, validator=own)
+    outbox = Outbox(database, partitions=2)
+    outbox.publish(Assigned(patient_id="p"))
+    with pytest.raises(mongo.WriteError, match="failed validation"):
+        outbox.publish({"name": "Forbidden", "data": {}})
+    change(database, 4)
+    ours = {"partitionKey": {"$nin": ["default", "default-0", "default-1"]}}
+    assert database[wire.OUTBOX].options()["validator"] == {"$and": [own, ours]}
+
+
+def test_a_validator_that_only_warns_cannot_close_anything(database: Any) -> None:
+    """It is not made to refuse behind its owner's back; the sentence says what to do."""
+    own = {"data.name": {"$ne": "Forbidden"}}
+    database.create_collection(wire.OUTBOX, validator=own, validationAction="warn")
+    with pytest.raises(errors.OutboxError, match="validationAction"):
+        Outbox(database, partitions=2).publish(Assigned(patient_id="p"))
+    assert stored(database) == {}
+
+
+def test_a_process_that_was_killed_while_it_divided_is_finished_for(database: Any) -> None:
+    """By whoever comes next with that count, wherever it stood."""
+    database[wire.PARTITIONS].insert_one(
+        {"_id": "default", "count": 1, "generation": 0, "nextCount": 4, "closed": []}
+    )
+    Outbox(database, partitions=4).publish(Assigned(patient_id="p"))
+    assert run(database, to_relay("default", 4)) == Partitioning(count=4)
+    with pytest.raises(errors.OtherPartitioning):
+        Outbox(database).publish(Assigned(patient_id="p"))
