@@ -16,6 +16,7 @@ from postroom.celery.ending import EXIT_FAILURE, exit_after
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import Step
 from postroom.relay.relay import Relay
+from postroom.relay.sharing.crew import Crew
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -48,9 +49,38 @@ def _wanted(app: Celery) -> list[str | None]:
 
 
 def partitions_of(app: Celery) -> list[str]:
-    """Name the outbox partitions that this worker was started to relay."""
+    """Name the outbox partitions that this worker was started to relay, where it shares none."""
     default = app.postroom.settings.partition
     return list(dict.fromkeys(default if each is None else each for each in _wanted(app)))
+
+
+def pins_of(app: Celery) -> frozenset[int] | None:
+    """Return the numbers of the outbox partitions that a worker is pinned to, None for none.
+
+    Raises:
+        ConfigurationError: there are no such ones.
+
+    """
+    wanted, count, name = _wanted(app), app.postroom.settings.partitions, _name(app)
+    named = [each for each in wanted if each is not None]
+    if not named:
+        return None
+    if None in wanted:
+        raise errors.ConfigurationError(
+            f"-Q {name} shares all outbox partitions, and -Q {name}.{named[0]} serves that one "
+            "alone: give one of the two."
+        )
+    unknown = [each for each in named if not (each.isdecimal() and int(each) < count)]
+    if unknown:
+        raise errors.ConfigurationError(
+            f"-Q {name}.{unknown[0]} names none of the {count} outbox partitions "
+            f"(POSTROOM_PARTITIONS): they are {name}.0 to {name}.{count - 1}."
+        )
+    return frozenset(map(int, named))
+
+
+def _name(app: Celery) -> str:
+    return str(app.postroom.queues.relay.name)
 
 
 def shape_worker(worker: Any) -> None:
@@ -62,11 +92,18 @@ def shape_worker(worker: Any) -> None:
     """
     refuse_others(worker, kind="relay", queue=worker.app.postroom.queues.relay)
     refuse_useless(worker, kind="relay")
-    _refuse_nameless(worker.app)
-    _refuse_rivals(worker.app)
+    if _shares(worker.app):
+        pins_of(worker.app)
+    else:
+        _refuse_nameless(worker.app)
+        _refuse_rivals(worker.app)
     if threads_asked_for(worker) not in (None, 1):
         logger.warning("A relay worker has one relay in one thread: -c means nothing to it")
     shape(worker, kind="relay", concurrency=1, meanwhile="relaying goes on")
+
+
+def _shares(app: Celery) -> bool:
+    return bool(app.postroom.settings.partitions > 1)
 
 
 def _refuse_nameless(app: Celery) -> None:
@@ -99,7 +136,7 @@ def _begin(**_: Any) -> None:
 
 
 class RelayStep(Step):
-    """Runs one relay thread for each outbox partition."""
+    """Runs one relay thread for each outbox partition, or a crew that shares them with others."""
 
     name = "postroom-relay"
 
@@ -107,6 +144,7 @@ class RelayStep(Step):
         super().__init__(worker, **kwargs)
         self._worker = worker
         self._relays: list[Relay] = []
+        self._crew: Crew | None = None
         self._begun = threading.Lock()
         self._patience = threading.Timer(PATIENCE_SECONDS, self._begin_without_redis)
         self._patience.daemon = True
@@ -118,16 +156,16 @@ class RelayStep(Step):
     def start(self, worker: Any) -> None:
         """Get ready; the relay begins on worker_ready."""
         installation = self.app.postroom
-        routing = installation.routing
-        self._relays = [
-            Relay(
-                installation.settings,
-                routing,
-                partition=partition,
-                subscriptions=installation.consume,
-            )
-            for partition in partitions_of(self.app)
-        ]
+        settings, routing = installation.settings, installation.routing
+        subscriptions = installation.consume
+        if _shares(self.app):
+            pins = pins_of(self.app)
+            self._crew = Crew(settings, routing, host=self, pins=pins, subscriptions=subscriptions)
+        else:
+            self._relays = [
+                Relay(settings, routing, partition=partition, subscriptions=subscriptions)
+                for partition in partitions_of(self.app)
+            ]
         for relay in self._relays:
             telemetry_step.of(worker).follow_relay(relay)
         self.watch()
@@ -144,14 +182,31 @@ class RelayStep(Step):
             return
         self._patience.cancel()
         _spare_the_collector()
+        if self._crew is not None:
+            self.run_in_thread("relay-crew", self._crew.run)
         for relay in self._relays:
-            partition = relay.status.partition
-            thread = self.run_in_thread(f"relay-{partition}", relay.run)
-            telemetry_step.of(self._worker).runs_in(partition, thread)
+            self._start(relay)
+
+    def _start(self, relay: Relay) -> None:
+        partition = relay.status.partition
+        thread = self.run_in_thread(f"relay-{partition}", relay.run)
+        telemetry_step.of(self._worker).runs_in(partition, thread)
+
+    def comes(self, relay: Relay) -> None:
+        """Follow a relay of the crew, and run it."""
+        telemetry_step.of(self._worker).follow_relay(relay)
+        self._start(relay)
+
+    def goes(self, relay: Relay) -> None:
+        """Wait for the end of one that has nothing to serve any more, and follow it no longer."""
+        self.end_of(f"relay-{relay.status.partition}")
+        telemetry_step.of(self._worker).forget_relay(relay)
 
     def ask_to_stop(self) -> None:
         """Tell the relays to drain, checkpoint and give the mutex back; returns at once."""
         self._patience.cancel()
+        if self._crew is not None:
+            self._crew.stop()
         for relay in self._relays:
             relay.stop()
 
@@ -176,8 +231,11 @@ class RelayStep(Step):
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """Return what `inspect stats` and Flower's worker page show."""
+        relays = [relay.status.snapshot() for relay in self._relays]
+        crew = self._crew
         return {
-            "postroom-relay": [relay.status.snapshot() for relay in self._relays],
+            "postroom-relay": relays if crew is None else crew.snapshots(),
+            **({} if crew is None else {"postroom-share": crew.share()}),
             **fleet_settings.shown(self.app.postroom.settings),
         }
 

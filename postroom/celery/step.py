@@ -71,6 +71,13 @@ class Step(bootsteps.StartStopStep):
         thread.start()
         return thread
 
+    def end_of(self, name: str) -> None:
+        """Wait, for a bounded time, for the end of a thread that nothing is expected of."""
+        for thread in [each for each in self._threads if each.name == name]:
+            thread.join(self.app.postroom.settings.shutdown_seconds)
+            if not thread.is_alive():
+                self._threads.remove(thread)
+
     def _run(self, name: str, run: Callable[[], object]) -> None:
         try:
             run()

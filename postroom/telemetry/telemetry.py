@@ -60,6 +60,11 @@ class Telemetry:
         if self._exposition is not None:
             self._exposition.follow_relay(relay, found)
 
+    def forget_relay(self, relay: Relay) -> None:
+        """Let nothing hang on a relay that was stopped for good while its worker goes on."""
+        name = relay.status.partition
+        self.health.pulses[:] = [each for each in self.health.pulses if each.name != name]
+
     def follow_consumer(self, consumer: Consumer) -> None:
         """Hear a consumer that has not begun yet."""
         found, hear = pulse.of_consumer(consumer.status.subscription, **self._limits)

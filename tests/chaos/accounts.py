@@ -24,6 +24,8 @@ class Committed:
     id: str
     name: str
     fate: str
+    key: str | None = None
+    partition: str = "default"
 
 
 class Accounts:

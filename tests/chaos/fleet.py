@@ -41,6 +41,11 @@ class Fleet:
         while len(self._workers) < count:
             self._workers.append(self._spawn())
 
+    def leave(self, n: int, number: signal.Signals) -> None:
+        """End a worker by a signal, and start none in its place."""
+        self._end(n, number)
+        del self._workers[n]
+
     def end(self, n: int, number: signal.Signals) -> None:
         """End a worker by a signal, and start another one in its place."""
         self._end(n, number)

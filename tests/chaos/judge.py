@@ -6,12 +6,16 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.chaos.layout import Layout
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from tests.chaos.accounts import Committed
 
 __all__ = ["Verdict", "judge"]
+
+UNDIVIDED = Layout()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class Verdict:
     strangers: int
     poison_sent: int
     good_set_aside: int
+    misplaced: int
     examples: Sequence[str] = ()
 
     @property
@@ -44,6 +49,7 @@ class Verdict:
                 self.strangers,
                 self.poison_sent,
                 self.good_set_aside,
+                self.misplaced,
             )
         )
 
@@ -53,7 +59,7 @@ class Verdict:
             f"{self.written} events, {self.poison} of them poison: {self.lost} lost, "
             f"{self.duplicated} duplicated, {self.out_of_order} out of order, {self.strangers} "
             f"that were never committed, {self.poison_sent} poison sent, {self.good_set_aside} "
-            f"good set aside{told}"
+            f"good set aside, {self.misplaced} on another topic partition than their key's{told}"
         )
 
 
@@ -66,13 +72,15 @@ def judge(
     later: int = 0,
     by_id: bool = False,
     late: Collection[str] = (),
+    layout: Layout = UNDIVIDED,
 ) -> Verdict:
     """Compare the events in commit order with the ids on the topics.
 
     The first `first` events and those from `later` on have to be in commit order among themselves;
     those in between, written while the collection was scanned, have none. With `by_id` the order
     of ids will do as well, which is that of a scan. What is known to be `late`, since a deploy has
-    routed it to a topic with later events, has no order.
+    routed it to a topic with later events, has no order. Of an outbox that is divided, the `topics`
+    are topic partitions, and each event is to be on that of its key and of its outbox partition.
     """
     fates = {event.id: event.fate for event in truth}
     sent = list(itertools.chain(*topics.values()))
@@ -88,6 +96,13 @@ def judge(
     ]
     poison_sent = [i for i in arrived if fates.get(i) == "poison"]
     good_set_aside = [i for i in aside if fates.get(i) == "good"]
+    events = {event.id: event for event in truth}
+    misplaced = [
+        f"{i} on {topic}"
+        for topic, ids in topics.items()
+        for i in ids
+        if i in events and layout.is_misplaced(events[i], topic)
+    ]
     examples = {
         "lost": lost,
         "on topics twice": _twice(sent),
@@ -95,6 +110,7 @@ def judge(
         "out of order on": swapped,
         "poison sent": poison_sent,
         "good set aside": good_set_aside,
+        "misplaced": misplaced,
     }
     return Verdict(
         written=len(truth),
@@ -105,6 +121,7 @@ def judge(
         strangers=len((arrived | aside) - fates.keys()),
         poison_sent=len(poison_sent),
         good_set_aside=len(good_set_aside),
+        misplaced=len(misplaced),
         examples=[f"{what}: {one}" for what, found in examples.items() for one in found[:3]],
     )
 

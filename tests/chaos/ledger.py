@@ -46,6 +46,11 @@ class Ledger:
             if row.get("topic") is None:
                 self.accounts.arrived([str(row["_id"])])
         else:
-            event = Committed(str(row["_id"]), *fate_of(row))
+            event = Committed(
+                str(row["_id"]),
+                *fate_of(row),
+                key=row.get("key"),
+                partition=row["partitionKey"],
+            )
             self.rows.append(event)
             self.accounts.committed(event)

@@ -1,4 +1,4 @@
-"""Two relays under disturbances: what the topics hold is compared with what was committed."""
+"""Relays under disturbances: what the topics hold is compared with what was committed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pymongo import MongoClient
 from tests.chaos import disturbances, relay_disturbances
 from tests.chaos.fleet import Fleet
 from tests.chaos.judge import Verdict, judge
+from tests.chaos.layout import Layout
 from tests.chaos.ledger import Ledger
 from tests.chaos.outcome import Outcome
 from tests.chaos.torment import Disturbance, Torment
@@ -60,15 +61,23 @@ class RelayChaos:
         self._dice = random.Random(self.scenario.seed)
         environment = self._environment()
         uri, topic = environment["POSTROOM_MONGODB_URI"], environment["POSTROOM_TOPIC"]
+        self._layout = Layout(count=max(1, self.scenario.partitions))
         self._topics = relay_disturbances.topics_of(topic)
+        if self._layout.count > 1:
+            for each in self._topics:
+                self.services.admin("PUT", each, "partitions", self._layout.count)
         self._client: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=60_000)
         ledger = Ledger(uri, self.name)
         witness = Witness(
-            self.services.pulsar.url, self._topics, ledger.accounts.arrived, self.logs
+            self.services.pulsar.url,
+            self._layout.logs(self._topics),
+            ledger.accounts.arrived,
+            self.logs,
         )
         # The ids of one writer have the order of its commits, which is a scan's.
         count = 1 if self.scenario.oplog_mb else 2
-        writers = Writers(uri, self.name, seed=self.scenario.seed, count=count)
+        seed = self.scenario.seed
+        writers = Writers(uri, self.name, seed=seed, count=count, layout=self._layout)
         fleet = Fleet(self.application, "relay", environment, self.logs)
         try:
             return self._run(fleet, writers, ledger, witness)
@@ -84,7 +93,7 @@ class RelayChaos:
         first = ledger.mark()
         if self.scenario.early_writers:
             writers.start()
-        fleet.start(2)
+        fleet.start(self.scenario.relays)
         self._first_start(fleet)
         later = ledger.mark()
         if not self.scenario.early_writers:
@@ -112,6 +121,7 @@ class RelayChaos:
             later=later,
             by_id=self.scenario.oplog_mb is not None,
             late=self._late(),
+            layout=self._layout,
         )
         if self._kills:
             torment.actions["kill of all in the first start"] = self._kills
@@ -133,6 +143,7 @@ class RelayChaos:
         return {
             **found,
             "POSTROOM_SEND_TIMEOUT_SECONDS": str(self.scenario.send_timeout_seconds),
+            **({"POSTROOM_PARTITIONS": str(self._layout.count)} if self._layout.count > 1 else {}),
             "CHAOS_CONSUME": json.dumps({SUBSCRIPTION: topics}),
         }
 
@@ -149,6 +160,8 @@ class RelayChaos:
             ),
             *disturbances.of_redis(services, dice),
         ]
+        if self._layout.count > 1:
+            found += relay_disturbances.of_comings(fleet, dice)
         if scenario.deploys:
             found += relay_disturbances.of_deploys(fleet, dice, self._topics)
         if scenario.topic_policies:
@@ -164,15 +177,14 @@ class RelayChaos:
 
         def done() -> bool:
             fleet.look_after()
-            if self._kills < FIRST_START_KILLS and self._checkpoint_has(SCANNING):
+            if self._kills < FIRST_START_KILLS and self._count_of(SCANNING):
                 disturbances.pause(self._dice.uniform(0.1, 0.6))
                 for n in range(len(fleet)):
                     fleet.end(n, signal.SIGKILL)
                 self._kills += 1
-            return self._checkpoint_has(SCANNED)
+            return self._count_of(SCANNED) == self._layout.count
 
         wait_until(done, description="the backlog is relayed", seconds=FIRST_START_SECONDS)
 
-    def _checkpoint_has(self, what: Mapping[str, Any]) -> bool:
-        rows = self._client[self.name]["__outboxConsumers"]
-        return rows.find_one(what) is not None
+    def _count_of(self, what: Mapping[str, Any]) -> int:
+        return self._client[self.name]["__outboxConsumers"].count_documents(what)

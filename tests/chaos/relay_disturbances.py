@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.chaos.services import Services
     from tests.chaos.writers import Writers
 
-__all__ = ["of_deploys", "of_history", "of_policies", "topics_of"]
+__all__ = ["of_comings", "of_deploys", "of_history", "of_policies", "topics_of"]
 
 POLICY_BYTES = 15_000
 # What a topic may be told for a while: a name, a value, how often it is drawn. What it makes
@@ -79,6 +79,32 @@ def of_deploys(fleet: Fleet, dice: random.Random, topics: Sequence[str]) -> Sequ
     return [Disturbance(name="deploy", act=deploy, seconds=20, weight=4)]
 
 
+def of_comings(fleet: Fleet, dice: random.Random) -> Sequence[Disturbance]:
+    """Have workers join and leave, and all of them start anew one by one: shares move."""
+
+    def join() -> None:
+        fleet.start(len(fleet) + 1)
+        pause(dice.uniform(0.0, 8.0))
+        fleet.leave(dice.randrange(len(fleet)), dice.choice([signal.SIGTERM, signal.SIGKILL]))
+
+    def leave() -> None:
+        count = len(fleet)
+        fleet.leave(dice.randrange(count), dice.choice([signal.SIGTERM, signal.SIGKILL]))
+        pause(dice.uniform(0.0, 8.0))
+        fleet.start(count)
+
+    def roll() -> None:
+        for n in range(len(fleet)):
+            fleet.end(n, signal.SIGTERM)
+            pause(dice.uniform(0.5, 4.0))
+
+    return [
+        Disturbance(name="worker joins", act=join, seconds=15, weight=3),
+        Disturbance(name="worker leaves", act=leave, seconds=15, weight=3),
+        Disturbance(name="rolling restart", act=roll, seconds=15, weight=2),
+    ]
+
+
 def of_policies(
     services: Services, dice: random.Random, topics: Sequence[str], *, keeps: bool
 ) -> Sequence[Disturbance]:
@@ -112,9 +138,10 @@ def of_history(
     """Have the oplog forget where the relays were, while there is none."""
 
     def forgotten() -> bool:
-        row = client[database]["__outboxConsumers"].find_one({}) or {}
+        rows = list(client[database]["__outboxConsumers"].find({}))
         oldest = client["local"]["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", 1)]) or {}
-        return "clusterTime" in row and oldest["ts"] > row["clusterTime"]
+        times = [row["clusterTime"] for row in rows if "clusterTime" in row]
+        return len(times) == len(rows) > 0 and oldest["ts"] > max(times)
 
     def lose() -> None:
         count = len(fleet)

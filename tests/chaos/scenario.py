@@ -38,7 +38,10 @@ class Scenario:
     pattern: bool = False
     """Whether consumers subscribe to a pattern of topics."""
     partitions: int = 0
-    """How many topic partitions each topic of the consumers has; 0 for none."""
+    """How many topic partitions each topic of the consumers has, and how many outbox partitions
+    relays serve, each to its topic partition; 0 for none."""
+    relays: int = 2
+    """How many relay workers there are, more or less: some join and leave."""
     subscriptions: int = 1
     """How many subscriptions of the same topics a consumer worker reads."""
     backlog: int = 50_000
@@ -63,6 +66,7 @@ class Scenario:
             backlog=dice.choice([0, 20_000, 100_000]),
             partitions=dice.choice([0, 0, 3]),
             subscriptions=dice.choice([1, 2]),
+            relays=dice.choice([2, 2, 3]),
         )
         return dataclasses.replace(found, **changes)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from postroom.partitioning import Partitioning
 from tests.chaos.accounts import Accounts, Committed
 from tests.chaos.judge import judge
+from tests.chaos.layout import Layout, murmur3_32
 from tests.chaos.scenario import Scenario, chosen
 
 TRUTH = [Committed(i, "Alpha", "good") for i in "abcd"]
@@ -29,6 +31,37 @@ def test_each_fault_of_the_topic_is_counted(topics: dict[str, str], wrong: str |
     assert verdict.clean is (wrong is None)
     if wrong is not None:
         assert getattr(verdict, wrong) == 1
+
+
+def test_of_a_divided_outbox_each_key_has_its_topic_partition() -> None:
+    """A wrong hash, or a relay on another's topic partition, is seen; order is a partition's."""
+    layout = Layout(count=2)
+    keys = {i: next(k for k in map(str, range(9)) if murmur3_32(k) % 2 == i) for i in (0, 1)}
+    truth = [
+        Committed(event, "Alpha", "good", keys[i], layout.names[i])
+        for event, i in (("a", 0), ("b", 1), ("c", 0), ("d", 1))
+    ]
+    right = {"t-partition-0": "ac", "t-partition-1": "bd"}
+    assert judge(truth, right, [], layout=layout).clean
+    elsewhere = {"t-partition-0": "acd", "t-partition-1": "b"}
+    assert judge(truth, elsewhere, [], layout=layout).misplaced == 1
+    swapped = {"t-partition-0": "ca", "t-partition-1": "bd"}
+    assert judge(truth, swapped, [], layout=layout).out_of_order == 1
+    # As a writer with a wrong hash would have it: the row itself says so.
+    hashed = [*truth, Committed("e", "Alpha", "good", keys[0], layout.names[1])]
+    wrong = {"t-partition-0": "ac", "t-partition-1": "bde"}
+    assert judge(hashed, wrong, [], layout=layout).misplaced == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [("", 0), ("a", 0x3C2569B2), ("abcd", 0x43ED676A), ("hello", 0x248BFA47), ("ключ", None)],
+)
+def test_the_judges_hash_is_the_one_that_is_used(key: str, hashed: int | None) -> None:
+    """Published values, and what the writers' own library says."""
+    assert murmur3_32(key) == Partitioning(count=2).of_key(key) % 2 + murmur3_32(key) // 2 * 2
+    if hashed is not None:
+        assert murmur3_32(key) == hashed & 0x7FFFFFFF
 
 
 def test_what_is_set_aside_is_judged_by_its_fate() -> None:

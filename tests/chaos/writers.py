@@ -14,12 +14,15 @@ from bson import ObjectId, Regex
 from pymongo import MongoClient
 from pymongo import errors as mongo
 
+from tests.chaos.layout import Layout
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = ["NAMES", "Writers", "fate_of"]
 
 OUTBOX = "__outboxMessages"
+UNDIVIDED = Layout()
 NAMES = ("Alpha", "Beta", "Gamma")
 KEYS = 20
 TRANSACTIONS = (1, 1, 5, 50, 200)
@@ -46,7 +49,7 @@ def ordered_id() -> ObjectId:
     return ObjectId(f"{int(time.time()):08x}{next(_counter):016x}")
 
 
-def row(dice: random.Random, *, plain: bool = False) -> dict[str, Any]:
+def row(dice: random.Random, *, plain: bool = False, layout: Layout = UNDIVIDED) -> dict[str, Any]:
     """Return a row, which may be poison or large unless it has to be plain."""
     name = dice.choice(NAMES)
     data: Any = {"name": name, "data": {"patientId": str(dice.randrange(KEYS))}}
@@ -57,7 +60,7 @@ def row(dice: random.Random, *, plain: bool = False) -> dict[str, Any]:
         data["data"]["text"], fate = "x" * dice.randint(LARGE_BYTES // 3, LARGE_BYTES), "large"
     found: dict[str, Any] = {
         "_id": ordered_id(),
-        "partitionKey": "default",
+        "partitionKey": layout.names[0],
         "occurredAt": datetime.now(UTC),
         "data": data,
         # For the ledger; the relay carries no field that it does not know.
@@ -66,6 +69,7 @@ def row(dice: random.Random, *, plain: bool = False) -> dict[str, Any]:
     }
     if dice.random() < 0.5:
         found["key"] = str(dice.randrange(KEYS))
+    found["partitionKey"] = layout.place(found.get("key"), dice)
     if not plain and fate == "good" and dice.randrange(LATE_IN) == 0:
         # A policy may refuse it as one refuses what is large.
         found["deliverAt"] = datetime.now(UTC) + timedelta(seconds=LATE_SECONDS)
@@ -88,14 +92,16 @@ def _poison(dice: random.Random) -> Any:
 class Writers:
     """Threads that write transactions until close(); with one of them ids have commit order."""
 
-    def __init__(self, uri: str, database: str, *, seed: int, count: int) -> None:
+    def __init__(
+        self, uri: str, database: str, *, seed: int, count: int, layout: Layout = UNDIVIDED
+    ) -> None:
         # What a killed MongoDB made of a transaction, the ledger tells.
         self._client: MongoClient[Any] = MongoClient(
             uri, serverSelectionTimeoutMS=5000, socketTimeoutMS=10_000
         )
         self._database = self._client[database]
         self._outbox = self._database[OUTBOX]
-        self._seed, self._count = seed, count
+        self._seed, self._count, self._layout = seed, count, layout
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -103,7 +109,7 @@ class Writers:
         """Write rows, in the order of their ids."""
         dice = random.Random(f"{self._seed}-backlog")
         for _ in range(0, count, BACKLOG_CHUNK):
-            self._outbox.insert_many([row(dice) for _ in range(BACKLOG_CHUNK)])
+            self._outbox.insert_many([row(dice, layout=self._layout) for _ in range(BACKLOG_CHUNK)])
 
     def start(self) -> None:
         """Begin to write."""
@@ -133,7 +139,7 @@ class Writers:
     def _write(self, number: int) -> None:
         dice = random.Random(f"{self._seed}-{number}")
         while not self._over.wait(PAUSE_SECONDS):
-            rows = [row(dice) for _ in range(dice.choice(TRANSACTIONS))]
+            rows = [row(dice, layout=self._layout) for _ in range(dice.choice(TRANSACTIONS))]
             with (
                 contextlib.suppress(mongo.PyMongoError),
                 self._client.start_session() as session,

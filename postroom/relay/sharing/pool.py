@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker
-from postroom.relay.candidate import SUBSCRIPTION, Candidate, new_owner
+from postroom.relay.candidate import SUBSCRIPTION, Candidate, mutex_topic, new_owner
 from postroom.relay.inspection import Inspection
 from postroom.relay.relay import Relay
 from postroom.relay.sharing.grounds import Grounds
@@ -23,22 +23,25 @@ from postroom.relay.sharing.unserved import Unserved
 from postroom.sentences import Sentences
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.holdings import Holdings
+from postroom.store.values import OutboxPartition
 from postroom.supervision import Backoff, Supervisor
-from postroom.topics import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pymongo.database import Database
 
     from postroom.relay.sharing.plan import Plan
     from postroom.relay.stand import Ground
     from postroom.routing import Routing
     from postroom.settings import Settings
     from postroom.store.holdings import Holding
-    from postroom.store.values import OutboxPartition
 
 __all__ = ["Pool"]
 
 logger = logging.getLogger(__name__)
+
+CURRENT_SECONDS = 2.0
 
 
 class Pool:
@@ -57,11 +60,12 @@ class Pool:
         partitions: Sequence[OutboxPartition],
         pins: frozenset[OutboxPartition] | None = None,
         subscriptions: Mapping[str, Any] | None = None,
+        is_current: Callable[[Database[Any]], bool] = lambda _: True,
     ) -> None:
         self.name = new_owner()
         self._settings = settings
+        self._is_current = is_current
         self._partitions = tuple(partitions)
-        self._is_pinned = pins is not None
         most = settings.relay_share or len(partitions)
         self._held = Held(most=most)
         self._answers: queue.SimpleQueue[tuple[OutboxPartition, bool]] = queue.SimpleQueue()
@@ -92,8 +96,11 @@ class Pool:
     def run(self) -> None:
         """Have the relays ask and give, round by round, until stop() is called.
 
+        It also ends once these outbox partitions are not the current ones any more.
+
         Raises:
-            ConfigurationError: relays cannot work with the services as they are set up.
+            ConfigurationError: relays cannot work with the services as they are set up, or the
+                outbox is divided otherwise.
 
         """
         Supervisor(
@@ -126,16 +133,17 @@ class Pool:
         )
 
     def _candidate(self, partition: OutboxPartition) -> Candidate:
+        base = OutboxPartition(self._settings.partition)
         return Candidate(
             partition=partition,
-            mutex_topic=canonical(self._settings.mutex_topic),
+            mutex_topic=mutex_topic(self._settings.mutex_topic, base),
             brokers=", ".join(sorted(broker.masked(self._settings.pulsar_url).split(", "))),
-            subscription=SUBSCRIPTION + partition.removeprefix(self._settings.partition),
+            subscription=SUBSCRIPTION + partition.removeprefix(base),
             owner=self.name,
         )
 
     def _holdings(self, ground: Ground) -> Holdings:
-        return Holdings(ground.database, worker=self.name, pinned=self._is_pinned)
+        return Holdings(ground.database, worker=self.name, pinned=self._steward.is_pinned)
 
     # --- rounds -------------------------------------------------------------------------------
 
@@ -144,9 +152,14 @@ class Pool:
             first = self._partitions[0]
             CheckpointStore(ground.database, partition=first, owner=self.name).prepare()
             unserved = Unserved(self._partitions)
+            looked = time.monotonic()
             while not self._stopping.is_set() and not self._grounds.is_spent(ground):
                 self._round(self._holdings(ground), unserved)
                 self._stopping.wait(self._settings.mutex_retry_seconds)
+                if time.monotonic() - looked > CURRENT_SECONDS:
+                    looked = time.monotonic()
+                    if not self._is_current(ground.database):
+                        self.stop()
 
     def _round(self, holdings: Holdings, unserved: Unserved) -> None:
         rows = holdings.of(self._partitions)

@@ -38,6 +38,11 @@ class Steward:
         self._unsettled: dict[tuple[OutboxPartition, str | None], float] = {}
         self._knocked: dict[str, tuple[float, int]] = {}
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its worker is there for some outbox partitions and no others."""
+        return self._sharer.pins is not None
+
     def answered(self, partition: OutboxPartition, *, is_ours: bool) -> None:
         """Note what became of a lock that was asked for."""
         rival = self._holders.get(partition, self._sharer.name)
