@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks import consuming, failover, relaying, report, writing
+from benchmarks import consuming, failover, relaying, report, sharing, writing
 from devstack.stack import Stack
 from tests.site import Site
 
@@ -42,6 +42,8 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "memory": lambda: relaying.memory(site(), 1_000_000),
         "idle": lambda: relaying.idle(site(), 30),
         "failover": lambda: failover.failover(site()),
+        "sharing": lambda: sharing.processor([site() for _ in range(12)], 60_000),
+        "sharing-moves": lambda: sharing.moves(site()),
         "publish": lambda: writing.publish(site(), 3000),
         "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000),
         "consuming-latency": lambda: consuming.latency(site(), rate=100, seconds=20),

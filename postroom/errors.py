@@ -3,6 +3,7 @@
 PostroomError
 ├── ConfigurationError        a setting or an argument is wrong: nothing starts
 │   ├── OtherPartitioning     the outbox has another number of outbox partitions
+│   │   └── OtherGeneration   the same number, of other names
 │   └── PartitionedTopic      the relay cannot send to it
 ├── InvalidEvent              an event is not one: refused where it was made or read
 ├── OutboxError
@@ -49,6 +50,7 @@ __all__ = [
     "MutexLost",
     "NotItsTurn",
     "NothingDone",
+    "OtherGeneration",
     "OtherPartitioning",
     "OutboxError",
     "PartitionedTopic",
@@ -86,6 +88,10 @@ class ConfigurationError(PostroomError):
 
 class OtherPartitioning(ConfigurationError):
     """The outbox has another number of outbox partitions; nothing is written or relayed here."""
+
+
+class OtherGeneration(OtherPartitioning):
+    """The outbox has one outbox partition as here, of another name; that one is to be relayed."""
 
 
 class PartitionedTopic(ConfigurationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import threading
@@ -19,6 +20,8 @@ from postroom.relay.relay import Relay
 from postroom.relay.sharing.crew import Crew
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
 __all__ = ["RelayStep", "install", "is_wanted", "shape_worker"]
@@ -146,6 +149,7 @@ class RelayStep(Step):
         self._relays: list[Relay] = []
         self._crew: Crew | None = None
         self._begun = threading.Lock()
+        self._is_stopping = threading.Event()
         self._patience = threading.Timer(PATIENCE_SECONDS, self._begin_without_redis)
         self._patience.daemon = True
 
@@ -159,8 +163,7 @@ class RelayStep(Step):
         settings, routing = installation.settings, installation.routing
         subscriptions = installation.consume
         if _shares(self.app):
-            pins = pins_of(self.app)
-            self._crew = Crew(settings, routing, host=self, pins=pins, subscriptions=subscriptions)
+            self._crew = self._new_crew()
         else:
             self._relays = [
                 Relay(settings, routing, partition=partition, subscriptions=subscriptions)
@@ -185,11 +188,26 @@ class RelayStep(Step):
         if self._crew is not None:
             self.run_in_thread("relay-crew", self._crew.run)
         for relay in self._relays:
-            self._start(relay)
+            self._start(relay, functools.partial(self._relay_or_share, relay))
 
-    def _start(self, relay: Relay) -> None:
+    def _relay_or_share(self, relay: Relay) -> None:
+        """Run a relay that shares nothing, until the outbox turns out to have been divided since.
+
+        It has one outbox partition again, and that has a name which the crew looks up.
+        """
+        try:
+            relay.run()
+        except errors.OtherGeneration as error:
+            logger.info("%s; that is relayed", error)
+            telemetry_step.of(self._worker).forget_relay(relay)
+            self._relays.remove(relay)
+            self._crew = self._new_crew()
+            if not self._is_stopping.is_set():
+                self._crew.run()
+
+    def _start(self, relay: Relay, run: Callable[[], None] | None = None) -> None:
         partition = relay.status.partition
-        thread = self.run_in_thread(f"relay-{partition}", relay.run)
+        thread = self.run_in_thread(f"relay-{partition}", run or relay.run)
         telemetry_step.of(self._worker).runs_in(partition, thread)
 
     def comes(self, relay: Relay) -> None:
@@ -202,9 +220,22 @@ class RelayStep(Step):
         self.end_of(f"relay-{relay.status.partition}")
         telemetry_step.of(self._worker).forget_relay(relay)
 
+    def _new_crew(self) -> Crew:
+        installation, pins = self.app.postroom, None
+        if _shares(self.app):
+            pins = pins_of(self.app)
+        return Crew(
+            installation.settings,
+            installation.routing,
+            host=self,
+            pins=pins,
+            subscriptions=installation.consume,
+        )
+
     def ask_to_stop(self) -> None:
         """Tell the relays to drain, checkpoint and give the mutex back; returns at once."""
         self._patience.cancel()
+        self._is_stopping.set()
         if self._crew is not None:
             self._crew.stop()
         for relay in self._relays:

@@ -67,7 +67,9 @@ class Relay:
         self._candidate = candidate or _candidate(settings, partition)
         outbox_partition = self._candidate.partition
         self._stand = stand or Alone(
-            settings, Inspection(settings, routing, subscriptions=subscriptions or {})
+            settings,
+            Inspection(settings, routing, subscriptions=subscriptions or {}),
+            partition=outbox_partition,
         )
         self._stopping = threading.Event()
         self._rivals = Rivals(self._candidate, stopping=self._stopping)

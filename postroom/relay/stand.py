@@ -6,11 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from postroom import broker
+from postroom import broker, errors
 from postroom.access import pulsar as pulsar_access
 from postroom.relay.office import OPERATION_TIMEOUT
 from postroom.relay.watching.vigil import Vigil
 from postroom.store import clients
+from postroom.store.partitioning_record import run
+from postroom.store.partitionings import to_relay
 
 if TYPE_CHECKING:
     import threading
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.abilities import Abilities
+    from postroom.partitioning import OutboxPartition, Partitioning
     from postroom.relay.inspection import Inspection
     from postroom.relay.mutex import PulsarMutex
     from postroom.settings import Settings
 
-__all__ = ["Alone", "Ground", "Means", "Stand", "reading"]
+__all__ = ["Alone", "Ground", "Means", "Stand", "reading", "served_now"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,11 @@ class Alone:
     Any error closes them all.
     """
 
-    def __init__(self, settings: Settings, inspection: Inspection) -> None:
+    def __init__(
+        self, settings: Settings, inspection: Inspection, *, partition: OutboxPartition
+    ) -> None:
         self._settings = settings
+        self._partition = partition
         self.inspection = inspection
 
     @contextlib.contextmanager
@@ -97,6 +103,8 @@ class Alone:
         """Lend the ground.
 
         Raises:
+            OtherPartitioning: the outbox has more than this one outbox partition.
+            OtherGeneration: it has one again, by another name.
             ConfigurationError: the relay cannot work with the services as they are set up.
             ServiceUnavailable: one of them does not answer, or is not fit now.
 
@@ -106,10 +114,22 @@ class Alone:
             clients.for_relay(self._settings.mongodb_uri) as mongodb,
             broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
-            yield Ground(
+            ground = Ground(
                 database=mongodb[self._settings.mongodb_database],
                 client=client,
                 abilities=self.inspection.before_standing(mongodb, client),
+            )
+            self._require_current(ground.database)
+            yield ground
+
+    def _require_current(self, database: Database[Any]) -> None:
+        if self._partition != self._settings.partition:
+            return  # one of another name, which nobody divides
+        current = served_now(database, self._settings)
+        if current.names != (self._partition,):
+            raise errors.OtherGeneration(
+                f"The outbox partition {self._partition!r} is closed: what is written now is in "
+                f"{', '.join(current.names)}"
             )
 
     def acquire(
@@ -128,6 +148,17 @@ class Alone:
         """Lend a client that reads, and the candidate's own client of Pulsar."""
         with reading(self._settings) as (database, vigil):
             yield Means(reading=database, vigil=vigil, client=ground.client)
+
+
+def served_now(database: Database[Any], settings: Settings) -> Partitioning:
+    """Return which outbox partitions are to be served now, by relays of these settings.
+
+    Raises:
+        OtherPartitioning: the outbox is divided otherwise.
+        pymongo.errors.PyMongoError: it cannot be told.
+
+    """
+    return run(database, to_relay(settings.partition, settings.partitions))
 
 
 @contextlib.contextmanager

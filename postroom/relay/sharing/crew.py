@@ -6,8 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-from postroom.partitioning import Partitioning
 from postroom.relay.sharing.pool import Pool
+from postroom.relay.stand import served_now
 from postroom.sentences import Sentences
 from postroom.store import clients
 from postroom.supervision import Supervisor
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from postroom.partitioning import Partitioning
     from postroom.relay.relay import Relay
     from postroom.routing import Routing
     from postroom.settings import Settings
@@ -123,8 +124,7 @@ class Crew:
                 self._host.goes(relay)
 
     def _current(self, database: Database[Any]) -> Partitioning:
-        del database
-        return Partitioning(base=self._settings.partition, count=self._settings.partitions)
+        return served_now(database, self._settings)
 
     def _pinned(self, partitioning: Partitioning) -> frozenset[Any] | None:
         if self._pins is None:

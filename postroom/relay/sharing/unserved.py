@@ -23,7 +23,7 @@ REMIND_SECONDS = 600.0
 
 
 class Unserved:
-    """Watches for outbox partitions without a holder, or whose holder gives no sign of life.
+    """Watches for outbox partitions that give no sign of life: nobody has them, or one that hangs.
 
     Once all have one again that is said, too. Used by the pool's thread alone.
     """
