@@ -101,6 +101,8 @@ class QuarantineField:
     TOPIC = "topic"
     QUARANTINED_AT = "quarantinedAt"
     RETRIED_AT = "retriedAt"
+    # Beside RETRIED_AT, which hides the entry, where the row is never to be sent.
+    DISCARDED_AT = "discardedAt"
 
 
 class InboxField:

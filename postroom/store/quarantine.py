@@ -90,14 +90,16 @@ class Quarantine:
         )
 
     def _stored(self, row: Quarantined) -> list[dict[str, Any]]:
-        position, retried = f"${QuarantineField.POSITION}", f"${QuarantineField.RETRIED_AT}"
-        same = {"$eq": [position, row.position]}
+        same = {"$eq": [f"${QuarantineField.POSITION}", row.position]}
         fields = {
             QuarantineField.PARTITION: {"$literal": self._partition},
             QuarantineField.REASON: {"$literal": row.reason},
             QuarantineField.POSITION: row.position,
             QuarantineField.TOPIC: "$$REMOVE" if row.topic is None else {"$literal": row.topic},
-            QuarantineField.RETRIED_AT: {"$cond": [same, retried, "$$REMOVE"]},
+            **{
+                field: {"$cond": [same, f"${field}", "$$REMOVE"]}
+                for field in (QuarantineField.RETRIED_AT, QuarantineField.DISCARDED_AT)
+            },
             QuarantineField.QUARANTINED_AT: {
                 "$ifNull": [f"${QuarantineField.QUARANTINED_AT}", "$$NOW"]
             },
@@ -156,17 +158,44 @@ class Quarantine:
             )
 
     def discard(self, ids: list[Any]) -> int:
-        """Forget waiting rows, so that they are pruned like those that were sent; return how many.
+        """Have waiting rows pruned like those that were sent; return how many.
 
-        One that was retried meanwhile is none of them: it is to be sent.
+        One that was retried meanwhile is none of them: it is to be sent. The entries are kept,
+        unseen, for as long as a scan after lost history could meet their rows.
         """
         found = {QuarantineField.ID: {"$in": ids}, **self._waiting}
-        return self._rows.delete_many(found).deleted_count
+        now = {QuarantineField.RETRIED_AT: True, QuarantineField.DISCARDED_AT: True}
+        return self._rows.update_many(found, {"$currentDate": now}).modified_count
 
     def forget_sent(self, ids: list[Any]) -> None:
         """Let go of rows that were found wanting by an earlier term, and are sent all the same."""
         found = {**self._waiting, QuarantineField.TOPIC: None}
         self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **found})
+
+    def has_settled(self, position: int) -> bool:
+        """Say whether there is any row of which settled_among() would tell."""
+        found = self._rows.find_one(self._settled(position), {QuarantineField.ID: 1})
+        return found is not None
+
+    def settled_among(self, ids: list[Any], position: int) -> list[Any]:
+        """Return those of `ids` that a term up to this position set aside for good, or discarded.
+
+        What waits for a topic is none of them, and neither is what was retried.
+        """
+        found = self._rows.find(
+            {QuarantineField.ID: {"$in": ids}, **self._settled(position)},
+            {QuarantineField.ID: 1},
+            max_time_ms=READ_MS,
+        )
+        return [row[QuarantineField.ID] for row in found]
+
+    def _settled(self, position: int) -> dict[str, Any]:
+        waiting = {QuarantineField.RETRIED_AT: None, QuarantineField.TOPIC: None}
+        return {
+            QuarantineField.PARTITION: self._partition,
+            QuarantineField.POSITION: {"$lte": position},
+            "$or": [waiting, {QuarantineField.DISCARDED_AT: {"$ne": None}}],
+        }
 
     def is_empty(self) -> bool:
         """Say whether no row is in quarantine."""
@@ -185,6 +214,7 @@ class Quarantine:
                 "filter": {
                     QuarantineField.PARTITION: self._partition,
                     QuarantineField.RETRIED_AT: {"$gte": since},
+                    QuarantineField.DISCARDED_AT: None,
                 },
                 "projection": {QuarantineField.ID: 1},
                 "batchSize": MOST_RETRIED,
@@ -195,7 +225,10 @@ class Quarantine:
         return [row[QuarantineField.ID] for row in reply["cursor"]["firstBatch"]]
 
     def forget_retried(self, before: datetime) -> None:
-        """Let go of those that were retried before a time by which they have been relayed."""
+        """Let go of those that were retried, or discarded, before a time.
+
+        By then what was retried has been relayed, and no scan meets what was discarded.
+        """
         found = {
             QuarantineField.PARTITION: self._partition,
             QuarantineField.RETRIED_AT: {"$lt": before},
@@ -205,7 +238,9 @@ class Quarantine:
     def among(self, ids: list[Any]) -> set[Any]:
         """Return those of `ids` that are quarantined, or were and may not have been relayed yet."""
         found = self._rows.find(
-            {QuarantineField.ID: {"$in": ids}}, {QuarantineField.ID: 1}, max_time_ms=READ_MS
+            {QuarantineField.ID: {"$in": ids}, QuarantineField.DISCARDED_AT: None},
+            {QuarantineField.ID: 1},
+            max_time_ms=READ_MS,
         )
         return {row[QuarantineField.ID] for row in found}
 

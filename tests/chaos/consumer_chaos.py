@@ -104,8 +104,7 @@ class ConsumerChaos:
         self.say("All is sent; the subscriptions are looked at")
         self._empty_soon()
         parked.close()
-        if self._tail.failed:
-            raise RuntimeError(self._tail.failed)
+        self._tail.require_sound()
         letters = [event for events in parked.events.values() for event in events]
         verdict = judge_consumers(
             sender.sent, Applied.read(self._tail.database), letters, backlog=self._backlog()

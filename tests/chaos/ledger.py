@@ -18,14 +18,14 @@ class Ledger:
     """Follows an outbox and its quarantine; `rows` are the outbox's inserts in commit order."""
 
     def __init__(self, uri: str, database: str) -> None:
+        self.database = database
         self.rows: list[Committed] = []
         self.accounts = Accounts(self.mark)
         self._tail = ChangeTail(uri, database, [OUTBOX, QUARANTINE], self._take)
 
-    @property
-    def failed(self) -> str | None:
-        """Why the run proves nothing, if that is so."""
-        return self._tail.failed
+    def require_sound(self) -> None:
+        """Raise where the run proves nothing, since the ledger itself lost history."""
+        self._tail.require_sound()
 
     def mark(self) -> int:
         """Return how many events have been committed so far, once all of them are here."""

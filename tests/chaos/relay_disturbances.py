@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from tests.chaos.fleet import Fleet
+    from tests.chaos.ledger import Ledger
     from tests.chaos.services import Services
     from tests.chaos.writers import Writers
 
@@ -133,12 +134,12 @@ def of_policies(
 
 
 def of_history(
-    fleet: Fleet, writers: Writers, client: MongoClient[Any], database: str
+    fleet: Fleet, writers: Writers, ledger: Ledger, client: MongoClient[Any]
 ) -> Sequence[Disturbance]:
-    """Have the oplog forget where the relays were, while there is none."""
+    """Have the oplog forget where the relays were, while there is none, but not where we are."""
 
     def forgotten() -> bool:
-        rows = list(client[database]["__outboxConsumers"].find({}))
+        rows = list(client[ledger.database]["__outboxConsumers"].find({}))
         oldest = client["local"]["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", 1)]) or {}
         times = [row["clusterTime"] for row in rows if "clusterTime" in row]
         return len(times) == len(rows) > 0 and oldest["ts"] > max(times)
@@ -146,7 +147,7 @@ def of_history(
     def lose() -> None:
         count = len(fleet)
         fleet.end_all()
-        writers.roll_over(forgotten)
+        writers.roll_over(forgotten, keep_up=ledger.mark)
         fleet.start(count)
 
     return [Disturbance(name="lost history", act=lose, seconds=45, weight=2)]

@@ -26,8 +26,8 @@ BATCH = 1000
 class ChangeTail:
     """Follows some collections of a database in a thread, from its making to close().
 
-    `take` gets the collection's name and each row, in commit order. `failed` is set where the tail
-    itself lost history, so that a run can prove nothing.
+    `take` gets the collection's name and each row, in commit order. Where the tail itself lost
+    history a run can prove nothing: catch_up() and require_sound() raise then.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class ChangeTail:
         collections: Sequence[str],
         take: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        self.failed: str | None = None
+        self._failed: str | None = None
         # Nothing that hangs is waited for.
         self._client: MongoClient[Any] = MongoClient(
             uri, serverSelectionTimeoutMS=5000, socketTimeoutMS=5000
@@ -55,12 +55,28 @@ class ChangeTail:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
+    def require_sound(self) -> None:
+        """Raise unless the tail still follows.
+
+        Raises:
+            RuntimeError: it lost history.
+
+        """
+        if self._failed:
+            raise RuntimeError(self._failed)
+
     def catch_up(self) -> None:
-        """Wait until all that has been committed so far has been taken."""
+        """Wait until all that has been committed so far has been taken.
+
+        Raises:
+            RuntimeError: the tail lost history.
+
+        """
         marker = wait_until(self._marker, description="MongoDB takes a marker", seconds=60)
 
         def here() -> bool:
-            return self.failed is not None or marker in self._seen
+            self.require_sound()
+            return marker in self._seen
 
         wait_until(here, description="the change stream has shown a marker", seconds=MARK_SECONDS)
 
@@ -89,7 +105,7 @@ class ChangeTail:
                     self._drain(stream)
             except mongo.OperationFailure as error:
                 if error.code == HISTORY_LOST:
-                    self.failed = "The driver's own change stream lost history: nothing is proved"
+                    self._failed = "The driver's own change stream lost history: nothing is proved"
                     return
                 self._over.wait(0.3)
             except mongo.PyMongoError:

@@ -105,11 +105,12 @@ class Writers:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def backlog(self, count: int) -> None:
-        """Write rows, in the order of their ids."""
+    def backlog(self, count: int, *, keep_up: Callable[[], object]) -> None:
+        """Write rows, in the order of their ids, no faster than `keep_up` lets."""
         dice = random.Random(f"{self._seed}-backlog")
         for _ in range(0, count, BACKLOG_CHUNK):
             self._outbox.insert_many([row(dice, layout=self._layout) for _ in range(BACKLOG_CHUNK)])
+            keep_up()
 
     def start(self) -> None:
         """Begin to write."""
@@ -118,15 +119,24 @@ class Writers:
             self._threads.append(thread)
             thread.start()
 
-    def roll_over(self, enough: Callable[[], bool], *, seconds: float = 60.0) -> None:
-        """Write what is no event until it is enough: the oplog forgets what was before."""
+    def roll_over(
+        self,
+        enough: Callable[[], bool],
+        *,
+        keep_up: Callable[[], object],
+        seconds: float = 60.0,
+    ) -> None:
+        """Write what is no event until it is enough: the oplog forgets what was before.
+
+        `keep_up` waits until who has to see all of it has.
+        """
         ballast = self._database["ballast"]
         end = time.monotonic() + seconds
         text = "x" * FLOOD_BYTES
         while not enough() and time.monotonic() < end:
             with contextlib.suppress(mongo.PyMongoError):
                 ballast.insert_many([{"text": text} for _ in range(20)])
-            threading.Event().wait(0.05)
+            keep_up()
         ballast.drop()
 
     def close(self) -> None:

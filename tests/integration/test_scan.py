@@ -19,7 +19,7 @@ from postroom import wire
 from postroom.relay.reading import pages, scan
 from postroom.relay.reading.batch import BATCH_ROWS
 from postroom.relay.saving import retention
-from postroom.store.quarantine import Quarantine
+from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION
 from tests.conftest import running
 from tests.relays import relaying
@@ -201,6 +201,30 @@ def test_history_lost_in_the_middle_of_a_first_start_keeps_its_progress(
         found = stored(pulsar_site, len(written))
     assert sorted(found) == sorted(written)
     assert relay.status.counts.terms
+
+
+def test_lost_history_sends_nothing_that_people_are_to_decide_on(pulsar_site: Site) -> None:
+    """What was set aside or discarded stays so, since later rows are sent; a retried row goes."""
+    first = pulsar_site.insert(10)
+    with relaying(pulsar_site):
+        stored(pulsar_site, len(first))
+        wait_until(lambda: pulsar_site.checkpoint.get("position") == 10, description="10 rows")
+    quarantine = Quarantine(pulsar_site.database, partition=DEFAULT_PARTITION)
+    aside = [ObjectId(each) for each in pulsar_site.insert(3)]
+    quarantine.store(
+        Quarantined(row_id=row_id, position=n, reason="out of order")
+        for n, row_id in enumerate(aside, 8)
+    )
+    waits, discarded, retried = aside
+    assert quarantine.discard([discarded]) == 1
+    assert quarantine.retry(retried)
+    later = pulsar_site.insert(1)
+    pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": {"resumeToken": LOST}})
+    with relaying(pulsar_site):
+        scanned(pulsar_site)
+        found = stored(pulsar_site, 12)
+    assert sorted(found) == sorted([*first, str(retried), *later])
+    assert [each.row_id for each in quarantine.entries()] == [waits]
 
 
 def test_a_short_oplog_under_a_flood_ends_and_loses_nothing(
