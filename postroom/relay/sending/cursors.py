@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from postroom import tracing
@@ -13,6 +15,7 @@ from postroom.refusals import why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     import pulsar
 
@@ -24,16 +27,18 @@ __all__ = ["Cursors"]
 
 logger = logging.getLogger(__name__)
 
-# What a topic keeps for the relay beyond the tail: at most what is sent in this time.
 EVERY_SECONDS = 1.0
+# What a topic keeps for longer than it has to: this part of the time.
+STEPS = 60
 
 
 class Cursors:
     """Moves the relay's own cursors behind the checkpoint; start() and stop() around a term.
 
     Pulsar deletes what all subscriptions have acknowledged, unless the namespace has retention. A
-    term that takes over has to read what was sent since the checkpoint: so a durable subscription
-    stands at each topic's mark, never in front of it. It is connected for the whole term, since one
+    term that takes over has to read what was sent since the checkpoint, and a scan after lost
+    history what was sent in the time before it, twice the history margin: so a durable subscription
+    stands that far behind each topic's mark. It is connected for the whole term, since one
     without consumers may expire; it receives nothing. It is of the type Failover: a relay that was
     replaced may be connected still, and its marks are older. Where a subscription cannot be had, or
     a backlog quota is used up, the relay goes on without it, and says so.
@@ -47,6 +52,7 @@ class Cursors:
         *,
         subscription: str,
         is_needed: bool,
+        keep: timedelta,
         experience: Experience,
     ) -> None:
         self._client = client
@@ -54,7 +60,7 @@ class Cursors:
         self._is_needed = is_needed
         self._experience = experience
         self._consumers: dict[Topic, pulsar.Consumer] = {}
-        self._marks: dict[Topic, Mark] = {}
+        self._passed = _Passed(keep.total_seconds())
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -73,7 +79,7 @@ class Cursors:
     def moved(self, marks: Mapping[Topic, Mark]) -> None:
         """Note up to where the checkpoint speaks for topics by now."""
         with self._lock:
-            self._marks.update(marks)
+            self._passed.note(marks)
 
     def hold(self, topic: Topic, mark: Mark | None) -> None:
         """Have a topic keep all behind a mark, None for its beginning, from now on."""
@@ -84,8 +90,6 @@ class Cursors:
             return
         try:
             consumer = self._subscribe(topic)
-            if mark is not None:
-                consumer.acknowledge_cumulative(pulsar.MessageId.deserialize(mark))
         except pulsar.PulsarException as error:
             reason = why(error, access_of(self._client))
             if known.no_cursor != reason:
@@ -107,6 +111,8 @@ class Cursors:
             known.no_cursor = ""
             with self._lock:
                 self._consumers[topic] = consumer
+                if mark is not None:
+                    self._passed.note({topic: mark})
 
     def give_up(self, topic: Topic, reason: str) -> bool:
         """Take the relay's subscription away, which a policy counts as well; say if that is news.
@@ -171,7 +177,7 @@ class Cursors:
 
     def _move_all(self) -> None:
         with self._lock:
-            marks, self._marks = self._marks, {}
+            marks = self._passed.due()
             consumers = dict(self._consumers)
         for topic, mark in marks.items():
             if topic in consumers:
@@ -185,3 +191,31 @@ class Cursors:
         except pulsar.PulsarException as error:
             # The next mark moves it; should the connection be lost for good the term ends anyway.
             logger.debug("The relay's cursor on %s was not moved (%s)", topic, type(error).__name__)
+
+
+class _Passed:
+    """The marks that topics have passed, until it is so long ago that what is before them may go.
+
+    A mark for each of some steps, so that a topic has no more of them than there are steps.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self._keep = keep
+        self._latest: dict[Topic, Mark] = {}
+        self._steps: dict[Topic, deque[tuple[float, Mark]]] = {}
+
+    def note(self, marks: Mapping[Topic, Mark]) -> None:
+        self._latest.update(marks)
+
+    def due(self) -> dict[Topic, Mark]:
+        """Return how far each topic that is due has to keep nothing, and forget that."""
+        now = time.monotonic()
+        for topic in list(self._latest):
+            steps = self._steps.setdefault(topic, deque())
+            if not steps or now - steps[-1][0] >= self._keep / STEPS:
+                steps.append((now, self._latest.pop(topic)))
+        found = {}
+        for topic, steps in self._steps.items():
+            while steps and now - steps[0][0] >= self._keep:
+                found[topic] = steps.popleft()[1]
+        return found
