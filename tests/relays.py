@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom.access.pulsar import plain
@@ -17,7 +18,6 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from datetime import timedelta
 
     from tests.site import Site
 
@@ -33,6 +33,7 @@ def lane_options(timeout: timedelta) -> LaneOptions:
         send_timeout=timeout,
         read_timeout=timeout,
         batch_keyed=False,
+        kept_for=timedelta(0),
     )
 
 

@@ -175,6 +175,7 @@ class Office:
             send_timeout=timedelta(seconds=settings.send_timeout_seconds),
             read_timeout=OPERATION_TIMEOUT,
             batch_keyed=settings.batch_keyed,
+            kept_for=2 * timedelta(hours=settings.history_margin_hours),
         )
 
     def _retention(self, database: Database[Any], quarantine: Quarantine) -> Retention | None:

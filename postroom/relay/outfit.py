@@ -150,6 +150,7 @@ def _cursors(mandate: Mandate, options: LaneOptions) -> Cursors:
         mandate.client,
         subscription=options.producer_name,
         is_needed=options.fenced,
+        keep=options.kept_for,
         experience=mandate.experience,
     )
 

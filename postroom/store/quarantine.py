@@ -172,31 +172,6 @@ class Quarantine:
         found = {**self._waiting, QuarantineField.TOPIC: None}
         self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **found})
 
-    def has_settled(self, position: int) -> bool:
-        """Say whether there is any row of which settled_among() would tell."""
-        found = self._rows.find_one(self._settled(position), {QuarantineField.ID: 1})
-        return found is not None
-
-    def settled_among(self, ids: list[Any], position: int) -> list[Any]:
-        """Return those of `ids` that a term up to this position set aside for good, or discarded.
-
-        What waits for a topic is none of them, and neither is what was retried.
-        """
-        found = self._rows.find(
-            {QuarantineField.ID: {"$in": ids}, **self._settled(position)},
-            {QuarantineField.ID: 1},
-            max_time_ms=READ_MS,
-        )
-        return [row[QuarantineField.ID] for row in found]
-
-    def _settled(self, position: int) -> dict[str, Any]:
-        waiting = {QuarantineField.RETRIED_AT: None, QuarantineField.TOPIC: None}
-        return {
-            QuarantineField.PARTITION: self._partition,
-            QuarantineField.POSITION: {"$lte": position},
-            "$or": [waiting, {QuarantineField.DISCARDED_AT: {"$ne": None}}],
-        }
-
     def is_empty(self) -> bool:
         """Say whether no row is in quarantine."""
         found = self._rows.find_one(self._waiting, {QuarantineField.ID: 1}, max_time_ms=READ_MS)

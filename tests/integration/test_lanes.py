@@ -102,7 +102,11 @@ def fenced_opening(site: Site, refusals: queue.SimpleQueue[Refusal]) -> Opening:
         experience=inexperienced(),
         tenure=Tenure(store),
         cursors=Cursors(
-            site.pulsar, subscription="relay", is_needed=True, experience=inexperienced()
+            site.pulsar,
+            subscription="relay",
+            is_needed=True,
+            keep=timedelta(0),
+            experience=inexperienced(),
         ),
         tell=refusals.put,
         stopping=threading.Event(),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OWN = "postroom-relay-default"
 ROWS = 55
+# A topic keeps nothing for a scan after lost history.
+BARELY = {"POSTROOM_HISTORY_MARGIN_HOURS": "0.0001"}
 # A checkpoint that comes too late for the kill.
 SLOW = {"POSTROOM_CHECKPOINT_SECONDS": "60"}
 CONF = {
@@ -54,8 +56,8 @@ def forgetful_pulsar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulsa
 
 @pytest.fixture
 def site(forgetful_pulsar: Pulsar, environment: dict[str, str], tmp_path: Path) -> Iterator[Site]:
-    """Lend a corner of that broker."""
-    found = Site({**environment, **addresses(forgetful_pulsar)}, tmp_path)
+    """Lend a corner of that broker, where hardly more than the tail is kept."""
+    found = Site({**environment, **addresses(forgetful_pulsar), **BARELY}, tmp_path)
     yield found
     found.close()
 
@@ -76,6 +78,11 @@ def set_policy(site: Site, name: str, value: object) -> None:
 def stats(site: Site) -> Any:
     """Return the topic's statistics."""
     return json.loads(site.admin("GET", "/stats?getPreciseBacklog=true"))
+
+
+def backlog(site: Site) -> int:
+    """Return how many messages the topic keeps for the relay."""
+    return int(stats(site)["subscriptions"][OWN]["msgBacklog"])
 
 
 def relaying_worker(site: Site, **variables: str) -> Worker:
@@ -102,6 +109,7 @@ def relayed_and_read(site: Site) -> tuple[pulsar.Consumer, list[str]]:
     wait_until(lambda: site.checkpoint["resumeToken"] != before["resumeToken"], description="it")
     written += write(site, ROWS + 1)
     assert ids(site.receive(plain, ROWS + 1)) == written[ROWS:]
+    wait_until(lambda: backlog(site) <= ROWS + 1, description="no more is kept than has to be")
     relay.kill()
     assert site.checkpoint["position"] <= ROWS + 1
     return plain, written
@@ -121,10 +129,31 @@ def test_the_tail_is_kept_without_retention(site: Site) -> None:
         written += write(site, 2 * ROWS + 1)
         saved(site, 3 * ROWS + 1)
         # It keeps no more than it has to.
-        wait_until(
-            lambda: stats(site)["subscriptions"][OWN]["msgBacklog"] == 0, description="no backlog"
-        )
+        wait_until(lambda: backlog(site) == 0, description="no backlog")
     assert ids(site.receive(plain, ROWS)) == written[2 * ROWS + 1 :]
+
+
+def test_lost_history_repeats_nothing_without_retention(site: Site) -> None:
+    """What was sent in the time that a scan looks at again is kept until that is over."""
+    plain = site.subscribe()
+    written = write(site, 0)
+    hour = 0.25
+    with relaying(site, history_margin_hours=hour):
+        saved(site, ROWS)
+        written += write(site, ROWS)
+        saved(site, 2 * ROWS)
+        assert ids(site.receive(plain, 2 * ROWS)) == written
+    # Each term begins to count the time anew, and lets go of nothing that it did not see.
+    with relaying(site, history_margin_hours=hour):
+        written += write(site, 2 * ROWS)
+        saved(site, 3 * ROWS)
+        assert ids(site.receive(plain, ROWS)) == written[2 * ROWS :]
+    lost = {"$set": {"resumeToken": {"_data": "82" + "0" * 60}}}
+    site.database[wire.CHECKPOINTS].update_one({}, lost)
+    with relaying(site, history_margin_hours=hour):
+        written += write(site, 3 * ROWS)
+        assert ids(site.receive(plain, ROWS)) == written[3 * ROWS :]
+    assert site.stored() == written
 
 
 def test_a_tail_that_its_topic_no_longer_keeps_is_told(site: Site) -> None:
@@ -147,9 +176,7 @@ def test_the_relays_own_subscription_does_not_use_up_a_quota(site: Site) -> None
     quota = {"limitSize": 2_000, "policy": "producer_exception"}
     site.admin("POST", "/backlogQuota", body=json.dumps(quota).encode())
     wait_until(lambda: b"2000" in site.admin("GET", "/backlogQuotaMap"), description="a quota")
-    wait_until(
-        lambda: stats(site)["subscriptions"][OWN]["msgBacklog"] >= ROWS, description="its backlog"
-    )
+    wait_until(lambda: backlog(site) >= ROWS, description="its backlog")
     relay = relaying_worker(site)
     relay.wait_for("takes its own subscription")
     written += write(site, 2 * ROWS + 1)

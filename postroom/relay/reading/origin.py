@@ -15,14 +15,16 @@ from postroom.relay.reading import pages
 from postroom.relay.reading.batch import Batch
 from postroom.relay.reading.scan import REPLACED, CollectionScan
 from postroom.relay.reading.stream import has_passed, open_stream, replies
+from postroom.relay.reading.undecided import undecided
 from postroom.store.checkpoints import Point
 from postroom.store.codec import id_of
 from postroom.store.order import Bound
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.scans import Frontier, Scan
+from postroom.store.settled import Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
 
     from bson import Timestamp
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from postroom.store.codec import Row
     from postroom.store.quarantine import Quarantine
     from postroom.store.values import OutboxPartition, ResumeToken
-
-    Slices = Iterable[Sequence[Row]]
 
 __all__ = ["Origin"]
 
@@ -91,7 +91,9 @@ class Origin:
             self._scanned,
             left_out_until=left_out_until,
             has_room=has_room,
-            undecided=functools.partial(self._undecided, position=checkpoint.position),
+            settled=Settled(
+                self._database, partition=self._partition, position=checkpoint.position
+            ),
         )
         if token is None or (noted is not None and noted.stream_lost):
             return self._known(self._begun_scan(noted or Scan(stream_lost=True), scanned))
@@ -183,7 +185,7 @@ class Origin:
         *,
         left_out_until: ObjectId | None,
         has_room: Callable[[], bool],
-        undecided: Callable[[Slices], Slices],
+        settled: Settled,
     ) -> Iterator[Batch]:
         self._say(noted)
         scan = CollectionScan(
@@ -196,25 +198,9 @@ class Origin:
             replaced=self._replaced,
         )
         for batch in scan.batches():
-            yield dataclasses.replace(batch, slices=undecided(batch.slices))
+            yield dataclasses.replace(batch, slices=undecided(batch.slices, settled))
             if batch.point is not None and batch.point.scan is None:
                 yield from self._streamed(batch.point.token)
-
-    def _undecided(self, slices: Slices, *, position: int) -> Slices:
-        """Leave out what is in quarantine already, or was discarded: that is for people to send.
-
-        Later rows may be on the topics by now, whatever kept it from being sent in its turn.
-        """
-        if not self._quarantine.has_settled(position):
-            return slices
-        return self._left_over(slices, position)
-
-    def _left_over(self, slices: Slices, position: int) -> Iterator[Sequence[Row]]:
-        for rows in slices:
-            ids = [row_id for row in rows if (row_id := id_of(row)) is not None]
-            # By what they look like: ids of other programs may be of any kind, unhashable ones too.
-            settled = {repr(each) for each in self._quarantine.settled_among(ids, position)}
-            yield [row for row in rows if repr(id_of(row)) not in settled] if settled else rows
 
     def _say(self, noted: Scan) -> None:
         since = f", rows since {noted.since:%Y-%m-%d %H:%M}" if noted.since else ""
