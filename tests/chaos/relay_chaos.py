@@ -59,9 +59,9 @@ class RelayChaos:
     def run(self) -> Outcome[Verdict]:
         """Write and disturb for `seconds`, let it settle, and judge."""
         self._dice = random.Random(self.scenario.seed)
+        self._layout = Layout(count=max(1, self.scenario.partitions))
         environment = self._environment()
         uri, topic = environment["POSTROOM_MONGODB_URI"], environment["POSTROOM_TOPIC"]
-        self._layout = Layout(count=max(1, self.scenario.partitions))
         self._topics = relay_disturbances.topics_of(topic)
         if self._layout.count > 1:
             for each in self._topics:

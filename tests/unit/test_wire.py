@@ -58,7 +58,8 @@ def test_the_fields_are_frozen() -> None:
             *("at", "before", "sent", "last"),
         ],
         "QuarantineField": [
-            *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt", "retriedAt"),
+            *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt"),
+            *("retriedAt", "discardedAt"),
         ],
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),
