@@ -16,7 +16,8 @@ __all__ = ["SECRETS", "WHOLE_SENTENCE", "Secured", "content_of", "has_tls", "kee
 
 # The type of an error whose message is the whole sentence, with the variables that it is about.
 WHOLE_SENTENCE = "postroom_sentence"
-MOST_BYTES = 64 * 1024
+# The authorities of a system are some 200,000 bytes of PEM.
+MOST_BYTES = 4 * 1024 * 1024
 
 # What may be a secret has a second variable with the file that holds it. A token is not read here,
 # but each time that the broker asks for it.

@@ -89,7 +89,7 @@ def test_a_variable_and_its_file_are_not_both_taken(
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"\xff\xfe", "holds no text in UTF-8"),
-        (b"x" * 100_000, "holds more than 65536 bytes"),
+        (b"x" * 5_000_000, "holds more than 4194304 bytes"),
     ],
 )
 @pytest.mark.parametrize(
