@@ -88,11 +88,57 @@ lock:  ## Lock the newest versions, with hashes (needs uv)
 	  --custom-compile-command "make lock" pyproject.toml --extra flower --extra metrics --extra otel -o requirements/runtime.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" requirements/dev.in pyproject.toml --extra flower --extra metrics --extra otel -o requirements/dev.txt
+	for each in docs release; do uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" requirements/$$each.in -o requirements/$$each.txt; done
 
 .PHONY: dist
 dist: $(STAMP)  ## Build the wheel and the source archive
+	rm -rf dist
 	$(BIN)/python -m hatchling build
+
+# Environments of their own: what they hold is no part of the package, nor of its tests.
+DOCS := .devstack/docs
+RELEASE := .devstack/release
+$(DOCS)/.complete $(RELEASE)/.complete: .devstack/%/.complete: requirements/%.txt $(STAMP)
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.complete  ## Build the documentation site, strictly, with MkDocs and with Zensical
+	$(DOCS)/bin/mkdocs build --quiet --strict --site-dir .devstack/site
+	$(DOCS)/bin/zensical build --strict
+
+.PHONY: docs-serve
+docs-serve: $(DOCS)/.complete  ## Show the documentation site while it is written
+	$(DOCS)/bin/mkdocs serve
+
+.PHONY: sbom
+sbom: $(RELEASE)/.complete  ## Write the bill of materials of the image to dist/sbom.json (CycloneDX)
+	@mkdir -p dist
+	$(RELEASE)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --of JSON \
+	  --output-reproducible -o dist/sbom.json
+
+.PHONY: licences
+licences: $(RELEASE)/.complete  ## List the licences of what the image has; an unknown one fails
+	@$(BIN)/python -m venv --clear .devstack/runtime
+	@.devstack/runtime/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	@$(RELEASE)/bin/pip-licenses --python .devstack/runtime/bin/python --from=mixed --order=license --fail-on "UNKNOWN"
+
+.PHONY: audit
+audit: $(RELEASE)/.complete  ## Ask PyPI for known vulnerabilities of what the image has
+	$(RELEASE)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/runtime.txt
+
+.PHONY: wheel
+wheel: dist  ## Test the wheel, and the one built from the source archive, without the sources (PYTHONS="python3.11 …")
+	$(BIN)/python -m devstack.wheels $(PYTHONS)
+
+.PHONY: lowest
+lowest: $(RELEASE)/.complete dist  ## Test the wheel with the lowest versions that pyproject.toml allows
+	$(RELEASE)/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-emit-index-url \
+	  --all-extras pyproject.toml -o .devstack/lowest.txt
+	$(BIN)/python -m devstack.wheels --constraints .devstack/lowest.txt
 
 .PHONY: clean
 clean:  ## Remove .venv, data, logs and caches
-	rm -rf $(VENV) .devstack .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .devstack .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist site
