@@ -25,7 +25,8 @@ def say(event: Event[MedicineAssigned] | Event[MedicineFinished]) -> None:
     logger.info("Consumed event for medicine %s and patient %s", data.medicine_id, data.patient_id)
 
 
-@handles(MedicineAssigned, MedicineFinished, name="workers.keep_chart", after_commit=say)
+# All that it does it writes with the session, so that several events may share a transaction.
+@handles(MedicineAssigned, MedicineFinished, name="workers.keep_chart", group=16, after_commit=say)
 def keep_chart(
     event: Event[MedicineAssigned] | Event[MedicineFinished], session: ClientSession
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery import current_task, signals
 
 from postroom.celery import adapter
-from postroom.celery.runner import Errand
+from postroom.celery.errand import Errand
 from postroom.telemetry.logs import JsonFormatter, PlainFormatter, relay_fields
 
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery import Task, signals
@@ -13,9 +11,11 @@ from celery.exceptions import Retry as CeleryRetry
 from postroom import errors, private_text, topics, tracing
 from postroom.celery import adapter
 from postroom.celery.ending import end_worker
-from postroom.celery.handler_threads import HandlerThreads, Turn
+from postroom.celery.errand import Errand, members
+from postroom.celery.handler_threads import HandlerThreads
+from postroom.celery.placement import Placement
 from postroom.inbox.handling import task_ids
-from postroom.inbox.handling.outcome import GiveUp, Suspected, TryAgain
+from postroom.inbox.handling.outcome import GiveUp, Suspected, TryAgain, Undone
 from postroom.inbox.scheduling.isolation import Isolation
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class HandlerTask(Task):
             )
         if adapter.is_revoked(self.request.id):
             # Celery looks when it takes a task in, and this one has waited since for a thread.
-            errand.job.call.end(REVOKED)
+            errand.refuse(REVOKED)
             raise errors.Reject(REVOKED.reason)
         with _span(errand) as span:
-            outcome, error = errand.consumer.execute(errand.job)
+            outcome, error = errand.execute()
             if error is not None:
                 span.failed(error)
         if error is None:
@@ -72,7 +72,7 @@ class HandlerTask(Task):
             package=errand.job.handler.package,
             everything=self.app.postroom.settings.show_payloads,
         )
-        if isinstance(outcome, Suspected):
+        if isinstance(outcome, (Suspected, Undone)):
             raise CeleryRetry(exc=shown, when=0.0) from None
         if isinstance(outcome, TryAgain):
             # Celery's own state for it; the event itself stays in Pulsar, unacknowledged.
@@ -110,14 +110,6 @@ def register(app: Celery, handler: Handler) -> HandlerTask:
     return task
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Errand:
-    """A job on its way through Celery, and the consumer that executes it."""
-
-    consumer: Consumer
-    job: Job
-
-
 class TaskRunner:
     """Runs each job as the request that Celery would have made of a message. Thread-safe."""
 
@@ -151,12 +143,32 @@ class TaskRunner:
     def submit(self, errand: Errand, done: Callable[[Outcome], None]) -> Placement:
         """Run a job in a thread; `done` is told once in the end, also where it was cut off.
 
-        Not where it was withdrawn, where its thread never comes back, or where this raises.
+        Not where it was withdrawn, where its thread never comes back, or where this raises. Each
+        member of a group is a task of its own, which its thread runs when it is its turn.
         """
-        job, request = errand.job, self._request(errand)
+        errands = members(errand)
+        requests = [self._request(each) for each in errands]
         placement = Placement(
-            errand, request, self._threads, done=done, too_many_hang=self._give_up_worker
+            errand, requests, self._threads, done=done, too_many_hang=self._give_up_worker
         )
+        calls: list[Callable[[], object] | None] = []
+        for each, request in zip(errands, requests, strict=True):
+            self._receive(request, attempt=each.job.attempt)
+            try:
+                adapter.run(request, calls.append)
+            except adapter.TaskRevokedError:
+                each.refuse(REVOKED)
+                calls.append(None)
+        sharing, first = errands[0].sharing, calls[0]
+        if sharing is not None:
+            placement.submit(functools.partial(sharing.run, calls))
+        elif first is None:
+            placement.end()
+        else:
+            placement.submit(first)
+        return placement
+
+    def _receive(self, request: adapter.EventRequest, *, attempt: int) -> None:
         signals.task_received.send(sender=getattr(self._worker, "consumer", None), request=request)
         self._events.send(
             "task-received",
@@ -164,17 +176,12 @@ class TaskRunner:
             name=request.name,
             args=request.argsrepr,
             kwargs=request.kwargsrepr,
-            retries=job.attempt - 1,
+            retries=attempt - 1,
             root_id=request.id,
             parent_id=None,
             eta=None,
             expires=None,
         )
-        try:
-            adapter.run(request, placement.submit)
-        except adapter.TaskRevokedError:
-            placement.refuse(REVOKED)
-        return placement
 
     def _give_up_worker(self, hung: int) -> None:
         end_worker(
@@ -204,76 +211,6 @@ class TaskRunner:
         )
 
 
-class Placement:
-    """A job in the handler threads. Its fields are fixed before a thread can take it."""
-
-    def __init__(
-        self,
-        errand: Errand,
-        request: adapter.EventRequest,
-        threads: HandlerThreads,
-        *,
-        done: Callable[[Outcome], None],
-        too_many_hang: Callable[[int], None],
-    ) -> None:
-        self._errand = errand
-        self._request = request
-        self._threads = threads
-        self._done = done
-        self._too_many_hang = too_many_hang
-        self._turn = Turn(run=_nothing, done=self._end)
-
-    def submit(self, call: Callable[[], object]) -> Turn:
-        """Have Celery's own call for the request made in a thread."""
-        self._turn.run = functools.partial(self._run, call)
-        self._threads.submit(self._turn)
-        return self._turn
-
-    def refuse(self, outcome: Outcome) -> None:
-        """End it without a thread."""
-        self._errand.job.call.end(outcome)
-        self._end()
-
-    def withdraw(self) -> bool:
-        """Take the job back if no thread has begun it, and say whether that was in time."""
-        if not self._threads.withdraw(self._turn):
-            return False
-        adapter.forget(self._request)
-        return True
-
-    def abandon(
-        self, reason: str, *, hangs: bool, over: Callable[[bool], None] | None = None
-    ) -> bool:
-        """Show the job as failed and put another thread in the place of its own, if it still runs.
-
-        `hangs` where it is at fault itself. `over` is told whether MongoDB has answered to the end
-        of its transaction; only then is that certain.
-        """
-        if not self._threads.replace(self._turn):
-            return False
-        self._errand.job.call.cut_off()
-        # In a thread: MongoDB may be what it hangs on.
-        threading.Thread(target=tracing.silently(self._cut_off), args=(over,), daemon=True).start()
-        self._request.send_event("task-failed", exception=reason, traceback="")
-        hung = self._threads.hung
-        if hangs and hung > self._threads.limit:
-            self._too_many_hang(hung)
-        return True
-
-    def _cut_off(self, over: Callable[[bool], None] | None) -> None:
-        answered = self._errand.consumer.cut_off(self._errand.job)
-        if over is not None:
-            over(answered)
-
-    def _run(self, call: Callable[[], object]) -> None:
-        self._errand.job.call.begin()
-        call()
-
-    def _end(self) -> None:
-        adapter.forget(self._request)
-        self._done(self._errand.job.call.outcome)
-
-
 def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
     """Make the span of one attempt, in which the handler's own spans are."""
     job, first = errand.job, errand.job.events[0]
@@ -288,10 +225,6 @@ def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
             "postroom.attempt": job.attempt,
         },
     )
-
-
-def _nothing() -> None:
-    pass
 
 
 class _ConsumersRunner:

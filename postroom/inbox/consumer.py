@@ -14,6 +14,7 @@ from postroom.inbox.handling import last_words
 from postroom.inbox.handling.execution import execute, forget
 from postroom.inbox.handling.inbox import Inbox
 from postroom.inbox.handling.orphans import app_name
+from postroom.inbox.handling.sharing import Sharing
 from postroom.inbox.status import Status
 from postroom.observation import Observer
 from postroom.sentences import Sentences
@@ -95,6 +96,10 @@ class Consumer:
     def execute(self, job: Job) -> tuple[Outcome, BaseException | None]:
         """Run a job in the calling thread; return what came of it, and why where it failed."""
         return execute(job, self._inbox, self._settings)
+
+    def sharing(self, job: Job) -> Sharing:
+        """Return what runs a group of jobs in one transaction."""
+        return Sharing(job, self._inbox, self._settings)
 
     def cut_off(self, job: Job) -> bool:
         """Make sure that a job which has run for too long never commits; say if MongoDB answers."""

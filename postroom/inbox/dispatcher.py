@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from postroom import errors
 from postroom.inbox import facts
-from postroom.inbox.handling.outcome import Applied, GiveUp, Lost, Suspected, TryAgain
+from postroom.inbox.handling.outcome import (
+    Applied,
+    GiveUp,
+    Lost,
+    Shared,
+    Suspected,
+    TryAgain,
+    Undone,
+)
 from postroom.inbox.scheduling.delivery import Delivery
 from postroom.inbox.scheduling.held import Held
 from postroom.inbox.scheduling.mailbox import CutOff, Failed, Finished, Parked, Received
@@ -101,7 +109,7 @@ class Dispatcher:
                 match item:
                     case Finished(job, outcome):
                         work = self._underway.end(job)
-                        if work is not None and isinstance(outcome, Applied):
+                        if work is not None and isinstance(outcome, (Applied, Shared)):
                             self._applied(work, job, outcome)
                     case Parked(stored=True):
                         self._parked(item)
@@ -117,14 +125,17 @@ class Dispatcher:
                 work = self._underway.end(job)
                 if work is not None:
                     judged = self._underway.judged(job) if outcome == Lost() else outcome
-                    self._decide(work, job, judged)
+                    self._decide(work, job, self._learnt(job, judged))
             case CutOff(work, job):
-                self._decide(work, job, self._underway.after_timeout(item))
+                self._decide(work, job, self._learnt(job, self._underway.after_timeout(item)))
             case Parked():
                 self._parked(item)
             case Failed(error):
                 raise error
         return False
+
+    def _learnt(self, job: Job, outcome: Outcome) -> Outcome:
+        return self._schedule.conflicts.learn(job, outcome, self._underway)
 
     def _receive(self, item: Received) -> bool:
         delivery = Delivery.of(item.message, item.source)
@@ -143,28 +154,35 @@ class Dispatcher:
             self._schedule.add(held)
         else:
             self._tell(facts.Ignored)
-            self._settle(held)
+            self._done(held, None)
         return True
 
     def _start_ready(self) -> None:
         while (work := self._schedule.take(self._underway)) is not None:
-            if not self._underway.start(work, contends=self._schedule.contends(work)):
+            if not self._underway.start(
+                work, contends=self._schedule.conflicts.are_met(work.handler)
+            ):
                 self._schedule.put_back(work)
                 return
 
     def _decide(self, work: Work, job: Job, outcome: Outcome) -> None:
-        match self._schedule.learn(job, outcome, self._underway):
+        match outcome:
+            case Shared():
+                self._divide(work, job, outcome)
+            case Undone():
+                self._schedule.at_once(work)
             case Applied() as applied:
                 self._applied(work, job, applied)
                 self._schedule.go_on(work)
-            case TryAgain(counts=False) as again:
-                self._try_again(work, job, again)
-            case Suspected() | TryAgain() | GiveUp(whole=False) if len(work.deliveries) > 1:
-                self._schedule.at_once(work.halved())
+            case Suspected() | TryAgain(counts=True) | GiveUp(whole=False) if (
+                len(work.deliveries) > 1
+            ):
+                self._schedule.split(work)
             case Suspected():
                 self._schedule.alone(work)
             case TryAgain() as again:
-                self._try_again(work, job, again)
+                self._failed(work, job, again)
+                self._schedule.after(again.after_seconds, work.again(counts=again.counts))
             case GiveUp() as given_up:
                 self._tell(
                     facts.GivenUp,
@@ -178,10 +196,28 @@ class Dispatcher:
                     self._parking.park(held, work.handler, given_up.reason)
                 self._schedule.go_on(work)
 
-    def _try_again(self, work: Work, job: Job, outcome: TryAgain) -> None:
+    def _divide(self, work: Work, job: Job, shared: Shared) -> None:
+        """Go on with each event of a group by itself, those of one key in their order."""
+        self._applied(work, job, shared)
+        left: dict[Held, tuple[Job, Outcome]] = {}
+        for held, member, outcome in zip(
+            work.deliveries, job.members, shared.outcomes, strict=True
+        ):
+            judged = self._underway.judged(member) if outcome == Lost() else outcome
+            if isinstance(judged, GiveUp):
+                self._decide(work.of(held), member, judged)
+            elif not isinstance(judged, Applied):
+                left[held] = member, judged
+        for part in work.apart(left):
+            for (behind,) in part.then:
+                member, failure = left[behind]
+                if isinstance(failure, TryAgain):
+                    self._failed(work.of(behind), member, failure)
+            self._decide(part, *left[part.deliveries[0]])
+
+    def _failed(self, work: Work, job: Job, outcome: TryAgain) -> None:
         for held in work.deliveries:
             held.failed(work.handler, outcome)
-        self._schedule.after(outcome.after_seconds, work.again(counts=outcome.counts))
         self._tell(
             facts.Retried,
             handler=work.handler.name,
@@ -192,24 +228,24 @@ class Dispatcher:
             seconds=job.call.seconds,
         )
 
-    def _applied(self, work: Work, job: Job, outcome: Applied) -> None:
-        for held in work.deliveries:
+    def _applied(self, work: Work, job: Job, outcome: Applied | Shared) -> None:
+        deliveries, applied = work.applied(outcome)
+        for held in deliveries:
             self._done(held, work.handler)
-        self._tell(
-            facts.Handled,
-            handler=work.handler.name,
-            handled=outcome.handled,
-            repeated=outcome.repeated,
-            attempt=work.attempt,
-            seconds=job.call.seconds,
-            occurred_at=job.events[0].occurred_at,
-        )
+        if deliveries:
+            self._tell(
+                facts.Handled,
+                handler=work.handler.name,
+                handled=applied.handled,
+                repeated=applied.repeated,
+                attempt=work.attempt,
+                seconds=job.call.seconds,
+                occurred_at=job.events[0].occurred_at,
+            )
 
     def _done(self, held: Held, handler: Handler | None) -> None:
-        if held.done_by(handler):
-            self._settle(held)
-
-    def _settle(self, held: Held) -> None:
+        if not held.done_by(handler):
+            return
         self._schedule.done(held)
         del self._held[held.delivery.place]
         self._admission.give_back(held.delivery.size)

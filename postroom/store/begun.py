@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pymongo
-from pymongo import ReturnDocument, WriteConcern
+from pymongo import ReturnDocument, UpdateOne, WriteConcern
 
 from postroom import wire
-from postroom.wire import BegunField
+from postroom.wire import BegunField, InboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pymongo.database import Database
 
@@ -75,6 +75,20 @@ class Begun:
     def is_begun(self, row_ids: Iterable[RowId]) -> bool:
         """Say whether another worker has begun one of several events, and not come to an end."""
         return any(map(self._is_foreign, self._rows.find(_among(row_ids))))
+
+    def begin_together(self, row_ids: Sequence[RowId]) -> frozenset[str]:
+        """Note that events are begun, unless another worker's note of one has no end.
+
+        Returns the ids of those, as remembered.
+        """
+        found = filter(self._is_foreign, self._rows.find(_among(row_ids)))
+        foreign = frozenset(row[BegunField.ID][InboxField.EVENT_ID] for row in found)
+        if not foreign:
+            note = {BegunField.OWNER: self._owner, BegunField.BEGUN_AT: _now()}
+            stored = [{BegunField.ID: each.stored()} for each in row_ids]
+            upserts = [UpdateOne(row, {"$setOnInsert": note}, upsert=True) for row in stored]
+            self._rows.bulk_write(upserts, ordered=False)
+        return foreign
 
     def begin_alone(self, row_id: RowId) -> Ends:
         """Note that an event is begun while nothing else runs; return how that ended before."""

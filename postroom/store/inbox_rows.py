@@ -111,6 +111,11 @@ class InboxRows:
                 raise
             raise Repeated from error
 
+    def forget(self, ids: Iterable[RowId], session: ClientSession) -> None:
+        """Take rows back within the session's transaction, which has inserted them."""
+        stored = [each.stored() for each in ids]
+        self._rows.delete_many({InboxField.ID: {"$in": stored}}, session=session)
+
     def known(self, ids: Iterable[RowId]) -> dict[str, bool]:
         """Return the event ids, as remembered, of those handled before, and which are owing.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from celery import Celery, signals
 from pydantic import field_validator
+from pymongo.errors import DuplicateKeyError
 
 from postroom import DomainEvent, Event, Reject, Retry, handles
 from postroom import settings as settings_module
@@ -326,3 +327,33 @@ def on_leaving(event: Event[Any], session: ClientSession) -> None:
         children.LEAVING[os.environ["SHOP_START"]]()
         threading.Event().wait(45)
     note(event, session, "leaving")
+
+
+@handles("Grouped", name="shop.grouped", group=16, max_attempts=2, timeout_seconds=3, **QUICK)
+def on_grouped(event: Event[Any], session: ClientSession) -> None:
+    """Note the event and which transaction it came in; fail in the way that it asks for."""
+    where = {"transaction": session._transaction_id, "event": event.id}
+    collection(session, "grouped").insert_one(
+        {**where, "session": str(session.session_id["id"])}, session=session
+    )
+    note(event, session, "grouped")
+    match event.data.get("way"):
+        case "raises":
+            raise ValueError("broken")
+        case "rejected":
+            raise Reject("not wanted")
+        case "commits":
+            session.commit_transaction()
+        case "hangs" if tries(event, session) == 1:
+            threading.Event().wait(20)
+        case "crashes":
+            os._exit(7)
+        case "spoils":
+            things = collection(session, "things")
+            with contextlib.suppress(DuplicateKeyError):
+                for _ in range(2):
+                    things.insert_one({"_id": event.id}, session=session)
+        case "waits":
+            threading.Event().wait(0.1)
+        case "blocks":
+            threading.Event().wait(0.7)

@@ -106,3 +106,46 @@ def test_what_was_never_queued_frees_no_key() -> None:
     waiting.take()
     waiting.done(delivery(7, "k"))
     assert not waiting
+
+
+def grouped(**options: Any) -> Handler:
+    """Return a handler whose events share transactions."""
+    found = Registry()
+    handles("*", name="grouped", into=found, **options)(lambda event: None)
+    return found.handlers["grouped"]
+
+
+def waiting_for(of: Handler, *keys: str | None) -> Backlog:
+    """Return a backlog of a delivery for each of these keys, numbered."""
+    found = Backlog()
+    for number, key in enumerate(keys):
+        found.add(delivery(number, key, of))
+    return found
+
+
+def taken(backlog: Backlog, *, free: int = 1) -> list[list[int]]:
+    """Return the numbers of all groups, one after another."""
+    found = []
+    while backlog:
+        (portion,) = backlog.take(free=free)
+        found.append([held.number for held in portion.deliveries])  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_group_is_what_waits_up_to_its_size_each_key_in_its_order() -> None:
+    """Of different keys or of one; what is behind in a key waits for the group's end."""
+    assert taken(waiting_for(grouped(group=4), "a", "b", "a", None, "b")) == [[0, 2, 1, 4], [3]]
+    assert taken(waiting_for(grouped(group=2), "a", "a", "a")) == [[0, 1]]
+
+
+def test_no_group_takes_what_a_free_thread_could_do_beside_it() -> None:
+    """With as many threads free as keys wait nothing is handled together but one key's events."""
+    of = grouped(group=16)
+    assert taken(waiting_for(of, "a", "b", "c", "c"), free=3) == [[0], [1], [2, 3]]
+    assert taken(waiting_for(of, "a", "b", "c", "d"), free=2)[0] == [0, 1]
+
+
+def test_what_has_an_effect_behind_its_commit_shares_it_with_other_keys_alone() -> None:
+    """After-effects of one transaction come in no order."""
+    of = grouped(group=16, after_commit=lambda event: None)
+    assert taken(waiting_for(of, "a", "a", "b")) == [[0, 2]]

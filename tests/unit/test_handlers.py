@@ -214,3 +214,12 @@ def test_one_class_of_errors_may_be_given_up_on_as_it_is() -> None:
     assert found.handlers["h"].give_up_on == (KeyError,)
     assert "by its place" in refused("A", function=lambda *, event: None)
     assert "no name of its own" in refused("A", function=functools.partial(first_of_two))
+
+
+@pytest.mark.parametrize("options", [{"group": 0}, {"group": 33}, {"group": True}, {"group": "4"}])
+def test_a_group_has_a_size_that_can_be_meant(options: dict[str, Any]) -> None:
+    """From one event to thirty-two, and never for a function that takes a list."""
+    with pytest.raises(errors.ConfigurationError, match=r"group of .* must be 1 to 32"):
+        handles("A", name="a", into=Registry(), **options)(lambda event: None)
+    with pytest.raises(errors.ConfigurationError, match="has both batch and group"):
+        handles("A", name="a", into=Registry(), batch=2, group=2)(lambda events: None)

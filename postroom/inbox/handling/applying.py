@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from postroom.store.inbox_rows import Repeated, RowId, identity
 from postroom.store.transactions import commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Collection, Sequence
 
     from pymongo.client_session import ClientSession
 
@@ -63,16 +64,26 @@ class Applying:
         self._lifetime = lifetime
         self._turns = turns
         # Events of one id are one event.
-        self._fresh = {identity(event.id): handler.prepared(event) for event in events}
+        self._fresh: dict[str, Event[Any]] = {identity(event.id): event for event in events}
         self._owing: dict[str, Event[Any]] = {}
-        self._repeated = len(events) - len(self._fresh)
-        self._handled = 0
-        self.waited = False
+        self._after: list[RowId] = []
+        self._began = 0.0
+        # What came of it so far.
+        self.applied = Applied(handled=0, repeated=len(events) - len(self._fresh))
 
     @property
-    def applied(self) -> Applied:
-        """What came of it."""
-        return Applied(handled=self._handled, repeated=self._repeated, waited=self.waited)
+    def fresh(self) -> Collection[str]:
+        """The ids, as remembered, of the events that are to be handled."""
+        return self._fresh.keys()
+
+    def prepare(self) -> None:
+        """Have all events as the handler wants them.
+
+        Raises:
+            InvalidEvent: the data of one do not fit.
+
+        """
+        self._fresh = {key: self._handler.prepared(event) for key, event in self._fresh.items()}
 
     def transact(self, session: ClientSession, call: Call) -> None:
         """Run the handler on what it has not handled before, and commit.
@@ -82,22 +93,68 @@ class Applying:
                 nobody knows.
 
         """
+        try:
+            self.open(session, call)
+            if self._fresh:
+                call.enter(Stage.HANDLER)
+                events = list(self._fresh.values())
+                self.handle(events if self._handler.batched else events[0], session)
+                self.commit(session, call)
+        except BaseException as error:
+            named = self.undone(session, call, error)
+            if named is error:
+                raise
+            raise named from error
+
+    def open(self, session: ClientSession, call: Call) -> None:
+        """Begin the transaction with the rows of all events that have none; none where all have.
+
+        Raises:
+            TurnTaken: others of the handler have their turn.
+            Exception: PyMongo's errors, and what `call` raises.
+
+        """
         while self._fresh:
-            began = time.monotonic()
+            call.enter(Stage.INBOX)
+            self._began = time.monotonic()
+            session.start_transaction(
+                read_concern=ReadConcern("snapshot"),
+                write_concern=_majority(call),
+                read_preference=ReadPreference.PRIMARY,
+            )
             try:
-                self._try(session, call)
+                self._remember(session)
             except Repeated:
                 session.abort_transaction()
                 self._leave_out_repeated(call)
-            except BaseException as error:
-                if not session.has_ended and session.in_transaction:
-                    with contextlib.suppress(mongo.PyMongoError):
-                        session.abort_transaction()
-                seconds = call.seconds_since(began)
-                named = self._lifetime.over(error, handler=self._handler.name, seconds=seconds)
-                if named is error:
-                    raise
-                raise named from error
+            else:
+                return
+
+    def commit(self, session: ClientSession, call: Call, *, less: Collection[str] = ()) -> None:
+        """Commit what the handler has done; `less` are events that it was not called with.
+
+        Raises:
+            Exception: PyMongo's errors, and what `call` raises.
+
+        """
+        if less:
+            call.enter(Stage.INBOX)
+            self._rows.forget((self._row_id(self._fresh.pop(each)) for each in less), session)
+        call.enter(Stage.COMMIT)
+        commit(session, seconds=min(COMMIT_SECONDS, call.seconds_left))
+        handled = self.applied.handled + len(self._fresh)
+        self.applied = dataclasses.replace(self.applied, handled=handled)
+        if self._handler.after_commit is not None:
+            self._owing.update(self._fresh)
+        self._fresh = {}
+
+    def undone(self, session: ClientSession, call: Call, error: BaseException) -> BaseException:
+        """Undo what was done, and return the error by its right name."""
+        if not session.has_ended and session.in_transaction:
+            with contextlib.suppress(mongo.PyMongoError):
+                session.abort_transaction()
+        seconds = call.seconds_since(self._began)
+        return self._lifetime.over(error, handler=self._handler.name, seconds=seconds)
 
     def afterwards(self, call: Call) -> None:
         """Do what the handler does after its commit, with every event that this is still due for.
@@ -106,47 +163,40 @@ class Applying:
             Exception: whatever it raised; it is due again when the event comes again.
 
         """
-        if self._handler.after_commit is None or not self._owing:
-            return
-        call.enter(Stage.AFTER)
-        events = list(self._owing.values())
-        returned = self._handler.after_commit(events if self._handler.batched else events[0])
-        require_done(returned, who=f"after_commit of {self._handler.name}")
-        self._rows.settle(map(self._row_id, events))
+        if self._owing:
+            events = list(self._owing.values())
+            _after(self._handler, events if self._handler.batched else events[0], call)
+            self._rows.settle(map(self._row_id, events))
 
-    def _try(self, session: ClientSession, call: Call) -> None:
-        call.enter(Stage.INBOX)
-        session.start_transaction(
-            read_concern=ReadConcern("snapshot"),
-            write_concern=_majority(call),
-            read_preference=ReadPreference.PRIMARY,
-        )
+    def after_one(self, event: Event[Any], call: Call, *, turn: int) -> None:
+        """Do the same for one event of a group, if it is due; settle() follows for all of them."""
+        if identity(event.id) in self._owing:
+            _after(self._handler, self._handler.prepared(event), call, turn=turn)
+            self._after.append(self._row_id(event))
+
+    def settle(self) -> None:
+        """Note what was done after the commit for events of a group."""
+        if self._after:
+            self._rows.settle(self._after)
+
+    def _remember(self, session: ClientSession) -> None:
         if self._turns is not None:
             self._turns.take(self._handler.name, session)
-        events = list(self._fresh.values())
-        owing = self._handler.after_commit is not None
-        rows = [(self._row_id(event), event.name) for event in events]
-        self._rows.remember(rows, session, owing=owing)
-        call.enter(Stage.HANDLER)
-        with Guard(session, self._handler.name):
-            self._call(events, session)
-        call.enter(Stage.COMMIT)
-        commit(session, seconds=min(COMMIT_SECONDS, call.seconds_left))
-        self._handled += len(events)
-        if owing:
-            self._owing.update(self._fresh)
-        self._fresh = {}
+        rows = [(self._row_id(event), event.name) for event in self._fresh.values()]
+        self._rows.remember(rows, session, owing=self._handler.after_commit is not None)
 
-    def _call(self, events: list[Event[Any]], session: ClientSession) -> None:
-        argument = events if self._handler.batched else events[0]
-        call: Callable[..., Any] = self._handler.function
+    def handle(self, argument: Any, session: ClientSession) -> None:
+        """Call the handler with an event, or the list of them, as it wants it."""
         options = {"session": session} if self._handler.wants_session else {}
-        require_done(call(argument, **options), who=f"The handler {self._handler.name}")
+        with Guard(session, self._handler.name):
+            returned = self._handler.function(argument, **options)
+            require_done(returned, who=f"The handler {self._handler.name}")
 
     def _leave_out_repeated(self, call: Call) -> None:
         for event_id, owing in self._known(call).items():
             event = self._fresh.pop(event_id)
-            self._repeated += 1
+            repeated = self.applied.repeated + 1
+            self.applied = dataclasses.replace(self.applied, repeated=repeated)
             if owing:
                 self._owing[event_id] = event
 
@@ -164,6 +214,12 @@ class Applying:
 
     def _row_id(self, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=self._handler.name, event_id=event.id)
+
+
+def _after(handler: Handler, argument: Any, call: Call, *, turn: int | None = None) -> None:
+    if handler.after_commit is not None:
+        call.enter(Stage.AFTER, turn=turn)
+        require_done(handler.after_commit(argument), who=f"after_commit of {handler.name}")
 
 
 def _majority(call: Call) -> WriteConcern:

@@ -34,7 +34,8 @@ class Call:
 
     That one may also end it unrun, where the task was revoked; the thread that ends its transaction
     cuts it off again. Thread-safe, and the only thing of a job that changes: a lock holds all of it
-    but the Pulse, which has its own. Its time runs from the moment at which a thread takes the job.
+    but the Pulse, which has its own. Its time runs from the moment at which a thread takes the job,
+    and anew for each event of a group, whose turn it then is.
     """
 
     def __init__(self, limit_seconds: float = math.inf, *, pulse: Pulse | None = None) -> None:
@@ -42,6 +43,8 @@ class Call:
         self._pulse = pulse
         self._lock = threading.Lock()
         self._began: float | None = None
+        self._turn = 0
+        self._turn_began = 0.0
         self._stage = Stage.RECEIVERS
         self._is_cut_off = False
         self._session_id: Any = None
@@ -50,10 +53,10 @@ class Call:
     def begin(self) -> None:
         """Note that a thread has taken the job."""
         with self._lock:
-            self._began = time.monotonic()
+            self._began = self._turn_began = time.monotonic()
 
-    def enter(self, stage: Stage) -> None:
-        """Go on to a stage, if there is time.
+    def enter(self, stage: Stage, *, turn: int | None = None) -> None:
+        """Go on to a stage, if there is time; with `turn`, for that event of a group.
 
         Raises:
             HandlerTimeout: it was cut off; the event has been handed back, or is with another call.
@@ -63,6 +66,8 @@ class Call:
             if self._is_cut_off:
                 raise errors.HandlerTimeout("The handler's time was up before it was done")
             self._stage = stage
+            if turn is not None:
+                self._turn, self._turn_began = turn, time.monotonic()
 
     def opened(self, session_id: Any) -> None:
         """Note the session whose transaction must end when the call is cut off."""
@@ -95,7 +100,15 @@ class Call:
     @property
     def seconds_left(self) -> float:
         """How long it may go on."""
-        return self.limit_seconds - self.seconds
+        with self._lock:
+            began, has_begun = self._turn_began, self._began is not None
+        return self.limit_seconds - (self.seconds_since(began) if has_begun else 0.0)
+
+    @property
+    def turn(self) -> int:
+        """Which event of a group it is at, counted from 0."""
+        with self._lock:
+            return self._turn
 
     @property
     def has_begun(self) -> bool:

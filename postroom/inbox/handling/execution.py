@@ -19,10 +19,10 @@ from postroom.inbox.handling.outcome import GiveUp, Suspected
 if TYPE_CHECKING:
     from postroom.inbox.handling.inbox import Inbox
     from postroom.inbox.handling.job import Job
-    from postroom.inbox.handling.outcome import Applied, Outcome
+    from postroom.inbox.handling.outcome import Applied, Outcome, TryAgain
     from postroom.settings import Settings
 
-__all__ = ["execute", "forget"]
+__all__ = ["execute", "forget", "judged"]
 
 # An operator or the kernel may kill a worker some times in a row.
 UNTOLD_MORE = 3
@@ -39,18 +39,26 @@ def execute(job: Job, inbox: Inbox, settings: Settings) -> tuple[Outcome, BaseEx
     except _IsSuspect as suspect:
         outcome, error = Suspected(), suspect
     except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
-        error = _ending(job, raised)
-        outcome = retry.judge(
-            error,
-            handler=job.handler,
-            attempt=job.attempt,
-            settings=settings,
-            since=job.since,
-            ours=_is_ours(job, error, inbox, began),
-        )
-        if isinstance(outcome, GiveUp) and job.call.stage is Stage.AFTER:
-            outcome = replace(outcome, reason=f"{AFTERWARDS}: {outcome.reason}")
+        outcome, error = judged(job, raised, inbox, settings, began=began)
     job.call.end(outcome)
+    return outcome, error
+
+
+def judged(
+    job: Job, raised: BaseException, inbox: Inbox, settings: Settings, *, began: float
+) -> tuple[TryAgain | GiveUp, BaseException]:
+    """Say what becomes of a job that began at a monotonic time, and the error as it is shown."""
+    error = _ending(job, raised)
+    outcome = retry.judge(
+        error,
+        handler=job.handler,
+        attempt=job.attempt,
+        settings=settings,
+        since=job.since,
+        ours=_is_ours(job, error, inbox, began),
+    )
+    if isinstance(outcome, GiveUp) and job.call.stage is Stage.AFTER:
+        outcome = replace(outcome, reason=f"{AFTERWARDS}: {outcome.reason}")
     return outcome, error
 
 

@@ -14,11 +14,13 @@ from postroom.events import DomainEvent, Event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["MOST_IN_A_BATCH", "Handler", "Match", "Registry", "registry"]
+__all__ = ["MOST_IN_A_BATCH", "MOST_IN_A_GROUP", "Handler", "Match", "Registry", "registry"]
 
 Match = type[DomainEvent] | str
 
 MOST_IN_A_BATCH = 1000
+# Their tasks are run one within another, each of which takes a dozen of Python's 1,000 calls.
+MOST_IN_A_GROUP = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,14 @@ class Handler:
     timeout_seconds: float | None = None
     batch: int = 1
     batched: bool = False
+    group: int = 1
     subscription: str | None = None
     after_commit: Callable[[Any], object] | None = None
+
+    @property
+    def together(self) -> int:
+        """How many events may go to it in one transaction."""
+        return max(self.batch, self.group)
 
     @property
     def package(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -22,7 +24,7 @@ from postroom.store.server_watch import ServerWatch
 from postroom.store.turns import Turns, TurnTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
     from pymongo.client_session import ClientSession
@@ -115,14 +117,8 @@ class Inbox:
         call = call or Call()
         call.enter(Stage.PREPARING)
         in_turns = contends or self._turns.are_taken(handler.name)
-        applying = Applying(
-            handler,
-            events,
-            subscription=self._subscription,
-            rows=self._rows,
-            lifetime=self.lifetime,
-            turns=self._turns if in_turns else None,
-        )
+        applying = self._applying(handler, events, in_turns=in_turns)
+        applying.prepare()
         with self._database.client.start_session() as session:
             call.opened(session.session_id)
             if in_turns:
@@ -131,6 +127,31 @@ class Inbox:
                 self._transact(applying, session, call)
         applying.afterwards(call)
         return applying.applied
+
+    @contextlib.contextmanager
+    def sharing(
+        self, handler: Handler, events: Sequence[Event[dict[str, Any]]], call: Call
+    ) -> Iterator[tuple[Applying, ClientSession]]:
+        """Lend one transaction for events that a handler is called with one after another.
+
+        Whoever borrows it opens and commits it; what is not committed is undone.
+        """
+        applying = self._applying(handler, events, in_turns=self._turns.are_taken(handler.name))
+        with self._database.client.start_session() as session:
+            call.opened(session.session_id)
+            yield applying, session
+
+    def _applying(
+        self, handler: Handler, events: Sequence[Event[dict[str, Any]]], *, in_turns: bool
+    ) -> Applying:
+        return Applying(
+            handler,
+            events,
+            subscription=self._subscription,
+            rows=self._rows,
+            lifetime=self.lifetime,
+            turns=self._turns if in_turns else None,
+        )
 
     def _transact(self, applying: Applying, session: ClientSession, call: Call) -> None:
         for attempt in range(1, CONFLICT_TRIES + 1):
@@ -157,7 +178,7 @@ class Inbox:
             try:
                 applying.transact(session, call)
             except TurnTaken:
-                applying.waited = True
+                applying.applied = replace(applying.applied, waited=True)
                 if time.monotonic() > end:
                     self._orphans.end()
                     raise errors.NotItsTurn from None
@@ -183,6 +204,10 @@ class Inbox:
             return True
         begun = [self._begun.begin(row) for row in rows]
         return any(begun)
+
+    def begin_together(self, handler: Handler, events: Sequence[Event[Any]]) -> frozenset[str]:
+        """Note that events are begun, unless one is a suspect; return the ids of those that are."""
+        return self._begun.begin_together([self._row_id(handler, event) for event in events])
 
     def begin_alone(self, handler: Handler, event: Event[Any]) -> Ends:
         """Note that a suspect is begun, alone; return how many workers ended with it so far."""

@@ -24,6 +24,7 @@ class Job:
     when conflicts of the first event began that nothing here explains. What is `noted` may have
     been held by a worker that ended, and leaves a trace while it runs; what is `alone` was, and
     nothing else runs beside it. What `contends` has been in the way of others of its handler.
+    A group's has `members`, a job for each event, which have its call; they share its transaction.
     """
 
     handler: Handler
@@ -35,4 +36,5 @@ class Job:
     noted: bool = False
     alone: bool = False
     contends: bool = False
+    members: tuple[Job, ...] = ()
     call: Call = field(default_factory=Call)

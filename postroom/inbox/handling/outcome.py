@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from postroom.failures import Kind
 
-__all__ = ["Applied", "GiveUp", "Lost", "Outcome", "Suspected", "TryAgain"]
+__all__ = ["Applied", "GiveUp", "Lost", "Outcome", "Shared", "Suspected", "TryAgain", "Undone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,4 +59,16 @@ class Lost:
     """The thread came back without a word: Celery failed around the job."""
 
 
-Outcome = Applied | TryAgain | GiveUp | Suspected | Lost
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The transaction that the event shared is undone, through no fault of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What came of each event of a group, in their order; what is applied came by one commit."""
+
+    outcomes: tuple[Applied | TryAgain | GiveUp | Suspected | Lost | Undone, ...]
+
+
+Outcome = Applied | TryAgain | GiveUp | Suspected | Lost | Undone | Shared

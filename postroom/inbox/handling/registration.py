@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 from postroom import errors
 from postroom.events import DomainEvent
 from postroom.inbox.handling.deferred import is_deferring
-from postroom.inbox.handling.handlers import MOST_IN_A_BATCH, Handler, Match, Registry, registry
+from postroom.inbox.handling.handlers import (
+    MOST_IN_A_BATCH,
+    MOST_IN_A_GROUP,
+    Handler,
+    Match,
+    Registry,
+    registry,
+)
 
 __all__ = ["handles"]
 
@@ -30,6 +37,7 @@ def handles(
     give_up_on: type[BaseException] | Iterable[type[BaseException]] = (),
     timeout_seconds: float | None = None,
     batch: int | None = None,
+    group: int | None = None,
     subscription: str | None = None,
     after_commit: Callable[[Any], object] | None = None,
     into: Registry | None = None,
@@ -42,6 +50,12 @@ def handles(
     once, whatever is delivered how often. For an event class `event.data` is an instance of it,
     validated; for a name or pattern it is the plain object of the wire. With `batch=N` the first
     argument is a list of up to N events instead, all handled in one transaction.
+
+    With `group=N` the function is called with one event as ever, but up to N that wait are handled
+    one after another in one transaction, each as a task of its own: of different keys, or of one in
+    its order. Where one fails the transaction is undone, the others are handled without it, and it
+    alone has used up an attempt. So what a handler does without the session may be done again for a
+    neighbour's failure.
 
     `name` is the name of its Celery task and its identity in the inbox: give one, and it may be
     renamed and moved. It is tried `max_attempts` times, at once given up for errors in
@@ -74,6 +88,7 @@ def handles(
             timeout_seconds=_seconds(title, "timeout_seconds", timeout_seconds),
             batch=_count(title, "batch", batch, most=MOST_IN_A_BATCH) or 1,
             batched=batch is not None,
+            group=_checked_group(title, group, batched=batch is not None),
             subscription=subscription,
             after_commit=_checked_after(title, after_commit),
         )
@@ -131,6 +146,15 @@ def _count(title: str, option: str, value: int | None, *, most: int) -> int | No
     if value is not None and not (whole and 1 <= value <= most):
         raise errors.ConfigurationError(f"{option} of {title} must be 1 to {most}, not {value!r}")
     return value
+
+
+def _checked_group(title: str, group: int | None, *, batched: bool) -> int:
+    if batched and group is not None:
+        raise errors.ConfigurationError(
+            f"{title} has both batch and group: a batch is one transaction already, group is for a "
+            "function that takes one event"
+        )
+    return _count(title, "group", group, most=MOST_IN_A_GROUP) or 1
 
 
 def _seconds(title: str, option: str, value: float | None) -> float | None:

@@ -46,28 +46,40 @@ class Backlog:
         if len(queue) == 1 and key not in self._unfinished:
             self._ready.append(key)
 
-    def take(self) -> list[Portion]:
+    def take(self, *, free: int = 1) -> list[Portion]:
         """Take the delivery whose turn it is, for each of its handlers.
 
-        For a batch handler that wants it alone, also those behind it and at the head of other keys
-        that this handler alone wants, up to the size of its batch.
+        For a handler that takes several together and wants it alone, also those behind it and at
+        the head of other keys that this handler alone wants: for a batch up to its size; for a
+        group no more keys than are left for each of so many `free` places, since what is handled
+        one after another could be handled side by side.
         """
         first = self._queues[self._ready[0]][0]
-        if len(first.handlers) == 1 and first.handlers[0].batch > 1:
-            return [Portion(first.handlers[0], self._batch(first.handlers[0]))]
+        if len(first.handlers) == 1 and (handler := first.handlers[0]).together > 1:
+            keys = len(self._ready) if handler.batched else -(-len(self._ready) // max(1, free))
+            return [Portion(handler, self._several(handler, keys))]
         self._pop(self._ready.popleft())
         return [Portion(handler, [first]) for handler in first.handlers]
 
-    def _batch(self, handler: Handler) -> list[Held]:
+    def _several(self, handler: Handler, keys: int) -> list[Held]:
         taken: list[Held] = []
+        # After-effects of a group come in no order, so that each is another key's.
+        most_of_a_key = 1 if handler.after_commit and not handler.batched else handler.together
         for _ in range(len(self._ready)):
             key = self._ready.popleft()
             queue, before = self._queues[key], len(taken)
-            while queue and len(taken) < handler.batch and queue[0].handlers == [handler]:
+            room = before + most_of_a_key
+            while (
+                queue
+                and len(taken) < min(room, handler.together)
+                and queue[0].handlers == [handler]
+            ):
                 taken.append(self._pop(key))
             if len(taken) == before:
                 self._ready.append(key)
-            if len(taken) == handler.batch:
+            else:
+                keys -= 1
+            if not keys or len(taken) == handler.together:
                 break
         return taken
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ class Failures:
     """How often and when a handler has failed with one event, and why the last time.
 
     `conflicts_since` is when the conflicts began that it meets though it is the only one at work:
-    they end by themselves, or are the handler's own.
+    they end by themselves, or are the handler's own. `due` is the monotonic time of the next try.
     """
 
     attempts: int = 0
@@ -30,6 +31,7 @@ class Failures:
     last: datetime | None = None
     reason: str = ""
     conflicts_since: datetime | None = None
+    due: float = 0.0
 
     def add(self, outcome: TryAgain | GiveUp) -> None:
         """Note a failure now; one that does not count leaves the attempts as they are."""
@@ -37,6 +39,8 @@ class Failures:
         self.first = self.first or self.last
         self.attempts += isinstance(outcome, GiveUp) or outcome.counts
         self.reason = outcome.reason
+        if isinstance(outcome, TryAgain):
+            self.due = time.monotonic() + outcome.after_seconds
         if isinstance(outcome, TryAgain) and outcome.kind is Kind.CONFLICT:
             if outcome.sole:
                 self.conflicts_since = self.conflicts_since or self.last

@@ -5,21 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections import defaultdict, deque
-from dataclasses import replace
+from collections import deque
 from typing import TYPE_CHECKING
 
-from postroom.failures import Kind
-from postroom.inbox.handling.outcome import Applied, TryAgain
 from postroom.inbox.scheduling.backlog import Backlog
-from postroom.inbox.scheduling.contention import Contention
+from postroom.inbox.scheduling.conflicts import Conflicts
 from postroom.inbox.scheduling.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from postroom.inbox.handling.job import Job
-    from postroom.inbox.handling.outcome import Outcome
     from postroom.inbox.scheduling.held import Held
     from postroom.inbox.scheduling.underway import Underway
 
@@ -38,7 +33,7 @@ class Schedule:
         self._next: deque[Work] = deque()
         self._later: list[tuple[float, int, Work]] = []
         self._count = itertools.count()
-        self._contentions: defaultdict[str, Contention] = defaultdict(Contention)
+        self.conflicts = Conflicts()
 
     def __iter__(self) -> Iterator[Work]:
         """Walk over what waits, but for what is new."""
@@ -65,6 +60,10 @@ class Schedule:
         """Do it before what is new."""
         self._next.append(work)
 
+    def split(self, work: Work) -> None:
+        """Do it at once in parts, one of which has failed with it."""
+        self._next.extend(work.apart() if work.is_group else [work.halved()])
+
     def alone(self, work: Work) -> None:
         """Do it when nothing else is under way, and nothing else before it."""
         self._alone.append(work.isolated())
@@ -85,7 +84,7 @@ class Schedule:
         """Take what may be started now, beside what is under way."""
         if self._alone:
             return self._alone.popleft()
-        if not underway.has_room:
+        if not underway.free:
             return None
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
@@ -93,45 +92,23 @@ class Schedule:
         while (found := self._allowed(underway)) is None:
             if not self._backlog:
                 return None
-            self._next.extend(
-                Work(handler=handler, deliveries=tuple(deliveries))
-                for handler, deliveries in self._backlog.take()
-            )
+            for handler, deliveries in self._backlog.take(free=underway.free):
+                work = Work(handler=handler, deliveries=tuple(deliveries))
+                is_apart = work.is_group and self.conflicts.are_met(handler, in_groups=True)
+                self._next.extend(work.apart() if is_apart else [work])
         return found
 
     def go_on(self, work: Work) -> None:
         """Do at once what is to be done after work that is over."""
         following = work.following()
-        if following is not None:
+        if following is not None and following.wait_seconds > 0:
+            self.after(following.wait_seconds, following)
+        elif following is not None:
             self.at_once(following)
-
-    def contends(self, work: Work) -> bool:
-        """Say whether its handler's jobs were in each other's way of late."""
-        contention = self._contentions.get(work.handler.name)
-        return contention is not None and contention.is_on
-
-    def learn(self, job: Job, outcome: Outcome, underway: Underway) -> Outcome:
-        """Take from what came of a job how many of its handler may run side by side.
-
-        Returns the outcome, which says of a conflict how long its work has to wait.
-        """
-        name, seconds, running = job.handler.name, job.call.seconds, underway.of(job.handler) + 1
-        match outcome:
-            case TryAgain(kind=Kind.CONFLICT, counts=False):
-                contention = self._contentions[name]
-                sole = contention.is_sole
-                wait = contention.met(running=running, seconds=seconds)
-                return replace(outcome, after_seconds=wait, sole=sole)
-            case TryAgain(kind=Kind.QUEUED) | Applied(waited=True):
-                self._contentions[name].waited(running=running, seconds=seconds)
-            case Applied() if name in self._contentions:
-                self._contentions[name].met_none(most=underway.most, seconds=seconds)
-        return outcome
 
     def _allowed(self, underway: Underway) -> Work | None:
         for index, work in enumerate(self._next):
-            contention = self._contentions.get(work.handler.name)
-            if contention is None or contention.allows(underway.of(work.handler)):
+            if self.conflicts.allow(work.handler, underway):
                 del self._next[index]
                 return work
         return None

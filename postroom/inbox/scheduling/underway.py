@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from postroom import errors
 from postroom.inbox.handling import retry
 from postroom.inbox.handling.call import Stage
-from postroom.inbox.handling.outcome import Applied, Lost
+from postroom.inbox.handling.outcome import Applied, Lost, Shared, Undone
 from postroom.inbox.handling.pulse import Pulse
 from postroom.inbox.scheduling.mailbox import CutOff, Finished
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from postroom.inbox.handling.handlers import Handler
     from postroom.inbox.handling.job import Job
-    from postroom.inbox.handling.outcome import Outcome
+    from postroom.inbox.handling.outcome import GiveUp, Outcome, TryAgain
     from postroom.inbox.scheduling.isolation import Isolation
     from postroom.inbox.scheduling.mailbox import Mailbox
     from postroom.inbox.scheduling.work import Work
@@ -96,9 +96,9 @@ class Underway:
         return len(self._jobs)
 
     @property
-    def has_room(self) -> bool:
-        """Whether more may be started."""
-        return len(self._jobs) < self.most
+    def free(self) -> int:
+        """How many more may be started."""
+        return max(0, self.most - len(self._jobs))
 
     @property
     def running(self) -> list[Job]:
@@ -179,8 +179,8 @@ class Underway:
             logger.error(
                 "%s, with event %s",
                 _timeout(job, stage),
-                job.events[0].id,
-                extra={"action": "handler_timeout", "event_id": job.events[0].id},
+                job.events[job.call.turn].id,
+                extra={"action": "handler_timeout", "event_id": job.events[job.call.turn].id},
             )
             yield job
 
@@ -191,17 +191,22 @@ class Underway:
         """Say what becomes of a job that was cut off.
 
         What it had come to stands, where that is known. Where MongoDB kept it waiting it is an
-        outage; everything else is an attempt.
+        outage; everything else is an attempt, of a group for the event whose turn it was.
         """
-        known = item.job.call.outcome
-        if isinstance(known, Applied):
+        known, job = item.job.call.outcome, item.job
+        if isinstance(known, (Applied, Shared)):
             return known
-        error = _timeout(item.job, item.stage)
-        if item.stage in MONGODB or not item.answered:
-            return retry.outage(error)
-        return self.judged(item.job, error)
+        error = _timeout(job, item.stage)
+        is_outage = item.stage in MONGODB or not item.answered
+        if not job.members:
+            return retry.outage(error) if is_outage else self.judged(job, error)
+        if is_outage:
+            return Shared((retry.outage(error),) * len(job.members))
+        outcomes: list[Applied | TryAgain | GiveUp | Undone] = [Undone()] * len(job.members)
+        outcomes[job.call.turn] = self.judged(job.members[job.call.turn], error)
+        return Shared(tuple(outcomes))
 
-    def judged(self, job: Job, error: BaseException | None = None) -> Outcome:
+    def judged(self, job: Job, error: BaseException | None = None) -> TryAgain | GiveUp:
         """Say what becomes of a job that came to no word of its own."""
         if error is None:
             error = errors.HandlerLost(

@@ -1,0 +1,229 @@
+"""Sharing: events of one handler, each in a task of its own, in one transaction."""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from pymongo import errors as mongo
+
+from postroom import errors
+from postroom.failures import Kind
+from postroom.inbox.handling.call import Stage
+from postroom.inbox.handling.execution import forget, judged
+from postroom.inbox.handling.last_words import speaking
+from postroom.inbox.handling.outcome import (
+    Applied,
+    GiveUp,
+    Lost,
+    Shared,
+    Suspected,
+    TryAgain,
+    Undone,
+)
+from postroom.store.inbox_rows import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pymongo.client_session import ClientSession
+
+    from postroom.inbox.handling.applying import Applying
+    from postroom.inbox.handling.inbox import Inbox
+    from postroom.inbox.handling.job import Job
+    from postroom.settings import Settings
+
+__all__ = ["Sharing"]
+
+logger = logging.getLogger(__name__)
+
+# No further event is begun in a transaction that has been open for so long.
+LONGEST_SECONDS = 0.25
+TRANSACTION_ENDED = 251
+
+PASSING = frozenset({Kind.CONFLICT, Kind.QUEUED})
+
+Member = Applied | TryAgain | GiveUp | Suspected | Lost | Undone
+Result = tuple[Member, BaseException | None]
+
+
+class _Undone(errors.Retry):
+    """Another event has undone the transaction that this one shared; it is handled again."""
+
+
+class Sharing:
+    """Runs the members of a group one after another in one transaction; of the thread that does.
+
+    Each is handled within its own Celery task, and that lasts until the commit. So the next one's
+    task is run within the one before it, as when a task applies another, each in a context of its
+    own. Where one fails the transaction is undone and nothing more is begun: only that one has
+    failed, the others go back. What a handler meets in a transaction that an earlier member has
+    spoilt without raising is nobody's failure.
+    """
+
+    def __init__(self, job: Job, inbox: Inbox, settings: Settings) -> None:
+        self._job = job
+        self._inbox = inbox
+        self._settings = settings
+        self._borrowed: tuple[Applying, ClientSession] | None = None
+        self._is_open = False
+        self._tasks: Sequence[Callable[[], object] | None] = ()
+        self._context = contextvars.Context()
+        self._next = 0
+        # The members that are done, should the transaction be committed.
+        self._passed: list[int] = []
+        self._results: list[Result] = [(Undone(), None)] * len(job.members)
+
+    def refuse(self, member: Job, outcome: GiveUp) -> None:
+        """End a member without its handler."""
+        self._results[self._job.members.index(member)] = outcome, None
+
+    def run(self, tasks: Sequence[Callable[[], object] | None]) -> None:
+        """Run the members' tasks, each of which calls execute(); None for one that was refused."""
+        self._tasks, self._context = tasks, contextvars.copy_context()
+        try:
+            if not self._job.noted:
+                self._share()
+            elif not self._has_suspects():
+                self._share_noted()
+        except Exception as error:  # noqa: BLE001 - each by itself will meet it, and say so
+            name, kind = self._job.handler.name, type(error).__name__
+            logger.debug("A group of %s could not begin (%s)", name, kind)
+        finally:
+            self._job.call.end(Shared(tuple(outcome for outcome, _ in self._results)))
+
+    def execute(self, member: Job) -> Result:
+        """Handle a member, then all behind it; return what came of it once that is known."""
+        index = self._job.members.index(member)
+        self._results[index] = Undone(), _Undone()
+        try:
+            self._handle(index)
+        except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
+            self._results[index] = self._undo(index, raised)
+        else:
+            self._passed.append(index)
+            self._go_on()
+        if isinstance(self._results[index][0], Applied):
+            self._do_after(index)
+        return self._results[index]
+
+    # --- the transaction ---------------------------------------------------------------------
+
+    def _has_suspects(self) -> bool:
+        found = self._inbox.begin_together(self._job.handler, self._job.events)
+        for index, event in enumerate(self._job.events):
+            if identity(event.id) in found:
+                self._results[index] = Suspected(), None
+        return bool(found)
+
+    def _share_noted(self) -> None:
+        try:
+            self._share()
+        finally:
+            applied = all(isinstance(outcome, Applied) for outcome, _ in self._results)
+            forget(self._job, self._inbox, for_good=applied)
+
+    def _share(self) -> None:
+        job = self._job
+        with self._inbox.sharing(job.handler, job.events, job.call) as (applying, session):
+            self._borrowed = applying, session
+            applying.open(session, job.call)
+            self._is_open = True
+            self._go_on()
+        applying.settle()
+
+    def _go_on(self) -> None:
+        """Run the next member's task, which goes on by itself; commit behind the last one."""
+        while self._is_open:
+            if self._next == len(self._tasks) or (self._passed and self._is_long):
+                self._is_open = False
+                self._commit()
+                return
+            index, self._next = self._next, self._next + 1
+            if (task := self._tasks[index]) is not None:
+                # Unless the task says otherwise Celery has failed around it.
+                self._results[index] = Lost(), None
+                self._context.copy().run(task)
+
+    @property
+    def _is_long(self) -> bool:
+        return self._job.call.seconds > LONGEST_SECONDS
+
+    def _commit(self) -> None:
+        applying, session = self._lent
+        ids = [identity(event.id) for event in self._job.events]
+        fresh = set(applying.fresh)
+        handled = {ids[index]: index for index in reversed(self._passed) if ids[index] in fresh}
+        try:
+            if handled:
+                less = fresh - handled.keys()
+                applying.commit(session, self._job.call, less=less)
+        except Exception as error:  # noqa: BLE001 - nobody's failure: each is handled by itself
+            named = applying.undone(session, self._job.call, error)
+            for index in self._passed:
+                self._results[index] = Undone(), named
+            return
+        for index in self._passed:
+            is_first = handled.get(ids[index]) == index
+            self._results[index] = Applied(handled=is_first, repeated=not is_first), None
+
+    @property
+    def _lent(self) -> tuple[Applying, ClientSession]:
+        if self._borrowed is None:
+            raise AssertionError
+        return self._borrowed
+
+    # --- one member --------------------------------------------------------------------------
+
+    def _handle(self, index: int) -> None:
+        applying, session = self._lent
+        job, event = self._job, self._job.events[index]
+        job.call.enter(Stage.PREPARING, turn=index)
+        done = {identity(job.events[each].id) for each in self._passed}
+        if identity(event.id) not in applying.fresh or identity(event.id) in done:
+            return
+        prepared = job.handler.prepared(event)
+        job.call.enter(Stage.HANDLER)
+        with speaking(lambda: self._inbox.tell(job.handler, [event])):
+            applying.handle(prepared, session)
+
+    def _undo(self, index: int, raised: BaseException) -> Result:
+        applying, session = self._lent
+        self._is_open = False
+        error = applying.undone(session, self._job.call, raised)
+        if error is not raised:
+            error.__cause__ = raised
+        if self._passed and _met_an_end(raised):
+            return Undone(), error
+        outcome, shown = self._judged(index, error)
+        if isinstance(outcome, TryAgain) and outcome.kind in PASSING:
+            # By itself it waits for whatever it meets there.
+            outcome = dataclasses.replace(outcome, after_seconds=0.0)
+        return outcome, shown
+
+    def _do_after(self, index: int) -> None:
+        applying, _ = self._lent
+        try:
+            applying.after_one(self._job.events[index], self._job.call, turn=index)
+        except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
+            self._results[index] = self._judged(index, raised)
+
+    def _judged(self, index: int, error: BaseException) -> tuple[Member, BaseException]:
+        began = time.monotonic() - self._job.call.seconds
+        member = self._job.members[index]
+        return judged(member, error, self._inbox, self._settings, began=began)
+
+
+def _met_an_end(error: BaseException) -> bool:
+    """Say whether a handler has found its transaction ended, whatever it has made of that."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if isinstance(found, mongo.OperationFailure) and found.code == TRANSACTION_ENDED:
+            return True
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return False

@@ -1,0 +1,124 @@
+"""Groups: events that wait share a commit, and no other event's failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from tests.shops import Shop
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.site import Site, Worker
+
+pytestmark = pytest.mark.pulsar
+
+
+@pytest.fixture
+def shop(pulsar_site: Site) -> Shop:
+    """Lend a shop on real Pulsar."""
+    return Shop(pulsar_site)
+
+
+def send(shop: Shop, number: int, *, key: str | None = None, way: str = "") -> str:
+    """Send an event to the handler that takes groups, and return its id."""
+    payload = orjson.dumps({"name": "Grouped", "data": {"number": number, "way": way}})
+    return shop.send_raw(payload, key=key, event_id=f"e{number}")
+
+
+def behind_a_blocked_thread(shop: Shop, **variables: str) -> Worker:
+    """Start a worker whose only thread, and the place behind it, are taken for a while."""
+    worker = shop.worker(POSTROOM_CONCURRENCY="1", **variables)
+    worker.wait_for("Consuming ")
+    for number in (-1, -2):
+        send(shop, number, way="blocks")
+        wait_until(lambda: shop.status().get("running", 0) >= 1, description="one runs")
+    return worker
+
+
+def transactions(shop: Shop) -> list[list[str]]:
+    """Return the events of each committed transaction, in its order."""
+    found: dict[Any, list[str]] = {}
+    for row in shop.site.database["grouped"].find({"event": {"$nin": ["e-1", "e-2"]}}).sort("_id"):
+        found.setdefault((row["session"], row["transaction"]), []).append(row["event"])
+    return list(found.values())
+
+
+def test_events_that_wait_share_a_transaction_and_keep_their_order(shop: Shop) -> None:
+    """Of many keys, or of one in its order; each is a task of its own, as a lone event is."""
+    worker = behind_a_blocked_thread(shop)
+    for number in range(16):
+        send(shop, number, key=f"k{number % 3}")
+    shop.wait_for(18)
+    assert len(transactions(shop)) <= 3
+    for key in range(3):
+        assert shop.seen(key=f"k{key}") == list(range(key, 16, 3))
+    for number in range(16):
+        assert worker.text().count(f"[e{number}] succeeded in") == 1
+    assert shop.site.database["__inboxMessages"].count_documents({"name": "Grouped"}) == 18
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("way", ["raises", "rejected", "commits"])
+def test_the_guilty_one_alone_is_given_up(shop: Shop, way: str) -> None:
+    """Its neighbours are applied once, without it, and have used up no attempt."""
+    worker = behind_a_blocked_thread(shop, POSTROOM_MAX_ATTEMPTS="1")
+    for number in range(9):
+        send(shop, number, key=f"k{number % 3}", way=way if number == 4 else "")
+    shop.wait_for(10)
+    (letter,) = shop.dead(1)
+    assert letter.properties()["id"] == "e4"
+    assert letter.properties()["dead-letter-attempts"] == ("2" if way == "raises" else "1")
+    wait_until(lambda: shop.seen(key="k1") == [1, 7], description="the key goes on")
+    assert shop.seen(key="k0") == [0, 3, 6]
+    assert shop.seen(key="k2") == [2, 5, 8]
+    assert len(shop.seen("grouped")) == 10
+    assert worker.stop() == 0
+
+
+def test_one_that_runs_out_of_time_is_tried_again_alone(shop: Shop) -> None:
+    """The others are handled meanwhile, and later events of its key behind it."""
+    worker = behind_a_blocked_thread(shop)
+    for number in range(6):
+        send(shop, number, key=f"k{number % 2}", way="hangs" if number == 2 else "")
+    shop.wait_for(8)
+    assert shop.seen(key="k0") == [0, 2, 4]
+    assert shop.seen(key="k1") == [1, 3, 5]
+    assert "with event e2" in worker.text()
+    assert shop.site.database["tries"].find_one({"_id": "e2"}) == {"_id": "e2", "n": 2}
+    assert worker.text().count("ran past its timeout") >= 1
+
+
+def test_one_that_spoils_the_transaction_unseen_blames_no_neighbour(shop: Shop) -> None:
+    """It caught an error by which MongoDB has ended the transaction: it fails when it is alone."""
+    behind_a_blocked_thread(shop)
+    for number in range(4):
+        send(shop, number, key=f"k{number}", way="spoils" if number == 1 else "")
+    shop.wait_for(5)
+    assert sorted(shop.seen("grouped")) == [-2, -1, 0, 2, 3]
+
+
+def test_a_crash_in_a_group_makes_suspects_that_run_alone(shop: Shop) -> None:
+    """Only the event that ends workers becomes a dead letter."""
+    worker = behind_a_blocked_thread(shop)
+    for number in range(6):
+        send(shop, number, key=f"k{number}", way="crashes" if number == 3 else "")
+    assert worker.exit_code() == 7
+    assert shop.worker().exit_code() == 7
+    shop.worker()
+    shop.wait_for(7)
+    (letter,) = shop.dead(1)
+    assert letter.properties()["id"] == "e3"
+    assert sorted(shop.seen("grouped")) == [-2, -1, 0, 1, 2, 4, 5]
+
+
+def test_a_transaction_of_slow_handlers_stays_short(shop: Shop) -> None:
+    """No further event is begun in one that has been open for a quarter of a second."""
+    behind_a_blocked_thread(shop)
+    for number in range(8):
+        send(shop, number, key="k", way="waits")
+    shop.wait_for(10)
+    assert shop.seen(key="k") == list(range(8))
+    assert max(len(events) for events in transactions(shop)) <= 4
