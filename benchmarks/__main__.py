@@ -24,6 +24,7 @@ RESULTS = Path(__file__).parents[1] / ".devstack" / "benchmarks"
 BACKLOGS = {
     "backlog": relaying.WITHOUT_KEYS,
     "backlog-keyed": relaying.WITH_KEYS,
+    "backlog-keyed-failover": relaying.KEYS_TO_FAILOVER,
     "backlog-keyed-batched": relaying.KEYS_BATCHED,
 }
 
@@ -45,8 +46,13 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "sharing": lambda: sharing.processor([site() for _ in range(12)], 60_000),
         "sharing-moves": lambda: sharing.moves(site()),
         "publish": lambda: writing.publish(site(), 3000),
-        "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000),
-        "consuming-latency": lambda: consuming.latency(site(), rate=100, seconds=20),
+        "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000, consuming.UNGROUPED),
+        "consuming-grouped": lambda: consuming.rate(
+            [site() for _ in range(8)], 8000, consuming.GROUPED
+        ),
+        "consuming-latency": lambda: consuming.latency(
+            [site() for _ in range(8)], rate=100, seconds=10
+        ),
         "consuming-memory": lambda: consuming.memory(site(), 1_000_000, 30),
         "consuming-batches": lambda: consuming.batches(site(), site(), 5000),
     }

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import psutil
@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.site import Site
+    from tests.site import Site, Worker
 
 PATIENTS = 1000
 
@@ -63,16 +63,32 @@ def _rate(handled: Callable[[], int], count: int) -> float:
     return (count - first) / (time.monotonic() - began)
 
 
-def rate(sites: Sequence[Site], count: int) -> list[Figure]:
+class Way(NamedTuple):
+    """The application whose handler is measured, and what is expected of it."""
+
+    what: str
+    application: str
+    bar: float
+
+
+GROUPED = Way("a worker, 16 events a transaction", "tasks", 1.5)
+UNGROUPED = Way("a worker, an event a transaction", "benchmarks.ungrouped", 0.7)
+
+
+def _consumer(site: Site, way: Way) -> Worker:
+    return site.start(f"celery -A {way.application} worker -Q consumer --loglevel=INFO")
+
+
+def rate(sites: Sequence[Site], count: int, way: Way) -> list[Figure]:
     """Consume with a worker, and with a loop of threads that does the same without Celery.
 
-    Both in turn; medians of the rounds. The first round is not counted: the broker has to be warm,
-    as one that runs is.
+    The loop has a transaction for each event. Both in turn; medians of the rounds. The first round
+    is not counted: the broker has to be warm, as one that runs is.
     """
     ours, theirs = [], []
     for site, by_hand in zip(sites[::2], sites[1::2], strict=True):
         send(site, count)
-        worker = site.consumer()
+        worker = _consumer(site, way)
         ours.append(_rate(site.database[wire.INBOX].estimated_document_count, count))
         worker.stop()
         send(by_hand, count)
@@ -82,10 +98,10 @@ def rate(sites: Sequence[Site], count: int) -> list[Figure]:
     detail = "{:,.0f}/s against {:,.0f}/s".format(*rates)
     return [
         Figure(
-            what=f"consuming with a worker / with a loop of {THREADS} threads",
+            what=f"consuming with {way.what} / with a loop of {THREADS} threads",
             value=statistics.median(mine / other for mine, other in pairs),
             unit="x",
-            bar=0.7,
+            bar=way.bar,
             at_least=True,
             detail=f"{detail}, medians of {len(pairs)} rounds of {count:,} events of "
             "the aid-kit, in turn, behind one to warm up",
@@ -102,8 +118,38 @@ def _by_hand(site: Site, count: int) -> float:
             loop.kill()
 
 
-def latency(site: Site, *, rate: int, seconds: float) -> list[Figure]:
-    """Time events from the commit that wrote them to the commit of their handler."""
+def latency(sites: Sequence[Site], *, rate: int, seconds: float) -> list[Figure]:
+    """Time events from the commit that wrote them to the commit of their handler.
+
+    With shared transactions and without, in turn; medians of the rounds behind the first of each.
+    """
+    ways = (GROUPED, UNGROUPED)
+    rounds = [
+        _latency(site, ways[n % 2], rate=rate, seconds=seconds) for n, site in enumerate(sites)
+    ][2:]
+    grouped, ungrouped = (
+        [statistics.median(values) for values in zip(*rounds[n::2], strict=True)] for n in range(2)
+    )
+    return [
+        Figure(
+            what=f"commit of the event to the handler's at {rate}/s, p99",
+            value=grouped[1],
+            unit="ms",
+            bar=60,
+            detail=f"p50 {grouped[0]:.1f} ms",
+        ),
+        Figure(
+            what="the same / with an event a transaction",
+            value=grouped[1] / ungrouped[1],
+            unit="x",
+            bar=1.1,
+            detail=f"p99 {ungrouped[1]:.1f} ms, p50 {ungrouped[0]:.1f} ms without; medians of "
+            f"{len(rounds) // 2} rounds in turn",
+        ),
+    ]
+
+
+def _latency(site: Site, way: Way, *, rate: int, seconds: float) -> tuple[float, float]:
     count = int(rate * seconds)
     handled: dict[str, int] = {}
 
@@ -117,7 +163,7 @@ def latency(site: Site, *, rate: int, seconds: float) -> list[Figure]:
                     handled[change["fullDocument"]["_id"]["eventId"]] = time.time_ns()
 
     watching, over = threading.Event(), threading.Event()
-    consumer = site.consumer()
+    consumer = _consumer(site, way)
     consumer.wait_for("Consuming ")
     with relaying(site):
         watcher = threading.Thread(target=watch)
@@ -128,16 +174,8 @@ def latency(site: Site, *, rate: int, seconds: float) -> list[Figure]:
         over.set()
         watcher.join()
     found = [(handled[event_id] - at) / 1e6 for event_id, at in committed.items()]
-    p50, p99 = percentile(found, 0.5), percentile(found, 0.99)
-    return [
-        Figure(
-            what=f"commit of the event to the handler's at {rate}/s, p99",
-            value=p99,
-            unit="ms",
-            bar=60,
-            detail=f"p50 {p50:.1f} ms",
-        )
-    ]
+    consumer.stop()
+    return percentile(found, 0.5), percentile(found, 0.99)
 
 
 def _write(site: Site, count: int, rate: int) -> dict[str, int]:
@@ -197,4 +235,4 @@ def batches(one: Site, many: Site, count: int) -> list[Figure]:
     ]
 
 
-__all__ = ["batches", "latency", "memory", "rate"]
+__all__ = ["GROUPED", "UNGROUPED", "batches", "latency", "memory", "rate"]

@@ -111,6 +111,12 @@ class Kind(NamedTuple):
 
 WITHOUT_KEYS = Kind("rows without keys", UNKEYED, 0.8)
 WITH_KEYS = Kind("rows with keys", KEYED, None)
+KEYS_TO_FAILOVER = Kind(
+    "rows with keys, failover declared",
+    KEYED,
+    0.8,
+    {"POSTROOM_SUBSCRIPTION_TYPE": "failover"},
+)
 KEYS_BATCHED = Kind(
     "rows with keys, POSTROOM_BATCH_KEYED=1", KEYED, 0.8, {"POSTROOM_BATCH_KEYED": "1"}
 )
