@@ -28,7 +28,7 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         "": (("listCollections",), ()),
         wire.OUTBOX: (("changeStream", "find"), ("createCollection", "remove", "update")),
         wire.CHECKPOINTS: (("createIndex", "find", "insert", "update"), ()),
-        wire.QUARANTINE: (("find",), ("insert", "remove", "update")),
+        wire.QUARANTINE: (("find",), ("createIndex", "insert", "remove", "update")),
     },
     "consumer": {
         wire.INBOX: (("createIndex", "find", "insert", "update"), ("collMod", "remove")),

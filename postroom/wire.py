@@ -24,6 +24,7 @@ CHECKPOINT_INDEX = "idx_partitionKey_asc"
 INBOX_EXPIRY_INDEX = "idx_handledAt_ttl"
 BEGUN_EXPIRY_INDEX = "idx_begunAt_ttl"
 ACTIONS_EXPIRY_INDEX = "idx_beganAt_ttl"
+QUARANTINE_INDEX = "idx_partitionKey_retriedAt_topic_position"
 
 
 class OutboxField:

@@ -18,6 +18,7 @@ from postroom.relay.sending.experience import Experience
 from postroom.relay.sending.lane_options import LaneOptions
 from postroom.relay.term import Term
 from postroom.relay.watching.unattended import Bystander
+from postroom.store import quarantine_index
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.quarantine import Quarantine
 
@@ -99,6 +100,7 @@ class Office:
         partition = self._candidate.partition
         OutboxRows(services.database, partition=partition).ensure_collection()
         quarantine = Quarantine(services.database, partition=partition)
+        quarantine_index.prepare_if_allowed(services.database)
         retention = self._retention(services.database, quarantine)
         self._term = self._new_term(services, quarantine)
         heartbeat = Heartbeat(services.checkpoints)

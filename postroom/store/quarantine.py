@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from postroom.store.outbox_rows import OutboxRows
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from bson import Timestamp
@@ -28,8 +29,8 @@ __all__ = ["Entry", "Quarantine", "Quarantined"]
 
 READ_MS = 10_000
 WRITE_MS = 10_000
-# Far more than one reply could hold.
-MOST_RETRIED = 1_000_000
+# So few that a reply has room for them, whatever their ids are.
+IDS_A_REPLY = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +113,22 @@ class Quarantine:
         return _entries(found.limit(limit))
 
     def awaited_topics(self) -> list[Topic]:
-        """Return the topics for which rows were set aside."""
-        found = {**self._waiting, QuarantineField.TOPIC: {"$ne": None}}
-        return sorted(self._rows.distinct(QuarantineField.TOPIC, found, maxTimeMS=READ_MS))
+        """Return the topics for which rows were set aside, by name.
+
+        From each to the next one in the index: `distinct` would read every row.
+        """
+        topics: list[Topic] = []
+        while True:
+            behind = {**self._waiting, QuarantineField.TOPIC: {"$gt": topics[-1] if topics else ""}}
+            found = self._rows.find_one(
+                behind,
+                {QuarantineField.TOPIC: 1},
+                sort=[(QuarantineField.TOPIC, ASCENDING)],
+                max_time_ms=READ_MS,
+            )
+            if found is None:
+                return topics
+            topics.append(found[QuarantineField.TOPIC])
 
     def awaiting(self, topic: Topic, *, limit: int) -> list[Entry]:
         """Return the first rows that were set aside for a topic, in the order of their numbers."""
@@ -177,27 +191,32 @@ class Quarantine:
         found = self._rows.find_one(self._waiting, {QuarantineField.ID: 1}, max_time_ms=READ_MS)
         return found is None
 
-    def count(self) -> int:
-        """Return how many rows are in quarantine."""
-        return self._rows.count_documents(self._waiting, maxTimeMS=READ_MS)
+    def count(self, *, most: int = 0) -> int:
+        """Return how many rows are in quarantine; no more than `most` are counted if given."""
+        limit: dict[str, Any] = {"limit": most} if most else {}
+        return self._rows.count_documents(self._waiting, maxTimeMS=READ_MS, **limit)
 
-    def retried_since(self, since: datetime, *, at: Timestamp) -> list[Any]:
-        """Return the ids of rows that were retried since, as it was at a cluster time."""
-        reply = self._rows.database.command(
-            {
-                "find": self._rows.name,
-                "filter": {
-                    QuarantineField.PARTITION: self._partition,
-                    QuarantineField.RETRIED_AT: {"$gte": since},
-                    QuarantineField.DISCARDED_AT: None,
-                },
-                "projection": {QuarantineField.ID: 1},
-                "batchSize": MOST_RETRIED,
-                "singleBatch": True,
-                "readConcern": {"level": "snapshot", "atClusterTime": at},
-            }
-        )
-        return [row[QuarantineField.ID] for row in reply["cursor"]["firstBatch"]]
+    def retried_since(self, since: datetime, *, at: Timestamp) -> Iterator[list[Any]]:
+        """Yield the ids of rows that were retried since, as it was at a cluster time, in pages.
+
+        Raises:
+            pymongo.errors.OperationFailure: 239 or 246, where that time is too long ago.
+
+        """
+        command = {
+            "find": self._rows.name,
+            "filter": {
+                QuarantineField.PARTITION: self._partition,
+                QuarantineField.RETRIED_AT: {"$gte": since},
+                QuarantineField.DISCARDED_AT: None,
+            },
+            "projection": {QuarantineField.ID: 1},
+            "batchSize": IDS_A_REPLY,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        found = self._rows.database.cursor_command(command)
+        while ids := [row[QuarantineField.ID] for row in itertools.islice(found, IDS_A_REPLY)]:
+            yield ids
 
     def forget_retried(self, before: datetime) -> None:
         """Let go of those that were retried, or discarded, before a time.

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import ObjectId, Timestamp
 
-from postroom import wire
+from postroom import errors, wire
+from postroom.relay.reading.origin import BEGINNING, Origin
+from postroom.relay.reading.pages import snapshot_time
+from postroom.store import quarantine_index
+from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine, Quarantined
+from postroom.store.scans import Scan
 from postroom.store.values import DEFAULT_PARTITION
+from postroom.topics import Topic
 from tests.relays import relaying, saved
 from tests.site import ids, row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.site import Site
 
@@ -36,6 +46,33 @@ def set_aside(site: Site, count: int) -> list[Any]:
         Quarantined(row_id=row_id, position=n, reason="odd") for n, row_id in enumerate(found, 1)
     )
     return found
+
+
+def aside(
+    site: Site, count: int, *, topic: Topic | None = None, retried_at: datetime | None = None
+) -> list[Any]:
+    """Put entries into quarantine, without rows, and return their ids."""
+    fields = {"topic": topic, "retriedAt": retried_at}
+    entries = [
+        {"_id": ObjectId(), "partitionKey": "default", "position": number, "reason": "odd"}
+        | {name: value for name, value in fields.items() if value is not None}
+        for number in range(count)
+    ]
+    site.database[wire.QUARANTINE].insert_many(entries)
+    return [each["_id"] for each in entries]
+
+
+@contextlib.contextmanager
+def examined(site: Site) -> Iterator[list[int]]:
+    """Tell how many documents each read of the block has looked at, once it is over."""
+    documents: list[int] = []
+    site.database.command("profile", 2)
+    try:
+        yield documents
+    finally:
+        site.database.command("profile", 0)
+        reads = site.database["system.profile"].find({"docsExamined": {"$exists": True}})
+        documents += [each["docsExamined"] for each in reads]
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -104,6 +141,59 @@ def test_a_replay_leaves_a_retried_row_alone(lite_site: Site, quarantine: Quaran
     (found,) = quarantine.entries()
     assert (found.position, found.reason) == (7, "$still")
     assert found.quarantined_at == entry(lite_site, row_id)["quarantinedAt"]
+
+
+def test_what_waits_for_a_topic_is_found_by_an_index(
+    lite_site: Site, quarantine: Quarantine
+) -> None:
+    """Among thousands of rows that wait for other topics only those asked for are looked at."""
+    quarantine_index.prepare(lite_site.database)
+    away, held = Topic("persistent://a/b/away"), Topic("persistent://a/b/held")
+    aside(lite_site, 5000, topic=away)
+    aside(lite_site, 5, topic=held)
+    aside(lite_site, 2000)
+    with examined(lite_site) as documents:
+        assert quarantine.awaited_topics() == [away, held]
+        assert len(quarantine.awaiting(held, limit=500)) == 5
+        assert not quarantine.is_empty()
+    assert sum(documents) < 50
+
+
+def test_more_rows_were_put_back_than_a_reply_holds(
+    lite_site: Site, quarantine: Quarantine
+) -> None:
+    """All of them are told, in pages, as they were at one time."""
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    lite_site.insert(1)
+    put_back = aside(lite_site, 2500, retried_at=datetime.now(UTC))
+    at = snapshot_time(lite_site.database)
+    found: list[Any] = []
+    for ids_of_page in quarantine.retried_since(since, at=at):
+        if not found:
+            aside(lite_site, 100, retried_at=datetime.now(UTC))
+        assert len(ids_of_page) <= 1000
+        found += ids_of_page
+    assert sorted(found) == sorted(put_back)
+
+
+def test_a_snapshot_that_is_gone_while_rows_return_ends_the_term_by_a_sentence(
+    lite_site: Site, quarantine: Quarantine
+) -> None:
+    """Instead of the server's bare code: a new term begins the scan again."""
+    aside(lite_site, 1, retried_at=datetime.now(UTC))
+    lite_site.insert(1)
+    origin = Origin(
+        lite_site.database,
+        reading=lite_site.database,
+        checkpoints=CheckpointStore(lite_site.database, partition=DEFAULT_PARTITION, owner="one"),
+        quarantine=quarantine,
+        partition=DEFAULT_PARTITION,
+        margin=timedelta(minutes=1),
+        kept=None,
+    )
+    long_ago = Timestamp(int(time.time()) - 86_400, 1)
+    with pytest.raises(errors.TermEnded, match="put back from quarantine"):
+        list(origin._retried(Scan(published_since=BEGINNING), long_ago))
 
 
 @pytest.mark.pulsar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from pymongo.errors import AutoReconnect
 
 from postroom import wire
@@ -18,7 +19,6 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pytest
 
 WRONG = {"name": "Counted"}
 
@@ -86,6 +86,28 @@ def test_many_poison_rows_stop_the_relay_with_a_question(site: Site) -> None:
     with relaying(site, wait=False, poison_limit=0):
         assert ids(site.receive(plain, 1)) == good[1:]
         wait_until(lambda: len(quarantined(site)) == 300, description="all of them, as confirmed")
+
+
+@pytest.mark.parametrize("how", ["mended", "removed"])
+def test_the_brake_lets_go_of_rows_that_were_mended_or_removed(lite_site: Site, how: str) -> None:
+    """The stream shows them as they were written for ever; the relay looks at what they are now."""
+    good = lite_site.insert(1)
+    bad = [row(n) | {"data": WRONG} for n in range(8)]
+    lite_site.outbox.insert_many(bad)
+    good += lite_site.insert(2)
+    with relaying(lite_site, wait=False, poison_limit=3) as relay:
+        wait_until(lambda: relay.status.state is State.WAITING, description="it stops")
+        wait_until(lambda: len(quarantined(lite_site)) == 3, description="the first three")
+        left = [each["_id"] for each in bad[3:]]
+        if how == "removed":
+            lite_site.outbox.delete_many({"_id": {"$in": left}})
+            expected = good
+        else:
+            mended = {"$set": {"data": row(0)["data"]}}
+            lite_site.outbox.update_many({"_id": {"$in": left}}, mended)
+            expected = [good[0], *map(str, left), *good[1:]]
+        wait_until(lambda: lite_site.stored() == expected, description="the rest", seconds=30)
+    assert len(quarantined(lite_site)) == 3
 
 
 def test_a_function_that_fails_for_a_moment_sets_nothing_aside(site: Site) -> None:

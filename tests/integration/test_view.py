@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -190,6 +191,46 @@ def test_the_search_for_them_is_bounded_and_says_so(
     monkeypatch.setattr(unattended, "MOST_FOUND", 100)
     monkeypatch.setattr("postroom.relay.watching.view.UNATTENDED_SECONDS", 0.0)
     assert not quickly(lite_site).complete
+
+
+def test_rows_in_quarantine_are_counted_so_far_as_time_allows(
+    lite_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view says more than how many there are; never does it leave them out."""
+    lite_site.database[wire.CHECKPOINTS].insert_one({"partitionKey": "default"})
+    entries = [{"partitionKey": "default", "reason": "odd", "position": n} for n in range(30)]
+    lite_site.database[wire.QUARANTINE].insert_many(entries)
+    seen = view_of(lite_site)
+    assert (seen.quarantined_now, seen.quarantined_more) == (30, False)
+    monkeypatch.setattr("postroom.relay.watching.view.QUARANTINE_STEPS", (1, 20))
+    seen = view_of(lite_site)
+    assert (seen.quarantined_now, seen.quarantined_more) == (20, True)
+    monkeypatch.setattr("postroom.relay.watching.view.QUARANTINE_SECONDS", 0.00001)
+    seen = view_of(lite_site)
+    assert (seen.quarantined_now, seen.quarantined_more) == (0, True)
+
+
+def test_a_relay_notices_rows_that_nobody_relays_and_that_come_later(
+    lite_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It looks regularly, and says each outbox partition once."""
+    caplog.set_level(logging.WARNING)
+    bystander = unattended.Bystander(again_seconds=0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unattended, "LOOK_AFTER_SECONDS", 0.0)
+        looks = itertools.count()
+        find = unattended.find
+        patch.setattr(unattended, "find", lambda *a, **k: (next(looks), find(*a, **k))[1])
+        bystander.start(lite_site.database)
+        try:
+            wait_until(lambda: next(looks) > 2, description="it looks again")
+            lite_site.outbox.insert_one(row(1, partition="north"))
+            wait_until(lambda: "'north' wait" in caplog.text, description="the warning")
+            seen = next(looks)
+            wait_until(lambda: next(looks) > seen + 10, description="it goes on")
+        finally:
+            bystander.stop()
+    assert caplog.text.count("north") == 1
 
 
 def test_a_relay_warns_once_of_rows_that_nobody_relays(

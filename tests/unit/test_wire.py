@@ -35,6 +35,7 @@ def test_the_names_are_frozen() -> None:
         "ACTIONS": "__outboxActions",
         "PARTITIONS": "__outboxPartitions",
         "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
+        "QUARANTINE_INDEX": "idx_partitionKey_retriedAt_topic_position",
     }
 
 

@@ -102,11 +102,16 @@ def _table(view: PartitionView) -> Table:
     for name, value in dataclasses.asdict(view).items():
         if name == "partition" or value is None or isinstance(value, bool) or value in ([], ()):
             continue
-        at_least = "at least " if name == "waiting" and view.waiting_at_least else ""
-        table.add_row(name.replace("_", " "), cell(f"{at_least}{_shown(value)}"))
+        table.add_row(name.replace("_", " "), cell(f"{_bound(view, name)}{_shown(value)}"))
     if view.scanning:
         table.add_row("scanning", cell("the collection itself; what waits is not known"))
     return table
+
+
+def _bound(view: PartitionView, name: str) -> str:
+    if name == "waiting" and view.waiting_at_least:
+        return "at least "
+    return "more than " if name == "quarantined_now" and view.quarantined_more else ""
 
 
 def _shown(value: object) -> object:

@@ -90,6 +90,7 @@ def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
     keep = int(wiring.settings.inbox_days * 86_400)
     for name, index, seconds in (
         (wire.CHECKPOINTS, wire.CHECKPOINT_INDEX, None),
+        (wire.QUARANTINE, wire.QUARANTINE_INDEX, None),
         (wire.INBOX, wire.INBOX_EXPIRY_INDEX, keep),
         (wire.BEGUN, wire.BEGUN_EXPIRY_INDEX, None),
     ):
@@ -187,10 +188,11 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
         )
     else:
         yield Finding(what=what, found=f"It is relayed up to position {view.position or 0}")
-    if view.quarantined_now:
+    if view.quarantined_now or view.quarantined_more:
         yield Finding(
             what=f"quarantine of {name}",
-            found=f"{view.quarantined_now} rows are set aside",
+            found=f"{'More than ' if view.quarantined_more else ''}{view.quarantined_now} rows are "
+            "set aside",
             grade=Grade.WARN,
             remedy=f"celery -A … outbox quarantine list --partition {name}",
         )

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
+from pymongo import errors as mongo
 
-from postroom import wire
+from postroom import errors, wire
 from postroom.relay.reading import pages
 from postroom.relay.reading.batch import Batch
 from postroom.relay.reading.scan import REPLACED, CollectionScan
@@ -222,10 +223,19 @@ class Origin:
         if noted.published_since is None:
             return
         span = pages.Span(partition=self._partition, since=noted.since)
-        ids = self._quarantine.retried_since(noted.published_since, at=at)
-        for rows in pages.rows_of(self._reading, span, ids, at=at):
-            missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
-            yield Batch(slices=[missed] if missed else [], point=None)
+        try:
+            for ids in self._quarantine.retried_since(noted.published_since, at=at):
+                for rows in pages.rows_of(self._reading, span, ids, at=at):
+                    missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
+                    yield Batch(slices=[missed] if missed else [], point=None)
+        except mongo.OperationFailure as error:
+            if error.code not in pages.GONE_CODES:
+                raise
+            raise errors.TermEnded(
+                "MongoDB no longer has a snapshot of what was put back from quarantine "
+                f"(code {error.code}): sending it took too long. A new term begins this again, "
+                "and leaves out what the topics have by then"
+            ) from error
 
     def lose_history(self) -> None:
         """Note that the stream no longer reaches back to the checkpoint: the next term scans."""

@@ -18,7 +18,7 @@ from postroom.store.order import Bound
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bson import Timestamp
     from pymongo.database import Database
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from postroom.store.codec import Row
     from postroom.store.values import OutboxPartition
 
-__all__ = ["Page", "Pages", "SnapshotGone", "Span", "rows_of", "snapshot_time", "written_since"]
+__all__ = [
+    "GONE_CODES",
+    "Page",
+    "Pages",
+    "SnapshotGone",
+    "Span",
+    "rows_of",
+    "snapshot_time",
+    "written_since",
+]
 
 FIRST_OBJECT_ID = ObjectId("0" * 24)
 # The least value that stands behind all ObjectIds.
@@ -43,6 +52,7 @@ UNREADABLE_ID = (
 )
 NULL_ID = b"\x0a_id\x00"
 IDS_A_FIND = 1000
+SOME_BYTES = 8 << 20
 
 
 class SnapshotGone(Exception):
@@ -217,7 +227,10 @@ def _readable_id(document: bytes) -> Any:
 def rows_of(
     database: Database[Any], span: Span, ids: Sequence[Any], *, at: Timestamp
 ) -> Iterator[list[Row]]:
-    """Yield the outbox partition's rows of these ids as they were at a time, some at a time."""
+    """Yield the outbox partition's rows of these ids as they were at a time, some at a time.
+
+    In the order of the ids, but for rows that are so large that they come in several parts.
+    """
     for start in range(0, len(ids), IDS_A_FIND):
         command = {
             "find": wire.OUTBOX,
@@ -229,7 +242,23 @@ def rows_of(
             "readConcern": {"level": "snapshot", "atClusterTime": at},
         }
         found = database.cursor_command(command, codec_options=codec.RAW)
-        yield [codec.decoded(bytes(document.raw)) for document in found]
+        # Ids may be objects, which are no keys of a dictionary.
+        places = {repr(row_id): place for place, row_id in enumerate(ids)}
+        for some in _some_at_a_time(bytes(document.raw) for document in found):
+            yield sorted(some, key=lambda row: places.get(repr(codec.id_of(row)), 0))
+
+
+def _some_at_a_time(documents: Iterable[bytes]) -> Iterator[list[Row]]:
+    """Decode rows, so many that they are no more than a reply of the server and one row."""
+    rows, size = [], 0
+    for document in documents:
+        rows.append(codec.decoded(document))
+        size += len(document)
+        if size > SOME_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
 
 
 def snapshot_time(database: Database[Any]) -> Timestamp:

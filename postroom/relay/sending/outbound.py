@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import errors
 from postroom.relay.saving.chunk import Landed
@@ -144,18 +144,10 @@ class Outbound:
     def _rejected(
         self, row: Row, position: int, poison: errors.Poison, chunk: Chunk
     ) -> _Mended | None:
-        """Set a row aside; where poison blocks, send it if it has been mended since."""
+        """Set a row aside; where it stops the relay, send it if it has been mended since."""
         row_id = id_of(row)
-        if self._block_on_poison:
+        if self._block_on_poison or not self.brake.has_room():
             return self._looked_at_again(row, position, poison, chunk)
-        if not self.brake.has_room():
-            raise errors.Blocked(
-                f"{self.brake.limit} rows more were set aside than relayed lately, and row "
-                f"{row_id} would be the next: {poison}. The relay stops here and looks again, "
-                "instead of emptying the outbox into quarantine: mend what they have in common, "
-                "then `outbox quarantine redrive --all`; or raise POSTROOM_POISON_LIMIT if they "
-                "are to be set aside"
-            )
         logger.error(
             "Row %s can never be sent and goes into quarantine: %s",
             row_id,
@@ -192,11 +184,22 @@ class Outbound:
             self._set_aside(row, position, shut, chunk)
             return None
         except errors.Poison as still:
-            raise errors.Blocked(
-                f"Row {row_id} can never be sent: {still}. POSTROOM_ON_POISON=block: the relay "
-                "stops here and looks again; mend or remove the row, or choose quarantine"
-            ) from still
+            raise errors.Blocked(self._question(row_id, still)) from still
         return _Mended(mended, position)
+
+    def _question(self, row_id: Any, poison: errors.Poison) -> str:
+        if self._block_on_poison:
+            return (
+                f"Row {row_id} can never be sent: {poison}. POSTROOM_ON_POISON=block: the relay "
+                "stops here and looks again; mend or remove the row, or choose quarantine"
+            )
+        return (
+            f"{self.brake.limit} rows more were set aside than relayed lately, and row {row_id} "
+            f"would be the next: {poison}. The relay stops here and looks again, instead of "
+            "emptying the outbox into quarantine: mend or remove the row, or mend what they have "
+            "in common, then `outbox quarantine redrive --all`; or raise POSTROOM_POISON_LIMIT if "
+            "they are to be set aside"
+        )
 
 
 def _teller(chunk: Chunk, topic: Topic, tell: Callable[[Landed], None]) -> Stored:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 MOST_FOUND = 50
 # Another relay of the same worker takes office about now, and makes its checkpoint.
 LOOK_AFTER_SECONDS = 2.0
+LOOK_AGAIN_SECONDS = 300.0
 LOOK_SECONDS = 2.0
 OLDEST, NEWEST = 1, DESCENDING
 LENIENT: CodecOptions[Any] = CodecOptions(tz_aware=True, unicode_decode_error_handler="replace")
@@ -103,36 +104,44 @@ def _named(value: Any) -> str:
 class Bystander:
     """Says once what rows a relay sees that no relay was ever started for; beside its terms.
 
-    start() and stop() around a term, any number of times; it looks once in each, in a thread.
+    start() and stop() around a term, any number of times; in each it looks soon, and again every
+    `again_seconds`, in a thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, again_seconds: float = LOOK_AGAIN_SECONDS) -> None:
+        self._again_seconds = again_seconds
         self._said: set[str] = set()
         self._stopping = threading.Event()
 
     def start(self, database: Database[Any]) -> None:
-        """Look soon, in a thread of its own."""
+        """Look soon and regularly, in a thread of its own."""
         stopping = self._stopping = threading.Event()
         threading.Thread(
-            target=tracing.silently(self._look),
+            target=tracing.silently(self._keep_looking),
             args=(database, stopping),
             name="relay-bystander",
             daemon=True,
         ).start()
 
     def stop(self) -> None:
-        """Have the thread end if it has not looked yet; it is not waited for."""
+        """Have the thread end before it looks again; it is not waited for."""
         self._stopping.set()
 
-    def _look(self, database: Database[Any], stopping: threading.Event) -> None:
-        if stopping.wait(LOOK_AFTER_SECONDS):
-            return
+    def _keep_looking(self, database: Database[Any], stopping: threading.Event) -> None:
+        seconds = LOOK_AFTER_SECONDS
+        while not stopping.wait(seconds):
+            self._look(database)
+            seconds = self._again_seconds
+
+    def _look(self, database: Database[Any]) -> None:
         try:
             known = [each.partition for each in Checkpoints(database).all()]
             found = find(database, known=known, seconds=LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001 - the relay itself finds out what ails MongoDB
             logger.debug("Unattended rows were not looked for (%s)", type(error).__name__)
             return
+        if found.complete:
+            self._said.intersection_update(each.partition for each in found.partitions)
         for each in found.partitions:
             if each.partition not in self._said:
                 self._said.add(each.partition)

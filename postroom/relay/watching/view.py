@@ -32,6 +32,8 @@ __all__ = ["PartitionView", "Views", "views"]
 WAITING_SECONDS = 0.5
 UNATTENDED_SECONDS = 0.25
 QUARANTINE_SECONDS = 0.1
+# How many are counted, the fewer first: what was counted when the time is over is known for sure.
+QUARANTINE_STEPS = (1, 1_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +48,8 @@ class PartitionView:
     `waiting` counts the rows that are committed and not relayed, and with `waiting_at_least` there
     may be more: the counting is bounded. `lag_seconds` is the age of the oldest of them, 0 where
     none waits. Both are None in a scan, which does not tell. `quarantined_now` counts the rows that
-    are set aside at this moment, None where that took too long. `paused_by` is the operator who has
-    the relay stand still.
+    are set aside at this moment, and with `quarantined_more` there may be more: that counting is
+    bounded too. `paused_by` is the operator who has the relay stand still.
     """
 
     partition: str
@@ -64,7 +66,8 @@ class PartitionView:
     lag_seconds: int | None
     scanning: bool = False
     topics: Sequence[str] = ()
-    quarantined_now: int | None
+    quarantined_now: int
+    quarantined_more: bool = False
     paused_by: str | None = None
     paused_since: datetime | None = None
 
@@ -104,6 +107,7 @@ def _relayed(
     database: Database[Any], checkpoint: Checkpoint, waiting: Backlog | None, now: datetime
 ) -> PartitionView:
     until, last = checkpoint.cluster_time, checkpoint.last_id
+    quarantined, more = _quarantined(database, checkpoint.partition)
     return PartitionView(
         partition=checkpoint.partition,
         ever_relayed=True,
@@ -119,20 +123,23 @@ def _relayed(
         lag_seconds=None if waiting is None else _lag(waiting, now),
         scanning=checkpoint.scan is not None,
         topics=list(checkpoint.lanes),
-        quarantined_now=_quarantined(database, checkpoint.partition),
+        quarantined_now=quarantined,
+        quarantined_more=more,
         paused_by=checkpoint.paused_by,
         paused_since=checkpoint.paused_at,
     )
 
 
 def _unattended(database: Database[Any], found: Unattended, now: datetime) -> PartitionView:
+    quarantined, more = _quarantined(database, found.partition)
     return PartitionView(
         partition=found.partition,
         ever_relayed=False,
         waiting=found.backlog.rows,
         waiting_at_least=found.backlog.at_least,
         lag_seconds=_lag(found.backlog, now),
-        quarantined_now=_quarantined(database, found.partition),
+        quarantined_now=quarantined,
+        quarantined_more=more,
     )
 
 
@@ -142,11 +149,17 @@ def _lag(waiting: Backlog, now: datetime) -> int | None:
     return None if waiting.rows or waiting.at_least else 0
 
 
-def _quarantined(database: Database[Any], partition: Any) -> int | None:
+def _quarantined(database: Database[Any], partition: Any) -> tuple[int, bool]:
+    """Count what is in quarantine, for a moment, and say whether there may be more."""
+    quarantine, counted = Quarantine(database, partition=partition), 0
     try:
         with pymongo.timeout(QUARANTINE_SECONDS):
-            return Quarantine(database, partition=partition).count()
+            for most in QUARANTINE_STEPS:
+                found = quarantine.count(most=most + 1)
+                if found <= most:
+                    return found, False
+                counted = most
     except mongo.PyMongoError as error:
         if not error.timeout:
             raise
-        return None
+    return counted, True
