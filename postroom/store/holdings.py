@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
-from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.values import OutboxPartition
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["Holding", "Holdings", "new_row"]
+__all__ = ["Holding", "Holdings", "new_row", "read"]
 
 READ_MS = 10_000
 
@@ -33,7 +32,7 @@ class Holding:
 
     Each of the two by its name; `is_pinned` and `is_wanted_pinned` where that one is there for this
     outbox partition and no other. While its term lasts, two looks some seconds apart find another
-    `sign`, unless it `is_paused`.
+    `sign`, unless it `is_paused`: its epoch, and when its relay last said that it lives.
     """
 
     partition: OutboxPartition
@@ -42,34 +41,35 @@ class Holding:
     wanted_by: str | None = None
     is_wanted_pinned: bool = False
     is_paused: bool = False
-    sign: object = None
+    sign: tuple[int | None, datetime | None] = (None, None)
+
+
+def read(database: Database[Any], partitions: Sequence[OutboxPartition]) -> list[Holding]:
+    """Return a holding for each, whether or not a relay was ever started for it."""
+    rows = database[wire.CHECKPOINTS].find(
+        {CheckpointField.PARTITION: {"$in": list(partitions)}},
+        {
+            CheckpointField.ID: 0,
+            CheckpointField.PARTITION: 1,
+            CheckpointField.HELD_BY: 1,
+            CheckpointField.WANTED_BY: 1,
+            CheckpointField.PAUSED_BY: 1,
+            CheckpointField.EPOCH: 1,
+            CheckpointField.ALIVE_AT: 1,
+        },
+        max_time_ms=READ_MS,
+    )
+    found = {row[CheckpointField.PARTITION]: _from_row(row) for row in rows}
+    return [found.get(each) or Holding(partition=each) for each in partitions]
 
 
 class Holdings:
-    """Reads and writes who has what, on behalf of one relay worker. Thread-safe."""
+    """Writes who has what, on behalf of one relay worker. Thread-safe."""
 
     def __init__(self, database: Database[Any], *, worker: str, pinned: bool) -> None:
-        self._rows = database[wire.CHECKPOINTS].with_options(read_concern=ReadConcern("local"))
+        self._rows = database[wire.CHECKPOINTS]
         self._me = {CheckpointField.WORKER: worker, CheckpointField.PINNED: pinned}
         self._name = worker
-
-    def of(self, partitions: Sequence[OutboxPartition]) -> list[Holding]:
-        """Return a holding for each, whether or not a relay was ever started for it."""
-        rows = self._rows.find(
-            {CheckpointField.PARTITION: {"$in": list(partitions)}},
-            {
-                CheckpointField.ID: 0,
-                CheckpointField.PARTITION: 1,
-                CheckpointField.HELD_BY: 1,
-                CheckpointField.WANTED_BY: 1,
-                CheckpointField.PAUSED_BY: 1,
-                CheckpointField.EPOCH: 1,
-                CheckpointField.ALIVE_AT: 1,
-            },
-            max_time_ms=READ_MS,
-        )
-        found = {row[CheckpointField.PARTITION]: _from_row(row) for row in rows}
-        return [found.get(each) or Holding(partition=each) for each in partitions]
 
     def take(self, partition: OutboxPartition) -> None:
         """Note that this worker has the lock; who wanted the partition has to want it anew."""

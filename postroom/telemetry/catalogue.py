@@ -160,6 +160,11 @@ DATABASE: Mapping[str, Described] = {
     "postroom_relay_ever_relayed": Described(
         Gauge, "0 where no relay was ever started for rows that are there", PARTITION
     ),
+    "postroom_relay_served": Described(
+        Gauge,
+        "1 where a relay worker has this outbox partition of a divided outbox, 0 where nobody has",
+        PARTITION,
+    ),
     "postroom_relay_scanning": Described(
         Gauge,
         "1 while the collection itself is relayed, in which the backlog is not known",

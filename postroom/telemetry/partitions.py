@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from pymongo import errors as mongo
 
 from postroom import tracing
-from postroom.relay.watching.view import views
+from postroom.relay.watching.view import NOBODY, views
 from postroom.store import clients
 from postroom.store.oplog import first_time
 from postroom.telemetry.catalogue import DATABASE, family
@@ -148,6 +148,8 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
         tell("oldest_unsent_seconds", lag + older if lag else lag, name)
         tell("quarantined_rows", view.quarantined_now, name)
         tell("ever_relayed", view.ever_relayed, name)
+        if view.served_by is not None:
+            tell("served", view.served_by != NOBODY, name)
         tell("scanning", view.scanning, name)
         if view.checkpointed_at is not None:
             age = (now - view.checkpointed_at).total_seconds()

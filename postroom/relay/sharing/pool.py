@@ -22,7 +22,7 @@ from postroom.relay.sharing.steward import Steward
 from postroom.relay.sharing.unserved import Unserved
 from postroom.sentences import Sentences
 from postroom.store.checkpoints import CheckpointStore
-from postroom.store.holdings import Holdings
+from postroom.store.holdings import Holdings, read
 from postroom.store.values import OutboxPartition
 from postroom.supervision import Backoff, Supervisor
 
@@ -154,15 +154,15 @@ class Pool:
             unserved = Unserved(self._partitions)
             looked = time.monotonic()
             while not self._stopping.is_set() and not self._grounds.is_spent(ground):
-                self._round(self._holdings(ground), unserved)
+                self._round(ground.database, self._holdings(ground), unserved)
                 self._stopping.wait(self._settings.mutex_retry_seconds)
                 if time.monotonic() - looked > CURRENT_SECONDS:
                     looked = time.monotonic()
                     if not self._is_current(ground.database):
                         self.stop()
 
-    def _round(self, holdings: Holdings, unserved: Unserved) -> None:
-        rows = holdings.of(self._partitions)
+    def _round(self, database: Database[Any], holdings: Holdings, unserved: Unserved) -> None:
+        rows = read(database, self._partitions)
         self._hear_answers()
         asked = {
             each: at for each, (seat, _) in self._seats.items() if (at := seat.asked_at) is not None

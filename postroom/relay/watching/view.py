@@ -5,6 +5,7 @@ A relay's own numbers, in `inspect stats` and Flower, have the same names for th
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +15,10 @@ import pymongo
 from pymongo import errors as mongo
 
 from postroom.relay.watching import backlog, unattended
+from postroom.store import holdings, partitioning_record
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.quarantine import Quarantine
+from postroom.store.values import OutboxPartition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +28,14 @@ if TYPE_CHECKING:
     from postroom.relay.watching.backlog import Backlog
     from postroom.relay.watching.unattended import Unattended
     from postroom.store.checkpoints import Checkpoint
+    from postroom.store.holdings import Holding
 
-__all__ = ["PartitionView", "Views", "views"]
+__all__ = ["NOBODY", "PartitionView", "Views", "views"]
+
+NOBODY = "nobody"
+UNAUTHORIZED = 13
+# A relay shows every three seconds that it lives.
+SILENT_SECONDS = 20.0
 
 # `outbox status` answers within two seconds, of which Celery needs the first one to start.
 WAITING_SECONDS = 0.5
@@ -50,10 +59,15 @@ class PartitionView:
     none waits. Both are None in a scan, which does not tell. `quarantined_now` counts the rows that
     are set aside at this moment, and with `quarantined_more` there may be more: that counting is
     bounded too. `paused_by` is the operator who has the relay stand still.
+
+    Of an outbox that is divided, `served_by` is the relay worker that has it, or NOBODY: none has,
+    or the one that had it gives no sign of life. `wanted_by` is the one that it will be given to.
     """
 
     partition: str
     ever_relayed: bool
+    served_by: str | None = None
+    wanted_by: str | None = None
     owner: str | None = None
     epoch: int | None = None
     owned_since: datetime | None = None
@@ -100,7 +114,54 @@ def views(database: Database[Any]) -> Views:
         waiting = backlog.behind(database, checkpoint, seconds=share)
         views.append(_relayed(database, checkpoint, waiting, now))
     views += [_unattended(database, each, now) for each in found.partitions]
-    return Views(partitions=sorted(views, key=lambda v: v.partition), complete=found.complete)
+    views = _shared(database, views, now)
+    return Views(partitions=sorted(views, key=_in_order), complete=found.complete)
+
+
+def _shared(
+    database: Database[Any], views: Sequence[PartitionView], now: datetime
+) -> list[PartitionView]:
+    """Say who serves what of divided outboxes, also where nothing was ever written or relayed."""
+    try:
+        records = partitioning_record.run(database, partitioning_record.read_all())
+    except mongo.OperationFailure as error:
+        if error.code != UNAUTHORIZED:
+            raise
+        return list(views)  # whoever looks may not know, and everything else can be told
+    names = [n for r in records for n in r.partitioning.names if r.partitioning.is_divided]
+    shared = {each.partition: each for each in holdings.read(database, names)}
+    known = {view.partition for view in views}
+    new = [
+        PartitionView(
+            partition=name,
+            ever_relayed=False,
+            waiting=0,
+            waiting_at_least=False,
+            lag_seconds=0,
+            quarantined_now=0,
+        )
+        for name in names
+        if name not in known
+    ]
+    return [
+        dataclasses.replace(view, served_by=_server(held, now), wanted_by=held.wanted_by)
+        if (held := shared.get(OutboxPartition(view.partition))) is not None
+        else view
+        for view in (*views, *new)
+    ]
+
+
+def _server(holding: Holding, now: datetime) -> str:
+    alive_at = holding.sign[1]
+    if holding.holder is None:
+        return NOBODY
+    silent = alive_at is None or (now - alive_at).total_seconds() > SILENT_SECONDS
+    return NOBODY if silent and not holding.is_paused else holding.holder
+
+
+def _in_order(view: PartitionView) -> tuple[str, int, str]:
+    stem, _, number = view.partition.rpartition("-")
+    return (stem, int(number), "") if number.isdecimal() else (view.partition, 0, number)
 
 
 def _relayed(
