@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import FrameType, TracebackType
 
-__all__ = ["described", "faults", "is_ours_or_the_applications", "shown"]
+__all__ = ["described", "faults", "is_ours_or_the_applications", "quoted", "shown"]
 
+LONGEST_QUOTED = 100
+HIGHEST_QUOTED = 10**20
 LONGEST_LINE = 500
 MOST_FAULTS = 5
 RAISE = opcode.opmap["RAISE_VARARGS"]
@@ -68,6 +70,22 @@ def shown(error: BaseException, *, package: str = "", everything: bool = False) 
         return error
     described_as = described(error, package=package)
     return errors.InboxError(described_as).with_traceback(error.__traceback__)
+
+
+def quoted(value: object) -> str:
+    """Return what a refusal may show of a value that stands where another was to be.
+
+    Settings and arguments get mixed up: what looks like an address, which may hold a password, is
+    shown nowhere, and of a collection or an object the kind alone.
+    """
+    if isinstance(value, str):
+        text = str.__str__(value)
+        looks_private = "@" in text or ":/" in text.removeprefix("persistent://")
+        return "not shown" if looks_private or len(text) > LONGEST_QUOTED else repr(text)
+    is_small = isinstance(value, int) and -HIGHEST_QUOTED < value < HIGHEST_QUOTED
+    if value is None or is_small or isinstance(value, float) or value in ((), [], {}):
+        return repr(value)
+    return f"one of the type {type(value).__name__}"
 
 
 def is_ours_or_the_applications(error: BaseException, *, package: str = "") -> bool:

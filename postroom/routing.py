@@ -21,6 +21,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors, events
+from postroom.private_text import quoted
 from postroom.topics import Topic, canonical
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _configured(topic: object) -> Topic:
     found = canonical(topic) if isinstance(topic, str) else None
     if found is None or not _is_name(found):
         raise errors.ConfigurationError(
-            f"{topic!r} is no topic: it is called tenant/namespace/name. Nothing was started"
+            f"{quoted(topic)} is no topic: it is called tenant/namespace/name. Nothing was started"
         )
     return Topic(intern(found))
 

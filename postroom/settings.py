@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postroom import address, errors, topics, wire
+from postroom import address, errors, names, topics, wire
 from postroom.cloud_events import CloudEvents
 from postroom.partitioning import MOST_PARTITIONS
+from postroom.private_text import quoted
 from postroom.secured import WHOLE_SENTENCE, Secured
 
 __all__ = [
@@ -24,13 +25,6 @@ __all__ = [
 ]
 
 PREFIX = "POSTROOM_"
-LONGEST_SHOWN = 100
-
-
-def _name(value: str) -> str:
-    if not value or len(value) > 200 or any(c.isspace() or c in "/," for c in value):
-        raise ValueError("a name has 1 to 200 characters, no blank, slash or comma among them")
-    return value
 
 
 def _uri_reference(value: str) -> str:
@@ -45,7 +39,8 @@ def _uri_reference(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(names.checked)]
+DatabaseName = Annotated[str, AfterValidator(names.database)]
 Topic = Annotated[str, AfterValidator(topics.checked)]
 MongoUrl = Annotated[str, AfterValidator(address.mongodb)]
 PulsarUrl = Annotated[str, AfterValidator(address.pulsar)]
@@ -80,7 +75,9 @@ class Settings(Secured):
         "mongodb://127.0.0.1:27017/?replicaSet=rs0&directConnection=true",
         description="MongoDB, a replica set or a sharded cluster",
     )
-    mongodb_database: Name = Field("aid-kit", description="The database of data, outbox and inbox")
+    mongodb_database: DatabaseName = Field(
+        "aid-kit", description="The database of data, outbox and inbox"
+    )
     pulsar_url: PulsarUrl = Field("pulsar://localhost:6650", description="The Pulsar broker")
     pulsar_admin_url: HttpUrl = Field(
         "http://localhost:8080", description="Pulsar's admin interface"
@@ -322,11 +319,4 @@ def _told(where: tuple[int | str, ...], message: str, value: object) -> str:
         return (
             f"{PREFIX}{name.upper()} is {why} (its value is not shown, as it may hold a password)"
         )
-    return f"{PREFIX}{name.upper()} is {_shown(value)}: {why}"
-
-
-def _shown(value: object) -> str:
-    # Variables get mixed up: what looks like an address is shown nowhere.
-    text = str(value)
-    looks_private = "@" in text or "://" in text.removeprefix("persistent://")
-    return "not shown" if looks_private or len(text) > LONGEST_SHOWN else repr(text)
+    return f"{PREFIX}{name.upper()} is {quoted(value)}: {why}"

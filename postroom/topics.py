@@ -37,6 +37,6 @@ def checked(topic: str) -> str:
         ValueError: it is not.
 
     """
-    if not FORM.fullmatch(topic) or len(topic) > LONGEST:
+    if not FORM.fullmatch(topic) or len(topic) > LONGEST or not topic.isprintable():
         raise ValueError("a topic is named tenant/namespace/topic, as public/default/events")
     return topic

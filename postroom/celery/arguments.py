@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from postroom import errors, topics
 from postroom.celery.queues import Queue
+from postroom.private_text import quoted
 from postroom.settings import Name
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def routed(given: object) -> Topics:
     if callable(given):
         return cast("Topics", _function("topics", given))
     if not isinstance(given, Mapping):
-        raise _refusal(f"topics takes a mapping or a function, not {given!r}")
+        raise _refusal(f"topics takes a mapping or a function, not {quoted(given)}")
     for name, topic in given.items():
         if not isinstance(name, str) or not name:
-            raise _refusal(f"topics has {name!r} where an event's name or a pattern is to stand")
-        _require_topic(f"topics[{name!r}]", topic)
+            raise _refusal(f"topics has {quoted(name)} where an event's name or a pattern is to stand")
+        _require_topic(f"topics[{quoted(name)}]", topic)
     return dict(given)
 
 
@@ -54,7 +55,7 @@ def keyed(given: object) -> Key | None:
         return given
     if callable(given):
         return cast("Key", _function("key", given))
-    raise _refusal(f"key takes the name of a field or a function, not {given!r}")
+    raise _refusal(f"key takes the name of a field or a function, not {quoted(given)}")
 
 
 def shared(given: object) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ def shared(given: object) -> tuple[str, ...]:
     for topic in found:
         if isinstance(topic, str) and WILD.search(topic):
             if len(topic.removeprefix("persistent://").split("/")) != 3:
-                raise _refusal(f"shared has the pattern {topic!r}, but {TOPIC}")
+                raise _refusal(f"shared has the pattern {quoted(topic)}, but {TOPIC}")
         else:
             _require_topic("shared", topic)
     return tuple(found)
@@ -82,7 +83,7 @@ def consumed(given: object) -> Consume:
 
     """
     if not isinstance(given, Mapping):
-        raise _refusal(f"consume takes a mapping of subscriptions to topics, not {given!r}")
+        raise _refusal(f"consume takes a mapping of subscriptions to topics, not {quoted(given)}")
     if not given:
         raise _refusal("consume names no subscription; leave it out to read what is sent")
     return {_subscription(name): _read_by(name, given[name]) for name in given}
@@ -97,9 +98,9 @@ def queues(relay: object, consumer: object) -> dict[str, Queue]:
     """
     for name in (relay, consumer):
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
-            raise _refusal(f"{name!r} is no name of a queue: letters, digits, - and _ make one")
+            raise _refusal(f"{quoted(name)} is no name of a queue: letters, digits, - and _ make one")
     if relay == consumer:
-        raise _refusal(f"relay and consumer cannot both have the queue {relay!r}")
+        raise _refusal(f"relay and consumer cannot both have the queue {quoted(relay)}")
     return {"relay": Queue(name=str(relay)), "consumer": Queue(name=str(consumer))}
 
 
@@ -108,20 +109,20 @@ def _subscription(name: object) -> str:
         return NAME.validate_python(name, strict=True)
     except ValidationError:
         raise _refusal(
-            f"consume has {name!r} where a subscription's name of 1 to 200 characters is to stand, "
+            f"consume has {quoted(name)} where a subscription's name of 1 to 200 characters is to stand, "
             "no blank, slash or comma among them"
         ) from None
 
 
 def _read_by(name: str, given: object) -> tuple[str, ...]:
     # What it lists is read, and refused, by what reads the topics.
-    found = _several(f"consume[{name!r}]", given)
+    found = _several(f"consume[{quoted(name)}]", given)
     return tuple({topics.canonical(str(topic)): topic for topic in found}.values())
 
 
 def _several(where: str, given: object) -> list[Any]:
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise _refusal(f"{where} takes a list of topics, not {given!r}: write [{given!r}]")
+        raise _refusal(f"{where} takes a list of topics, not {quoted(given)}: write […]")
     return list(given)
 
 
@@ -132,7 +133,7 @@ def _require_topic(where: str, topic: object) -> None:
             return
     except ValueError:
         pass
-    raise _refusal(f"{where} is given {topic!r}, but {TOPIC}")
+    raise _refusal(f"{where} is given {quoted(topic)}, but {TOPIC}")
 
 
 def _function(where: str, given: Callable[..., object]) -> Callable[..., object]:
@@ -140,7 +141,7 @@ def _function(where: str, given: Callable[..., object]) -> Callable[..., object]
         inspect.signature(given).bind("name", {})
     except TypeError:
         raise _refusal(
-            f"{where} takes a function of an event's name and data, not {given!r}"
+            f"{where} takes a function of an event's name and data, not {quoted(given)}"
         ) from None
     except ValueError:  # what is written in C says nothing of its parameters
         return given

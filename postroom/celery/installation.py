@@ -15,6 +15,7 @@ from postroom.celery.outage import wait_for_broker
 from postroom.celery.queues import Queues
 from postroom.inbox.receiving.selection import Selection
 from postroom.operations.wiring import Wiring
+from postroom.private_text import quoted
 from postroom.routing import Routing
 from postroom.settings import Settings
 
@@ -115,7 +116,9 @@ def _checked(
     queues: tuple[str, str],
 ) -> Installation:
     if not isinstance(app, Celery):
-        raise errors.ConfigurationError(f"install() takes a Celery application first, not {app!r}")
+        raise errors.ConfigurationError(
+            f"install() takes a Celery application first, not {quoted(app)}"
+        )
     if not isinstance(settings, Settings):
         raise errors.ConfigurationError(
             f"install() takes postroom.Settings as settings, not {type(settings).__name__}"

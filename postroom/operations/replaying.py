@@ -12,6 +12,7 @@ from postroom import broker, errors, refusals, topics, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.operations import actions
 from postroom.operations.done import Done
+from postroom.private_text import quoted
 from postroom.store import codec, letter
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.old_rows import OldRows
@@ -134,7 +135,7 @@ def target(database: Database[Any], wiring: Wiring, asked: Replay) -> Topic:
     try:
         topic = broker.canonical(topics.checked(asked.to_topic))
     except ValueError as error:
-        raise errors.ConfigurationError(f"{asked.to_topic!r} is no topic: {error}") from None
+        raise errors.ConfigurationError(f"{quoted(asked.to_topic)} is no topic: {error}") from None
     if topic.endswith((wire.DEAD, wire.REDRIVE)):
         raise errors.ConfigurationError(f"{topic} is for dead letters, and not for a replay")
     relayed = {*wiring.routing.topics}

@@ -19,6 +19,7 @@ from postroom.inbox.handling.handlers import (
     Registry,
     registry,
 )
+from postroom.private_text import quoted
 
 __all__ = ["handles"]
 
@@ -106,7 +107,7 @@ def _check_events(events: tuple[Match, ...]) -> None:
         named = isinstance(event, str) and event.strip()
         if not named and not (isinstance(event, type) and issubclass(event, DomainEvent)):
             raise errors.ConfigurationError(
-                f"@handles() takes event classes, names and patterns, not {event!r}"
+                f"@handles() takes event classes, names and patterns, not {quoted(event)}"
             )
 
 
@@ -131,11 +132,11 @@ def _checked_name(name: str | None, function: Callable[..., Any]) -> str:
     # It is a task's name, a part of an id, and a message's property.
     if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME:
         raise errors.ConfigurationError(
-            f"A handler's name has 1 to {LONGEST_NAME} characters, not {name!r:.100}"
+            f"A handler's name has 1 to {LONGEST_NAME} characters, not {quoted(name)}"
         )
     if not name.isprintable() or name.startswith("celery."):
         raise errors.ConfigurationError(
-            f"A handler cannot be called {name!r}: control characters have no place in a name, and "
+            f"A handler cannot be called {quoted(name)}: control characters have no place in a name, and "
             "those that begin with celery. are Celery's own tasks"
         )
     return name
@@ -144,7 +145,7 @@ def _checked_name(name: str | None, function: Callable[..., Any]) -> str:
 def _count(title: str, option: str, value: int | None, *, most: int) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (whole and 1 <= value <= most):
-        raise errors.ConfigurationError(f"{option} of {title} must be 1 to {most}, not {value!r}")
+        raise errors.ConfigurationError(f"{option} of {title} must be 1 to {most}, not {quoted(value)}")
     return value
 
 
@@ -162,7 +163,7 @@ def _seconds(title: str, option: str, value: float | None) -> float | None:
     if value is not None and not (number and 0 < value <= LONGEST_SECONDS):
         raise errors.ConfigurationError(
             f"{option} of {title} must be a number of seconds above 0, up to "
-            f"{LONGEST_SECONDS:g}, not {value!r}"
+            f"{LONGEST_SECONDS:g}, not {quoted(value)}"
         )
     return value
 
@@ -172,7 +173,7 @@ def _checked_kinds(title: str, given: object) -> tuple[type[BaseException], ...]
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise errors.ConfigurationError(
-                f"give_up_on of {title} takes classes of exceptions, not {kind!r}"
+                f"give_up_on of {title} takes classes of exceptions, not {quoted(kind)}"
             )
     return kinds
 

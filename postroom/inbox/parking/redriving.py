@@ -14,6 +14,7 @@ from postroom.inbox.parking.waiting_letters import WaitingLetters
 from postroom.inbox.parking.way_back import WayBack
 from postroom.inbox.receiving.directory import topics_of
 from postroom.inbox.receiving.selection import Selection, dead_letter_topic
+from postroom.private_text import quoted
 from postroom.topics import Topic, base_topic, canonical, namespace_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Asked:
         try:
             topics.checked(chosen)
         except ValueError as error:
-            raise errors.ConfigurationError(f"{chosen!r} is no topic: {error}") from None
+            raise errors.ConfigurationError(f"{quoted(chosen)} is no topic: {error}") from None
         Selection.of(settings, subscription, [chosen])
         return cls(
             topic=base_topic(canonical(chosen)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import abilities, errors, topics, wire
+from postroom.private_text import quoted
 from postroom.topics import Topic, base_topic, canonical
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Selection:
 def _require_topics(subscription: str, written: Sequence[str]) -> None:
     if isinstance(written, str) or not written:
         raise errors.ConfigurationError(
-            f"install(consume=…) gives the subscription {subscription!r} {written!r}, and has to "
+            f"install(consume=…) gives the subscription {subscription!r} {quoted(written)}, and has to "
             "give it a list of topics"
         )
     for topic in written:
@@ -123,7 +124,7 @@ def _require_topics(subscription: str, written: Sequence[str]) -> None:
                 topics.checked(topic)
         except (TypeError, ValueError):
             raise errors.ConfigurationError(
-                f"install(consume=…) names {topic!r} for the subscription {subscription!r}: a "
+                f"install(consume=…) names {quoted(topic)} for the subscription {subscription!r}: a "
                 "topic is named tenant/namespace/topic, and a pattern re:tenant/namespace/pattern"
             ) from None
 
@@ -160,14 +161,14 @@ class TopicPattern:
         literal = all(re.fullmatch(r"[\w.=:-]+", part) for part in parts[:2])
         if len(parts) != PARTS_OF_A_NAME or not (literal and parts[-1]):
             raise errors.ConfigurationError(
-                f"The pattern {written!r} is not of the form re:tenant/namespace/expression"
+                f"The pattern {quoted(written)} is not of the form re:tenant/namespace/expression"
             )
         tenant, namespace, local = parts
         try:
             return cls(namespace=f"{tenant}/{namespace}", local=re.compile(local))
         except re.error as error:
             raise errors.ConfigurationError(
-                f"The pattern {written!r} is no regular expression: {error}"
+                f"The pattern {quoted(written)} is no regular expression: {error}"
             ) from None
 
     def fits(self, topic: Topic) -> bool:
