@@ -6,11 +6,14 @@ is refused, in words that hold nothing of it: where a password ends is just what
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import re
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from pymongo import MongoClient, common
 from pymongo import errors as mongo
 from pymongo.uri_parser import parse_uri
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from urllib.parse import SplitResult
 
-__all__ = ["Address", "http", "mongodb", "pulsar", "redis", "shown"]
+__all__ = ["Address", "http", "mongodb", "pulsar", "pymongo_options", "redis", "shown"]
 
 UNKNOWN = "its address"
 ENCODE = "characters like / @ : ? # % ; in user and password are percent-encoded"
@@ -29,7 +32,11 @@ PULSAR = re.compile(r"pulsar(?:\+ssl)?://(?P<hosts>[^/]+)/?")
 TLS_OPTIONS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
 REDIS_OPTIONS = {"redis": TLS_OPTIONS, "rediss": TLS_OPTIONS, "redis+socket": {"virtual_host"}}
 HIGHEST_PORT = 65_535
-LONGEST_OPTION = 40
+# Options of MongoDB that name a file of certificates; the passphrase goes with the last one.
+CERTIFICATE, PASSPHRASE = "tlscertificatekeyfile=", "tlscertificatekeyfilepassword="
+CERTIFICATES = {"tlscafile", "tlscrlfile", CERTIFICATE[:-1]}
+# What PyMongo imports when it says who it is by one of these, and not before.
+MECHANISMS = {"MONGODB-AWS": ("pymongo_auth_aws",), "GSSAPI": ("winkerberos", "kerberos")}
 
 
 class Address(str):
@@ -77,7 +84,8 @@ def mongodb(url: str) -> Address:
     if scheme in {"mongodb", "mongodb+srv"} and _is_plain(url) and not _has_sign_behind_hosts(rest):
         srv = scheme == "mongodb+srv"
         if hosts := _mongodb_hosts(base, srv=srv):
-            _require_options(base, options, srv=srv)
+            if options:
+                _require_options(base, options, srv=srv)
             return Address(url, hosts)
     raise ValueError(f"no address of the form mongodb://user:password@host:port/?options; {ENCODE}")
 
@@ -230,18 +238,68 @@ def _require_options(base: str, options: str, *, srv: bool) -> None:
         if srv and name.lower().startswith("srv"):
             continue
         if not _fits(f"h/?{option}"):
-            known = name.isalnum() and len(name) < LONGEST_OPTION
-            raise ValueError(f"its option {name if known else '(not shown)'} has a wrong value")
+            _refuse_option(name)
     others = "&".join(o for o, n in zip(several, names, strict=True) if n[:3].lower() != "srv")
     direct = srv and re.search(r"(?i)directConnection=true", options)
     if direct or (options and not _fits(f"{base if '/' in base else f'{base}/'}?{others}")):
         raise ValueError("its options do not go together, or not with its hosts")
+    _require_client(base if "/" in base else f"{base}/", options, srv=srv)
+
+
+def _require_client(base: str, options: str, *, srv: bool) -> None:
+    """Make the driver's client, unconnected: it reads files and mechanisms that parsing does not.
+
+    A name server is not asked: the options of `mongodb+srv` stand there as those of its one host.
+    """
+    given = [option for option in re.split("[&;]", options) if option]
+    if srv:
+        given = [option for option in given if not option.lower().startswith("srv")]
+    mechanism = ""
+    for option in given:
+        name, _, value = option.partition("=")
+        if name.lower() in CERTIFICATES and not _makes_client("h/", _alone(option, given)):
+            _refuse_option(name)
+        if name.lower() == "authmechanism":
+            mechanism = value.upper()
+    modules = MECHANISMS.get(mechanism, ())
+    if modules and not any(map(importlib.util.find_spec, modules)):
+        raise ValueError(f"its authMechanism {mechanism} needs a package that is not installed")
+    if not _makes_client(base, given):
+        raise ValueError("its options do not go together, or not with its hosts")
+
+
+def _alone(option: str, given: list[str]) -> list[str]:
+    """Return what a file's option is of use with: encryption, and its key's passphrase."""
+    beside = [each for each in given if each.lower().startswith(PASSPHRASE)]
+    return ["tls=true", option, *(beside if option.lower().startswith(CERTIFICATE) else ())]
+
+
+def _makes_client(base: str, options: list[str]) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            MongoClient(f"mongodb://{base}?{'&'.join(options)}", connect=False).close()
+        except Exception:  # noqa: BLE001 - of PyMongo, OpenSSL and the file system: none can be made
+            return False
+    return True
+
+
+def _refuse_option(name: str) -> None:
+    # What is no option's name may be a part of a password whose & is not encoded.
+    known = name.lower() in pymongo_options()
+    raise ValueError(f"its option {name if known else '(not shown)'} has a wrong value")
+
+
+@functools.cache
+def pymongo_options() -> frozenset[str]:
+    """Return the names of the options that PyMongo knows, in small letters."""
+    return frozenset(name.lower() for name in common.VALIDATORS)
 
 
 def _fits(rest: str) -> bool:
     try:
         _parsed(rest)
-    except (mongo.PyMongoError, ValueError):
+    except Exception:  # noqa: BLE001 - it reads files too, and raises what these do, and KeyError
         return False
     return True
 

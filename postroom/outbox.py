@@ -50,6 +50,11 @@ class Outbox:
     given: an event that would be larger is refused when it is published.
 
     Needs MongoDB as a replica set or sharded cluster, as transactions do.
+
+    Raises:
+        ConfigurationError: `partition` is no name for which a relay can be started, `key` is
+            neither a field nor a plain function, or a variable has a value that cannot be used.
+
     """
 
     def __init__(

@@ -6,13 +6,26 @@ import ipaddress
 import ssl
 import urllib.parse
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["SECRETS", "WHOLE_SENTENCE", "Secured", "content_of", "has_tls", "keeps_secrets"]
+from postroom import address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "SECRETS",
+    "WHOLE_SENTENCE",
+    "Secured",
+    "content_of",
+    "has_tls",
+    "keeps_secrets",
+    "line_of",
+]
 
 # The type of an error whose message is the whole sentence, with the variables that it is about.
 WHOLE_SENTENCE = "postroom_sentence"
@@ -33,12 +46,26 @@ SECRETS = (*READ_ONCE, "pulsar_token")
 Way = Literal["token", "oauth2", "basic", "certificate"]
 
 
+def line_of(path: str) -> str:
+    """Return the secret that a file holds: one line of text, without the blanks around it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else; the message is a clause, without any of it.
+
+    """
+    text = content_of(path)
+    if not text.isprintable():
+        raise ValueError("holds more than one line, or what cannot be printed")
+    return text
+
+
 def content_of(path: str) -> str:
     """Return what a file holds, without the blanks and line breaks around it.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it holds nothing, or what is no one line of text; the message is a clause.
+        ValueError: it holds nothing, or what is no text; the message is a clause.
 
     """
     with Path(path).open("rb") as file:
@@ -68,6 +95,22 @@ def keeps_secrets(url: str) -> bool:
         return ipaddress.ip_address(parts.hostname or "").is_loopback
     except ValueError:
         return False
+
+
+def _issuer(url: str) -> address.Address:
+    try:
+        found = address.http(url)
+        if "," not in found.hosts and keeps_secrets(url):
+            return found
+    except ValueError:
+        pass
+    raise ValueError(
+        "not https://host/path, of one host, without user, password and query: the client's secret "
+        "would go over the network as it is, or the address show one"
+    )
+
+
+IssuerUrl = Annotated[str, AfterValidator(_issuer)]
 
 
 class Secured(BaseSettings):
@@ -108,7 +151,7 @@ class Secured(BaseSettings):
     pulsar_tls_key_file: str | None = Field(
         None, description="The key of that certificate, in PEM, without a passphrase"
     )
-    pulsar_oauth2_issuer_url: str | None = Field(
+    pulsar_oauth2_issuer_url: IssuerUrl | None = Field(
         None, description="Where tokens for Pulsar are fetched (OAuth 2, client credentials)"
     )
     pulsar_oauth2_audience: str | None = Field(None, description="The audience to ask a token for")
@@ -145,10 +188,13 @@ class Secured(BaseSettings):
             if file and read.get(name):
                 _refuse(f"{variable} and {variable}_FILE are both set: leave one out")
             if file and name in READ_ONCE:
-                read[name] = _secret(f"{variable}_FILE", file)
+                read[name] = _secret(f"{variable}_FILE", file, line_of)
+            _require_line(variable, read.get(name))
         for name in FILES:
             if read.get(name):
-                _secret(f"POSTROOM_{name.upper()}", read[name])
+                of_one_line = name.removesuffix("_file") in SECRETS
+                read_by = line_of if of_one_line else content_of
+                _secret(f"POSTROOM_{name.upper()}", read[name], read_by)
         return read
 
     @model_validator(mode="after")
@@ -188,9 +234,16 @@ def _refuse(sentence: str) -> None:
     raise PydanticCustomError(WHOLE_SENTENCE, "{sentence}", {"sentence": sentence})
 
 
-def _secret(variable: str, path: Any) -> str:
+def _require_line(variable: str, secret: Any) -> None:
+    # Where a line break or half of a character is sent it is refused by who sends it, in words that
+    # quote the whole.
+    if isinstance(secret, str) and not secret.isprintable():
+        _refuse(f"{variable} has more than one line, or what cannot be printed (it is not shown)")
+
+
+def _secret(variable: str, path: Any, read: Callable[[str], str] = content_of) -> str:
     try:
-        return content_of(str(path))
+        return read(str(path))
     except OSError as error:
         why = f"cannot be read ({error.strerror or type(error).__name__})"
     except ValueError as error:
@@ -217,11 +270,6 @@ def _require_whole(secured: Secured) -> None:
         for there, missing in ((one, other), (other, one)):
             if getattr(secured, there) and not getattr(secured, missing):
                 _refuse(f"POSTROOM_{there.upper()} is set, and POSTROOM_{missing.upper()} is not")
-    if secured.pulsar_oauth2_issuer_url and not keeps_secrets(secured.pulsar_oauth2_issuer_url):
-        _refuse(
-            "POSTROOM_PULSAR_OAUTH2_ISSUER_URL is not https://…, so that the client's secret would "
-            "go over the network as it is"
-        )
     password = secured.pulsar_basic_password
     if ":" in (secured.pulsar_basic_user or "") or (
         password is not None and ":" in password.get_secret_value()

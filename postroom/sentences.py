@@ -36,7 +36,13 @@ class Sentences:
     next_step: str
 
     def of(self, error: BaseException) -> str:
-        """Return the sentence for an error."""
+        """Return the sentence for an error; whatever happens meanwhile, there is one."""
+        try:
+            return self._of(error)
+        except Exception:  # noqa: BLE001 - who asks is about to wait, and must not end for a word
+            return f"{type(error).__name__}; {self.next_step}"
+
+    def _of(self, error: BaseException) -> str:
         if isinstance(error, errors.PostroomError):
             return str(error)
         if isinstance(error, mongo.PyMongoError):

@@ -211,11 +211,7 @@ class Settings(Secured):
     @model_validator(mode="before")
     @classmethod
     def _without_blanks(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
-        # `VARIABLE=` is how many a deployment says that a variable is not set.
-        return {k: v for k, v in stripped.items() if not (v == "" and k in OPTIONAL)}
+        return _stripped(values)
 
     @property
     def retention(self) -> timedelta | None:
@@ -235,12 +231,27 @@ class Settings(Secured):
 
 
 class _Writing(BaseSettings):
+    """What programs that write events read, by the same rules as Settings does."""
+
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     max_message_bytes: MessageBytes = MOST_MESSAGE_BYTES
     cloudevents: bool = False
-    cloudevents_source: str | None = None
+    cloudevents_source: CloudSource | None = None
     partitions: PartitionCount = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: Any) -> Any:
+        return _stripped(values)
+
+
+def _stripped(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
+    # `VARIABLE=` is how many a deployment says that a variable is not set.
+    return {k: v for k, v in stripped.items() if not (v == "" and k in OPTIONAL)}
 
 
 def cloud_events(database: str) -> CloudEvents | None:

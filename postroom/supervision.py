@@ -90,7 +90,7 @@ class Supervisor:
             return
         jitter = self._backoff.jitter
         seconds *= random.uniform(1 - jitter, 1 + jitter)  # noqa: S311 - jitter
-        sentence = self._sentence(error)
+        sentence = self._said_of(error)
         self._waiting(sentence)
         if self._is_to_be_told(sentence):
             logger.log(
@@ -102,6 +102,12 @@ class Supervisor:
                 extra=self._extra,
             )
         self._stopping.wait(seconds)
+
+    def _said_of(self, error: Exception) -> str:
+        try:
+            return self._sentence(error)
+        except Exception as worse:  # noqa: BLE001 - the run is to be repeated, said or not
+            return f"{type(error).__name__} (no more can be said of it: {type(worse).__name__})"
 
     def _is_to_be_told(self, sentence: str) -> bool:
         about, now = NUMBER.sub("", sentence), time.monotonic()

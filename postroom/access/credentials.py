@@ -9,7 +9,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from postroom.secured import content_of
+from postroom.secured import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -197,7 +197,7 @@ class Token:
 
 def read_token_file(path: str) -> Callable[[], str]:
     """Return what reads a token from a file."""
-    return lambda: content_of(path)
+    return lambda: line_of(path)
 
 
 def _claims(token: str) -> Mapping[str, Any]:

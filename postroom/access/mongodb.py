@@ -88,7 +88,11 @@ def _reason(uri: str) -> str | None:
 def _ask(uri: str) -> str | None:
     if uri.startswith("mongodb+srv://"):
         return None
-    parsed = parse_uri(uri, warn=True)
+    try:
+        parsed = parse_uri(uri, warn=True)
+    except (OSError, ValueError, mongo.PyMongoError):
+        # A file that it names has gone since the start: by a rotation that is half done, for one.
+        return f"a file that {SETTING} names cannot be read now"
     host, port = parsed["nodelist"][0]
     options = parsed["options"]
     server = Server(host=host, port=port or 27017)

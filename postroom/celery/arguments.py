@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from postroom import errors, topics
+from postroom.answering import checked_function, checked_key
 from postroom.celery.queues import Queue
 from postroom.private_text import quoted
 from postroom.settings import Name
@@ -34,12 +34,14 @@ def routed(given: object) -> Topics:
 
     """
     if callable(given):
-        return cast("Topics", _function("topics", given))
+        return cast("Topics", _checked(lambda: checked_function("topics", given)))
     if not isinstance(given, Mapping):
         raise _refusal(f"topics takes a mapping or a function, not {quoted(given)}")
     for name, topic in given.items():
         if not isinstance(name, str) or not name:
-            raise _refusal(f"topics has {quoted(name)} where an event's name or a pattern is to stand")
+            raise _refusal(
+                f"topics has {quoted(name)} where an event's name or a pattern is to stand"
+            )
         _require_topic(f"topics[{quoted(name)}]", topic)
     return dict(given)
 
@@ -51,11 +53,7 @@ def keyed(given: object) -> Key | None:
         ConfigurationError: it is none of them.
 
     """
-    if given is None or (isinstance(given, str) and given):
-        return given
-    if callable(given):
-        return cast("Key", _function("key", given))
-    raise _refusal(f"key takes the name of a field or a function, not {quoted(given)}")
+    return cast("Key | None", _checked(lambda: checked_key(given)))
 
 
 def shared(given: object) -> tuple[str, ...]:
@@ -98,7 +96,9 @@ def queues(relay: object, consumer: object) -> dict[str, Queue]:
     """
     for name in (relay, consumer):
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
-            raise _refusal(f"{quoted(name)} is no name of a queue: letters, digits, - and _ make one")
+            raise _refusal(
+                f"{quoted(name)} is no name of a queue: letters, digits, - and _ make one"
+            )
     if relay == consumer:
         raise _refusal(f"relay and consumer cannot both have the queue {quoted(relay)}")
     return {"relay": Queue(name=str(relay)), "consumer": Queue(name=str(consumer))}
@@ -109,8 +109,8 @@ def _subscription(name: object) -> str:
         return NAME.validate_python(name, strict=True)
     except ValidationError:
         raise _refusal(
-            f"consume has {quoted(name)} where a subscription's name of 1 to 200 characters is to stand, "
-            "no blank, slash or comma among them"
+            f"consume has {quoted(name)} where a subscription's name of 1 to 200 characters is to "
+            "stand, all of which can be printed, no blank, slash or comma among them"
         ) from None
 
 
@@ -136,16 +136,11 @@ def _require_topic(where: str, topic: object) -> None:
     raise _refusal(f"{where} is given {quoted(topic)}, but {TOPIC}")
 
 
-def _function(where: str, given: Callable[..., object]) -> Callable[..., object]:
+def _checked(check: Callable[[], object]) -> object:
     try:
-        inspect.signature(given).bind("name", {})
-    except TypeError:
-        raise _refusal(
-            f"{where} takes a function of an event's name and data, not {quoted(given)}"
-        ) from None
-    except ValueError:  # what is written in C says nothing of its parameters
-        return given
-    return given
+        return check()
+    except ValueError as error:
+        raise _refusal(str(error)) from None
 
 
 def _refusal(why: str) -> errors.ConfigurationError:

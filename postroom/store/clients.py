@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import MongoClient
+from pymongo import errors as mongo
 
-from postroom import errors
+from postroom import address, errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bson import Timestamp
     from pymongo import monitoring
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 SELECTION_MS = 5_000
 CALL_MS = 15_000
@@ -120,7 +123,7 @@ def for_consumer(uri: str, *, name: str, watch: ServerWatch) -> HandlersClient:
     Its handlers use it too, and have as much time as their own timeout gives them.
     """
     options: dict[str, Any] = {"appname": name, "connect": False, "event_listeners": [watch]}
-    return HandlersClient(**_arguments(uri, decoding=True, **options))
+    return _made(HandlersClient, uri, decoding=True, **options)
 
 
 def for_command_line(uri: str) -> Client:
@@ -129,24 +132,51 @@ def for_command_line(uri: str) -> Client:
 
 
 def _client(uri: str, **options: Any) -> Client:
-    return MongoClient(**_arguments(uri, **options))
+    return _made(MongoClient, uri, **options)
+
+
+def _made(kind: Callable[..., Made], uri: str, **options: Any) -> Made:
+    """Make a client; what was in order at the start may be so no more, such as a rotated file.
+
+    Raises:
+        ServiceUnavailable: none can be made; the message says what of the URI is at fault.
+
+    """
+    try:
+        return kind(**_arguments(uri, **options))
+    except (OSError, ValueError, KeyError, mongo.PyMongoError) as error:
+        try:
+            address.mongodb(uri)
+        except ValueError as why:
+            raise errors.ServiceUnavailable(
+                f"No client of MongoDB can be made: POSTROOM_MONGODB_URI is {why}. That is tried "
+                "again"
+            ) from None
+        if isinstance(error, mongo.PyMongoError):
+            raise
+        raise errors.ServiceUnavailable(
+            f"No client of MongoDB can be made ({type(error).__name__}). That is tried again"
+        ) from None
 
 
 def _arguments(uri: str, *, decoding: bool = False, **options: Any) -> dict[str, Any]:
     ours = {*_MEANING, *_PATIENCE, *_LEFT_OUT} | (set() if decoding else _DECODING)
-    address, not_obeyed = _without(uri, ours)
+    uri, not_obeyed = _without(uri, ours)
     if not_obeyed:
         _say(", ".join(sorted(not_obeyed)))
-    return {"host": address, **_MEANING, **_PATIENCE, **options}
+    return {"host": uri, **_MEANING, **_PATIENCE, **options}
 
 
 def _without(uri: str, names: set[str]) -> tuple[str, set[str]]:
     """Take options out of a URI, split as the driver does; return it, and those that were there."""
-    address, mark, query = uri.partition("?")
+    before, mark, query = uri.partition("?")
     lower = {name.lower() for name in names}
     options = [(each, each.partition("=")[0]) for each in re.split("[&;]", query)]
-    kept = [each for each, name in options if name.lower() not in lower]
-    return address + mark + "&".join(kept), {name for _, name in options if name.lower() in lower}
+    # An option that PyMongo does not know means nothing, and it warns of it by its name: which may
+    # be a part of a password whose & is not encoded.
+    known = address.pymongo_options()
+    kept = [each for each, name in options if name.lower() in known - lower]
+    return before + mark + "&".join(kept), {name for _, name in options if name.lower() in lower}
 
 
 @functools.cache

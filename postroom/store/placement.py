@@ -5,8 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
-from postroom.partitioning import Partitioning
+from postroom import errors, names
+from postroom.partitioning import MOST_PARTITIONS, Partitioning
+from postroom.private_text import quoted
 from postroom.store.partitionings import to_write
 
 if TYPE_CHECKING:
@@ -36,7 +37,18 @@ class Placement:
 
     @classmethod
     def of_client(cls, client: Any, database: str, *, base: str, count: int) -> Placement:
-        """Return the one that all writers of a client share."""
+        """Return the one that all writers of a client share.
+
+        Raises:
+            ConfigurationError: `base` is no name for which a relay can be started, or there cannot
+                be so many outbox partitions.
+
+        """
+        _require_name(base)
+        if type(count) is not int or not 1 <= count <= MOST_PARTITIONS:
+            raise errors.ConfigurationError(
+                f"An outbox has 1 to {MOST_PARTITIONS} outbox partitions, not {quoted(count)}"
+            )
         of_it = _known.setdefault(client, {})
         return of_it.setdefault((database, base, count), cls(base, count))
 
@@ -80,3 +92,16 @@ class Placement:
         yield from self.learn()
         if self._partitioning != before:
             raise errors.PartitioningChanged
+
+
+def _require_name(given: object) -> None:
+    try:
+        if isinstance(given, str):
+            names.checked(given)
+            return
+        why = "its name is a string"
+    except ValueError as error:
+        why = str(error)
+    raise errors.ConfigurationError(
+        f"No relay could be started for the outbox partition {quoted(given)}: {why}"
+    )

@@ -14,6 +14,7 @@ from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 
 from postroom import errors, tracing
+from postroom.answering import checked_key
 from postroom.events import DomainEvent, checked
 from postroom.routing import Routing
 from postroom.store import letter
@@ -49,6 +50,10 @@ class RowWriter:
     What it accepts the relay can send, as far as the same settings hold there: where that cannot be
     foreseen at once it makes of the row the very letter that the relay will make. It keeps the key
     that this one has.
+
+    Raises:
+        ConfigurationError: `key` is neither a field nor a function that can be asked.
+
     """
 
     def __init__(
@@ -60,6 +65,10 @@ class RowWriter:
         cloud_events: CloudEvents | None = None,
     ) -> None:
         self._placement = placement
+        try:
+            checked_key(key)
+        except ValueError as error:
+            raise errors.ConfigurationError(f"Outbox(): {error}") from None
         routing = Routing(default=ANY_TOPIC, topics={}, key=key, cloud_events=cloud_events)
         self._limits = routing, max_bytes
         self._has_headers = cloud_events is not None

@@ -12,8 +12,8 @@ import pytest
 from celery import Celery
 
 from postroom import ConfigurationError, DomainEvent, Event, InvalidEvent, errors, handles
+from postroom.deferred import require_done
 from postroom.inbox.handling import handlers, registration
-from postroom.inbox.handling.deferred import require_done
 from postroom.inbox.handling.handlers import Registry
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors
+from postroom.deferred import require_done
 from postroom.inbox.handling.call import Stage
-from postroom.inbox.handling.deferred import require_done
 from postroom.inbox.handling.guard import Guard
 from postroom.inbox.handling.outcome import Applied
 from postroom.store.inbox_rows import Repeated, RowId, identity

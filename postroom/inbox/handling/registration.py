@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from postroom import errors
+from postroom.deferred import is_deferring
 from postroom.events import DomainEvent
-from postroom.inbox.handling.deferred import is_deferring
 from postroom.inbox.handling.handlers import (
     MOST_IN_A_BATCH,
     MOST_IN_A_GROUP,
@@ -136,8 +136,8 @@ def _checked_name(name: str | None, function: Callable[..., Any]) -> str:
         )
     if not name.isprintable() or name.startswith("celery."):
         raise errors.ConfigurationError(
-            f"A handler cannot be called {quoted(name)}: control characters have no place in a name, and "
-            "those that begin with celery. are Celery's own tasks"
+            f"A handler cannot be called {quoted(name)}: control characters have no place in a "
+            "name, and those that begin with celery. are Celery's own tasks"
         )
     return name
 
@@ -145,7 +145,9 @@ def _checked_name(name: str | None, function: Callable[..., Any]) -> str:
 def _count(title: str, option: str, value: int | None, *, most: int) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (whole and 1 <= value <= most):
-        raise errors.ConfigurationError(f"{option} of {title} must be 1 to {most}, not {quoted(value)}")
+        raise errors.ConfigurationError(
+            f"{option} of {title} must be 1 to {most}, not {quoted(value)}"
+        )
     return value
 
 

@@ -115,8 +115,8 @@ class Selection:
 def _require_topics(subscription: str, written: Sequence[str]) -> None:
     if isinstance(written, str) or not written:
         raise errors.ConfigurationError(
-            f"install(consume=…) gives the subscription {subscription!r} {quoted(written)}, and has to "
-            "give it a list of topics"
+            f"install(consume=…) gives the subscription {subscription!r} {quoted(written)}, and "
+            "has to give it a list of topics"
         )
     for topic in written:
         try:
@@ -124,8 +124,8 @@ def _require_topics(subscription: str, written: Sequence[str]) -> None:
                 topics.checked(topic)
         except (TypeError, ValueError):
             raise errors.ConfigurationError(
-                f"install(consume=…) names {quoted(topic)} for the subscription {subscription!r}: a "
-                "topic is named tenant/namespace/topic, and a pattern re:tenant/namespace/pattern"
+                f"install(consume=…) names {quoted(topic)} for the subscription {subscription!r}: "
+                "a topic is named tenant/namespace/topic, and a pattern re:tenant/namespace/pattern"
             ) from None
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_deferring", "require_done"]
 
+_CACHED = functools._lru_cache_wrapper  # noqa: SLF001 - what lru_cache() returns has no other name
+
 
 def is_deferring(function: Callable[..., object]) -> bool:
     """Say whether a call of a function or callable object does nothing yet.
@@ -23,8 +25,11 @@ def is_deferring(function: Callable[..., object]) -> bool:
     """
     while isinstance(function, functools.partial):
         function = function.func
-    # What an object is called by belongs to its class.
-    inner = vars(type(function)).get("__call__")
+    if isinstance(function, _CACHED):
+        # Alone among those that wrap another it calls just that; others may run what they await.
+        return is_deferring(function.__wrapped__)
+    # What an object is called by belongs to its class, or to one that it inherits from.
+    inner = getattr(type(function), "__call__", None)  # noqa: B004 - not whether, but by what
     return any(
         is_lazy(each)
         for each in (function, inner)
