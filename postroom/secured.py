@@ -110,6 +110,16 @@ def _issuer(url: str) -> address.Address:
     )
 
 
+def _flower_user(value: str) -> str:
+    if not value or not value.isprintable() or ":" in value:
+        raise ValueError(
+            "a user's name is one line without a colon, at which browsers take user and password "
+            "apart"
+        )
+    return value
+
+
+FlowerUser = Annotated[str, AfterValidator(_flower_user)]
 IssuerUrl = Annotated[str, AfterValidator(_issuer)]
 
 
@@ -164,7 +174,7 @@ class Secured(BaseSettings):
     pulsar_basic_password_file: str | None = Field(
         None, description="The file that holds POSTROOM_PULSAR_BASIC_PASSWORD"
     )
-    flower_user: str = Field("flower", description="The user that Flower lets in")
+    flower_user: FlowerUser = Field("flower", description="The user that Flower lets in")
     flower_password: SecretStr | None = Field(
         None, description="That user's password; Flower does not start without one"
     )

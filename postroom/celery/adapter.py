@@ -1,8 +1,8 @@
 """Adapter: all that postroom takes from inside Celery, in one place.
 
 Celery promises none of it. `tests/unit/test_celery_adapter.py` names each piece and the form in
-which it is used, so that a new Celery which has changed one fails there. The other modules of this
-room but task_events and runner know its documented side only: applications, tasks, signals, steps.
+which it is used, so that a new Celery which has changed one fails there. Other modules of this room
+but destinations, task_events and runner know its documented side alone: tasks, signals, steps.
 """
 
 from __future__ import annotations

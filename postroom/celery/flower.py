@@ -100,11 +100,6 @@ def let_in(
             f"POSTROOM_FLOWER_PASSWORD and {VARIABLE} (or --basic_auth) are both set: leave one "
             "out."
         )
-    if ":" in settings.flower_user:
-        raise SystemExit(
-            "POSTROOM_FLOWER_USER has a colon in it, at which browsers take user and password "
-            "apart: leave it out."
-        )
     return [f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"]
 
 

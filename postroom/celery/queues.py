@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import errors
-from postroom.celery import adapter
+from postroom.celery import adapter, destinations
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -45,7 +44,7 @@ class Queues:
             ConfigurationError: it does; the message says how to give ours another name.
 
         """
-        own = _own_queues(app) & adapter.queues(app)
+        own = destinations.queues_of_tasks(app) & adapter.queues(app)
         for kind, queue in (("relay", self.relay), ("consumer", self.consumer)):
             taken = sorted(filter(queue.owns, own))
             if taken:
@@ -54,19 +53,3 @@ class Queues:
                     f"name is postroom's {kind}: give postroom's another name with "
                     f"install({kind}_queue=…)"
                 )
-
-
-def _own_queues(app: Celery) -> set[str]:
-    """Name the queues that the application's configuration has tasks for."""
-    conf = app.conf
-    own = {str(conf.task_default_queue)}
-    # Where no queue may be made by naming it, ours has to be among them.
-    if conf.task_create_missing_queues:
-        declared = conf.task_queues or ()
-        own |= {str(getattr(queue, "name", queue)) for queue in declared}
-    routes = conf.task_routes or ()
-    for route in routes if isinstance(routes, (list, tuple)) else [routes]:
-        for target in route.values() if isinstance(route, Mapping) else ():
-            queue = target.get("queue") if isinstance(target, Mapping) else target
-            own.add(str(getattr(queue, "name", queue)))
-    return own

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
-from postroom import errors
+from postroom import errors, names
 from postroom.celery import adapter, fleet_settings, telemetry_step
 from postroom.celery import step as steps
 from postroom.celery.ending import EXIT_FAILURE, exit_after
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import Step
+from postroom.private_text import quoted
 from postroom.relay.relay import Relay
 from postroom.relay.sharing.crew import Crew
 
@@ -98,7 +99,7 @@ def shape_worker(worker: Any) -> None:
     if _shares(worker.app):
         pins_of(worker.app)
     else:
-        _refuse_nameless(worker.app)
+        _refuse_misnamed(worker.app)
         _refuse_rivals(worker.app)
     if threads_asked_for(worker) not in (None, 1):
         logger.warning("A relay worker has one relay in one thread: -c means nothing to it")
@@ -109,11 +110,19 @@ def _shares(app: Celery) -> bool:
     return bool(app.postroom.settings.partitions > 1)
 
 
-def _refuse_nameless(app: Celery) -> None:
-    if "" in partitions_of(app):
-        raise errors.ConfigurationError(
-            f"-Q {app.postroom.queues.relay.name}. names no outbox partition behind its dot."
-        )
+def _refuse_misnamed(app: Celery) -> None:
+    queue = app.postroom.queues.relay.name
+    for partition in partitions_of(app):
+        if not partition:
+            raise errors.ConfigurationError(
+                f"-Q {queue}. names no outbox partition behind its dot."
+            )
+        try:
+            names.checked(partition)
+        except ValueError as error:
+            raise errors.ConfigurationError(
+                f"-Q {queue}.… names the outbox partition {quoted(partition)}, and {error}."
+            ) from None
 
 
 def _refuse_rivals(app: Celery) -> None:

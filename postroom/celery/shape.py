@@ -58,7 +58,12 @@ def refuse_useless(worker: Any, *, kind: str) -> None:
 
     """
     given = adapter.given_options(worker)
-    useless = [shown for name, shown in USELESS.items() if given.get(name)]
+    # 0 is a value that somebody has given, and would mean as little.
+    useless = [
+        shown
+        for name, shown in USELESS.items()
+        if given.get(name) is not None and given[name] is not False
+    ]
     if useless:
         raise errors.ConfigurationError(
             f"A {kind} worker has no use for {', '.join(useless)}: leave it out."
@@ -79,13 +84,14 @@ def threads_asked_for(worker: Any) -> int | str | None:
     """Return what -c says, or None where it says nothing.
 
     Raises:
-        ConfigurationError: it is more than a worker has threads.
+        ConfigurationError: it is none, or more than a worker has threads.
 
     """
     asked: int | str | None = adapter.given_options(worker).get("concurrency")
-    if isinstance(asked, int) and asked > MOST_THREADS:
+    if isinstance(asked, int) and not 1 <= asked <= MOST_THREADS:
         raise errors.ConfigurationError(
-            f"-c is {asked}: a worker has {MOST_THREADS} threads at most."
+            f"-c is {asked}: a worker has 1 to {MOST_THREADS} threads; leave it out for "
+            "POSTROOM_CONCURRENCY."
         )
     return asked
 

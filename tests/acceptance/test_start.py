@@ -55,7 +55,11 @@ def test_a_wrong_setting_is_one_sentence(lite_site: Site, command: str) -> None:
         ("-Q relay --max-memory-per-child=200000", "no use for --max-memory-per-child"),
         ("-Q consumer --time-limit=5 --soft-time-limit=3", "POSTROOM_HANDLER_TIMEOUT_SECONDS"),
         ("-Q consumer --prefetch-multiplier=4", "POSTROOM_PREFETCH"),
-        ("-Q consumer -c 1000", "256 threads at most"),
+        ("-Q consumer -c 1000", "a worker has 1 to 256 threads"),
+        ("-Q consumer -c 0", "a worker has 1 to 256 threads"),
+        ("-Q relay -c 0", "a worker has 1 to 256 threads"),
+        ("-Q consumer --max-tasks-per-child 0", "no use for --max-tasks-per-child"),
+        ("-Q relay.a/b", "names the outbox partition 'a/b', and a name has 1 to 200"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(lite_site: Site, options: str, words: str) -> None:
@@ -114,6 +118,7 @@ def test_a_consumers_threads_are_postrooms_or_the_commands(
         ({"task_routes": {"shop.*": {"queue": "consumer"}}}, "-Q consumer"),
         ({"task_routes": [{"shop.*": "relay.orders"}]}, "-Q relay.orders"),
         ({"task_queues": {"celery": {}, "consumer": {}}}, ""),
+        ({"task_annotations": {"*": {"queue": "consumer"}}}, "-Q consumer"),
     ],
 )
 def test_a_queue_that_the_application_has_already_is_not_ours(

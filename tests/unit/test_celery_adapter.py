@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, Task, current_app
 from celery.app import trace
+from celery.app.routes import Router
 from celery.concurrency.base import apply_target
 from celery.events import Event, EventDispatcher
 from celery.utils import nodenames
@@ -50,6 +51,7 @@ USED: list[tuple[str, Any, set[str]]] = [
         {"message", "app", "hostname", "eventer", "task", "body", "headers", "decoded"},
     ),
     ("Request.execute_using_pool", Request.execute_using_pool, {"pool"}),
+    ("Router.lookup_route", Router.lookup_route, {"name", "args", "kwargs", "options"}),
     ("Request.cancel", Request.cancel, {"pool"}),
     ("Request.terminate", Request.terminate, {"pool"}),
     ("WorkController.setup_instance", WorkController.setup_instance, {"queues"}),
