@@ -87,10 +87,13 @@ def threads_asked_for(worker: Any) -> int | str | None:
         ConfigurationError: it is none, or more than a worker has threads.
 
     """
-    asked: int | str | None = adapter.given_options(worker).get("concurrency")
-    if isinstance(asked, int) and not 1 <= asked <= MOST_THREADS:
+    given = adapter.given_options(worker)
+    asked: int | str | None = given.get("concurrency")
+    # Celery makes nothing of 0, or what the application's configuration says.
+    is_zero = "concurrency" in given and asked is None
+    if is_zero or (isinstance(asked, int) and not 1 <= asked <= MOST_THREADS):
         raise errors.ConfigurationError(
-            f"-c is {asked}: a worker has 1 to {MOST_THREADS} threads; leave it out for "
+            f"-c is {asked or 0}: a worker has 1 to {MOST_THREADS} threads; leave it out for "
             "POSTROOM_CONCURRENCY."
         )
     return asked
