@@ -81,3 +81,15 @@ def test_a_row_is_held_to_be_refused_where_all_behind_it_is_smaller(
             assert is_refused
         else:
             assert not is_refused
+
+
+def test_rows_that_a_deploy_routes_elsewhere_are_late_however_large() -> None:
+    """One that later ones exceed was never refused by its size, and neither were those behind."""
+    there = [written(2, PLAIN, text="xxxx"), written(4, PLAIN)]
+    first, third = written(1, PLAIN, text="xxx"), written(3, PLAIN, text="xx")
+    lane: Any = SimpleNamespace(topic=first.topic, tail=tail_of(*there))
+    overtaking = Overtaking([lane])
+    overtaking.met("2", 2)
+    overtaking.met("4", 4)
+    for overtaking.row, late in ((1, first), (3, third)):
+        overtaking.require_in_order(lane, late)

@@ -30,6 +30,8 @@ class Overtaking:
         self.row = 0
         self._lanes = lanes
         self._met: dict[Topic, list[tuple[int, int]]] = {}
+        # Topics to which rows are routed that were never sent there.
+        self._rerouted: set[Topic] = set()
 
     def met(self, row_id: str, row: int) -> None:
         """Note which row of the replay an event is that is on a topic already; in their order."""
@@ -43,7 +45,8 @@ class Overtaking:
 
         It has where the broker refused the row in its turn, by a policy that was set while it was
         under way: then all that it took behind it is smaller. Otherwise, as where a deploy has
-        changed the routing, the row was never sent there: it is sent late, and that is told.
+        changed the routing, the row was never sent there: it is sent late, and that is told. Where
+        one row is sure to be late, those behind it are too: they have the same cause.
 
         Raises:
             Poison: the row was refused, and sent now it would come out of order.
@@ -54,12 +57,13 @@ class Overtaking:
             return
         later = [size for row, size in met if row > self.row]
         size = letter.measured(ready.payload, ready.key, ready.headers)
-        if size > max(later):
+        if size > max(later) and lane.topic not in self._rerouted:
             raise errors.Poison(
                 f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "
                 f"has {len(later)} later ones by now, all of them smaller: a policy was set while "
                 "it was under way (maxMessageSize). Sent now it comes out of order"
             )
+        self._rerouted.add(lane.topic)
         logger.warning(
             "Row %s comes late: %s has %d events already that stand behind it",
             ready.id,
