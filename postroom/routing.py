@@ -62,8 +62,11 @@ class Routing:
         key: Key | None,
         shared: Iterable[str] = (),
         cloud_events: CloudEvents | None = None,
+        read_by_failover: Callable[[Topic], frozenset[str]] = lambda _: frozenset(),
     ) -> None:
         self.cloud_events = cloud_events
+        # The subscriptions that the application declares for a topic, where all are Failover.
+        self.read_by_failover = read_by_failover
         self.default = _configured(default)
         self._topics = topics
         self._key = key

@@ -32,7 +32,6 @@ def lane_options(timeout: timedelta) -> LaneOptions:
         fenced=True,
         send_timeout=timeout,
         read_timeout=timeout,
-        batch_keyed=False,
         kept_for=timedelta(0),
     )
 
@@ -49,12 +48,19 @@ def relaying(
     topics: Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None] | None = None,
     key: Key | None = None,
     shared: tuple[str, ...] = (),
+    failover: tuple[str, ...] = (),
     wait: bool = True,
     **settings: Any,
 ) -> Iterator[Relay]:
     """Run a relay in a thread of this process."""
     found = site.settings(mutex_retry_seconds=0.1, checkpoint_seconds=0.05, **settings)
-    routing = Routing(default=found.topic, topics=topics or {}, key=key, shared=shared)
+    routing = Routing(
+        default=found.topic,
+        topics=topics or {},
+        key=key,
+        shared=shared,
+        read_by_failover=lambda _: frozenset(failover),
+    )
     relay = Relay(found, routing, subscriptions={"plain": [site.topic]})
     thread = threading.Thread(target=relay.run)
     thread.start()

@@ -22,6 +22,7 @@ from postroom.settings import Settings
 if TYPE_CHECKING:
     from postroom.celery.arguments import Consume
     from postroom.routing import Key, Topics
+    from postroom.topics import Topic
 
 __all__ = ["Installation", "install"]
 
@@ -54,7 +55,14 @@ class Installation:
             key=self.key,
             shared=self.shared,
             cloud_events=self.settings.cloud_events_of_database,
+            read_by_failover=self._read_by_failover,
         )
+
+    def _read_by_failover(self, topic: Topic) -> frozenset[str]:
+        if self.settings.subscription_type != "failover":
+            return frozenset()
+        readers = (Selection.of(self.settings, name, read) for name, read in self.consume.items())
+        return frozenset(each.subscription for each in readers if each.reads(topic))
 
     @property
     def wiring(self) -> Wiring:

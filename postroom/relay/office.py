@@ -14,6 +14,7 @@ from postroom.relay.reading.origin import Origin
 from postroom.relay.saving.heartbeat import Heartbeat
 from postroom.relay.saving.retention import Retention
 from postroom.relay.saving.saver import Pace
+from postroom.relay.sending.audience import Audience
 from postroom.relay.sending.experience import Experience
 from postroom.relay.sending.lane_options import LaneOptions
 from postroom.relay.term import Term
@@ -84,8 +85,11 @@ class Office:
         self._standing = standing
         self._stopping = stopping
         self._paused = paused
+        admin = PulsarAdmin(pulsar_access.of(settings))
         self._experience = Experience(
-            largest=settings.max_message_bytes, admin=PulsarAdmin(pulsar_access.of(settings))
+            largest=settings.max_message_bytes,
+            admin=admin,
+            audience=Audience(routing.read_by_failover, always=settings.batch_keyed, admin=admin),
         )
         self._bystander = Bystander()
         self._term: Term | None = None
@@ -176,7 +180,6 @@ class Office:
             fenced=abilities.fencing,
             send_timeout=timedelta(seconds=settings.send_timeout_seconds),
             read_timeout=OPERATION_TIMEOUT,
-            batch_keyed=settings.batch_keyed,
             kept_for=2 * timedelta(hours=settings.history_margin_hours),
         )
 

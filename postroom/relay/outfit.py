@@ -110,7 +110,9 @@ def fit_out(
         opening=opening,
         waiting=waiting,
         lanes=lanes,
-        upkeep=Upkeep(lanes, opening=opening, marks=saver.marks),
+        upkeep=Upkeep(
+            lanes, opening=opening, marks=saver.marks, audience=mandate.experience.audience
+        ),
         outbound=_outbound(mandate, options, waiting, lanes, outbox),
         returning=returning,
         landing=Landing(

@@ -157,6 +157,7 @@ class Term:
                 self._tell_turn()
                 on_idle()
                 self._outfit.upkeep.look_again()
+                self._outfit.upkeep.follow_audience()
                 idled = now
             if now - looked > SHARED_ENDS_SECONDS and self._outfit.landing.flight.is_empty:
                 self._outfit.upkeep.mark_shared_ends()

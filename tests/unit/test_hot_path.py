@@ -124,7 +124,14 @@ def outbound(*, keyed: bool) -> Outbound:
     outlet.proven = BATCH_BYTES
     experience = Experience(largest=BATCH_BYTES, admin=cast("Any", None))
     experience.note_accepted(topic, BATCH_BYTES)
-    lane = Lane(topic, outlet, shared=False, tail=Tail(), experience=experience, unbatched=None)
+    lane = Lane(
+        topic,
+        outlet,
+        shared=False,
+        tail=Tail(),
+        experience=experience,
+        reopened=lambda batching: outlet,
+    )
     waiting = Waiting(cast("Any", None), tell=lambda _: None)
     lanes = Lanes(cast("Any", None), routing=routing, saver=cast("Any", None), waiting=waiting)
     lanes._open[topic] = lane

@@ -93,6 +93,10 @@ class Selection:
         """Pick from the topics of a namespace those that a pattern selects, or that come back."""
         return [canonical(topic) for topic in found if self._selects(canonical(topic))]
 
+    def reads(self, topic: Topic) -> bool:
+        """Say whether a topic is among those that are read, named or by a pattern."""
+        return topic in self.names or base_topic(topic) in self.names or self._selects(topic)
+
     def is_reserved(self, topic: Topic) -> bool:
         """Say whether a topic is one of our own, which is never consumed like others."""
         base = base_topic(topic)

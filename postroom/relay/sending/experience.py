@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from postroom.relay.sending.audience import Audience
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -89,11 +91,15 @@ class Experience:
     """Kept by the relay, used by its thread alone; sizes are as lanes measure entries.
 
     `largest` is what a message may take anywhere: the setting, or less where the client refused
-    one for that. `is_well` says whether the broker stores anything at all beside a topic.
+    one for that. `is_well` says whether the broker stores anything at all beside a topic,
+    `audience` where messages of different keys may share a batch.
     """
 
-    def __init__(self, *, largest: int, admin: PulsarAdmin) -> None:
+    def __init__(
+        self, *, largest: int, admin: PulsarAdmin, audience: Audience | None = None
+    ) -> None:
         self.largest = largest
+        self.audience = audience or Audience(lambda _: frozenset(), always=False, admin=admin)
         self.is_well: Callable[[Topic], bool] = _unknown
         self._admin = admin
         self._topics: dict[Topic, Known] = {}

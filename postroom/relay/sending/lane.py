@@ -55,9 +55,9 @@ class Lane:
     `tail` holds the ids that were found on the topic with their bytes, `floor` is the
     highest position that the broker may know from us.
 
-    `unbatched` makes an outlet for letters with keys: a Key_Shared subscription takes a batch's
-    first key for all of it, so that a lane does without batches from its first key on. It is None
-    where the settings let keys share a batch.
+    `reopened` makes an outlet that is batching or not: a Key_Shared subscription takes a batch's
+    first key for all of it, so that a lane does without batches from its first key on, unless all
+    who read the topic take several keys in one.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Lane:
         shared: bool,
         tail: Tail,
         experience: Experience,
-        unbatched: Callable[[], Outlet] | None,
+        reopened: Callable[..., Outlet],
     ) -> None:
         self.topic = topic
         self.shared = shared
@@ -78,7 +78,7 @@ class Lane:
         self.last = tail.floor
         self.outlet = outlet
         self._experience = experience
-        self._unbatched = unbatched
+        self._reopened = reopened
         self._builder = pulsar_adapter.message_builder()
         self._burst = _Burst(self._room())
 
@@ -94,8 +94,9 @@ class Lane:
             TermEnded: what left before it was not stored.
 
         """
-        if letter.key is not None and self.outlet.is_batching and self._unbatched is not None:
-            self._stop_batching(self._unbatched)
+        if letter.key is not None and self.outlet.is_batching and not self.outlet.takes_keys:
+            logger.info("Events on %s have keys: they are sent one by one from here", self.topic)
+            self._reopen(batching=False)
         size = letter.size + MESSAGE_BESIDE
         delay = _delay(letter) if letter.deliver_at else 0
         if size > self.outlet.proven or delay > self.outlet.proven_delay:
@@ -137,13 +138,24 @@ class Lane:
             if reason is not None:
                 raise errors.Poison(reason)
 
-    def _stop_batching(self, unbatched: Callable[[], Outlet]) -> None:
-        logger.info("Events on %s have keys: they are sent without batches from here", self.topic)
+    def let_batch(self, *, keys: bool) -> None:
+        """Note whether events of several keys may share a batch from now on.
+
+        Raises:
+            TermEnded: what was sent before was not stored.
+
+        """
+        if keys and not self.outlet.is_batching:
+            self._reopen(batching=True)
+        self.outlet.takes_keys = keys
+
+    def _reopen(self, *, batching: bool) -> None:
         if self._burst.messages:
             self._leave(None)
         self.outlet.wait()
         self.outlet.close()
-        self.outlet = unbatched()
+        self.outlet = self._reopened(batching=batching)
+        self._burst = _Burst(self._room())
 
     # --- leaving -----------------------------------------------------------------------------
 

@@ -17,9 +17,8 @@ class LaneOptions:
 
     `producer_name` is the relays' own on fenced topics; `shared_producer_name` tells the outboxes
     apart that send to one shared topic. `fenced` says whether the broker can fence.
-    `batch_keyed` lets messages of different keys share a batch: twice as fast, but a Key_Shared
-    subscription then spreads one key over several consumers. A scan after lost history reads back
-    what a topic received in the `kept_for` before the checkpoint.
+    A scan after lost history reads back what a topic received in the `kept_for` before the
+    checkpoint.
     """
 
     producer_name: str
@@ -27,7 +26,6 @@ class LaneOptions:
     fenced: bool
     send_timeout: timedelta
     read_timeout: timedelta
-    batch_keyed: bool
     kept_for: timedelta
 
     def name_on(self, *, shared: bool) -> str:

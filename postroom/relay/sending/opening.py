@@ -132,8 +132,9 @@ class Opening:
         return {}
 
     def _open(self, topic: Topic, span: Span | None, *, early: Mapping[str, int]) -> Opened:
-        shared, options = self._routing.is_shared(topic), self._options
-        batching = options.batch_keyed or not self._routing.keyed
+        shared = self._routing.is_shared(topic)
+        batches_keys = self._experience.audience.expect(topic)
+        batching = batches_keys or not self._routing.keyed
         producer = self._produce(topic, shared=shared, batching=batching)
         # With deduplication the broker drops what is not above the last id that it knows.
         pushed = producer.last_sequence_id()
@@ -157,10 +158,9 @@ class Opening:
             shared=shared,
             tail=tail,
             experience=self._experience,
-            unbatched=None
-            if options.batch_keyed
-            else functools.partial(self._unbatched, topic, shared=shared),
+            reopened=functools.partial(self._reopened, topic, shared=shared),
         )
+        lane.outlet.takes_keys = batches_keys
         return Opened(lane=lane, tail=tail, mark=mark)
 
     def _hold(self, topic: Topic, mark: Mark | None, *, shared: bool) -> None:
@@ -220,11 +220,11 @@ class Opening:
         """Return how many times in succession nobody answered when a topic was to be opened."""
         return self._experience.of(topic).silence
 
-    def _unbatched(self, topic: Topic, *, shared: bool) -> Outlet:
-        producer = self._produce(topic, shared=shared, batching=False)
+    def _reopened(self, topic: Topic, *, batching: bool, shared: bool) -> Outlet:
+        producer = self._produce(topic, shared=shared, batching=batching)
         # Frozen before that, the relay has now fenced out the one that replaced it.
         self._tenure.confirm()
-        return self._outlet(topic, producer, shared=shared, batching=False)
+        return self._outlet(topic, producer, shared=shared, batching=batching)
 
     def _produce(self, topic: Topic, *, shared: bool, batching: bool) -> pulsar.Producer:
         import pulsar

@@ -62,6 +62,8 @@ class Outlet:
         self.batch_messages = batch_messages
         # Whether a burst is one batch.
         self.is_batching = batch_messages is not None
+        # Whether a batch may hold several keys, as its readers are.
+        self.takes_keys = False
         # The largest entry that the topic has taken from this producer, as the lane measures it,
         # and the longest delay, in milliseconds.
         self.proven = 0

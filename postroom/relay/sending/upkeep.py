@@ -10,6 +10,7 @@ from postroom import errors
 
 if TYPE_CHECKING:
     from postroom.relay.saving.marks import Marks
+    from postroom.relay.sending.audience import Audience
     from postroom.relay.sending.lanes import Lanes
     from postroom.relay.sending.opening import Opening
     from postroom.topics import Topic
@@ -22,10 +23,11 @@ LOOK_AGAIN_SECONDS = 60.0
 class Upkeep:
     """Looks after all lanes that are open; used by the term's thread alone."""
 
-    def __init__(self, lanes: Lanes, *, opening: Opening, marks: Marks) -> None:
+    def __init__(self, lanes: Lanes, *, opening: Opening, marks: Marks, audience: Audience) -> None:
         self._lanes = lanes
         self._opening = opening
         self._marks = marks
+        self._audience = audience
         self._looked: dict[Topic, float] = {}
 
     def mark_shared_ends(self) -> None:
@@ -41,6 +43,17 @@ class Upkeep:
             with contextlib.suppress(pulsar.PulsarException, errors.TermEnded):
                 if lane.shared and (mark := self._opening.tails.end(lane.topic)) is not None:
                     self._marks.move({lane.topic: mark})
+
+    def follow_audience(self) -> None:
+        """Have each lane batch events of several keys, or not, as its readers are by now.
+
+        Raises:
+            TermEnded: what was sent before was not stored.
+
+        """
+        self._audience.look_again()
+        for lane in self._lanes:
+            lane.let_batch(keys=self._audience.takes_batches(lane.topic))
 
     def look_again(self) -> None:
         """Look at one lane's topic, if that was long ago: it may have been made partitioned.
