@@ -149,8 +149,8 @@ class Settings(Secured):
     )
     batch_keyed: bool = Field(
         default=False,
-        description="Batch events of different keys whoever reads them: twice as fast, but then only "
-        "one consumer of a Key_Shared subscription keeps the order of a key",
+        description="Batch events of different keys whoever reads them: twice as fast, but then "
+        "only one consumer of a Key_Shared subscription keeps the order of a key",
     )
     max_message_bytes: MessageBytes = Field(
         MOST_MESSAGE_BYTES,
