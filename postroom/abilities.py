@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from postroom.refusals import is_away
 from postroom.topics import Topic, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pulsar
 
@@ -31,12 +32,14 @@ class Abilities:
     """What a broker can do in some namespaces.
 
     `unknown` are those in which it could not be tried, as where topics are not made by themselves;
-    Apache Pulsar since 2.8 can fence, and so it is taken to.
+    Apache Pulsar since 2.8 can fence, and so it is taken to. `exempt` are topics whose own policy
+    turns deduplication off, where the admin interface tells that.
     """
 
     fencing: bool
     deduplication: bool
     unknown: tuple[str, ...] = ()
+    exempt: tuple[Topic, ...] = ()
 
 
 def probe(client: pulsar.Client, topics: Iterable[str], admin: PulsarAdmin) -> Abilities:
@@ -47,20 +50,47 @@ def probe(client: pulsar.Client, topics: Iterable[str], admin: PulsarAdmin) -> A
     import pulsar
 
     fencing, deduplication, unknown = True, True, []
-    for namespace in sorted({canonical(topic).rpartition("/")[0] for topic in topics}):
-        topic = Topic(f"{namespace}/{PROBE}")
-        absent = admin.is_absent(topic)
+    known = sorted({canonical(topic) for topic in topics})
+    for namespace in sorted({topic.rpartition("/")[0] for topic in known}):
         try:
-            found = _tried(client, topic)
+            with _probe_in(namespace, admin) as topic:
+                found = _tried(client, topic)
             fencing, deduplication = fencing and found[0], deduplication and found[1]
         except pulsar.PulsarException as error:
             if is_away(type(error).__name__):
                 raise
             # No right, no topic made by itself, as many as may be: it says nothing of the others.
             unknown.append(namespace)
+    exempt = _exempt(known, admin)
+    return Abilities(
+        fencing=fencing,
+        deduplication=deduplication and not exempt,
+        unknown=tuple(unknown),
+        exempt=exempt,
+    )
+
+
+def _exempt(topics: Iterable[Topic], admin: PulsarAdmin) -> tuple[Topic, ...]:
+    found = []
+    for topic in topics:
+        exempt = admin.is_exempt_from_deduplication(topic)
+        if exempt is None:
+            break  # it does not answer, has no topic policies, or tells us nothing of them
+        if exempt:
+            found.append(topic)
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def _probe_in(namespace: str, admin: PulsarAdmin) -> Iterator[Topic]:
+    """Lend the probe of a namespace, and delete it again if it was not there before."""
+    topic = Topic(f"{namespace}/{PROBE}")
+    absent = admin.is_absent(topic)
+    try:
+        yield topic
+    finally:
         if absent:
             admin.delete(topic)
-    return Abilities(fencing=fencing, deduplication=deduplication, unknown=tuple(unknown))
 
 
 def _tried(client: pulsar.Client, topic: Topic) -> tuple[bool, bool]:
@@ -110,18 +140,18 @@ def _deduplicates(client: pulsar.Client, topic: str) -> bool:
         broker.close(producer)
 
 
-def stores_anything(client: pulsar.Client, topic: Topic) -> bool:
+def stores_anything(client: pulsar.Client, admin: PulsarAdmin, topic: Topic) -> bool:
     """Say whether the broker stores a small message on another topic of a topic's namespace."""
     import pulsar
 
-    other = Topic(f"{topic.rpartition('/')[0]}/{PROBE}")
     try:
-        log = broker.partitions_of(client, other)[0]
-        producer = client.create_producer(log, send_timeout_millis=5_000)
-        try:
-            producer.send(b"")
-        finally:
-            broker.close(producer)
+        with _probe_in(topic.rpartition("/")[0], admin) as other:
+            log = broker.partitions_of(client, other)[0]
+            producer = client.create_producer(log, send_timeout_millis=5_000)
+            try:
+                producer.send(b"")
+            finally:
+                broker.close(producer)
     except pulsar.PulsarException:
         return False
     return True

@@ -152,7 +152,8 @@ def _weaker(lacking: str, found: Abilities) -> Finding:
         "relay that wakes up or a lost connection may send some twice",
         grade=Grade.WARN,
         remedy="Deduplication is turned on for the namespace (pulsar-admin namespaces "
-        "set-deduplication -e); fencing comes with Apache Pulsar 2.8 and later" + made,
+        "set-deduplication -e), unless a topic's own policy turns it off (pulsar-admin topics "
+        "remove-deduplication); fencing comes with Apache Pulsar 2.8 and later" + made,
     )
 
 
@@ -162,6 +163,9 @@ def _lacking(found: Abilities) -> str:
         for name, there in (("fencing", found.fencing), ("deduplication", found.deduplication))
         if not there
     ]
+    if found.exempt:
+        # The namespace has it, or not: these lack it by a policy of their own.
+        missing[missing.index("deduplication")] = f"deduplication on {', '.join(found.exempt)}"
     if found.unknown:
         missing.append(f"a topic {PROBE} to try that on in {', '.join(found.unknown)}")
     return " and ".join(missing)

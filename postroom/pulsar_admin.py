@@ -80,6 +80,13 @@ class PulsarAdmin:
             return None
         return int(answer.body) if answer.body.isdigit() else 0
 
+    def is_exempt_from_deduplication(self, topic: Topic) -> bool | None:
+        """Say whether a topic's own policy turns deduplication off, None where that is not told."""
+        answer = self._ask("GET", f"{_path(topic)}/deduplicationEnabled")
+        if answer is None or answer.status not in {OK, NO_CONTENT, NOT_FOUND}:
+            return None
+        return answer.body == b"false"
+
     def longest_delay_ms(self, topic: Topic) -> int | None:
         """Return for how long a message may be delayed by policy; 0 is no limit."""
         found = self._get(f"{_path(topic)}/delayedDelivery?applied=true")

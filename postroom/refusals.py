@@ -42,7 +42,8 @@ MEANINGS = AWAY | {
     "InvalidTopicName": "that is no name of a topic",
     "MessageTooBig": "a message is larger than the broker takes: raise its maxMessageSize",
     "NotAllowedError": "a policy of the broker, namespace or topic forbids it, for instance a "
-    "limit on size, producers, consumers or subscriptions: raise it",
+    "limit on size, producers, consumers or subscriptions: raise it; or on the types of "
+    "subscriptions: Exclusive and Failover are needed, by a consumer its own",
     "ProducerBlockedQuotaExceededError": "its backlog quota is used up: consume what its "
     "subscriptions keep, or raise the quota",
     "ProducerBlockedQuotaExceededException": "its backlog quota is used up: consume what its "

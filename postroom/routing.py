@@ -15,12 +15,15 @@ dates are UTC without saying so, in milliseconds; decimals are Decimal128.
 from __future__ import annotations
 
 import re
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from sys import intern
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors, events
+from postroom.passing import passes
 from postroom.private_text import quoted
 from postroom.topics import Topic, canonical
 
@@ -32,7 +35,9 @@ __all__ = ["Key", "Routing", "Topics"]
 Topics = Mapping[str, str] | Callable[[str, Mapping[str, Any]], str | None]
 Key = str | Callable[[str, Mapping[str, Any]], Any]
 
-FULL_NAME = re.compile(r"[a-z-]+://[^/\s]+/[^/\s]+/\S+")
+# As Pulsar takes tenants and namespaces; a fourth part made clusters of its old names.
+FULL_NAME = re.compile(r"persistent://[\w.=:-]+/[\w.=:-]+/[^/\s]+", re.ASCII)
+LONGEST = 500
 # Topics are few; a function that makes up ever new ones is to cost no memory without end.
 MOST_REMEMBERED = 10_000
 
@@ -132,7 +137,8 @@ class Routing:
             found = Topic(intern(canonical(answer)))
             if not _is_name(found):
                 raise errors.Poison(
-                    f"What the routing function named for {_short(name)} can be no topic's name"
+                    f"What the routing function named for {_short(name)} is no topic that keeps "
+                    "events: that is called tenant/namespace/name, or persistent:// and that"
                 )
             _remember(self._of_answers, answer, found)
         return found
@@ -171,33 +177,27 @@ def _called(
 ) -> object:
     try:
         return function(name, data)
-    except Exception as error:
+    except (Exception, SystemExit, CancelledError) as error:
+        if isinstance(error, SystemExit) and current_thread() is main_thread():
+            raise  # a handler of signals runs there, in the midst of anything
         failed = f"The {kind} function failed with {type(error).__name__} for {_short(name)}"
-        if _passes(error):
-            raise errors.RoutingFailed(f"{failed}; a new term begins, and asks it again") from error
+        if passes(error):
+            raise errors.RoutingFailed(f"{failed}, and is asked again") from error
         raise errors.Poison(failed) from error
-
-
-def _passes(error: BaseException | None) -> bool:
-    # HTTP and Redis clients have classes of their own for it, raised from the system's.
-    while error is not None:
-        if isinstance(error, (OSError, MemoryError)) or errors.is_transient(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _configured(topic: object) -> Topic:
     found = canonical(topic) if isinstance(topic, str) else None
     if found is None or not _is_name(found):
         raise errors.ConfigurationError(
-            f"{quoted(topic)} is no topic: it is called tenant/namespace/name. Nothing was started"
+            f"{quoted(topic)} is no topic that keeps events: it is called tenant/namespace/name, "
+            "or persistent:// and that. Nothing was started"
         )
     return Topic(intern(found))
 
 
 def _is_name(topic: str) -> bool:
-    if FULL_NAME.fullmatch(topic) is None:
+    if FULL_NAME.fullmatch(topic) is None or len(topic) > LONGEST or not topic.isprintable():
         return False
     try:
         topic.encode()

@@ -168,6 +168,7 @@ def _outbound(
         max_message_bytes=mandate.experience.largest,
         block_on_poison=options.block_on_poison,
         brake=Brake(limit=options.poison_limit),
+        unanswered=mandate.experience.unanswered,
     )
 
 

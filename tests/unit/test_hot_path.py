@@ -27,6 +27,7 @@ from postroom.relay.sending.outbound import Outbound
 from postroom.relay.sending.outlet import Outlet, Patience
 from postroom.relay.sending.tail import Tail
 from postroom.relay.sending.tap import Tap
+from postroom.relay.sending.unanswered import Unanswered
 from postroom.relay.sending.waiting import Waiting
 from postroom.routing import Routing
 from postroom.store.values import ResumeToken
@@ -143,6 +144,7 @@ def outbound(*, keyed: bool) -> Outbound:
         max_message_bytes=BATCH_BYTES,
         block_on_poison=False,
         brake=Brake(limit=1),
+        unanswered=Unanswered(),
     )
 
 

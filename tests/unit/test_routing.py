@@ -111,8 +111,31 @@ def _raises(error: Exception) -> Any:
 def test_a_function_that_fails_for_a_while_makes_no_poison(function: Any) -> None:
     """It is asked again in the next term; nothing is set aside for an outage."""
     for ask in (routing(topics=function).topic, routing(key=function).key):
-        with pytest.raises(errors.RoutingFailed, match=r"function failed with .* asks it again"):
+        with pytest.raises(errors.RoutingFailed, match=r"function failed with .* is asked again"):
             ask("A", {})
+
+
+NO_TOPICS = [
+    "non-persistent://a/b/c",
+    "http://a/b/c",
+    "a/b/c/d",
+    "a/b/c/d/e",
+    "persistent://a/b/c/d",
+    "a b/c/d",
+    "a/ü/c",
+    "a/b/c\x7f",
+    f"a/b/{'c' * 500}",
+    "persistent://persistent://a/b/c",
+]
+
+
+@pytest.mark.parametrize("name", NO_TOPICS)
+def test_a_name_of_what_keeps_no_events_is_refused_or_poison(name: str) -> None:
+    """Where the routing is a table nothing starts; of a function's answer it is one row."""
+    with pytest.raises(ConfigurationError, match="is no topic that keeps events"):
+        routing(topics={"A*": name})
+    with pytest.raises(Poison, match="is no topic that keeps events"):
+        routing(topics=lambda *_: name).topic("A", {})
 
 
 @pytest.mark.parametrize("answer", ["a/b/\ud800secret", "secret", 7, b"a/b/secret", ["secret"]])

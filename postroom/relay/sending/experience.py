@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from postroom.relay.sending.audience import Audience
+from postroom.relay.sending.unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,8 @@ class Experience:
 
     `largest` is what a message may take anywhere: the setting, or less where the client refused
     one for that. `is_well` says whether the broker stores anything at all beside a topic,
-    `audience` where messages of different keys may share a batch.
+    `audience` where messages of different keys may share a batch, and `unanswered` for how long
+    rows have waited for a function of the routing.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class Experience:
     ) -> None:
         self.largest = largest
         self.audience = audience or Audience(lambda _: frozenset(), always=False, admin=admin)
+        self.unanswered = Unanswered()
         self.is_well: Callable[[Topic], bool] = _unknown
-        self._admin = admin
+        self.admin = admin
         self._topics: dict[Topic, Known] = {}
 
     def of(self, topic: Topic) -> Known:
@@ -143,7 +146,7 @@ class Experience:
         if not is_refused and not is_larger:
             return None
         reason = self._policy_against(topic, size, delay)
-        if reason is None and is_larger and self._admin.largest_message(topic) is None:
+        if reason is None and is_larger and self.admin.largest_message(topic) is None:
             reason = f"The topic {topic} refused one of {known.too_large} bytes lately"
         elif reason is None and is_refused and self._is_final(topic, known):
             reason = (
@@ -157,13 +160,13 @@ class Experience:
         return reason
 
     def _policy_against(self, topic: Topic, size: int, delay: int) -> str | None:
-        largest = self._admin.largest_message(topic)
+        largest = self.admin.largest_message(topic)
         if largest and size > largest - SLACK_BYTES:
             return (
                 f"The topic {topic} refuses the event, of about {size} bytes: its policy "
                 f"maxMessageSize allows for {largest}"
             )
-        longest = self._admin.longest_delay_ms(topic) if delay else None
+        longest = self.admin.longest_delay_ms(topic) if delay else None
         if longest and delay > longest - 1000:
             return (
                 f"The topic {topic} refuses the event, which is to be delivered in {delay} ms: its "

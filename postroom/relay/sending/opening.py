@@ -78,7 +78,7 @@ class Opening:
         self._options = options
         self._routing = routing
         self._experience = experience
-        experience.is_well = functools.partial(stores_anything, client)
+        experience.is_well = functools.partial(stores_anything, client, experience.admin)
         self._tenure = tenure
         self._cursors = cursors
         self._stopping = stopping

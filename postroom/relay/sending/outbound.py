@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.acknowledgements import Stored
     from postroom.relay.sending.brake import Brake
     from postroom.relay.sending.lanes import Lanes
+    from postroom.relay.sending.unanswered import Unanswered
     from postroom.relay.sending.waiting import Waiting
     from postroom.routing import Routing
     from postroom.store.codec import Row
@@ -55,6 +56,7 @@ class Outbound:
         max_message_bytes: int,
         block_on_poison: bool,
         brake: Brake,
+        unanswered: Unanswered,
     ) -> None:
         self.numbering = Numbering()
         self.overtaking = Overtaking(lanes)
@@ -65,6 +67,7 @@ class Outbound:
         self._routing = routing
         self._max_message_bytes = max_message_bytes
         self._block_on_poison = block_on_poison
+        self._unanswered = unanswered
 
     def fill(self, chunk: Chunk, batch: Batch) -> None:
         """Put a batch's rows on their lanes, but for those that the topics have and the poison.
@@ -109,8 +112,8 @@ class Outbound:
                 except errors.TopicNotOpen as shut:
                     self._set_aside(row, position, shut, chunk)
                     continue
-                except errors.Poison as poison:
-                    mended = self._rejected(row, position, poison, chunk)
+                except (errors.Poison, errors.RoutingFailed) as failed:
+                    mended = self._rejected(row, position, failed, chunk)
                     if mended is None:
                         continue
                     ready, position, lane = mended.letter, mended.position, None
@@ -142,10 +145,12 @@ class Outbound:
         chunk.sealed = time.monotonic()
 
     def _rejected(
-        self, row: Row, position: int, poison: errors.Poison, chunk: Chunk
+        self, row: Row, position: int, failed: errors.Poison | errors.RoutingFailed, chunk: Chunk
     ) -> _Mended | None:
         """Set a row aside; where it stops the relay, send it if it has been mended since."""
-        row_id = id_of(row)
+        row_id, poison = id_of(row), failed
+        if isinstance(poison, errors.RoutingFailed):
+            poison = self._unanswered.judged(row_id, poison)
         if self._block_on_poison or not self.brake.has_room():
             return self._looked_at_again(row, position, poison, chunk)
         logger.error(

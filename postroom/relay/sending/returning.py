@@ -97,20 +97,30 @@ class Returning:
                 if lane is None or ready.topic != lane.topic:
                     break
                 self._queue(lane, ready, entry)
-            except errors.RoutingFailed as failed:
-                self._waiting.shut(topic, str(failed), took=0.0)
-                break
-            except errors.Poison as poison:
-                chunk.poison.append(
-                    Quarantined(
-                        row_id=entry.row_id, position=entry.position or 0, reason=str(poison)
-                    )
-                )
+            except (errors.Poison, errors.RoutingFailed) as failed:
+                poison = self._judged(topic, entry, failed)
+                if poison is None:
+                    break
+                chunk.poison.append(poison)
                 continue
             chunk.returned.append(entry.row_id)
             chunk.sent += 1
             chunk.payload_bytes += ready.size
         return chunk if chunk.returned or chunk.poison else None
+
+    def _judged(
+        self, topic: Topic, entry: Entry, failed: errors.Poison | errors.RoutingFailed
+    ) -> Quarantined | None:
+        """Say what becomes of a row that cannot be sent; None where it is asked for again."""
+        poison: errors.RelayError = failed
+        if isinstance(failed, errors.RoutingFailed):
+            try:
+                poison = self._experience.unanswered.judged(entry.row_id, failed)
+            except errors.RoutingFailed as waited:
+                logger.warning("%s", waited, extra={"action": "unanswered", "topic": topic})
+                self._waiting.shut(topic, str(waited), took=0.0)
+                return None
+        return Quarantined(row_id=entry.row_id, position=entry.position or 0, reason=str(poison))
 
     def _letter(self, entry: Entry, row: Row | None, chunk: Chunk) -> Letter | None:
         """Make an entry's letter; None, and the entry is done with, where there is none to send."""
