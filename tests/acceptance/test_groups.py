@@ -22,9 +22,11 @@ def shop(pulsar_site: Site) -> Shop:
     return Shop(pulsar_site)
 
 
-def send(shop: Shop, number: int, *, key: str | None = None, way: str = "") -> str:
-    """Send an event to the handler that takes groups, and return its id."""
-    payload = orjson.dumps({"name": "Grouped", "data": {"number": number, "way": way}})
+def send(
+    shop: Shop, number: int, *, key: str | None = None, way: str = "", name: str = "Grouped"
+) -> str:
+    """Send an event to a handler that takes groups, and return its id."""
+    payload = orjson.dumps({"name": name, "data": {"number": number, "way": way}})
     return shop.send_raw(payload, key=key, event_id=f"e{number}")
 
 
@@ -36,6 +38,34 @@ def behind_a_blocked_thread(shop: Shop, **variables: str) -> Worker:
         send(shop, number, way="blocks")
         wait_until(lambda: shop.status().get("running", 0) >= 1, description="one runs")
     return worker
+
+
+def test_what_comes_behind_the_commit_comes_once_for_each_event(shop: Shop) -> None:
+    """Where it fails the effect stands, and it alone is tried again; twice is once."""
+    worker = shop.worker(POSTROOM_CONCURRENCY="1")
+    worker.wait_for("Consuming ")
+    for number in (-1, -2):
+        send(shop, number, way="blocks", name="Announced")
+    for number in range(6):
+        send(shop, number, key=f"k{number}", way="after" if number == 3 else "", name="Announced")
+    send(shop, 2, key="k2", name="Announced")
+    after = shop.site.database["after"]
+    wait_until(lambda: after.count_documents({"applied": True}) == 8, description="all are told")
+    assert after.count_documents({}) == 9
+    assert after.count_documents({"failed": True}) == 1
+    assert sorted(shop.seen("announced")) == [-2, -1, 0, 1, 2, 3, 4, 5]
+    assert worker.stop() == 0
+
+
+def test_a_wait_that_a_handler_asks_for_is_kept_behind_undone_neighbours(shop: Shop) -> None:
+    """Its key waits that long, in its order, and no other key does."""
+    behind_a_blocked_thread(shop)
+    for number, way in enumerate(("", "later", "", "")):
+        send(shop, number, key="a", way=way)
+    send(shop, 4, key="b")
+    wait_until(lambda: shop.seen(key="b") == [4], description="the other key")
+    assert shop.seen(key="a") in ([], [0])
+    wait_until(lambda: shop.seen(key="a") == [0, 1, 2, 3], description="the key goes on")
 
 
 def transactions(shop: Shop) -> list[list[str]]:

@@ -182,3 +182,50 @@ def test_sentry_sees_a_handler_that_fails(lite_site: Site) -> None:
     error = found.wait_for("sentry", lambda each: "exception" in each["sentry"])
     assert error["sentry"]["transaction"].endswith("poison")
     assert "s3cret" not in json.dumps(found.written("sentry"))
+
+
+def test_each_event_of_a_group_is_seen_as_a_task_of_its_own(lite_site: Site) -> None:
+    """Its signals, its spans in its own trace, its error; though all share one transaction."""
+    found = Instruments(lite_site, "signals otel sentry")
+    found.start("consumer", POSTROOM_CONCURRENCY="1").wait_for("Consuming")
+    producer = lite_site.pulsar.create_producer(lite_site.topic)
+
+    def send(number: int, **data: bool) -> None:
+        payload = json.dumps({"name": "Together", "data": data}).encode()
+        parent = {"traceparent": f"00-{number + 1:032x}-{number + 1:016x}-01"}
+        producer.send(payload, properties={"id": f"e{number}", **parent})
+
+    for number in (0, 1):
+        send(number, blocks=True)
+    for number in range(2, 8):
+        send(number, fails=number == 5)
+    seen = lite_site.database["seen"]
+    wait_until(lambda: seen.count_documents({}) == 7, description="all but one are handled")
+    assert all(row["task"] == row["event"] for row in seen.find())
+    ended = {f"str: e{number}": "SUCCESS" for number in range(8)} | {"str: e5": "FAILURE"}
+
+    def states() -> dict[str, list[str]]:
+        told: dict[str, list[str]] = {}
+        for each in found.written("signal"):
+            if each["signal"] == "task_postrun":
+                told.setdefault(each["task_id"], []).append(each["state"].removeprefix("str: "))
+        return told
+
+    wait_until(
+        lambda: {task: each[-1] for task, each in states().items()} == ended,
+        description="each task's last state",
+    )
+    assert sum(state == "FAILURE" for each in states().values() for state in each) == 1
+    begun = [each for each in found.written("signal") if each["signal"] == "task_prerun"]
+    assert len(begun) == sum(map(len, states().values()))
+    spans = [each["span"] for each in found.written("span")]
+    for number in range(8):
+        own = [s for s in spans if s["context"]["trace_id"] == f"0x{number + 1:032x}"]
+        names = " ".join(span["name"] for span in own)
+        assert "run/instrumented.together" in names
+        assert "process " in names
+        written = [s for s in own if "seen" in s["name"] or s["name"].endswith(".insert")]
+        assert written, names
+    errors = [e["sentry"] for e in found.written("sentry") if "exception" in e["sentry"]]
+    assert [each["transaction"] for each in errors] == ["instrumented.together"]
+    assert errors[0]["contexts"]["trace"]["op"].startswith("queue.task")

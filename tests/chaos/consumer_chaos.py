@@ -72,11 +72,20 @@ class ConsumerChaos:
         if self.scenario.partitions:
             for topic in self._topics:
                 self.services.admin("PUT", topic, "partitions", self.scenario.partitions)
-        sender = Sender(url, self._topics, accounts, seed=self.scenario.seed)
+        sender = Sender(
+            url,
+            self._topics,
+            accounts,
+            seed=self.scenario.seed,
+            mixes_keys=self.scenario.failover,
+        )
         topics = [f"re:persistent://{base}-[a-c]"] if self.scenario.pattern else self._topics
         self._subscriptions = [SUBSCRIPTION, AUDITORS][: self.scenario.subscriptions]
         environment["CHAOS_CONSUME"] = json.dumps(dict.fromkeys(self._subscriptions, topics))
         environment["CHAOS_AUDITORS"] = self._subscriptions[-1]
+        environment["CHAOS_GROUP"] = str(self.scenario.group)
+        kind = "failover" if self.scenario.failover else "key_shared"
+        environment["POSTROOM_SUBSCRIPTION_TYPE"] = kind
         fleet = Fleet("tests.chaos.consumers", "consumer", environment, self.logs)
         fleet.expected.add(CRASH_CODE)
         try:

@@ -44,6 +44,10 @@ class Scenario:
     """How many relay workers there are, more or less: some join and leave."""
     subscriptions: int = 1
     """How many subscriptions of the same topics a consumer worker reads."""
+    failover: bool = False
+    """Whether subscriptions of the consumers are Failover; then a batch holds many keys."""
+    group: int = 1
+    """How many events may share a transaction of a handler."""
     backlog: int = 50_000
     """How many events are there before the first start."""
 
@@ -67,6 +71,8 @@ class Scenario:
             partitions=dice.choice([0, 0, 3]),
             subscriptions=dice.choice([1, 2]),
             relays=dice.choice([2, 2, 3]),
+            failover=dice.random() < 0.5,
+            group=dice.choice([1, 16]),
         )
         return dataclasses.replace(found, **changes)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+from celery import Celery, current_task
 
 from postroom import Event, Reject, Retry, handles
 from postroom import settings as settings_module
@@ -66,3 +67,17 @@ def flaky(event: Event[dict[str, Any]]) -> None:
 def poison(_event: Event[dict[str, Any]]) -> None:
     """Fail for good."""
     raise Reject("never")
+
+
+@handles("Together", name="instrumented.together", group=16, max_attempts=1)
+def together(event: Event[dict[str, Any]], session: ClientSession) -> None:
+    """Write what is seen of the task within; take a while, or fail, where the event says so."""
+    seen = session.client[settings.mongodb_database]["seen"]
+    where = f"{session.session_id['id']}:{session._transaction_id}"
+    seen.insert_one(
+        {"event": event.id, "task": current_task.request.id, "in": where}, session=session
+    )
+    if event.data.get("blocks"):
+        threading.Event().wait(1)
+    if event.data.get("fails"):
+        raise ValueError("one of a group")

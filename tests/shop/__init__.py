@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from celery import Celery, signals
 from pydantic import field_validator
+from pymongo import MongoClient
 from pymongo.errors import DuplicateKeyError
 
 from postroom import DomainEvent, Event, Reject, Retry, handles
@@ -329,6 +331,14 @@ def on_leaving(event: Event[Any], session: ClientSession) -> None:
     note(event, session, "leaving")
 
 
+def spoil(event: Event[Any], session: ClientSession) -> None:
+    """Catch an error by which MongoDB ends the transaction."""
+    things = collection(session, "things")
+    with contextlib.suppress(DuplicateKeyError):
+        for _ in range(2):
+            things.insert_one({"_id": event.id}, session=session)
+
+
 @handles("Grouped", name="shop.grouped", group=16, max_attempts=2, timeout_seconds=3, **QUICK)
 def on_grouped(event: Event[Any], session: ClientSession) -> None:
     """Note the event and which transaction it came in; fail in the way that it asks for."""
@@ -349,11 +359,38 @@ def on_grouped(event: Event[Any], session: ClientSession) -> None:
         case "crashes":
             os._exit(7)
         case "spoils":
-            things = collection(session, "things")
-            with contextlib.suppress(DuplicateKeyError):
-                for _ in range(2):
-                    things.insert_one({"_id": event.id}, session=session)
-        case "waits":
-            threading.Event().wait(0.1)
-        case "blocks":
-            threading.Event().wait(0.7)
+            spoil(event, session)
+        case "later" if tries(event, session) == 1:
+            raise Retry("not yet", after=timedelta(seconds=1.5))
+        case "waits" | "blocks" as way:
+            threading.Event().wait(0.1 if way == "waits" else 0.7)
+
+
+def after_group(event: Event[Any]) -> None:
+    """Note that the transaction is committed, outside of any; fail once where that is asked for."""
+    seen = database()["after"]
+    if event.data.get("way") == "after" and not seen.find_one({"event": event.id}):
+        seen.insert_one({"event": event.id, "failed": True})
+        raise ValueError("after")
+    applied = database()["seen"].find_one({"event": event.id}) is not None
+    seen.insert_one({"event": event.id, "applied": applied})
+
+
+def database() -> Any:
+    """Return the database, by a client of its own."""
+    return _client()[settings.mongodb_database]
+
+
+@functools.cache
+def _client() -> Any:
+    return MongoClient(settings.mongodb_uri)
+
+
+@handles(
+    "Announced", name="shop.announced", group=16, after_commit=after_group, max_attempts=3, **QUICK
+)
+def on_announced(event: Event[Any], session: ClientSession) -> None:
+    """Note the event, and say it to the world behind the commit."""
+    note(event, session, "announced")
+    if event.data.get("way") == "blocks":
+        threading.Event().wait(0.7)

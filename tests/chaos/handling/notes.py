@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
     from postroom import Event
 
-__all__ = ["APPLIED", "AUDITORS", "CHARTS", "HOT", "OWN", "database", "note"]
+__all__ = ["APPLIED", "AUDITORS", "CHARTS", "GROUP", "HOT", "OWN", "database", "note"]
 
 APPLIED, CHARTS, HOT = "applied", "charts", "hot"
 # The subscription of most handlers, and that of the one which has none of its own in some runs.
 OWN = "test"
+# How many events may share a transaction.
+GROUP = int(os.environ.get("CHAOS_GROUP", "1"))
 AUDITORS = os.environ.get("CHAOS_AUDITORS", OWN)
 
 

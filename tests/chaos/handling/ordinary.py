@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from postroom import DomainEvent, Event, Retry, handles
-from tests.chaos.handling.notes import APPLIED, HOT, OWN, database, note
+from tests.chaos.handling.notes import APPLIED, GROUP, HOT, OWN, database, note
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -22,19 +22,19 @@ class Typed(DomainEvent):
     number: int
 
 
-@handles("Counted", name="chaos.counted", subscription=OWN)
+@handles("Counted", name="chaos.counted", subscription=OWN, group=GROUP)
 def on_counted(event: Event[Any], session: ClientSession) -> None:
     """Note the event."""
     note(event, session, "main", event.data["number"])
 
 
-@handles(Typed, name="chaos.typed", subscription=OWN)
+@handles(Typed, name="chaos.typed", subscription=OWN, group=GROUP)
 def on_typed(event: Event[Typed], session: ClientSession) -> None:
     """Note the typed event."""
     note(event, session, "main", event.data.number)
 
 
-@handles("Flaky", name="chaos.flaky", subscription=OWN, max_attempts=20)
+@handles("Flaky", name="chaos.flaky", subscription=OWN, group=GROUP, max_attempts=20)
 def on_flaky(event: Event[Any], session: ClientSession) -> None:
     """Write, then ask to be tried again, twice."""
     note(event, session, "main", event.data["number"])
@@ -44,7 +44,7 @@ def on_flaky(event: Event[Any], session: ClientSession) -> None:
         raise Retry("not yet", after=timedelta(seconds=0.3))
 
 
-@handles("Slow", name="chaos.slow", subscription=OWN)
+@handles("Slow", name="chaos.slow", subscription=OWN, group=GROUP)
 def on_slow(event: Event[Any], session: ClientSession) -> None:
     """Take some seconds, before and after the first write."""
     threading.Event().wait(random.uniform(0.5, 2.0))
@@ -52,7 +52,7 @@ def on_slow(event: Event[Any], session: ClientSession) -> None:
     threading.Event().wait(random.uniform(0.5, 2.0))
 
 
-@handles("Hot", name="chaos.hot", subscription=OWN)
+@handles("Hot", name="chaos.hot", subscription=OWN, group=GROUP)
 def on_hot(event: Event[Any], session: ClientSession) -> None:
     """Write the one document that all of these write, and hold it for a while."""
     found = database(session)
