@@ -12,19 +12,21 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 import orjson
-from bson import Binary, Decimal128, Int64, ObjectId
-from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE
+from bson import Binary, Decimal128, Int64, ObjectId, json_util
+from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE, UuidRepresentation
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from postroom import errors
 
 __all__ = [
+    "EXTENDED_JSON",
     "DomainEvent",
     "Event",
     "checked",
     "decode",
     "encode",
+    "id_text",
     "key_field",
     "plain_size",
     "text",
@@ -217,12 +219,14 @@ def text(value: Any) -> str | None:
     """Return a value as text, where a key or a header wants one: what it is in JSON.
 
     A string is itself, as are the forms that JSON gives to ids, dates, decimals, UUIDs and binary.
-    A number that is whole is written without a fraction, so that 5.0 and 5 are one key: programs
-    differ in how they store it. Booleans are `true` and `false`; objects and arrays are compact
-    JSON. None stands for what JSON has as null: null, NaN and the infinities.
+    A number that is whole is written without a fraction or an exponent, be it an integer, a double
+    or a decimal, so that 5, 5.0 and 5E+0 are one key: programs differ in how they store it.
+    Booleans are `true` and `false`; objects and arrays are compact JSON. None stands for what JSON
+    has as null: null, NaN and the infinities.
 
     Raises:
-        Poison: the value has no form in JSON, or is a string that UTF-8 cannot express.
+        Poison: the value has no form in JSON, is nested too deeply, or is a string that UTF-8
+            cannot express.
 
     """
     if isinstance(value, str):
@@ -233,7 +237,11 @@ def text(value: Any) -> str | None:
         return plain
     if value is None:
         return None
-    json = encode(_whole(value))
+    try:
+        whole = _whole(value)
+    except RecursionError:
+        raise errors.Poison("The value is nested too deeply") from None
+    json = encode(whole)
     if json == b"null":
         return None
     return str(orjson.loads(json)) if json.startswith(b'"') else json.decode()
@@ -250,11 +258,43 @@ def _whole(value: Any) -> Any:
     match value:
         case float() if value.is_integer() and abs(value) < 2**63:
             return int(value)
+        case Decimal128():
+            return _whole_decimal(value)
         case list():
             return [_whole(each) for each in value]
         case dict():
             return {name: _whole(each) for name, each in value.items()}
     return value
+
+
+def _whole_decimal(value: Decimal128) -> int | Decimal128 | None:
+    decimal = value.to_decimal()
+    if not decimal.is_finite():
+        return None
+    if abs(decimal) < 2**63 and decimal == decimal.to_integral_value():
+        return int(decimal)
+    return value
+
+
+def id_text(row_id: object) -> str:
+    """Return a row's id as text: two rows of one outbox never have the same.
+
+    ObjectIds are their hex and strings are themselves. Any other id is its canonical Extended JSON
+    (https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/), as is a string that
+    could be taken for one of these.
+    """
+    if type(row_id) is ObjectId:
+        return str(row_id)
+    if isinstance(row_id, str) and not _LIKE_ANOTHER.fullmatch(row_id):
+        return str.__str__(row_id)
+    return json_util.dumps(row_id, json_options=EXTENDED_JSON)
+
+
+EXTENDED_JSON = json_util.CANONICAL_JSON_OPTIONS.with_options(
+    uuid_representation=UuidRepresentation.STANDARD
+)
+# What ObjectIds and JSON are written as.
+_LIKE_ANOTHER = re.compile(r'[0-9A-Fa-f]{24}|true|false|null|[{"\[].*', re.DOTALL)
 
 
 def decode(payload: bytes) -> tuple[str, dict[str, Any]]:

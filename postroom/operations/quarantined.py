@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from bson import Binary, ObjectId
+from bson import Binary, ObjectId, json_util
 from pymongo import errors as mongo
 
 from postroom import errors
+from postroom.events import EXTENDED_JSON
 from postroom.operations import actions
 from postroom.operations.done import Done
 from postroom.operations.filters import ALL, Filter, Page
@@ -36,6 +37,10 @@ REFUSED_EXPRESSION = {51091, 51111, 2}
 def ids_of(text: str) -> list[Any]:
     """Return the ids of rows that this may be the text of: rows of other programs have any kind."""
     found: list[Any] = [text]
+    if text.startswith(("{", '"')):
+        # As events.id_text() writes what is neither an ObjectId nor a string like any other.
+        with contextlib.suppress(Exception):
+            found.append(json_util.loads(text, json_options=EXTENDED_JSON))
     if ObjectId.is_valid(text):
         found.append(ObjectId(text))
     if re.fullmatch(r"-?\d{1,18}", text):

@@ -49,7 +49,9 @@ async def async_transaction(session: AsyncClientSession, fate: Fate) -> AsyncIte
             fate.committed = False
             ending = asyncio.create_task(_abort(session, cut_off=not isinstance(error, Exception)))
             if (cancellation := await _end_of(ending)) is not None:
-                raise cancellation from error
+                raise fate.on(cancellation) from error
+            if not isinstance(error, Exception):
+                fate.on(error)
         raise
     if session.in_transaction:
         await _finish(session, fate)

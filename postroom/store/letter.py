@@ -24,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
-SHORT_KEY = 100
+SHORT_KEY_BYTES = 100
 # Looked up once: rows are read in the relay's hot loop.
 ROW_ID, DATA, KEY = OutboxField.ID, OutboxField.DATA, OutboxField.KEY
 HEADERS, OCCURRED_AT = OutboxField.HEADERS, OutboxField.OCCURRED_AT
@@ -75,22 +75,20 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     if key is None:
         key = routing.key(name, data)
     headers = _headers(row[HEADERS]) if HEADERS in row else NO_HEADERS
+    row_id = events.id_text(row[ROW_ID])
     occurred_at = _milliseconds(row.get(OCCURRED_AT))
     if routing.cloud_events is not None:
         headers = routing.cloud_events.dress(
-            headers, event_id=str(row[ROW_ID]), name=name, key=key, occurred_at=occurred_at
+            headers, event_id=row_id, name=name, key=key, occurred_at=occurred_at
         )
     size = len(payload)
-    if headers or (key and len(key) > SHORT_KEY):
+    if headers or (key and (len(key) > SHORT_KEY_BYTES or not key.isascii())):
         size += _size_beside(key, headers)
     if size > max_bytes - OVERHEAD_BYTES:
         # Checked here, since the client reports a message that is too large to nobody.
-        raise errors.Poison(
-            f"The event takes {size + OVERHEAD_BYTES} bytes, and the broker {max_bytes} at most "
-            "(POSTROOM_MAX_MESSAGE_BYTES)"
-        )
+        raise errors.Poison(_too_large(size, max_bytes))
     return Letter(
-        str(row[ROW_ID]),
+        row_id,
         routing.topic(name, data),
         payload,
         key,
@@ -98,6 +96,13 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
         _milliseconds(row[DELIVER_AT]) if DELIVER_AT in row else 0,
         headers,
         size,
+    )
+
+
+def _too_large(size: int, max_bytes: int) -> str:
+    return (
+        f"The event takes {size + OVERHEAD_BYTES} bytes, and the broker {max_bytes} at most "
+        "(POSTROOM_MAX_MESSAGE_BYTES)"
     )
 
 

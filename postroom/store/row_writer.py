@@ -34,6 +34,8 @@ Publishable = DomainEvent | Mapping[str, Any]
 MOST_ROW_BYTES = (16 << 20) - (64 << 10)
 # Which topic an event goes to is known where it is relayed.
 ANY_TOPIC = "any/any/any"
+# BSONDepth::kDefaultMaxAllowableDepth less what the server keeps for itself; the row is the first.
+MOST_LEVELS = 180
 _LENGTH = struct.Struct("<i")
 
 
@@ -105,6 +107,7 @@ class RowWriter:
         if headers:
             row[OutboxField.HEADERS] = headers
         encoded = _encoded(name, row)
+        _require_depth(name, encoded)
         known = (
             None
             if headers or self._has_headers
@@ -146,6 +149,32 @@ def _encoded(name: str, row: Mapping[str, Any]) -> bytes:
             f"The event {name[:100]!r} holds a value that cannot be stored ({what}); "
             "nothing was written"
         ) from None
+
+
+def _require_depth(name: str, encoded: bytes) -> None:
+    """Refuse a row that is nested more deeply than MongoDB stores.
+
+    Raises:
+        InvalidEvent: it is.
+
+    """
+    # Each level takes seven bytes, the type of an object or an array among them: nearly no row has
+    # so many of these that it has to be looked at.
+    if len(encoded) < MOST_LEVELS * 7 or encoded.count(3) + encoded.count(4) < MOST_LEVELS - 1:
+        return
+    level, values = 1, _within([decoded(encoded)])
+    while values := [each for value in values for each in _within(value)]:
+        level += 1
+        if level > MOST_LEVELS:
+            raise errors.InvalidEvent(
+                f"The event {name[:100]!r} is nested more deeply than MongoDB stores, which is "
+                f"{MOST_LEVELS} levels with the row's own three; nothing was written"
+            )
+
+
+def _within(value: Any) -> list[Any]:
+    found = value.values() if isinstance(value, dict) else value
+    return [each for each in found if isinstance(each, (dict, list))]
 
 
 def _with_field(document: bytes, name: str, value: str) -> bytes:

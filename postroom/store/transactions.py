@@ -133,7 +133,9 @@ def transaction(session: ClientSession, fate: Fate) -> Iterator[None]:
     except BaseException as error:
         if session.in_transaction:
             fate.committed = False
-            _abort(session, error)
+            _abort(session, error, fate)
+            if not isinstance(error, Exception):
+                fate.on(error)
         raise
     if session.in_transaction:
         _commit(session, fate)
@@ -159,14 +161,14 @@ def _commit_again(session: ClientSession, fate: Fate) -> None:
         fate.failed(error)
 
 
-def _abort(session: ClientSession, cause: BaseException) -> None:
+def _abort(session: ClientSession, cause: BaseException, fate: Fate) -> None:
     if isinstance(cause, Exception):
         try:
             with pymongo.timeout(INTERRUPTED_SECONDS):
                 session.abort_transaction()
-        except BaseException as interruption:
+        except BaseException as interruption:  # noqa: BLE001 - raised when the end is known
             _in_peace(lambda: _roll_back(session))
-            raise interruption from cause
+            raise fate.on(interruption) from cause
     else:
         _in_peace(lambda: _roll_back(session))
 

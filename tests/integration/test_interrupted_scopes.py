@@ -211,3 +211,38 @@ def test_an_interrupted_scope_has_committed_or_not_and_says_so(lite_site: Site, 
         assert not each["open"], each
     assert sum(each["committed"] is None for each in seen) <= MOST_UNKNOWN * times
     assert any(each["strikes"] == times for each in seen)
+
+
+def test_what_ends_a_block_from_outside_says_that_nothing_was_written(lite_site: Site) -> None:
+    """Where the transaction is given up in mid-block too: by a note on the interruption."""
+    site, said = lite_site, ["The transaction was not committed; nothing was written."]
+    outbox = Outbox(site.database)
+    for kind in (KeyboardInterrupt, SystemExit):
+        with pytest.raises(kind) as raised, outbox.scope() as tx:
+            tx.publish(counted(7))
+            raise kind
+        assert raised.value.__notes__ == said
+        assert tx.committed is False
+
+    async def run() -> BaseException | None:
+        async with AsyncMongoClient[Any](site.environment["POSTROOM_MONGODB_URI"]) as client:
+
+            async def work() -> None:
+                async with AsyncOutbox(client[site.name]).scope() as its:
+                    await its.publish(counted(7))
+                    reached.set()
+                    await asyncio.sleep(60)
+
+            reached = asyncio.Event()
+            task = asyncio.create_task(work())
+            await reached.wait()
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError as error:
+                return error
+            return None
+
+    assert getattr(asyncio.run(run()), "__notes__", None) == said
+    assert open_transactions(site) == []
+    assert site.outbox.count_documents({"data.data.number": 7}) == 0

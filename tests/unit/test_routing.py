@@ -178,6 +178,14 @@ NOON = dt.datetime(2026, 1, 2, 12, 0, 0, 5000)  # noqa: DTZ001 - as BSON is deco
         (NOON, "2026-01-02T12:00:00.005000Z"),
         (ObjectId("65a1b2c3d4e5f60718293a4b"), "65a1b2c3d4e5f60718293a4b"),
         (Decimal128("1.50"), "1.50"),
+        (Decimal128("5"), "5"),
+        (Decimal128("5.0"), "5"),
+        (Decimal128("5E+9"), "5000000000"),
+        (Decimal128("-0.00"), "0"),
+        (Decimal128("1E+6111"), "1E+6111"),
+        (Decimal128("NaN"), None),
+        (Decimal128("-Infinity"), None),
+        ([Decimal128("5.0"), {"a": Decimal128("7E+1")}], '[5,{"a":70}]'),
         (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
         (Binary(b"\x00\xff"), "AP8="),
         ({"b": 1.0, "a": [True, None, 2.5]}, '{"b":1,"a":[true,null,2.5]}'),
@@ -188,6 +196,18 @@ def test_a_key_is_what_the_value_is_in_json(value: Any, key: str | None) -> None
     """By field or by function; a number that is whole is one key, however it is stored."""
     assert routing(key="id").key("A", {"id": value}) == key
     assert routing(key=lambda _, data: data["id"]).key("A", {"id": value}) == key
+
+
+def test_a_key_that_is_nested_too_deeply_is_poison() -> None:
+    """By field or by function, of any depth."""
+    for depth in (300, 5_000, 100_000):
+        deep: list[Any] = []
+        for _ in range(depth):
+            deep = [deep]
+        with pytest.raises(Poison, match="The key of 'A' cannot be one"):
+            routing(key="id").key("A", {"id": deep})
+        while deep:
+            deep = deep.pop()
 
 
 def test_a_class_names_its_key_for_all_events_of_its_name() -> None:

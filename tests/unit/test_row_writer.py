@@ -223,7 +223,7 @@ def test_no_row_is_too_large_for_mongodb() -> None:
 
 
 def test_deep_nesting_is_accepted_or_refused_alike() -> None:
-    """JSON's encoder ends at 254 levels, BSON's at a thousand."""
+    """MongoDB stores 180 levels, JSON's encoder ends at 254, BSON's at a thousand."""
     for depth in range(1, 300, 7):
         nested: Any = 1
         for _ in range(depth):
@@ -231,7 +231,7 @@ def test_deep_nesting_is_accepted_or_refused_alike() -> None:
         try:
             row = stored(event(nested=nested))
         except InvalidEvent as refused:
-            assert depth > 200, refused  # noqa: PT017
+            assert depth > 177, refused  # noqa: PT017
         else:
             assert sent(row)
 
@@ -280,3 +280,51 @@ def test_the_rows_own_key_wins_over_all_rules() -> None:
     assert [sent(row | {"key": key}).key for key in ("k", 5.0, True, None)] == [
         *("k", "5", "true", "p"),
     ]
+
+
+IDS = [
+    *(5, 5.5, Int64(6), "5", "5.5", "6", '{"$numberInt": "5"}', "true", True, None, "null"),
+    *(ObjectId("65a1b2c3d4e5f60718293a4b"), "65a1b2c3d4e5f60718293a4b", "65A1B2C3D4E5F60718293A4B"),
+    *(uuid.UUID(int=7), str(uuid.UUID(int=7)), Binary(b"ab"), Binary(b"ab", 5), "YWI=", b"abc"),
+    *(dt.datetime(2026, 1, 1), "2026-01-01T00:00:00Z", Decimal128("7.1"), "7.1"),  # noqa: DTZ001
+    *({"a": 1}, {"a": "1"}, {"a": ObjectId("65a1b2c3d4e5f60718293a4b")}, '{"a": 1}'),
+    *({"a": "65a1b2c3d4e5f60718293a4b"}, Regex("a"), "a", MaxKey(), Timestamp(1, 2), "", '"'),
+]
+
+
+def test_no_two_rows_of_an_outbox_are_one_event() -> None:
+    """The inbox would take the second for the first delivered again, and drop it."""
+    found = {}
+    for row_id in IDS:
+        row = decoded(bson.encode({"_id": row_id, "data": event()}, codec_options=WRITING))
+        found[letter.write(row, ROUTING, LIMIT).id] = row_id
+    assert len(found) == len(IDS)
+    assert found["5"] == "5"
+    assert found["65a1b2c3d4e5f60718293a4b"] == ObjectId("65a1b2c3d4e5f60718293a4b")
+
+
+def test_the_key_counts_in_bytes() -> None:
+    """A hundred letters beyond ASCII are two hundred bytes and more."""
+    payload = len(letter.write({"_id": 1, "data": event(), "key": "k"}, ROUTING, LIMIT).payload)
+    row = {"_id": 1, "data": event(), "key": "\U0001f600" * 100}
+    assert letter.write(row, ROUTING, LIMIT).size == payload + 400
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+@pytest.mark.parametrize(
+    ("levels", "is_taken"), [(176, True), (177, True), (178, False), (252, False)]
+)
+def test_what_is_nested_more_deeply_than_mongodb_stores_is_refused(
+    kind: type, levels: int, *, is_taken: bool
+) -> None:
+    """Measured: a server takes 180 levels, the row's own three among them."""
+    deep: Any = 1
+    for _ in range(levels):
+        deep = {"": deep} if kind is dict else [deep]
+    for data in ({"deep": deep}, {"text": "\3\4" * 1000, "deep": [deep, 2]}):
+        extra = 0 if data["deep"] is deep else 1
+        if is_taken and levels + extra <= 177:
+            writer().row(event(**data), row_id=ObjectId(), headers=None)
+        else:
+            with pytest.raises(InvalidEvent, match="nested more deeply than MongoDB stores, which"):
+                writer().row(event(**data), row_id=ObjectId(), headers=None)

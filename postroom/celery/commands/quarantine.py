@@ -21,6 +21,7 @@ from postroom.celery.commands.options import (
 )
 from postroom.celery.commands.printing import print_json, print_table, shown, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.events import id_text
 from postroom.operations import quarantined
 from postroom.operations.actions import operator
 from postroom.operations.filters import Filter, kind_of
@@ -193,7 +194,7 @@ def _require_known(database: Database[Any], where: Filter, partition: str) -> No
     found = quarantined.page(
         database, Filter(ids=where.ids), partition=partition, limit=len(where.ids)
     )
-    known = {str(each.row_id) for each in found.items}
+    known = {id_text(each.row_id) for each in found.items}
     unknown = [row_id for row_id in where.ids if row_id not in known]
     if unknown:
         raise click.ClickException(

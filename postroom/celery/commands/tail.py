@@ -12,6 +12,7 @@ from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import json_option, named_partition
 from postroom.celery.commands.printing import json_line, shown, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.events import id_text
 from postroom.operations.filters import Filter
 from postroom.operations.tailing import Tail, Written
 
@@ -73,7 +74,7 @@ def _shape(*, as_json: bool, private: bool) -> Callable[[Written], str]:
             del fields["data"], fields["key"]
         if as_json:
             return json_line(fields)
-        texts = [time_shown(event.occurred_at), str(event.row_id), event.partition]
+        texts = [time_shown(event.occurred_at), id_text(event.row_id), event.partition]
         texts.append(event.name or "(no event)")
         texts += [] if private else [str(event.key or "-"), json_line(event.data)]
         return "  ".join(map(shown, texts))

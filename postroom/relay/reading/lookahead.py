@@ -6,6 +6,7 @@ import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING
 
+from postroom.events import id_text
 from postroom.store.codec import id_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Lookahead:
         self._held_rows += sum(map(len, slices))
         for row in (row for rows in slices for row in rows):
             self._rows += 1
-            if (row_id := str(id_of(row))) in known:
+            if (row_id := id_text(id_of(row))) in known:
                 self._found.add(row_id)
                 self._met(row_id, self._rows)
 

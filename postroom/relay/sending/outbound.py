@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import errors
+from postroom.events import id_text
 from postroom.relay.saving.chunk import Landed
 from postroom.relay.sending.numbering import Numbering
 from postroom.relay.sending.overtaking import Overtaking
@@ -95,7 +96,7 @@ class Outbound:
                 position += 1
                 if known:
                     overtaking.row += 1
-                    if str(id_of(row)) in known:
+                    if id_text(id_of(row)) in known:
                         met += 1
                         continue
                 try:
@@ -157,7 +158,7 @@ class Outbound:
             "Row %s can never be sent and goes into quarantine: %s",
             row_id,
             poison,
-            extra={"action": "quarantine", "event_id": str(row_id)},
+            extra={"action": "quarantine", "event_id": id_text(row_id)},
         )
         chunk.poison.append(Quarantined(row_id=row_id, position=position, reason=str(poison)))
         return None
@@ -173,7 +174,7 @@ class Outbound:
             logger.warning(
                 "Row %s could never be sent and was removed: the relay goes on behind it",
                 row_id,
-                extra={"action": "poison_removed", "event_id": str(row_id)},
+                extra={"action": "poison_removed", "event_id": id_text(row_id)},
             )
             return None
         try:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from postroom import errors
+from postroom.events import id_text
 from postroom.relay.saving.chunk import Chunk
 from postroom.store import letter
 from postroom.store.quarantine import Quarantined
@@ -124,7 +125,7 @@ class Returning:
 
     def _letter(self, entry: Entry, row: Row | None, chunk: Chunk) -> Letter | None:
         """Make an entry's letter; None, and the entry is done with, where there is none to send."""
-        if row is None or str(entry.row_id) in self._lanes.arrived:
+        if row is None or id_text(entry.row_id) in self._lanes.arrived:
             chunk.returned.append(entry.row_id)
             return None
         return letter.write(row, self._routing, self._experience.largest)
