@@ -37,6 +37,7 @@ __all__ = [
     "masked",
     "partitions_of",
     "require_let_in",
+    "require_topic_partitions",
     "require_unpartitioned",
 ]
 
@@ -207,3 +208,34 @@ def require_unpartitioned(client: pulsar.Client, topic: Topic) -> None:
             "itself (allowAutoTopicCreationType), delete this one and make it with "
             f"`pulsar-admin topics create {topic}`"
         )
+
+
+def require_topic_partitions(client: pulsar.Client, topic: Topic, count: int) -> None:
+    """Make sure that a topic has as many topic partitions as the outbox has outbox partitions.
+
+    A client that knows another number sends a key elsewhere.
+
+    Raises:
+        PartitionedTopic: it has another number, or none.
+
+    """
+    there = partitions_of(client, topic)
+    if len(there) == count and there != [topic]:
+        return
+    if there == [topic]:
+        raise errors.PartitionedTopic(
+            f"The topic {topic} has no topic partitions, and the outbox has {count} outbox "
+            "partitions, each of which goes to one. Nothing is sent there. Make it with "
+            f"`pulsar-admin topics create-partitioned-topic {topic} --partitions {count}`; one "
+            "that is there without any cannot get them: route to another topic (docs/scaling.md)"
+        )
+    remedy = (
+        f"`pulsar-admin topics update-partitioned-topic {topic} --partitions {count}` adds to it"
+        if len(there) < count
+        else "one cannot have fewer: route to another topic"
+    )
+    raise errors.PartitionedTopic(
+        f"The topic {topic} has {len(there)} topic partition{'s' if len(there) > 1 else ''}, and "
+        f"the outbox {count} outbox partitions, each of which goes to one. Nothing is sent there: "
+        f"{remedy}, or change the outbox (docs/scaling.md)"
+    )

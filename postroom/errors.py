@@ -16,6 +16,7 @@ PostroomError
 │   │   ├── HistoryLost       the change stream no longer reaches back to the checkpoint
 │   │   ├── RoutingFailed     a routing or key function failed for a reason that passes
 │   │   └── Refused           an event was lost with the connection while it was sent alone
+│   ├── PartitioningUnderWay  the outbox is being divided as this relay has it
 │   ├── Poison                one row that can never be sent
 │   ├── TopicNotOpen          a row's topic cannot be opened now
 │   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
@@ -55,6 +56,7 @@ __all__ = [
     "OutboxError",
     "PartitionedTopic",
     "PartitioningChanged",
+    "PartitioningUnderWay",
     "Poison",
     "PostroomError",
     "Refused",
@@ -148,6 +150,12 @@ class Refused(TermEnded):
     def __init__(self, message: str | None = None, *, too_large: bool = False) -> None:
         super().__init__(message)
         self.too_large = too_large
+
+
+class PartitioningUnderWay(RelayError):
+    """The outbox is being divided as this relay has it; it begins when that is done."""
+
+    transient: ClassVar[bool] = True
 
 
 class Poison(RelayError):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MakeSubscription",
+    "creation",
     "delivery",
     "mongodb",
     "retention",
@@ -72,22 +73,39 @@ def _sharding(client: MongoClient[Any]) -> Finding:
     )
 
 
-def topics(client: pulsar.Client, known: Iterable[Topic]) -> list[Finding]:
+def topics(
+    client: pulsar.Client,
+    known: Iterable[Topic],
+    *,
+    partitions: int = 1,
+    admin: PulsarAdmin | None = None,
+) -> list[Finding]:
     """Look whether the topics that are known beforehand are there and one log each.
+
+    Or, with several `partitions`, whether each has so many topic partitions; with an `admin`
+    interface those that are not there are made.
 
     Raises:
         pulsar.PulsarException: the broker does not answer.
 
     """
-    return [_topic(client, topic) for topic in known]
+    found = []
+    for topic in known:
+        if partitions > 1 and admin is not None:
+            admin.divide(topic, partitions)
+        found.append(_topic(client, topic, partitions))
+    return found
 
 
-def _topic(client: pulsar.Client, topic: Topic) -> Finding:
+def _topic(client: pulsar.Client, topic: Topic, partitions: int) -> Finding:
     import pulsar
 
     what = f"topic {topic}"
     try:
-        broker.require_unpartitioned(client, topic)
+        if partitions == 1:
+            broker.require_unpartitioned(client, topic)
+        else:
+            broker.require_topic_partitions(client, topic, partitions)
     except errors.PartitionedTopic as error:
         return Finding(what=what, found=str(error), grade=Grade.FAIL, lasting=True)
     except pulsar.PulsarException as error:
@@ -97,19 +115,27 @@ def _topic(client: pulsar.Client, topic: Topic) -> Finding:
             what=what,
             found=f"The topic {topic} cannot be used ({why(error, access_of(client))})",
             grade=Grade.WARN,
-            remedy=_remedy(topic, error),
+            remedy=_remedy(topic, error, partitions),
         )
-    return Finding(what=what, found=f"The topic {topic} is there, and one log")
+    is_what = "one log" if partitions == 1 else f"has {partitions} topic partitions"
+    return Finding(what=what, found=f"The topic {topic} is there, and {is_what}")
 
 
-def _remedy(topic: Topic, error: Exception) -> str:
+def _remedy(topic: Topic, error: Exception, partitions: int) -> str:
     match type(error).__name__:
         case "TopicNotFound":
-            return f"pulsar-admin topics create {topic}"
+            return creation(topic, partitions)
         case "AuthorizationError":
             actions = "--role … --actions produce,consume"
             return f"pulsar-admin topics grant-permission {topic} {actions}"
     return ""
+
+
+def creation(topic: Topic, partitions: int) -> str:
+    """Return the command that makes a topic."""
+    if partitions == 1:
+        return f"pulsar-admin topics create {topic}"
+    return f"pulsar-admin topics create-partitioned-topic {topic} --partitions {partitions}"
 
 
 def delivery(found: Abilities, *, demanded: bool, has_shared: bool, where: str) -> list[Finding]:

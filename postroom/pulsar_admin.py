@@ -114,6 +114,13 @@ class PulsarAdmin:
         answers = (self._ask("GET", f"{_path(topic)}/{what}") for what in ("stats", "partitions"))
         return all(answer is not None and answer.status == NOT_FOUND for answer in answers)
 
+    def divide(self, topic: Topic, count: int) -> bool:
+        """Make a topic with so many topic partitions where there is none; say if that was done."""
+        if not self.is_absent(topic):
+            return False
+        answer = self._ask("PUT", f"{_path(topic)}/partitions", str(count).encode())
+        return answer is not None and answer.status in {OK, NO_CONTENT}
+
     def delete(self, topic: Topic) -> None:
         """Delete a topic, partitioned or not, with all that is on it."""
         for kind in ("", "/partitions"):

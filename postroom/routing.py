@@ -14,9 +14,11 @@ dates are UTC without saying so, in milliseconds; decimals are Decimal128.
 
 from __future__ import annotations
 
+import copy
 import re
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from sys import intern
 from threading import current_thread, main_thread
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from postroom import errors, events
 from postroom.passing import passes
 from postroom.private_text import quoted
-from postroom.topics import Topic, canonical
+from postroom.topics import Topic, base_topic, canonical, topic_partition
 
 if TYPE_CHECKING:
     from postroom.cloud_events import CloudEvents
@@ -42,6 +44,14 @@ LONGEST = 500
 MOST_REMEMBERED = 10_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Division:
+    """How many topic partitions topics have, and which of them one outbox partition goes to."""
+
+    count: int
+    index: int | None = None
+
+
 class Routing:
     """Answers for each event with a topic and a key.
 
@@ -52,7 +62,8 @@ class Routing:
     function of the event's name and data instead; None from it means `default`. `shared` names the
     topics, or patterns of them, that other producers send to as well. `key` is the field
     of the data that holds the key, or a function likewise. `cloud_events` is what messages say of
-    themselves, if anything.
+    themselves, if anything. `partitions` is how many topic partitions each topic has, as many as
+    the outbox has outbox partitions; with one, topics have none.
 
     Raises:
         ConfigurationError: a topic has no name that Pulsar could take.
@@ -68,10 +79,12 @@ class Routing:
         shared: Iterable[str] = (),
         cloud_events: CloudEvents | None = None,
         read_by_failover: Callable[[Topic], frozenset[str]] = lambda _: frozenset(),
+        partitions: int = 1,
     ) -> None:
         self.cloud_events = cloud_events
         # The subscriptions that the application declares for a topic, where all are Failover.
         self.read_by_failover = read_by_failover
+        self._division = _Division(count=partitions)
         self.default = _configured(default)
         self._topics = topics
         self._key = key
@@ -80,6 +93,33 @@ class Routing:
         self._named = sorted({self.default, *map(_configured, named)})
         self._of_names: dict[str, Topic] = {}
         self._of_answers: dict[str, Topic] = {}
+
+    @property
+    def partitions(self) -> int:
+        """How many topic partitions each topic has; with one, topics have none."""
+        return self._division.count
+
+    def toward(self, index: int | None) -> Routing:
+        """Return the routing of one outbox partition: to that topic partition of every topic.
+
+        None stands for whole topics.
+        """
+        if index is None:
+            return self
+        aimed = copy.copy(self)
+        aimed.aim(index)
+        return aimed
+
+    def aim(self, index: int) -> None:
+        """Name that topic partition of every topic from now on, before anything was routed."""
+        self._division = _Division(count=self.partitions, index=index)
+        self.default = self._aimed(self.default)
+        self._named = [self._aimed(topic) for topic in self._named]
+        self._of_names, self._of_answers = {}, {}
+
+    def _aimed(self, topic: Topic) -> Topic:
+        index = self._division.index
+        return topic if index is None else Topic(intern(topic_partition(topic, index)))
 
     @property
     def keyed(self) -> bool:
@@ -98,7 +138,8 @@ class Routing:
 
     def is_shared(self, topic: Topic) -> bool:
         """Say whether other producers send to this topic too, so that it cannot be fenced."""
-        return any(fnmatchcase(topic, pattern) for pattern in self._shared)
+        whole = topic if self._division.index is None else base_topic(topic)
+        return any(fnmatchcase(whole, pattern) for pattern in self._shared)
 
     def topic(self, name: str, data: Mapping[str, Any]) -> Topic:
         """Name the topic of an event, in full; one topic is one object.
@@ -113,16 +154,17 @@ class Routing:
             return known
         if not isinstance(self._topics, Mapping):
             return self._answered(_called(self._topics, "routing", name, data), name)
-        found = _configured(self._matched(self._topics, name))
+        matched = self._matched(self._topics, name)
+        found = self.default if matched is None else self._aimed(_configured(matched))
         _remember(self._of_names, name, found)
         return found
 
-    def _matched(self, topics: Mapping[str, str], name: str) -> str:
+    def _matched(self, topics: Mapping[str, str], name: str) -> str | None:
         exact = topics.get(name)
         if exact is not None:
             return exact
         matches = (topic for pattern, topic in topics.items() if fnmatchcase(name, pattern))
-        return next(matches, self.default)
+        return next(matches, None)
 
     def _answered(self, answer: object, name: str) -> Topic:
         if answer is None or answer == "":
@@ -140,6 +182,7 @@ class Routing:
                     f"What the routing function named for {_short(name)} is no topic that keeps "
                     "events: that is called tenant/namespace/name, or persistent:// and that"
                 )
+            found = self._aimed(found)
             _remember(self._of_answers, answer, found)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-__all__ = ["Topic", "base_topic", "canonical", "checked", "namespace_of"]
+__all__ = ["Topic", "base_topic", "canonical", "checked", "namespace_of", "topic_partition"]
 
 # A topic by its full name; what users write may leave persistent:// out.
 Topic = NewType("Topic", str)
@@ -23,6 +23,11 @@ def canonical(topic: str) -> Topic:
 def base_topic(topic: str) -> Topic:
     """Return the topic that a topic partition belongs to, or the topic itself."""
     return Topic(re.sub(r"-partition-\d+$", "", topic))
+
+
+def topic_partition(topic: Topic, index: int) -> Topic:
+    """Name one of the topic partitions of a topic."""
+    return Topic(f"{topic}-partition-{index}")
 
 
 def namespace_of(topic: str) -> str:

@@ -56,6 +56,7 @@ class Installation:
             shared=self.shared,
             cloud_events=self.settings.cloud_events_of_database,
             read_by_failover=self._read_by_failover,
+            partitions=self.settings.partitions,
         )
 
     def _read_by_failover(self, topic: Topic) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from postroom.pulsar_admin import PulsarAdmin
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Provisioning"]
 
 FINE = {200, 204}
+NOT_FOUND = 404
 MOST_SHOWN = 100
 
 
@@ -29,6 +31,35 @@ class Provisioning(PulsarAdmin):
         """Make a topic without partitions, and say whether that was done."""
         answer = self._ask("PUT", topic.replace("://", "/"))
         return answer is not None and answer.status in FINE
+
+    def grow(self, topic: Topic, count: int) -> bool:
+        """Have a topic that has fewer topic partitions get so many; say if that failed, by False.
+
+        One that has none, or is not there, is no failure.
+        """
+        path = f"{topic.replace('://', '/')}/partitions"
+        found = self._get(path)
+        there = found.get("partitions") if isinstance(found, dict) else None
+        if not isinstance(there, int):
+            return False
+        if not 0 < there < count:
+            return True
+        answer = self._ask("POST", path, str(count).encode())
+        return answer is not None and answer.status in FINE
+
+    def backlogs(self, topic: Topic) -> dict[str, int] | None:
+        """Return how many messages wait for each subscription of one log; None if not told."""
+        path = f"{topic.replace('://', '/')}/stats?getPreciseBacklog=true"
+        found = self._get(path)
+        if not isinstance(found, dict) or not isinstance(found.get("subscriptions"), dict):
+            return None
+        return {name: int(d.get("msgBacklog", 0)) for name, d in found["subscriptions"].items()}
+
+    def unsubscribe(self, topic: Topic, subscription: str) -> bool:
+        """Take a subscription away, whoever is there, and say whether none is left."""
+        path = f"{topic.replace('://', '/')}/subscription/{quote(subscription, safe='')}"
+        answer = self._ask("DELETE", f"{path}?force=true")
+        return answer is not None and answer.status in {*FINE, NOT_FOUND}
 
     def deduplicates(self, namespace: str) -> bool | None:
         """Say whether a namespace's own policy is to deduplicate; None where it has none."""

@@ -128,7 +128,7 @@ def in_pulsar(wiring: Wiring) -> list[Step]:
     embedded = is_embedded(access, timeout_seconds=LOOK_SECONDS)
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         make = _maker(client, wiring, embedded=embedded)
-        steps = [_topic(admin, client, topic) for topic in _topics(wiring)]
+        steps = [_topic(admin, client, topic, count) for topic, count in _topics(wiring).items()]
         steps += [
             _subscribed(admin, topic, subscription, make)
             for topic, subscription in _subscriptions(wiring)
@@ -140,10 +140,12 @@ def in_pulsar(wiring: Wiring) -> list[Step]:
     return steps
 
 
-def _topics(wiring: Wiring) -> list[Topic]:
+def _topics(wiring: Wiring) -> dict[Topic, int]:
+    """Return all topics, with the number of topic partitions that each is to have."""
     mutex = broker.canonical(wiring.settings.mutex_topic)
     read = [topic for _, topic in wiring.subscribed()]
-    return list(dict.fromkeys([*wiring.routing.topics, mutex, *read]))
+    sent = dict.fromkeys(wiring.routing.topics, wiring.routing.partitions)
+    return {**sent, **{topic: 1 for topic in (mutex, *read) if topic not in sent}}
 
 
 def _subscriptions(wiring: Wiring) -> Iterator[tuple[Topic, str]]:
@@ -153,16 +155,16 @@ def _subscriptions(wiring: Wiring) -> Iterator[tuple[Topic, str]]:
         yield redrive_topic(topic, subscription), subscription
 
 
-def _topic(admin: Provisioning, client: pulsar.Client, topic: Topic) -> Step:
+def _topic(admin: Provisioning, client: pulsar.Client, topic: Topic, count: int) -> Step:
     what = f"topic {topic}"
     if admin.is_absent(topic):
-        if admin.create(topic):
+        if admin.create(topic) if count == 1 else admin.divide(topic, count):
             return Step(what=what, made=True)
         return Step(
-            what=f"{what} is not there, and could not be made: pulsar-admin topics create {topic}",
+            what=f"{what} is not there, and could not be made: {preflight.creation(topic, count)}",
             failed=True,
         )
-    (finding,) = preflight.topics(client, [topic])
+    (finding,) = preflight.topics(client, [topic], partitions=count)
     failed = finding.grade is not Grade.OK
     return Step(what=f"{what}: {finding.sentence}" if failed else what, failed=failed)
 

@@ -67,7 +67,9 @@ class Inspection:
 
     def _looked_at(self, client: pulsar.Client) -> Abilities:
         settings, topics = self._settings, self._routing.topics
-        findings.obey(preflight.topics(client, topics))
+        findings.obey(
+            preflight.topics(client, topics, partitions=self._routing.partitions, admin=self._admin)
+        )
         findings.obey(rights.in_pulsar(client, topics), action="rights")
         found = abilities.probe(client, topics, self._admin)
         delivery = preflight.delivery(

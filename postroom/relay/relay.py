@@ -165,7 +165,7 @@ class Relay:
                             abilities=ground.abilities,
                             checkpoints=checkpoints,
                         )
-                        self._hold_office(services, mutex)
+                        self._hold_office(services, mutex, ground)
                         mutex.release()
             finally:
                 mutex.release()
@@ -211,7 +211,11 @@ class Relay:
 
         return self._rivals.await_silence(checkpoints, waiting=waiting)
 
-    def _hold_office(self, services: Services, mutex: PulsarMutex) -> None:
+    def _hold_office(self, services: Services, mutex: PulsarMutex, ground: Ground) -> None:
+        def on_idle() -> None:
+            mutex.check()
+            self._stand.look(ground)
+
         self._standing.enter(State.OPENING)
         logger.info(
             "Holding the mutex as %s; opening a term of partition %r",
@@ -220,10 +224,10 @@ class Relay:
             extra={"action": "mutex_taken", "owner": self._candidate.owner},
         )
         with self._interlude.watched(services.database, wake=self._office.stop):
-            while self._interlude.sit_out(mutex.check):
+            while self._interlude.sit_out(on_idle):
                 self._standing.enter(State.OPENING)
                 self._stand.inspection.before_term(services.client)
-                self._office.hold(services, on_idle=mutex.check)
+                self._office.hold(services, on_idle=on_idle)
 
 
 def _candidate(settings: Settings, partition: str | None) -> Candidate:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pymongo import errors as mongo
 
 from postroom import broker, errors
 from postroom.access import pulsar as pulsar_access
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from postroom.settings import Settings
 
 __all__ = ["Alone", "Ground", "Means", "Stand", "reading", "served_now"]
+
+UNDIVIDED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,9 @@ class Stand(Protocol):
     ) -> bool:
         """Say whether the mutex was got."""
 
+    def look(self, ground: Ground) -> None:
+        """Look, about once a second while it relays, whether it may go on; errors end it."""
+
     def office(self, ground: Ground) -> contextlib.AbstractContextManager[Means]:
         """Lend what the terms need while the mutex is held.
 
@@ -91,6 +99,7 @@ class Alone:
     ) -> None:
         self._settings = settings
         self._partition = partition
+        self._looked = 0.0
         self.inspection = inspection
 
     @contextlib.contextmanager
@@ -142,6 +151,19 @@ class Alone:
     ) -> bool:
         """Ask until the mutex is held, and return True; False once `stopping` is set."""
         return mutex.acquire(stopping, waiting=waiting)
+
+    def look(self, ground: Ground) -> None:
+        """Look now and then whether the outbox was divided.
+
+        Raises:
+            OtherPartitioning: it was; this one's rows are relayed by then.
+
+        """
+        now = time.monotonic()
+        if now - self._looked > UNDIVIDED_SECONDS:
+            self._looked = now
+            with contextlib.suppress(mongo.PyMongoError):
+                self._require_current(ground.database)
 
     @contextlib.contextmanager
     def office(self, ground: Ground) -> Iterator[Means]:

@@ -49,20 +49,26 @@ def to_write(base: str, count: int) -> Commands[Partitioning]:
 def to_relay(base: str, count: int) -> Commands[Partitioning]:
     """Return which outbox partitions relays with that count serve now.
 
-    While a change is under way these are the old ones, for relays of either count, and once it is
-    done the new ones, for relays of the new count. Whoever is first with more than one has it
-    recorded.
+    While a change is under way these are the old ones, for relays of the old count; those of the
+    new one, whose topics may be others, begin when it is done. Whoever is first with more than one
+    has it recorded.
 
     Raises:
         OtherPartitioning: the outbox is divided otherwise.
+        PartitioningUnderWay: it is being changed to that count.
 
     """
     record = yield from _known(base, count)
     if record is None:
         return Partitioning(base=base)
-    if count not in {record.partitioning.count, record.next_count}:
-        raise errors.OtherPartitioning(_other(record.partitioning, count))
-    return record.partitioning
+    if record.partitioning.count == count:
+        return record.partitioning
+    if record.next_count == count:
+        raise errors.PartitioningUnderWay(
+            f"The outbox {base!r} is being changed to {count} outbox partitions: they are relayed "
+            f"once `{CHANGE} {count}` has found the old ones to be relayed; it is looked at again"
+        )
+    raise errors.OtherPartitioning(_other(record.partitioning, count))
 
 
 def is_refusal(error: BaseException) -> bool:

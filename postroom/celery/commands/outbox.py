@@ -6,6 +6,7 @@ import click
 
 from postroom.celery.commands.diagnosis import doctor, setup
 from postroom.celery.commands.metrics import metrics
+from postroom.celery.commands.partitions import partitions
 from postroom.celery.commands.quarantine import quarantine
 from postroom.celery.commands.replay import replay
 from postroom.celery.commands.show import show
@@ -25,6 +26,7 @@ for _command in (
     actions,
     doctor,
     metrics,
+    partitions,
     pause,
     prune,
     quarantine,

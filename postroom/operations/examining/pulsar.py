@@ -74,7 +74,8 @@ def _topics(client: pulsar.Client, access: Access, wiring: Wiring) -> Iterator[F
     mutex = broker.canonical(wiring.settings.mutex_topic)
     for topic in dict.fromkeys([*wiring.routing.topics, mutex]):
         if exists(access, topic):
-            yield from preflight.topics(client, [topic])
+            count = 1 if topic == mutex else wiring.routing.partitions
+            yield from preflight.topics(client, [topic], partitions=count)
         else:
             yield Finding(
                 what=f"topic {topic}",

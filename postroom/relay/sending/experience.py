@@ -111,6 +111,10 @@ class Experience:
         """Return what is known of a topic."""
         return self._topics.setdefault(topic, Known())
 
+    def make_if_absent(self, topic: Topic, partitions: int) -> None:
+        """Have a topic made with so many topic partitions, where there is none and that is open."""
+        self.admin.divide(topic, partitions)
+
     def note_accepted(self, topic: Topic, size: int) -> None:
         """Take note of an entry that is stored."""
         known = self.of(topic)

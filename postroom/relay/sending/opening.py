@@ -17,6 +17,7 @@ from postroom.relay.sending.lane import BURST_MESSAGES, Lane
 from postroom.relay.sending.outlet import Outlet, Patience
 from postroom.relay.sending.tail import ConnectionLostError, Tail, TailReader
 from postroom.relay.sending.tap import Tap
+from postroom.topics import base_topic
 
 if TYPE_CHECKING:
     import threading
@@ -170,14 +171,19 @@ class Opening:
             self._cursors.hold(topic, mark)
 
     def require_one_log(self, topic: Topic) -> None:
-        """Make sure that a topic is one log.
+        """Make sure that a topic is one log: whole, or one of as many topic partitions as needed.
 
         Raises:
-            PartitionedTopic: it is partitioned.
+            PartitionedTopic: it is partitioned, or has another number of topic partitions.
             pulsar.PulsarException: the broker does not say.
 
         """
-        broker.require_unpartitioned(self._client, topic)
+        count = self._routing.partitions
+        if count == 1:
+            broker.require_unpartitioned(self._client, topic)
+        else:
+            self._experience.make_if_absent(base_topic(topic), count)
+            broker.require_topic_partitions(self._client, base_topic(topic), count)
 
     def read(self, topic: Topic, span: Span) -> Tail:
         """Read the tail of a topic that cannot be opened.

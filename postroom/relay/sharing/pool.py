@@ -74,9 +74,14 @@ class Pool:
         self._steward = Steward(self.name, most=most, pins=pins)
         self._stopping = threading.Event()
         self._seats: dict[OutboxPartition, tuple[Seat, Relay]] = {}
-        for partition in partitions:
+        for index, partition in enumerate(partitions):
             seat = self._seat(partition, inspection)
-            relay = Relay(settings, routing, candidate=self._candidate(partition), stand=seat)
+            relay = Relay(
+                settings,
+                routing.toward(index if routing.partitions > 1 else None),
+                candidate=self._candidate(partition),
+                stand=seat,
+            )
             self._seats[partition] = seat, relay
 
     @property
@@ -103,15 +108,18 @@ class Pool:
                 outbox is divided otherwise.
 
         """
-        Supervisor(
+        supervisor = Supervisor(
             self._serve,
             stopping=self._stopping,
             sentence=self._sentence,
             waiting=lambda _: None,
             backoff=Backoff(longest_seconds=2.0),
             extra={"action": "sharing"},
-        ).supervise()
-        self._grounds.close()
+        )
+        try:
+            supervisor.supervise()
+        finally:
+            self._grounds.close()
 
     def stop(self) -> None:
         """Have all relays finish what is in flight and give their locks back; from any thread."""

@@ -113,6 +113,9 @@ class Seat:
             self._turn.clear()
             self.asked_at = None
 
+    def look(self, ground: Ground) -> None:
+        """Do nothing: the pool looks for all."""
+
     def acquire(
         self,
         ground: Ground,
