@@ -22,7 +22,8 @@ def canonical(topic: str) -> Topic:
 
 def base_topic(topic: str) -> Topic:
     """Return the topic that a topic partition belongs to, or the topic itself."""
-    return Topic(re.sub(r"-partition-\d+$", "", topic))
+    base, found, number = topic.rpartition("-partition-")
+    return Topic(base if found and number.isdecimal() else topic)
 
 
 def topic_partition(topic: Topic, index: int) -> Topic:

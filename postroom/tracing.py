@@ -146,11 +146,9 @@ def processing(
 ) -> Iterator[Processing]:
     """Make the span of one attempt of a handler: the child of what created its event.
 
-    Of several events it has links to those. `headers` are one mapping an event.
+    Of several events it has links to those. `headers` are one mapping an event. Where is_on()
+    alone.
     """
-    if not is_on():
-        yield Processing()
-        return
     several = len(headers) > 1
     linked = headers[:MOST_LINKS] if several else ()
     links = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,8 @@ class TaskRunner:
 
 def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
     """Make the span of one attempt, in which the handler's own spans are."""
+    if not tracing.is_on():
+        return contextlib.nullcontext(tracing.Processing())
     job, first = errand.job, errand.job.events[0]
     return tracing.processing(
         [event.headers for event in job.events],

@@ -138,7 +138,7 @@ class Dispatcher:
         return self._schedule.conflicts.learn(job, outcome, self._underway)
 
     def _receive(self, item: Received) -> bool:
-        delivery = Delivery.of(item.message, item.source)
+        delivery = Delivery.of(item.message, item.source, size=item.size)
         if delivery.place in self._held:
             # After a reconnect the broker sends again what it has no acknowledgement of.
             self._admission.give_back(item.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ MAJORITY_SECONDS = 10.0
 # For a row to reach a majority of the members.
 DECISION_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
+SNAPSHOT = ReadConcern("snapshot")
 
 
 class Applying:
@@ -118,7 +120,7 @@ class Applying:
             call.enter(Stage.INBOX)
             self._began = time.monotonic()
             session.start_transaction(
-                read_concern=ReadConcern("snapshot"),
+                read_concern=SNAPSHOT,
                 write_concern=_majority(call),
                 read_preference=ReadPreference.PRIMARY,
             )
@@ -224,4 +226,10 @@ def _after(handler: Handler, argument: Any, call: Call, *, turn: int | None = No
 
 def _majority(call: Call) -> WriteConcern:
     seconds = max(1.0, min(MAJORITY_SECONDS, call.seconds_left))
-    return WriteConcern("majority", wtimeout=round(seconds * 1000))
+    return _within(round(seconds * 1000))
+
+
+@functools.lru_cache(maxsize=64)
+def _within(milliseconds: int) -> WriteConcern:
+    # Made once for most transactions: PyMongo's checks of it take as long as a command's encoding.
+    return WriteConcern("majority", wtimeout=milliseconds)

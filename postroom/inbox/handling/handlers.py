@@ -21,6 +21,8 @@ Match = type[DomainEvent] | str
 MOST_IN_A_BATCH = 1000
 # Their tasks are run one within another, each of which takes a dozen of Python's 1,000 calls.
 MOST_IN_A_GROUP = 32
+# Strangers name events as they like.
+MOST_NAMES_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class Registry:
     handlers: dict[str, Handler] = field(default_factory=dict)
     is_closed: bool = False
     _added_by: dict[str, object] = field(default_factory=dict)
+    _found: dict[tuple[str, str], tuple[Handler, ...]] = field(default_factory=dict)
 
     def add(self, handler: Handler, *, by: object = None) -> None:
         """Register a handler, `by` the code that asks for it.
@@ -139,6 +142,7 @@ class Registry:
                 "Celery's `imports`"
             )
         self.handlers[handler.name] = handler
+        self._found.clear()
         self._added_by[handler.name] = by
 
     def _is_again(self, known: Handler, handler: Handler, by: object) -> bool:
@@ -175,8 +179,14 @@ class Registry:
                 )
 
     def for_event(self, name: str, subscription: str) -> list[Handler]:
-        """Return the handlers that want an event of this name."""
-        return [h for h in self.handlers.values() if h.wants(name, subscription)]
+        """Return the handlers that want an event of this name; from any thread once closed."""
+        found = self._found.get((name, subscription))
+        if found is None:
+            found = tuple(h for h in self.handlers.values() if h.wants(name, subscription))
+            if len(self._found) >= MOST_NAMES_KEPT:
+                self._found.clear()
+            self._found[name, subscription] = found
+        return list(found)
 
 
 registry = Registry()

@@ -37,6 +37,9 @@ class Pulse:
         """Return for how many seconds it did not run, since a monotonic time; 0 as a rule."""
         now = time.monotonic()
         with self._lock:
+            last = self._gaps[-1][1] if self._gaps else 0.0
+            if now - self._beat_at <= USUAL_SECONDS and last <= since:
+                return 0.0  # asked some times for every event
             gaps = [*self._gaps, (self._beat_at, now)]
         lengths = (end - max(begin, since) for begin, end in gaps if end > since)
         return sum(length for length in lengths if length > USUAL_SECONDS)

@@ -69,8 +69,8 @@ class Delivery:
     fault: str = ""
 
     @classmethod
-    def of(cls, message: pulsar.Message, source: Acknowledger) -> Delivery:
-        """Take a message in, without looking into its payload."""
+    def of(cls, message: pulsar.Message, source: Acknowledger, *, size: int) -> Delivery:
+        """Take a message in that fills about so much, without looking into its payload."""
         place = place_of(message)
         properties, key, ordering_key, fault = _read(message)
         topic, ledger, entry, index = place
@@ -82,7 +82,7 @@ class Delivery:
             event_id=properties.get(wire.ID) or f"{topic}:{ledger}:{entry}:{index}",
             key=key,
             ordering_key=ordering_key,
-            size=footprint(message.data()),
+            size=size,
             properties=properties,
             fault=fault,
         )
