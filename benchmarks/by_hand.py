@@ -19,7 +19,7 @@ from pymongo import MongoClient
 from postroom import broker
 from postroom.inbox.handling.handlers import registry
 from postroom.inbox.handling.inbox import Inbox
-from postroom.inbox.scheduling.delivery import Delivery
+from postroom.inbox.scheduling.delivery import Delivery, footprint
 
 THREADS = 8
 
@@ -44,7 +44,8 @@ def main() -> None:
     def loop() -> None:
         while True:
             message = consumer.receive()
-            inbox.apply(handler, [Delivery.of(message, consumer).event()])
+            taken = Delivery.of(message, consumer, size=footprint(message.data()))
+            inbox.apply(handler, [taken.event()])
             consumer.acknowledge(message)
 
     threads = [threading.Thread(target=loop) for _ in range(THREADS)]
