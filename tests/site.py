@@ -37,7 +37,9 @@ STOP_SECONDS = 15
 class Worker:
     """One literal command of the application, as a process with a log."""
 
-    def __init__(self, words: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, words: str, environment: Mapping[str, str], log: Path, *, cwd: Path = ROOT
+    ) -> None:
         self.words = words
         self.log = log
         program, *rest = words.split()
@@ -45,7 +47,7 @@ class Worker:
         self.process = subprocess.Popen(
             [str(Path(sys.executable).parent / program), *rest],
             env={**os.environ, **environment},
-            cwd=ROOT,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=subprocess.STDOUT,
@@ -134,11 +136,11 @@ class Site:
         }
         return Settings.model_validate({**own, **changes})
 
-    def start(self, words: str, **variables: str) -> Worker:
+    def start(self, words: str, cwd: Path = ROOT, /, **variables: str) -> Worker:
         """Start a literal command."""
         number = len(self._workers) + 1
         environment = {**self.environment, **variables}
-        worker = Worker(words, environment, self.folder / f"{number}.log")
+        worker = Worker(words, environment, self.folder / f"{number}.log", cwd=cwd)
         self._workers.append(worker)
         return worker
 
