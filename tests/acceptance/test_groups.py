@@ -130,6 +130,19 @@ def test_one_that_spoils_the_transaction_unseen_blames_no_neighbour(shop: Shop) 
     assert sorted(shop.seen("grouped")) == [-2, -1, 0, 2, 3]
 
 
+def test_groups_that_write_one_document_burn_no_attempts(shop: Shop) -> None:
+    """Two workers' transactions conflict again and again; each event is applied, and once."""
+    for number in range(80):
+        send(shop, number, key=f"k{number % 20}", way="hot")
+    for _ in range(2):
+        shop.worker(POSTROOM_CONCURRENCY="4")
+    shop.wait_for(80, seconds=60)
+    assert sorted(shop.seen("grouped")) == list(range(80))
+    assert sorted(shop.seen(key="hot")) == list(range(80))
+    for key in range(20):
+        assert shop.seen(key=f"k{key}") == list(range(key, 80, 20))
+
+
 def test_a_crash_in_a_group_makes_suspects_that_run_alone(shop: Shop) -> None:
     """Only the event that ends workers becomes a dead letter."""
     worker = behind_a_blocked_thread(shop)

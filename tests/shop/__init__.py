@@ -362,6 +362,11 @@ def on_grouped(event: Event[Any], session: ClientSession) -> None:
             spoil(event, session)
         case "later" if tries(event, session) == 1:
             raise Retry("not yet", after=timedelta(seconds=1.5))
+        case "hot":
+            push = {"$push": {"numbers": event.data["number"]}}
+            collection(session, "charts").update_one(
+                {"_id": "hot"}, push, upsert=True, session=session
+            )
         case "waits" | "blocks" as way:
             threading.Event().wait(0.1 if way == "waits" else 0.7)
 

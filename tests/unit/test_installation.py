@@ -15,6 +15,7 @@ from postroom.celery.runner import register
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.registration import handles
 from postroom.store import letter
+from postroom.topics import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,3 +216,24 @@ def test_a_handler_that_is_called_like_a_task_is_refused() -> None:
     require_free_names(app, ["shop.note", "shop.other"])
     with pytest.raises(ConfigurationError, match="is called like a task"):
         require_free_names(app, ["shop.touch"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "topic", "expected"),
+    [
+        ("failover", "a/b/orders", {"billing"}),
+        ("failover", "a/b/orders-partition-3", {"billing"}),
+        ("failover", "a/c/news", {"audit"}),
+        ("failover", "a/b/other", set()),
+        ("failover", "a/c/news-audit-DLQ", set()),
+        ("key_shared", "a/b/orders", set()),
+    ],
+)
+def test_which_topics_are_read_by_failover_alone(kind: str, topic: str, expected: set[str]) -> None:
+    """Those that a declared subscription names, or finds by its pattern; others nobody knows of."""
+    installation = install(
+        Celery("unit", set_as_current=False),
+        Settings(subscription_type=kind),
+        consume={"billing": ["a/b/orders"], "audit": ["re:a/c/.*"]},
+    )
+    assert installation.routing.read_by_failover(canonical(topic)) == expected

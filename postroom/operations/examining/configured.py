@@ -99,7 +99,8 @@ RULES = (
         what="batches of keys",
         is_broken=lambda s: s.batch_keyed,
         found="POSTROOM_BATCH_KEYED is on: only one consumer at a time keeps the order of a key",
-        remedy="Leave it off where a Key_Shared subscription has several consumers",
+        remedy="Leave it off where a Key_Shared subscription has several consumers; Failover ones "
+        "(POSTROOM_SUBSCRIPTION_TYPE) do not need it",
     ),
     _Rule(
         what="payloads",
