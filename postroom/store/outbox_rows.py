@@ -10,7 +10,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
-from postroom.store.codec import RAW, Row, decoded
+from postroom.store.codec import RAW, Row, Unreadable, decoded
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
+    from postroom.partitioning import Partitioning
     from postroom.store.values import OutboxPartition
 
 __all__ = ["OutboxRows"]
@@ -135,6 +136,25 @@ class OutboxRows:
         """Write the time of sending, as Hermes does, into rows that have none yet."""
         unmarked = {OutboxField.ID: {"$in": list(ids)}, OutboxField.SENT_AT: {"$exists": False}}
         self._rows.update_many(unmarked, {"$set": {OutboxField.SENT_AT: datetime.now(UTC)}})
+
+    def place(
+        self, row_id: Any, partitioning: Partitioning, session: ClientSession
+    ) -> OutboxPartition | None:
+        """Have a row belong to one of other outbox partitions, by its key; return to which one.
+
+        To any where it has no key; None where there is no such row.
+        """
+        found = self._rows.find_one({OutboxField.ID: row_id}, session=session)
+        if found is None:
+            return None
+        row = decoded(bytes(found.raw))
+        key = None if isinstance(row, Unreadable) else row.get(OutboxField.KEY)
+        index = partitioning.of_key(key if isinstance(key, str) else str(row_id))
+        name = partitioning.names[index]
+        self._rows.update_one(
+            {OutboxField.ID: row_id}, {"$set": {OutboxField.PARTITION: name}}, session=session
+        )
+        return name
 
     def put_again(self, row_id: Any, session: ClientSession) -> bool:
         """Delete a row and insert it as it is, within the session's transaction.

@@ -14,13 +14,13 @@ from pymongo import errors as mongo
 from postroom import errors, wire
 from postroom.partitioning import Partitioning
 from postroom.store import generations
-from postroom.store.partitioning_record import Record, found, read
+from postroom.store.partitioning_record import Record, found, read, read_all
 from postroom.wire import CheckpointField, OutboxField
 
 if TYPE_CHECKING:
     from postroom.store.partitioning_record import Commands
 
-__all__ = ["is_refusal", "to_relay", "to_write"]
+__all__ = ["is_refusal", "successor", "to_relay", "to_write"]
 
 UNAUTHORIZED = 13
 DOCUMENT_VALIDATION = 121
@@ -69,6 +69,31 @@ def to_relay(base: str, count: int) -> Commands[Partitioning]:
             f"once `{CHANGE} {count}` has found the old ones to be relayed; it is looked at again"
         )
     raise errors.OtherPartitioning(_other(record.partitioning, count))
+
+
+def successor(name: str) -> Commands[Partitioning | None]:
+    """Return where rows of a closed outbox partition are put again; None of one that is open.
+
+    Raises:
+        OtherPartitioning: the outbox is being changed.
+
+    """
+    try:
+        records = yield from read_all()
+    except mongo.OperationFailure as error:
+        if error.code != UNAUTHORIZED:
+            raise
+        return None
+    for record in records:
+        if name in record.closed_names:
+            if record.next_count is not None:
+                raise errors.OtherPartitioning(
+                    f"Outbox partition {name!r} is closed, since its outbox is being changed to "
+                    f"{record.next_count} outbox partitions: nothing is put again until that is "
+                    "done"
+                )
+            return record.partitioning
+    return None
 
 
 def is_refusal(error: BaseException) -> bool:

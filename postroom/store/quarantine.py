@@ -11,6 +11,8 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.outbox_rows import OutboxRows
+from postroom.store.partitioning_record import run
+from postroom.store.partitionings import successor
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
@@ -150,14 +152,24 @@ class Quarantine:
         where it waits for its topic: it returns by itself, and would be sent twice.
 
         The row is deleted and inserted again in one transaction, which the change stream shows as a
-        new row under the id that it had.
+        new row under the id that it had. Of an outbox partition that is closed it goes to the one
+        that has its key now.
+
+        Raises:
+            OtherPartitioning: the outbox is being divided anew; try it again when that is done.
+
         """
+        open_ones = run(self._rows.database, successor(self._partition))
 
         def again(session: ClientSession) -> bool:
             # The server's clock: an operator's may be slow, and the row would be pruned too early.
             retried = {"$currentDate": {QuarantineField.RETRIED_AT: True}}
             waiting = {QuarantineField.ID: row_id, **self._waiting, QuarantineField.TOPIC: None}
             found = self._rows.update_one(waiting, retried, session=session).modified_count > 0
+            if found and open_ones is not None:
+                name = self._outbox.place(row_id, open_ones, session)
+                moved = {"$set": {QuarantineField.PARTITION: name or self._partition}}
+                self._rows.update_one({QuarantineField.ID: row_id}, moved, session=session)
             if found and not self._outbox.put_again(row_id, session):
                 session.abort_transaction()
                 return False

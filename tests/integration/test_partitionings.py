@@ -6,14 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import ObjectId
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo import errors as mongo
 
 from postroom import AsyncOutbox, DomainEvent, Outbox, errors, wire
-from postroom.partitioning import Partitioning
+from postroom.partitioning import OutboxPartition, Partitioning
 from postroom.store import generations
 from postroom.store.partitioning_record import read, run
 from postroom.store.partitionings import to_relay
+from postroom.store.quarantine import Quarantine, Quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,3 +195,20 @@ def test_a_process_that_was_killed_while_it_divided_is_finished_for(database: An
     assert run(database, to_relay("default", 4)) == Partitioning(count=4)
     with pytest.raises(errors.OtherPartitioning):
         Outbox(database).publish(Assigned(patient_id="p"))
+
+
+def test_a_row_of_a_closed_outbox_partition_is_redriven_into_the_one_that_has_its_key(
+    database: Any,
+) -> None:
+    """It was set aside before the outbox was divided anew, and MongoDB takes it nowhere else."""
+    outbox = Outbox(database, partitions=2)
+    (event_id,) = outbox.publish(Assigned(patient_id="k1"))
+    old, row_id = f"default-{Partitioning(count=2).of_key('k1')}", ObjectId(event_id)
+    quarantine = Quarantine(database, partition=OutboxPartition(old))
+    quarantine.store([Quarantined(row_id=row_id, position=1, reason="once")])
+    change(database, 4)
+    assert quarantine.retry(row_id)
+    new = f"default.2-{Partitioning(count=4).of_key('k1')}"
+    assert stored(database) == {new: ["k1"]}
+    assert database[wire.QUARANTINE].find_one()["partitionKey"] == new
+    assert not quarantine.retry(row_id)
