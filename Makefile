@@ -34,8 +34,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 setup: $(STAMP)  ## Make .venv with all packages, as locked
 
 .PHONY: run
-run: $(STAMP)  ## Run the aid-kit: services, relay, consumer, worker, Flower and a publisher (PULSAR=real: Apache Pulsar)
-	@exec $(BIN)/python -m devstack run $(if $(filter real,$(PULSAR)),--real-pulsar)
+run: $(STAMP)  ## Run the aid-kit: services, relay, consumer, worker, Flower and a publisher (PULSAR=real: Apache Pulsar; PARTITIONS=4 RELAYS=2)
+	@exec $(BIN)/python -m devstack run $(if $(filter real,$(PULSAR)),--real-pulsar) \
+	  $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(if $(RELAYS),--relays $(RELAYS))
 
 .PHONY: services
 services: $(STAMP)  ## Run the services alone (PULSAR=real: Apache Pulsar)
@@ -75,8 +76,9 @@ bench: $(STAMP) pulsar-jars  ## Measure on real Pulsar: a table, and JSON in .de
 	$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: chaos
-chaos: $(STAMP) pulsar-jars  ## Torment relays and a cluster for five minutes, and count (SECONDS_OF_CHAOS, SEED, CHOICES="members=3 …")
-	$(BIN)/python -m tests.chaos relay --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED)) $(CHOICES)
+chaos: $(STAMP) pulsar-jars  ## Torment relays and a cluster for five minutes, and count (SECONDS_OF_CHAOS, SEED, PARTITIONS=8 RELAYS=3, CHOICES="members=3 …")
+	$(BIN)/python -m tests.chaos relay --seconds $(SECONDS_OF_CHAOS) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PARTITIONS),partitions=$(PARTITIONS)) $(if $(RELAYS),relays=$(RELAYS)) $(CHOICES)
 
 .PHONY: chaos-consumer
 chaos-consumer: $(STAMP) pulsar-jars  ## The same for consumers

@@ -26,13 +26,27 @@ real = click.option("--real-pulsar", is_flag=True, help="Apache Pulsar itself; n
 @main.command()
 @real
 @click.option("--pause", default=1.0, show_default=True, help="Seconds between two tasks.")
-@click.option("--folder", default=FOLDER, type=click.Path(path_type=Path), help="Data and logs.")
-def run(*, real_pulsar: bool, pause: float, folder: Path) -> None:
+@click.option(
+    "--partitions",
+    default=1,
+    type=click.IntRange(1, 64),
+    show_default=True,
+    help="Outbox partitions; more than one need Apache Pulsar itself, and have data of their own.",
+)
+@click.option("--relays", default=1, type=click.IntRange(1, 8), show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Data and logs.")
+def run(
+    *, real_pulsar: bool, pause: float, partitions: int, relays: int, folder: Path | None
+) -> None:
     """Run the services, the workers, Flower and a publisher until Ctrl-C."""
     from devstack.demo import Demo
 
+    divided = partitions > 1
+    if folder is None:
+        folder = FOLDER / f"{partitions}-partitions" if divided else FOLDER
+    size = {"partitions": partitions, "relays": relays}
     try:
-        code = Demo(folder, real_pulsar=real_pulsar, pause_seconds=pause).run()
+        code = Demo(folder, real_pulsar=real_pulsar or divided, pause_seconds=pause, **size).run()
     except DevstackError as error:
         raise SystemExit(str(error)) from None
     sys.exit(code)

@@ -61,9 +61,19 @@ class Command(Service):
 class Demo:
     """Runs everything until it is told to stop, or a part of it ends by itself."""
 
-    def __init__(self, folder: Path, *, real_pulsar: bool, pause_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        real_pulsar: bool,
+        pause_seconds: float,
+        partitions: int = 1,
+        relays: int = 1,
+    ) -> None:
         self._folder = folder
         self._pause = pause_seconds
+        self._partitions = partitions
+        self._relays = [f"relay{n}" if n > 1 else "relay" for n in range(1, relays + 1)]
         self._screen = Screen()
         self._stack = Stack(folder, real_pulsar=real_pulsar)
         self._stopping = threading.Event()
@@ -92,12 +102,13 @@ class Demo:
             **self._stack.environment,
             "FLOWER_PORT": str(self._stack.ports["flower"]),
             "FLOWER_ADDRESS": "127.0.0.1",
+            **({"POSTROOM_PARTITIONS": str(self._partitions)} if self._partitions > 1 else {}),
             **({PASSWORD_VARIABLE: str(self._password)} if self._password else {}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")])),
         }
         for name, words in (
             ("consumer", "celery -A tasks worker -Q consumer --loglevel=INFO"),
-            ("relay", "celery -A tasks worker -Q relay --loglevel=INFO"),
+            *((name, _relay(name)) for name in self._relays),
             ("worker", "celery -A tasks worker --loglevel=INFO"),
             ("flower", "celery -A tasks flower"),
         ):
@@ -144,11 +155,17 @@ class Demo:
             signal.signal(number, signal.SIG_IGN)
         self._screen.line("stopping", "workers first, then the services")
         by_name = {command.name: command for command in self._commands}
-        for name in ("worker", "relay", "consumer", "flower"):
+        for name in ("worker", *self._relays, "consumer", "flower"):
             if name in by_name:
                 by_name[name].stop()
         self._stack.stop()
         self._screen.line("stopped", f"the data stay in {_shown(self._folder)}")
+
+
+def _relay(name: str) -> str:
+    # Workers on one machine have names of their own, or Flower takes them for one.
+    words = "celery -A tasks worker -Q relay --loglevel=INFO"
+    return words if name == "relay" else f"{words} -n {name}@%h"
 
 
 class _Publisher:

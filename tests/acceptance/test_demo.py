@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from tests.site import ROOT
 from tests.waiting import wait_until
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(folder: Path, screen: Path) -> subprocess.Popen[bytes]:
+def run(folder: Path, screen: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start what `make run` starts."""
     with screen.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "devstack", "run", "--folder", str(folder)],
+            [sys.executable, "-m", "devstack", "run", "--folder", str(folder), *options],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -53,3 +54,27 @@ def test_the_demonstration_shows_events_and_leaves_nothing(tmp_path: Path) -> No
         assert "stopped" in text
         _, alive = psutil.wait_procs(children, timeout=5)
         assert alive == []
+
+
+@pytest.mark.pulsar
+def test_the_demonstration_divides_the_outbox(tmp_path: Path) -> None:
+    """Two relays share four outbox partitions, and events are consumed."""
+    screen = tmp_path / "screen.txt"
+    data = tmp_path / "data"
+    program = run(data, screen, "--partitions", "4", "--relays", "2", "--pause", "0.2")
+
+    def served(name: str) -> int:
+        log = data / "logs" / f"{name}.log"
+        return log.read_text().count("Relaying partition") if log.exists() else 0
+
+    try:
+        wait_until(
+            lambda: "consumed" in screen.read_text() and served("relay") and served("relay2"),
+            description="both relay, and an event is consumed",
+            seconds=90,
+        )
+    finally:
+        program.send_signal(signal.SIGINT)
+        code = program.wait(60)
+    assert code == 0, screen.read_text()
+    assert "Traceback" not in screen.read_text()
