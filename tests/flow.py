@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import urllib.error
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow", "owners", "start_workers", "wait_for_shares"]
 
-WORKER = "celery -A tests.divided worker -Q {queue} --loglevel=INFO"
+WORKER = "celery -A tasks worker -Q {queue} --loglevel=INFO"
 
 
 class Arrival(NamedTuple):
@@ -39,14 +40,16 @@ class Flow:
     """
 
     def __init__(self, site: Site, count: int, *, every_seconds: float = 0.04) -> None:
-        self.topics = [f"{site.topic}-{part}" for part in range(count)]
+        with contextlib.suppress(urllib.error.HTTPError):  # a relay has made it
+            site.admin("PUT", "/partitions", body=str(count).encode())
+        self.topics = [f"{site.topic}-partition-{part}" for part in range(count)]
         self.arrivals: list[Arrival] = []
         self._site, self._count, self._every = site, count, every_seconds
         self._written: list[list[str]] = [[] for _ in range(count)]
         self._at: dict[str, tuple[int, float]] = {}
         self._over = threading.Event()
         self._consumer = site.pulsar.subscribe(
-            self.topics, "flow", initial_position=pulsar.InitialPosition.Earliest
+            site.topic, "flow", initial_position=pulsar.InitialPosition.Earliest
         )
         self._threads = [threading.Thread(target=run) for run in (self._write, self._read)]
 

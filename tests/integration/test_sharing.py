@@ -36,7 +36,7 @@ def sharing(
     """Run the relays of one worker in threads of this process."""
     found = site.settings(checkpoint_seconds=0.05, **settings)
     topic = found.topic
-    routing = Routing(default=topic, topics={}, key=None, shared=(topic,))
+    routing = Routing(default=topic, topics={}, key=None)
     pool = Pool(found, routing, partitions=partitions(count), pins=pins)
     threads = [threading.Thread(target=run) for run in (pool.run, *(r.run for r in pool.relays))]
     for thread in threads:
@@ -70,6 +70,7 @@ def settled(*pools: Pool, shares: list[int], seconds: float = 15) -> None:
 def test_workers_share_and_what_moves_is_sent_once(pulsar_site: Site) -> None:
     """One has all; a second one gets half of them, and gives them back when it ends."""
     site = pulsar_site
+    site.admin("PUT", "/partitions", body=b"4")
     consumer = site.subscribe()
     with sharing(site) as first:
         settled(first, shares=[4])
