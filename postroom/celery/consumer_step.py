@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from postroom import errors
+from postroom.access import pulsar as pulsar_access
 from postroom.celery import adapter, fleet_settings, step, telemetry_step
 from postroom.celery.ending import exit_after
 from postroom.celery.runner import HandlerTask, TaskRunner
@@ -17,6 +19,8 @@ from postroom.celery.step import Step
 from postroom.celery.task_events import TaskEvents
 from postroom.inbox.consumer import Consumer, Reading
 from postroom.inbox.handling.handlers import registry
+from postroom.pulsar_admin import PulsarAdmin
+from postroom.topics import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,6 +103,20 @@ def require_free_names(app: Celery, names: Iterable[str]) -> None:
             )
 
 
+def _divide_ahead(app: Celery, subscription: str) -> None:
+    """Have the topics of a divided outbox made with their topic partitions, as its relays do.
+
+    A consumer that comes first would have the broker make them without any, for good.
+    """
+    settings, routing = app.postroom.settings, app.postroom.routing
+    if settings.partitions > 1:
+        admin = PulsarAdmin(pulsar_access.of(settings))
+        read = {canonical(n) for n in app.postroom.consume[subscription] if not n.startswith("re:")}
+        for topic in routing.topics:
+            if topic in read:
+                admin.divide(topic, settings.partitions)
+
+
 class ConsumerStep(Step):
     """Runs one consumer thread for each subscription."""
 
@@ -144,7 +162,12 @@ class ConsumerStep(Step):
         for consumer in self._consumers:
             telemetry.follow_consumer(consumer)
             name = consumer.status.subscription
-            telemetry.runs_in(name, self.run_in_thread(f"consumer-{name}", consumer.run))
+            run = functools.partial(self._consume, consumer)
+            telemetry.runs_in(name, self.run_in_thread(f"consumer-{name}", run))
+
+    def _consume(self, consumer: Consumer) -> None:
+        _divide_ahead(self.app, consumer.status.subscription)
+        consumer.run()
 
     def ask_to_stop(self) -> None:
         """Tell the consumers to start nothing new; returns at once."""
