@@ -44,6 +44,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "idle": lambda: relaying.idle(site(), 30),
         "failover": lambda: failover.failover(site()),
         "sharing": lambda: sharing.processor([site() for _ in range(12)], 60_000),
+        "sharing-latency": lambda: sharing.latency(site(), site(), rate=1000, seconds=6, rounds=5),
         "sharing-moves": lambda: sharing.moves(site()),
         "publish": lambda: writing.publish(site(), 3000),
         "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000, consuming.UNGROUPED),

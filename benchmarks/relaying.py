@@ -305,10 +305,10 @@ def latency(site: Site, thin: Site, *, rate: int, seconds: float, rounds: int) -
     warm_up = math.ceil(WARM_UP_SECONDS / seconds)
     with relaying(site), _thinnest_path(thin):
         for _ in range(warm_up + rounds):
-            ours.append(_latencies(site, rate=rate, seconds=seconds))
-            thinnest.append(_latencies(thin, rate=rate, seconds=seconds))
-    p50, p99, achieved = _medians(ours[warm_up:])
-    thin50, thin99, thin_achieved = _medians(thinnest[warm_up:])
+            ours.append(latencies(site, rate=rate, seconds=seconds))
+            thinnest.append(latencies(thin, rate=rate, seconds=seconds))
+    p50, p99, achieved = medians(ours[warm_up:])
+    thin50, thin99, thin_achieved = medians(thinnest[warm_up:])
     detail = (
         f"p50 {p50:.1f} ms at {achieved:.0f}/s; thinnest path p50 {thin50:.1f}, "
         f"p99 {thin99:.1f} ms at {thin_achieved:.0f}/s"
@@ -337,7 +337,7 @@ class Round(NamedTuple):
     rate: float
 
 
-def _medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
+def medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
     """Return the median p50, p99 and rate of several rounds."""
     return (
         statistics.median(percentile(r.milliseconds, 0.5) for r in rounds),
@@ -352,7 +352,8 @@ WRITER = """
 import sys, time, pymongo
 from bson import ObjectId
 from datetime import UTC, datetime
-uri, database, rate, count, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+uri, database, rate, count, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+partitions = sys.argv[6:]
 client = pymongo.MongoClient(uri)
 outbox = client[database]["__outboxMessages"]
 client.admin.command("ping")
@@ -362,7 +363,7 @@ with client.start_session() as session:
     for n in range(count):
         time.sleep(max(0.0, began + n / rate - time.perf_counter()))
         data = {"name": "Timed", "data": {"n": first + n}}
-        row = {"_id": ObjectId(), "partitionKey": "default", "data": data}
+        row = {"_id": ObjectId(), "partitionKey": partitions[n % len(partitions)], "data": data}
         row["occurredAt"] = datetime.now(UTC)
         with session.start_transaction():
             outbox.insert_one(row, session=session)
@@ -386,7 +387,10 @@ with outbox.watch(pipeline, max_await_time_ms=1000) as stream:
 _next_number = {"n": 0}
 
 
-def _latencies(site: Site, *, rate: int, seconds: float) -> Round:
+def latencies(
+    site: Site, *, rate: int, seconds: float, partitions: Sequence[str] = ("default",)
+) -> Round:
+    """Commit single-event transactions into outbox partitions in turn, and time each event."""
     count, first = int(rate * seconds), _next_number["n"]
     _next_number["n"] += count
     consumer = site.pulsar.subscribe(site.topic, f"timing{first}")
@@ -401,7 +405,7 @@ def _latencies(site: Site, *, rate: int, seconds: float) -> Round:
 
     receiver = threading.Thread(target=receive)
     receiver.start()
-    committed = _write(site, rate=rate, count=count, first=first)
+    committed = _write(site, rate=rate, count=count, first=first, partitions=partitions)
     receiver.join()
     consumer.close()
     assert len(arrived) == count, f"{len(arrived)} of {count} arrived"
@@ -414,7 +418,9 @@ def _latencies(site: Site, *, rate: int, seconds: float) -> Round:
     )
 
 
-def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
+def _write(
+    site: Site, *, rate: int, count: int, first: int, partitions: Sequence[str]
+) -> dict[int, int]:
     """Commit events at a rate; return the time of each one's commit by its number."""
     share = count // WRITERS
     uri = site.environment["POSTROOM_MONGODB_URI"]
@@ -423,6 +429,7 @@ def _write(site: Site, *, rate: int, count: int, first: int) -> dict[int, int]:
             [
                 *(sys.executable, "-c", WRITER, uri, site.name),
                 *map(str, (rate // WRITERS, share, first + n * share)),
+                *partitions,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

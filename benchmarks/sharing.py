@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import signal
 import statistics
 import threading
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from bson import ObjectId
 
+from benchmarks.relaying import WARM_UP_SECONDS, latencies, medians
 from benchmarks.report import Figure
 from postroom import wire
 from postroom.partitioning import Partitioning
@@ -23,9 +25,10 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from benchmarks.relaying import Round
     from tests.site import Site, Worker
 
-__all__ = ["moves", "processor"]
+__all__ = ["latency", "moves", "processor"]
 
 WARM_UP_PASSES = 3
 # Of a backlog: before it terms are opened, behind it outbox partitions end one after another.
@@ -50,7 +53,7 @@ class Pass(NamedTuple):
     rate: float
 
 
-ONE, EIGHT, SHARED = Setup(1, 1), Setup(8, 1), Setup(4, 2)
+ONE, FOUR, EIGHT, SHARED = Setup(1, 1), Setup(4, 1), Setup(8, 1), Setup(4, 2)
 
 
 def processor(sites: Sequence[Site], count: int) -> list[Figure]:
@@ -61,20 +64,20 @@ def processor(sites: Sequence[Site], count: int) -> list[Figure]:
         found = _relay_backlog(site, count, setup)
         if number >= WARM_UP_PASSES:
             passes[setup].append(found)
-    medians = {
+    middle = {
         setup: Pass(*map(statistics.median, zip(*each, strict=True)))
         for setup, each in passes.items()
     }
-    one = medians[ONE]
+    one = middle[ONE]
     return [
         Figure(
             what=f"processor time of all relays an event, {setup} / {ONE}, {count:,} keyed rows",
-            value=medians[setup].processor / one.processor,
+            value=middle[setup].processor / one.processor,
             unit="x",
             bar=bar,
-            detail=f"{medians[setup].processor:.1f} against {one.processor:.1f} µs: "
-            f"{1e6 / medians[setup].processor:,.0f} against {1e6 / one.processor:,.0f} events a "
-            f"second of processor time; {medians[setup].rate:,.0f}/s against {one.rate:,.0f}/s; "
+            detail=f"{middle[setup].processor:.1f} against {one.processor:.1f} µs: "
+            f"{1e6 / middle[setup].processor:,.0f} against {1e6 / one.processor:,.0f} events a "
+            f"second of processor time; {middle[setup].rate:,.0f}/s against {one.rate:,.0f}/s; "
             f"medians of {len(passes[setup])} passes",
         )
         for setup, bar in ((EIGHT, 1.4), (SHARED, 1.2))
@@ -157,6 +160,31 @@ def _sampled(
     while not enough() and time.monotonic() < end:
         threading.Event().wait(0.05)
     return samples
+
+
+def latency(one: Site, four: Site, *, rate: int, seconds: float, rounds: int) -> list[Figure]:
+    """Commit single-event transactions at a rate, with N = 4 and N = 1 in turn; medians."""
+    found: dict[Setup, list[Round]] = {ONE: [], FOUR: []}
+    names = {ONE: Partitioning().names, FOUR: Partitioning(count=4).names}
+    warm_up = math.ceil(WARM_UP_SECONDS / seconds)
+    with relays(one, ONE), relays(four, FOUR):
+        for _ in range(warm_up + rounds):
+            for site, setup in ((one, ONE), (four, FOUR)):
+                timed = latencies(site, rate=rate, seconds=seconds, partitions=names[setup])
+                found[setup].append(timed)
+    one50, one99, _ = medians(found[ONE][warm_up:])
+    four50, four99, achieved = medians(found[FOUR][warm_up:])
+    return [
+        Figure(
+            what=f"commit to subscriber at {rate:,}/s, p99, {FOUR} / {ONE}",
+            value=four99 / one99,
+            unit="x",
+            bar=1.3,
+            detail=f"p99 {four99:.1f} against {one99:.1f} ms, p50 {four50:.1f} against "
+            f"{one50:.1f} ms, at {achieved:.0f}/s; medians of {rounds} rounds of {seconds:g} s "
+            f"each, in turn, behind {warm_up} that warm the broker",
+        )
+    ]
 
 
 def moves(site: Site) -> list[Figure]:
