@@ -34,9 +34,9 @@ def sharing(
     site: Site, count: int = 4, *, pins: frozenset[OutboxPartition] | None = None, **settings: Any
 ) -> Iterator[Pool]:
     """Run the relays of one worker in threads of this process."""
-    found = site.settings(checkpoint_seconds=0.05, **settings)
+    found = site.settings(checkpoint_seconds=0.05, partitions=count, **settings)
     topic = found.topic
-    routing = Routing(default=topic, topics={}, key=None)
+    routing = Routing(default=topic, topics={}, key=None, partitions=count)
     pool = Pool(found, routing, partitions=partitions(count), pins=pins)
     threads = [threading.Thread(target=run) for run in (pool.run, *(r.run for r in pool.relays))]
     for thread in threads:
