@@ -91,20 +91,20 @@ class _Sealed:
 class EventRequest(Request):
     """A request that stands for an event, which Redis has nothing to do with."""
 
-    @property
-    def eventer(self) -> Any:
-        """What sends its task events."""
-        return self._eventer
+    # What Celery gives out after a reconnection may block: it keeps the one that it has.
+    eventer = property(lambda self: self._eventer, lambda _self, _eventer: None)
 
-    @eventer.setter
-    def eventer(self, eventer: Any) -> None:
-        """Keep the one it has: what Celery gives out after a reconnection may block."""
+    def mute(self) -> None:
+        """Tell of it no more: it was abandoned."""
+        self._eventer = None
 
     def cancel(self, *_args: Any, **_options: Any) -> None:
-        """Do nothing: Celery cancels what it believes to come from Redis when that goes away."""
+        """Do nothing: Celery cancels what it believes to come from Redis when that goes away.
 
-    def terminate(self, *_args: Any, **_options: Any) -> None:
-        """Do nothing: a thread cannot be terminated. A task that has not begun is revoked."""
+        A thread cannot be terminated either; a task that has not begun is revoked.
+        """
+
+    terminate = cancel
 
 
 def request(

@@ -72,6 +72,8 @@ class Placement:
         for request in self._requests[:turn]:
             request.send_event("task-retried", exception=UNDONE, traceback="")
         self._requests[turn].send_event("task-failed", exception=reason, traceback="")
+        for request in self._requests:
+            request.mute()
         hung = self._threads.hung
         if hangs and hung > self._threads.limit:
             self._too_many_hang(hung)

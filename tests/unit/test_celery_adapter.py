@@ -6,6 +6,7 @@ import ast
 import inspect
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,6 +144,34 @@ def test_a_request_runs_and_is_forgotten(app: Celery) -> None:
     assert "7" not in state.requests
     assert made not in state.reserved_requests
     assert made not in state.active_requests
+
+
+def test_an_abandoned_request_is_heard_of_no_more() -> None:
+    """Should its thread come back, Flower keeps what it was told of the next attempt."""
+    app = Celery("unit", set_as_current=False)
+
+    @app.task(name="unit.muted")  # type: ignore[untyped-decorator]  # celery has no types
+    def muted() -> None:
+        """Do nothing."""
+
+    sent: list[str] = []
+    eventer = SimpleNamespace(enabled=True, send=lambda kind, **_: sent.append(kind))
+    made = adapter.request(
+        muted,
+        hostname="here",
+        eventer=eventer,
+        task_id="8",
+        retries=0,
+        shown={},
+        kwargsrepr="{}",
+        routing_key="topic",
+        cargo=None,
+        carried={},
+    )
+    made.send_event("task-failed")
+    made.mute()
+    made.send_event("task-retried")
+    assert sent == ["task-failed"]
 
 
 def test_no_other_module_leans_on_celerys_inside() -> None:

@@ -137,7 +137,7 @@ class Sharing:
 
     def _go_on(self) -> None:
         """Run the next member's task, which goes on by itself; commit behind the last one."""
-        while self._is_open:
+        while self._is_open and not self._job.call.is_cut_off:
             if self._next == len(self._tasks) or (self._passed and self._is_long):
                 self._is_open = False
                 self._commit()
