@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import errors, sentences
+from postroom.doubling import Doubling
+from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
     import threading
@@ -19,7 +21,6 @@ __all__ = ["Backoff", "Supervisor"]
 
 logger = logging.getLogger(__name__)
 
-REMIND_SECONDS = 60.0
 # Times and counts differ in what is the same trouble.
 NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -62,7 +63,7 @@ class Supervisor:
         self._waiting = waiting
         self._backoff = backoff or Backoff()
         self._extra = dict(extra or {})
-        self._told: dict[str, float] = {}
+        self._reminders = Reminders()
 
     def supervise(self) -> None:
         """Run until `stopping` is set.
@@ -71,7 +72,8 @@ class Supervisor:
             ConfigurationError: no wait can mend that.
 
         """
-        seconds = self._backoff.first_seconds
+        backoff = self._backoff
+        waits = Doubling(first=backoff.first_seconds, longest=backoff.longest_seconds)
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
@@ -79,11 +81,10 @@ class Supervisor:
             except errors.ConfigurationError:
                 raise
             except Exception as error:  # noqa: BLE001 - any error ends the run, none the supervision
-                if time.monotonic() - began > self._backoff.good_seconds:
-                    seconds = self._backoff.first_seconds
-                    self._told.clear()
-                self._wait_after(error, seconds)
-                seconds = min(seconds * 2, self._backoff.longest_seconds)
+                if time.monotonic() - began > backoff.good_seconds:
+                    waits.reset()
+                    self._reminders.clear()
+                self._wait_after(error, waits.take())
 
     def _wait_after(self, error: Exception, seconds: float) -> None:
         if self._stopping.is_set():
@@ -92,7 +93,7 @@ class Supervisor:
         seconds *= random.uniform(1 - jitter, 1 + jitter)  # noqa: S311 - jitter
         sentence = self._said_of(error)
         self._waiting(sentence)
-        if self._is_to_be_told(sentence):
+        if self._reminders.is_due(NUMBER.sub("", sentence)):
             logger.log(
                 logging.WARNING if errors.is_transient(error) else logging.ERROR,
                 "%s (again in %.1f s)",
@@ -108,8 +109,3 @@ class Supervisor:
             return self._sentence(error)
         except Exception as worse:  # noqa: BLE001 - the run is to be repeated, said or not
             return f"{type(error).__name__} (no more can be said of it: {type(worse).__name__})"
-
-    def _is_to_be_told(self, sentence: str) -> bool:
-        about, now = NUMBER.sub("", sentence), time.monotonic()
-        self._told = {a: at for a, at in self._told.items() if now - at < REMIND_SECONDS}
-        return self._told.setdefault(about, now) == now

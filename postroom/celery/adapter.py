@@ -30,6 +30,8 @@ from kombu.transport.redis import Channel
 from kombu.utils.compat import detect_environment
 from redis.exceptions import RedisError
 
+from postroom.doubling import Doubling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -75,8 +77,6 @@ TALKERS = (
     "kombu.asynchronous.hub",
     "kombu.transport.redis",
 )
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 8.0
 # The field of a request in which what it stands for travels to the task.
 CARGO = "postroom_cargo"
 
@@ -287,9 +287,9 @@ class _Patient:
 
     passing: tuple[type[Exception], ...] = ()
     on_news: Callable[[], None] | None = None
-    _pause_seconds = FIRST_PAUSE_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._pauses = Doubling(first=1.0, longest=8.0)
         super().__init__(*args, **kwargs)
         self.connection_errors: tuple[type[Exception], ...]
         self.connection_errors = (*self.connection_errors, *self.passing)
@@ -304,14 +304,13 @@ class _Patient:
 
     def on_ready(self) -> None:
         super().on_ready()  # type: ignore[misc]
-        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._pauses.reset()
         if self.on_news is not None:
             self.on_news()
 
     def _pause(self) -> None:
         # Such a Redis takes a connection and refuses at the first word: a loop without a pause.
-        end = time.monotonic() + self._pause_seconds
-        self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+        end = time.monotonic() + self._pauses.take()
         while time.monotonic() < end:
             state.maybe_shutdown()
             time.sleep(0.1)

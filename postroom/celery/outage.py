@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
 from postroom import address
 from postroom.celery import adapter
+from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -18,7 +18,6 @@ __all__ = ["Outage", "go_on_without_broker", "wait_for_broker"]
 
 logger = logging.getLogger(__name__)
 
-TELL_EVERY_SECONDS = 60.0
 MOST_CHARACTERS = 200
 # What a call to Redis may take, if the application says nothing or more. The client makes up to
 # sixteen one after another before it says that Redis does not answer.
@@ -36,7 +35,7 @@ class Outage(logging.Filter):
         super().__init__()
         self._broker = broker
         self._meanwhile = meanwhile
-        self._told = float("-inf")
+        self._reminders = Reminders()
         self._is_away = False
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -46,10 +45,8 @@ class Outage(logging.Filter):
             # Such a Redis is connected to again and again.
             return not (self._is_away and record.levelno <= logging.INFO)
         self._is_away = True
-        now = time.monotonic()
-        if now - self._told < TELL_EVERY_SECONDS:
+        if not self._reminders.is_due(self._broker):
             return False
-        self._told = now
         record.msg, record.args = self._sentence(error), ()
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING
+
+from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
     from postroom.telemetry.health import Health
@@ -16,7 +17,6 @@ __all__ = ["Watchdog"]
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-REMIND_SECONDS = 60.0
 
 
 class Watchdog:
@@ -29,7 +29,8 @@ class Watchdog:
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._said: dict[tuple[str, str], float] = {}
+        self._reminders = Reminders()
+        self._hanging: set[tuple[str, str]] = set()
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -46,15 +47,14 @@ class Watchdog:
 
     def look(self) -> None:
         """Say what is new, what has lasted for another minute, and what is over."""
-        now = time.monotonic()
         hangs = {(hang.who, hang.what): hang for hang in self._health.hangs()}
         for about, hang in hangs.items():
-            if now - self._said.get(about, float("-inf")) >= REMIND_SECONDS:
-                self._said[about] = now
+            if self._reminders.is_due(about):
                 _say(hang)
-        for about in self._said.keys() - hangs.keys():
-            del self._said[about]
+        for about in self._hanging - hangs.keys():
+            self._reminders.forget(about)
             logger.info("No longer: the %s of %s hung", about[1], about[0])
+        self._hanging = set(hangs)
 
 
 def _say(hang: Hang) -> None:

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from postroom import refusals, tracing
+from postroom.doubling import Doubling
 from postroom.inbox.parking.chute import OK, Answer, Chute
 from postroom.inbox.parking.letters import Letter
 
@@ -247,7 +248,7 @@ class _Wait:
     """How long a topic is left alone after it has failed: doubling, up to a minute."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0
+        self._waits = Doubling(first=1.0, longest=LONGEST_WAIT_SECONDS)
         self._until = 0.0
 
     @property
@@ -255,5 +256,4 @@ class _Wait:
         return time.monotonic() < self._until
 
     def begin(self) -> None:
-        self._seconds = min(max(1.0, self._seconds * 2), LONGEST_WAIT_SECONDS)
-        self._until = time.monotonic() + self._seconds
+        self._until = time.monotonic() + self._waits.take()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,6 @@ __all__ = ["Troubles"]
 
 logger = logging.getLogger(__name__)
 
-REMIND_SECONDS = 60.0
 # A broker that goes away takes every topic with it: a few of them are named, the rest are counted.
 MOST_LINES = 5
 
@@ -39,7 +39,7 @@ class Troubles:
         self._changed = changed
         self._lock = threading.Lock()
         self._found: dict[str, _Trouble] = {}
-        self._said_at: dict[str, float] = {}
+        self._reminders = Reminders()
         self._over: list[str] = []
         self._told: tuple[str, ...] = ()
 
@@ -64,16 +64,12 @@ class Troubles:
 
     def say(self) -> None:
         """Log what is new, what has lasted for another minute, and what is over."""
-        now = time.monotonic()
         with self._lock:
-            # One that comes and goes is said no more often than one that stays.
-            recent = {a: at for a, at in self._said_at.items() if now - at < REMIND_SECONDS}
-            due = {a: t for a, t in self._found.items() if a not in recent}
-            for trouble in due.values():
+            due = [t for about, t in self._found.items() if self._reminders.is_due(about)]
+            for trouble in due:
                 trouble.was_said = True
-            self._said_at = recent | dict.fromkeys(due, now)
             over, self._over = self._over, []
-        self._log(logging.WARNING, [trouble.sentence for trouble in due.values()])
+        self._log(logging.WARNING, [trouble.sentence for trouble in due])
         self._log(logging.INFO, over)
         if self._told != (sentences := self.sentences):
             self._told = sentences

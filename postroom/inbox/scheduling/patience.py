@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from postroom.reminders import Reminders
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 LONG = timedelta(seconds=60)
 LOOK_SECONDS = 5.0
-SAY_SECONDS = 60.0
 
 
 class Patience:
@@ -31,7 +32,7 @@ class Patience:
     def __init__(self, subscription: str) -> None:
         self._subscription = subscription
         self._look_at = 0.0
-        self._said_at: dict[str, float] = {}
+        self._reminders = Reminders()
 
     def look(self, works: Iterable[Work]) -> None:
         """Look through what waits and what is at work, every few seconds."""
@@ -40,8 +41,7 @@ class Patience:
             return
         self._look_at = now + LOOK_SECONDS
         for handler, failures in _by_handler(works).items():
-            if now - self._said_at.get(handler, -SAY_SECONDS) >= SAY_SECONDS:
-                self._said_at[handler] = now
+            if self._reminders.is_due(handler):
                 self._say(handler, failures)
 
     def _say(self, handler: str, failures: list[Failures]) -> None:
