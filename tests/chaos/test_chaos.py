@@ -57,6 +57,23 @@ def test_relays_lose_repeat_and_reorder_nothing(tmp_path: Path) -> None:
     assert outcome.actions["kill of all in the first start"]
 
 
+def test_relays_that_share_lose_repeat_and_reorder_nothing(tmp_path: Path) -> None:
+    """Four outbox partitions, three workers that come, go, die, freeze: keys keep their order."""
+    scenario = Scenario(seed=random.randrange(10**6), partitions=4, relays=3, backlog=2_000)
+    moving = ["worker kill", "worker freeze", "worker joins", "worker leaves", "rolling restart"]
+    with running(scenario, tmp_path) as services:
+        outcome = RelayChaos(
+            scenario=scenario,
+            services=services,
+            name="sharing",
+            seconds=5,
+            logs=tmp_path,
+            only=moving,
+        ).run()
+    assert outcome.clean, str(outcome)
+    assert outcome.verdict.written > 1000
+
+
 def test_relays_without_the_tail_repeat(tmp_path: Path) -> None:
     """The same driver sees duplicates where the tail is switched off: it can fail."""
     scenario = Scenario(seed=1, deduplication=False, backlog=0)
