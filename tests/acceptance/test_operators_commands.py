@@ -158,6 +158,8 @@ def test_setup_makes_what_is_missing_once(lite_site: Site) -> None:
     assert found["index of __outboxConsumers"]["grade"] == "ok"
     assert found["workers"]["found"] == "No running worker has answered"
     assert found["MongoDB"]["grade"] == "ok"
+    assert found["rights of the operator in MongoDB"]["grade"] == "ok"
+    assert found["rights in Pulsar"]["grade"] == "ok"
 
 
 def test_the_doctor_looks_at_everything_on_real_pulsar(pulsar_site: Site) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from postroom import errors, findings, preflight, rights
+from postroom import Settings, errors, findings, preflight, rights
 from postroom.abilities import Abilities
 from postroom.findings import Finding, Grade
+from postroom.operations.examining import workers
 
 
 def test_what_is_well_is_not_a_word_worth(caplog: pytest.LogCaptureFixture) -> None:
@@ -97,6 +98,46 @@ def test_a_right_is_found_wherever_it_was_granted(
     if grades == [Grade.FAIL]:
         assert "'anna' of POSTROOM_MONGODB_URI may not insert on d.__outbox" in found[0].found
         assert "actions: ['insert']" in found[0].remedy
+
+
+def test_an_operator_is_told_what_would_be_refused() -> None:
+    """Each right that docs/security.md names, as a warning with the command that grants it."""
+    said = {
+        "authenticatedUsers": [{"user": "anna", "db": "admin"}],
+        "authenticatedUserPrivileges": [
+            {"resource": {"db": "d", "collection": ""}, "actions": ["find", "insert", "update"]}
+        ],
+    }
+    found = rights.in_mongodb(_client({"authInfo": said}), "d", "operator")
+    assert {each.grade for each in found} == {Grade.WARN}
+    texts = " ".join(each.sentence for each in found)
+    for words in (
+        "may not changeStream, remove on d.__outboxMessages",
+        "may not remove on d.__outboxQuarantine",
+        "may not createIndex on d.__outboxActions",
+        "db.grantPrivilegesToRole(",
+    ):
+        assert words in texts
+    assert "__inboxMessages" not in texts
+
+
+def test_what_workers_wait_for_is_found() -> None:
+    """A relay without a right, a topic that is shut, a subscription that cannot be read."""
+    well = {"state": "relaying", "reason": "", "topics_shut": {}}
+    waits = {"state": "waiting", "reason": "It may not find on d.__outboxMessages"}
+    shut = {**well, "topics_shut": {"t": "The topic t is full"}}
+    standby = {"state": "standby", "reason": "another one holds the mutex"}
+    reads = {"state": "consuming", "reason": "", "troubles": ["The topic u is not read"]}
+    assert workers.troubles({"postroom-relay": [well, standby]}) == []
+    assert workers.troubles({"pool": {}, "postroom-relay": None}) == []
+    answer = {"postroom-relay": [waits, shut, shut], "postroom-consumer": [reads]}
+    told = workers.troubles(answer)
+    assert told == [waits["reason"], "The topic t is full", "The topic u is not read"]
+    settings = Settings()
+    found = workers.examine(settings, {"w": workers.told(settings)}, {"w": told})
+    assert [each.grade for each in found] == [Grade.OK, *[Grade.WARN] * 3]
+    assert found[1].found == f"It waits: {waits['reason']}"
+    assert found[1].remedy == "celery -A … inspect stats -d w"
 
 
 def test_a_server_that_asks_nobody_allows_everything() -> None:
