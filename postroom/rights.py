@@ -34,7 +34,17 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         wire.INBOX: (("createIndex", "find", "insert", "update"), ("collMod", "remove")),
         wire.BEGUN: (("createIndex", "find", "insert", "remove", "update"), ()),
     },
+    # Who looks and mends does so by hand, and is told when something is refused.
+    "operator": {
+        wire.OUTBOX: ((), ("changeStream", "find", "insert", "remove")),
+        wire.CHECKPOINTS: ((), ("find", "update")),
+        wire.QUARANTINE: ((), ("find", "remove", "update")),
+        wire.INBOX: ((), ("find",)),
+        wire.BEGUN: ((), ("find",)),
+        wire.ACTIONS: ((), ("createIndex", "find", "insert", "update")),
+    },
 }
+BOTH = ("produce", "consume")
 
 
 def in_mongodb(client: MongoClient[Any], database: str, part: str) -> list[Finding]:
@@ -104,7 +114,9 @@ def _allowed(
     return frozenset(actions)
 
 
-def in_pulsar(client: pulsar.Client, known: Iterable[Topic]) -> list[Finding]:
+def in_pulsar(
+    client: pulsar.Client, known: Iterable[Topic], *, wanted: Sequence[str] = BOTH
+) -> list[Finding]:
     """Look whether the client's role may send to topics and read them, where it has one.
 
     By trying: nobody who holds a topic is disturbed. What else keeps one out is found elsewhere.
@@ -114,10 +126,10 @@ def in_pulsar(client: pulsar.Client, known: Iterable[Topic]) -> list[Finding]:
 
     """
     who = access_of(client).credentials
-    return [_rights_to(client, topic, who.description()) for topic in known if who.setting]
+    return [_rights_to(client, topic, who.description(), wanted) for topic in known if who.setting]
 
 
-def _rights_to(client: pulsar.Client, topic: Topic, who: str) -> Finding:
+def _rights_to(client: pulsar.Client, topic: Topic, who: str, wanted: Sequence[str]) -> Finding:
     import pulsar
 
     def opened(right: str) -> Any:
@@ -126,7 +138,7 @@ def _rights_to(client: pulsar.Client, topic: Topic, who: str) -> Finding:
         return client.create_reader(topic, pulsar.MessageId.latest)
 
     lacking = []
-    for right in ("produce", "consume"):
+    for right in wanted:
         try:
             broker.close(opened(right))
         except pulsar.AuthorizationError:
@@ -136,7 +148,7 @@ def _rights_to(client: pulsar.Client, topic: Topic, who: str) -> Finding:
                 raise
     what = f"rights to {topic}"
     if not lacking:
-        return Finding(what=what, found=f"{who} may produce to {topic} and consume it")
+        return Finding(what=what, found=f"{who} has {' and '.join(wanted)} on {topic}")
     return Finding(
         what=what,
         found=f"{who} lacks {' and '.join(lacking)} on {topic}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom.operations.examining.workers import told
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
 
-__all__ = ["ask", "shown"]
+__all__ = ["answers", "ask", "shown", "told_in"]
 
 NAME = "postroom-settings"
 ANSWER_SECONDS = 1.0
@@ -30,7 +30,21 @@ def ask(app: Celery) -> dict[str, Mapping[str, str]]:
         Exception: whatever kombu raises where Redis is away.
 
     """
-    answers = app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
+    return told_in(answers(app))
+
+
+def answers(app: Celery) -> dict[str, Any]:
+    """Ask all workers for their stats, and return what came within a second, by worker.
+
+    Raises:
+        Exception: whatever kombu raises where Redis is away.
+
+    """
+    return app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
+
+
+def told_in(answers: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return the settings among what workers have answered, by worker."""
     found = {}
     for worker, stats in answers.items():
         theirs = stats.get(NAME) if isinstance(stats, Mapping) else None

@@ -10,7 +10,7 @@ from postroom.operations.examining import configured, mongodb, pulsar, workers
 from postroom.store import clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from postroom.operations.actions import Actor
     from postroom.operations.setup import Step
@@ -23,13 +23,14 @@ def examine(
     wiring: Wiring,
     *,
     running: Mapping[str, Mapping[str, str]] | None = None,
+    waiting: Mapping[str, Sequence[str]] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[Finding]:
     """Look at the settings, MongoDB, Pulsar and the workers, and return what was found, by these.
 
     `running` are the settings that running workers have told (see examining.workers.told), None
-    where they were not asked. `told` hears what is looked at next. Whatever does not answer is a
-    finding; it takes half a minute at most.
+    where they were not asked; `waiting` what they said that they wait for. `told` hears what is
+    looked at next. Whatever does not answer is a finding; it takes half a minute at most.
     """
     told("settings")
     found = configured.examine(wiring.settings)
@@ -38,7 +39,7 @@ def examine(
     told("Pulsar")
     found += _answered("Pulsar", lambda: pulsar.examine(wiring), wiring)
     if running is not None:
-        found += workers.examine(wiring.settings, running)
+        found += workers.examine(wiring.settings, running, waiting)
     return found
 
 

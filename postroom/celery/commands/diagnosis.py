@@ -16,6 +16,7 @@ from postroom.celery.commands.services import told
 from postroom.findings import Finding, Grade
 from postroom.operations import doctor as physician
 from postroom.operations.actions import operator
+from postroom.operations.examining.workers import troubles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,10 +44,11 @@ def doctor(ctx: click.Context, /, *, as_json: bool, fix: bool) -> None:
             with told(wiring.settings):
                 steps = physician.fix(wiring, actor=operator())
             _print_steps(steps, as_json=as_json, made_only=True)
-        running = _running(ctx.obj.app)
+        answers = _answers(ctx.obj.app)
         found = physician.examine(
             wiring,
-            running={} if running is None else running,
+            running=fleet_settings.told_in(answers),
+            waiting={name: troubles(stats) for name, stats in answers.items()},
             told=lambda what: status.update(f"Looking at {what}"),
         )
     if as_json:
@@ -71,13 +73,13 @@ def setup(ctx: click.Context, /, *, as_json: bool) -> None:
     ctx.exit(int(any(step.failed for step in steps)))
 
 
-def _running(app: Any) -> Mapping[str, Mapping[str, str]] | None:
-    """Ask the workers for their settings; a Redis that hangs is not waited for."""
+def _answers(app: Any) -> Mapping[str, Any]:
+    """Ask the workers for their stats; a Redis that hangs is not waited for."""
     pool = concurrent.futures.ThreadPoolExecutor(1)
     try:
-        return pool.submit(fleet_settings.ask, app).result(REDIS_SECONDS)
+        return pool.submit(fleet_settings.answers, app).result(REDIS_SECONDS)
     except Exception:  # noqa: BLE001 - whatever kombu raises: nobody has answered
-        return None
+        return {}
     finally:
         pool.shutdown(wait=False)
 

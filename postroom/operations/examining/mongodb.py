@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
 
-from postroom import preflight, wire
+from postroom import preflight, rights, wire
 from postroom.findings import Finding, Grade
 from postroom.relay.watching.view import views
 from postroom.store.checkpoints import Checkpoints
@@ -41,7 +41,7 @@ def examine(database: Database[Any], wiring: Wiring) -> list[Finding]:
         return fit
     version = database.client.server_info()["version"]
     found = [*fit, Finding(what="MongoDB's version", found=f"MongoDB is {version}")]
-    for look in (_clock, _indexes, _oplog, _partitions):
+    for look in (_rights, _clock, _indexes, _oplog, _partitions):
         found += _allowed(look, database, wiring)
     return found
 
@@ -64,6 +64,10 @@ def _allowed(
                 "operator",
             )
         ]
+
+
+def _rights(database: Database[Any], _: Wiring) -> Iterator[Finding]:
+    yield from rights.in_mongodb(database.client, database.name, "operator")
 
 
 def _clock(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:

@@ -6,12 +6,12 @@ from datetime import timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from postroom import abilities, broker, preflight
+from postroom import abilities, broker, preflight, rights
 from postroom.access import pulsar as pulsar_access
 from postroom.findings import Finding, Grade
 from postroom.inbox.parking.letters import SUBSCRIPTION
 from postroom.inbox.parking.redriving import exists
-from postroom.inbox.receiving.selection import dead_letter_topic
+from postroom.inbox.receiving.selection import dead_letter_topic, redrive_topic
 from postroom.operations.provisioning import Provisioning
 from postroom.topics import namespace_of
 
@@ -42,6 +42,7 @@ def examine(wiring: Wiring) -> list[Finding]:
     admin = Provisioning(access)
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         found = list(_topics(client, access, wiring))
+        found += _rights(client, access, wiring)
         able = abilities.probe(client, wiring.routing.topics, admin)
     found += preflight.delivery(
         able,
@@ -83,6 +84,20 @@ def _topics(client: pulsar.Client, access: Access, wiring: Wiring) -> Iterator[F
                 grade=Grade.WARN,
                 remedy=SETUP,
             )
+
+
+def _rights(client: pulsar.Client, access: Access, wiring: Wiring) -> Iterator[Finding]:
+    """Look at what an operator has to be allowed: to read dead letters, and to put them back."""
+    if not access.credentials.setting:
+        yield Finding(what="rights in Pulsar", found="Pulsar was not told who this is")
+        return
+    for subscription, topic in wiring.subscribed():
+        letters = dead_letter_topic(wiring.settings, topic, subscription)
+        back = redrive_topic(topic, subscription)
+        for at, wanted in ((letters, ("consume",)), (back, rights.BOTH)):
+            # To ask for one that is not there would make it.
+            if exists(access, at):
+                yield from rights.in_pulsar(client, [at], wanted=wanted)
 
 
 def _no_admin(url: str) -> Finding:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom import broker
 from postroom.findings import Finding, Grade
 from postroom.secured import SECRETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from postroom.settings import Settings
 
-__all__ = ["examine", "told"]
+__all__ = ["examine", "told", "troubles"]
 
 HERE = "this process"
+# By what a worker tells, the states in which it waits for nothing that is amiss.
+WELL = {
+    "postroom-relay": {"standby", "opening", "relaying", "paused", "stopping", "stopped"},
+    "postroom-consumer": {"connecting", "consuming", "draining", "stopped"},
+}
 # What workers of one application differ in by design.
 OWN = {
     "concurrency",
@@ -40,8 +45,42 @@ def told(settings: Settings) -> dict[str, str]:
     return found
 
 
-def examine(settings: Settings, workers: Mapping[str, Mapping[str, str]]) -> list[Finding]:
-    """Compare what the workers have told, by worker, with each other and with this process."""
+def troubles(stats: Mapping[str, Any]) -> list[str]:
+    """Return what a worker's relays and consumers say in `inspect stats` that they wait for."""
+    found = []
+    for kind, well in WELL.items():
+        for snapshot in stats.get(kind) or ():
+            if snapshot.get("state") not in well and snapshot.get("reason"):
+                found.append(str(snapshot["reason"]))
+            found += map(str, snapshot.get("troubles") or ())
+            found += map(str, (snapshot.get("topics_shut") or {}).values())
+    return list(dict.fromkeys(found))
+
+
+def examine(
+    settings: Settings,
+    workers: Mapping[str, Mapping[str, str]],
+    waiting: Mapping[str, Sequence[str]] | None = None,
+) -> list[Finding]:
+    """Compare what the workers have told, by worker, with each other and with this process.
+
+    `waiting` is what each of them waits for, a right that it lacks for one: see troubles().
+    """
+    return [*_compared(settings, workers), *_waiting(waiting or {})]
+
+
+def _waiting(waiting: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    for worker, sentences in sorted(waiting.items()):
+        for sentence in sentences:
+            yield Finding(
+                what=f"worker {worker}",
+                found=f"It waits: {sentence}",
+                grade=Grade.WARN,
+                remedy=f"celery -A … inspect stats -d {worker}",
+            )
+
+
+def _compared(settings: Settings, workers: Mapping[str, Mapping[str, str]]) -> list[Finding]:
     if not workers:
         return [
             Finding(
