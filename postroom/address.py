@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from urllib.parse import SplitResult
 
-__all__ = ["Address", "http", "mongodb", "pulsar", "pymongo_options", "redis", "shown"]
+__all__ = [
+    "Address",
+    "for_pymongo",
+    "http",
+    "mongodb",
+    "pulsar",
+    "pymongo_options",
+    "redis",
+    "shown",
+]
 
 UNKNOWN = "its address"
 ENCODE = "characters like / @ : ? # % ; in user and password are percent-encoded"
@@ -288,6 +297,18 @@ def _refuse_option(name: str) -> None:
     # What is no option's name may be a part of a password whose & is not encoded.
     known = name.lower() in pymongo_options()
     raise ValueError(f"its option {name if known else '(not shown)'} has a wrong value")
+
+
+def for_pymongo(url: str) -> str:
+    """Return MongoDB's connection string without the options that PyMongo does not know.
+
+    They mean nothing to it, and it may warn of them by their names: parts of a password whose & is
+    not encoded, for all that is known.
+    """
+    before, mark, query = url.partition("?")
+    known = pymongo_options()
+    options = (each for each in re.split("[&;]", query) if each.partition("=")[0].lower() in known)
+    return before + mark + "&".join(options)
 
 
 @functools.cache

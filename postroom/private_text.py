@@ -24,6 +24,8 @@ __all__ = ["described", "faults", "is_ours_or_the_applications", "quoted", "show
 
 LONGEST_QUOTED = 100
 HIGHEST_QUOTED = 10**20
+# How a JSON web token begins, and what stands before one in a header of HTTP.
+TOKENS = ("eyJ", "Bearer ", "Basic ")
 LONGEST_LINE = 500
 MOST_FAULTS = 5
 RAISE = opcode.opmap["RAISE_VARARGS"]
@@ -81,6 +83,7 @@ def quoted(value: object) -> str:
     if isinstance(value, str):
         text = str.__str__(value)
         looks_private = "@" in text or ":/" in text.removeprefix("persistent://")
+        looks_private = looks_private or text.startswith(TOKENS)
         return "not shown" if looks_private or len(text) > LONGEST_QUOTED else repr(text)
     is_small = isinstance(value, int) and -HIGHEST_QUOTED < value < HIGHEST_QUOTED
     if value is None or is_small or isinstance(value, float) or value in ((), [], {}):

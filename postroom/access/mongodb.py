@@ -16,6 +16,7 @@ from pymongo.uri_parser import parse_uri
 from postroom.access.answers import Answers
 from postroom.access.diagnosis import TIMEOUT_SECONDS, flaw, speaks_tls, tls_reason
 from postroom.access.server import Server
+from postroom.address import for_pymongo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ def _ask(uri: str) -> str | None:
     if uri.startswith("mongodb+srv://"):
         return None
     try:
-        parsed = parse_uri(uri, warn=True)
+        parsed = parse_uri(for_pymongo(uri), warn=True)
     except (OSError, ValueError, mongo.PyMongoError):
         # A file that it names has gone since the start: by a rotation that is half done, for one.
         return f"a file that {SETTING} names cannot be read now"

@@ -21,6 +21,7 @@ from postroom.access import mongodb as mongodb_access
 from postroom.async_outbox import AsyncOutbox
 from postroom.celery import install
 from postroom.errors import ServiceUnavailable
+from postroom.operations.examining import configured
 from postroom.outbox import Outbox
 from postroom.store import clients
 from postroom.supervision import Supervisor
@@ -169,6 +170,9 @@ def test_what_pymongo_does_not_know_is_not_told_to_it() -> None:
     """It would warn of the name, which may be a part of a password."""
     uri = f"mongodb://h/?tlsCertificateKeyFilePassword=abc&{SECRET}=1&tls=true"
     clients.for_relay(uri).close()
+    settings_ = Settings(mongodb_uri=uri)
+    assert [each for each in configured.examine(settings_) if SECRET in each.sentence] == []
+    assert SECRET not in mongodb_access.why(pymongo_errors.AutoReconnect("connection closed"), uri)
 
 
 def test_a_file_that_goes_is_said_and_waited_for(authority: Authority, tmp_path: Path) -> None:
@@ -281,6 +285,8 @@ def test_a_function_that_runs_what_is_async_is_taken() -> None:
         {"topics": {"A": "mongodb://u:{}@h"}},
         {"topics": {"mongodb://u:{}@h": "x"}},
         {"topics": {"A": "redis:/:{}"}},
+        {"topics": {"A": "eyJhbGciOi.{}"}},
+        {"key": {"Bearer {}": 1}},
         {"key": ["mongodb://u:{}@h"]},
         {"shared": "mongodb://u:{}@h"},
         {"shared": ["mongodb://u:{}@h"]},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pymongo.uri_parser import parse_uri
 
+from postroom.address import for_pymongo
 from postroom.findings import Finding, Grade
 from postroom.secured import has_tls
 from postroom.topics import canonical
@@ -140,7 +141,7 @@ def _encrypted(s: Settings) -> Iterator[Finding]:
         off = any(each in s.mongodb_uri.lower() for each in ("tls=false", "ssl=false"))
         yield _clear("POSTROOM_MONGODB_URI", None, encrypted=not off)
         return
-    parsed = parse_uri(s.mongodb_uri, warn=True)
+    parsed = parse_uri(for_pymongo(s.mongodb_uri), warn=True)
     hosts = {host for host, _ in parsed["nodelist"]}
     host = next((each for each in sorted(hosts) if each not in HERE), "localhost")
     yield _clear("POSTROOM_MONGODB_URI", host, encrypted=bool(parsed["options"].get("tls")))

@@ -94,7 +94,7 @@ def _rights(client: pulsar.Client, access: Access, wiring: Wiring) -> Iterator[F
     for subscription, topic in wiring.subscribed():
         letters = dead_letter_topic(wiring.settings, topic, subscription)
         back = redrive_topic(topic, subscription)
-        for at, wanted in ((letters, ("consume",)), (back, rights.BOTH)):
+        for at, wanted in ((letters, ("consume",)), (back, ("produce", "consume"))):
             # To ask for one that is not there would make it.
             if exists(access, at):
                 yield from rights.in_pulsar(client, [at], wanted=wanted)
