@@ -50,6 +50,7 @@ def relaying(
     shared: tuple[str, ...] = (),
     failover: tuple[str, ...] = (),
     wait: bool = True,
+    hear: Callable[[object], None] | None = None,
     **settings: Any,
 ) -> Iterator[Relay]:
     """Run a relay in a thread of this process."""
@@ -62,6 +63,8 @@ def relaying(
         read_by_failover=lambda _: frozenset(failover),
     )
     relay = Relay(found, routing, subscriptions={"plain": [site.topic]})
+    if hear is not None:
+        relay.observer.subscribe(hear)
     thread = threading.Thread(target=relay.run)
     thread.start()
     try:

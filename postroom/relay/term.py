@@ -120,6 +120,7 @@ class Term:
         self._outfit.saver.marks.begin(checkpoint.lanes)
         self._outfit.saver.tenure.renew()
         self._outfit.waiting.begin()
+        self._outfit.returning.begin(is_scanning=self._replay.is_scanning)
         self._outfit.outbound.numbering.position = checkpoint.position
         self._outfit.outbound.brake.level = checkpoint.brake_level
         self._outfit.lanes.open(
@@ -144,12 +145,13 @@ class Term:
         idled = looked = time.monotonic()
         while not (self._mandate.stopping.is_set() or self._mandate.paused.is_set()):
             self._receive(self._outfit.saver.patience())
+            # Before new rows take all the room, which they do while the broker is the bottleneck.
+            self._return_rows()
             while self._outfit.landing.flight.has_room:
                 batch = self._ahead.take(self._outfit.lanes.known)
                 if batch is None:
                     break
                 self._send(batch)
-            self._return_rows()
             self._outfit.saver.save_if_due()
             self._require_progress()
             now = time.monotonic()
@@ -235,6 +237,7 @@ class Term:
             self._replay.is_scanning = False
             self._outfit.saver.hurry()
             self._outfit.lanes.scan_is_over()
+            self._outfit.returning.scan_is_over()
         chunk = Chunk(point=batch.point, committed_at=batch.committed_at)
         chunk.parents = [] if tracing.is_on() else None
         chunk.is_replay = self._replay.is_worth_noting
@@ -259,9 +262,15 @@ class Term:
     def _return_rows(self) -> None:
         """Send what was set aside for topics that can be opened again.
 
-        Not while the stream may still show a row as it came: that row would be sent twice.
+        Not while stream or scan may still show a row as it came, or one that was sent in its place
+        is under way: that row would be sent twice.
         """
-        if self._outfit.waiting and self._replay.is_over and self._outfit.landing.flight.has_room:
+        outfit, replay = self._outfit, self._replay
+        if replay.is_scanning:
+            is_sure = outfit.returning.may_in_scan
+        else:
+            is_sure = replay.is_over and not outfit.landing.flight.has_replay
+        if outfit.waiting and is_sure and outfit.landing.flight.has_room:
             chunk = self._outfit.returning.next()
             if chunk is not None:
                 self._outfit.saver.tenure.require()

@@ -194,9 +194,11 @@ class Quarantine:
         return self._rows.update_many(found, {"$currentDate": now}).modified_count
 
     def forget_sent(self, ids: list[Any]) -> None:
-        """Let go of rows that were found wanting by an earlier term, and are sent all the same."""
-        found = {**self._waiting, QuarantineField.TOPIC: None}
-        self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **found})
+        """Let go of rows that an earlier term has set aside, and that are sent all the same.
+
+        Also of those that wait for a topic: they may go to another one by now.
+        """
+        self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **self._waiting})
 
     def is_empty(self) -> bool:
         """Say whether no row is in quarantine."""

@@ -10,15 +10,19 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import ObjectId
 
 from postroom import wire
+from postroom.relay import facts
 from postroom.relay.relay import Relay
-from postroom.relay.sending import upkeep
+from postroom.relay.sending import upkeep, waiting
 from postroom.relay.state import State
 from postroom.routing import Routing
-from postroom.store.quarantine import Quarantine
+from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION
+from postroom.topics import Topic
 from tests.relays import relaying, saved
+from tests.site import row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -249,3 +253,60 @@ def test_a_topic_that_is_made_partitioned_is_found_before_anything_goes_there(
         written += site.insert(1)
         saved(site, 3)
     assert site.stored() == written
+
+
+def test_rows_return_before_the_scan_that_set_them_aside_is_over(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order, once, and while the scan goes on."""
+    site, second = pulsar_site, f"{pulsar_site.topic}-second"
+    monkeypatch.setattr(waiting, "FIRST_TRY_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "REST", 0.0)
+    site.subscribe(topic=second).close()
+    site.admin("POST", "/terminate", topic=second)
+    rows = [row(n, name="B" if n % 5000 == 0 else "Counted") for n in range(40_000)]
+    site.outbox.insert_many(rows)
+    told: list[str] = []
+
+    def hear(fact: object) -> None:
+        if isinstance(fact, facts.RowsQuarantined) and "set aside" not in told:
+            told.append("set aside")
+            site.admin("DELETE", "?force=true", topic=second)
+        elif isinstance(fact, facts.RowsReturned):
+            told.append("returned")
+        elif isinstance(fact, facts.ChunkStored) and site.topic in fact.topics:
+            told.append("scanned" if fact.cluster_time is None else "streamed")
+
+    with relaying(site, topics={"B": second}, wait=False, hear=hear):
+        wait_until(lambda: site.checkpoint.get("position") == 40_000, description="all")
+        wait_until(lambda: is_empty(site), description="all have returned", seconds=60)
+        wait_until(lambda: "scan" not in site.checkpoint, description="its end")
+    assert "scanned" in told[told.index("returned") :]
+    assert site.stored(second) == [str(rows[n]["_id"]) for n in range(0, 40_000, 5000)]
+    assert site.stored() == [str(each["_id"]) for n, each in enumerate(rows) if n % 5000]
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["scan", "stream"])
+def test_a_row_that_an_earlier_term_set_aside_and_a_deploy_routes_elsewhere_is_sent_once(
+    pulsar_site: Site, *, is_first: bool
+) -> None:
+    """The relay was killed before it could note how far it came."""
+    site, second = pulsar_site, f"{pulsar_site.topic}-second"
+    site.subscribe(topic=second).close()
+    if not is_first:
+        with relaying(site):
+            site.insert(1)
+            saved(site, 1)
+    written = site.insert(3, name="B")
+    position = 1 if is_first else 2
+    Quarantine(site.database, partition=DEFAULT_PARTITION).store(
+        Quarantined(
+            row_id=ObjectId(row_id), position=n, reason="shut", topic=Topic(f"{site.topic}-third")
+        )
+        for n, row_id in enumerate(written, position)
+    )
+    with relaying(site, topics={"B": second}, wait=False):
+        wait_until(lambda: is_empty(site), description="nothing waits")
+        written += site.insert(1, name="B")
+        wait_until(lambda: site.stored(second)[-1:] == written[-1:], description="the last")
+    assert site.stored(second) == written

@@ -36,6 +36,11 @@ class Flight:
         """Whether more may be sent."""
         return self.events < IN_FLIGHT_EVENTS and self._payload_bytes < IN_FLIGHT_BYTES
 
+    @property
+    def has_replay(self) -> bool:
+        """Whether anything under way may have been set aside by an earlier term."""
+        return any(chunk.is_replay for chunk in self._chunks)
+
     def add(self, chunk: Chunk) -> None:
         """Take a chunk that was sent."""
         self._chunks.append(chunk)

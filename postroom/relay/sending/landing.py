@@ -78,6 +78,7 @@ class Landing:
             if chunk.poison:
                 self._quarantine.store(chunk.poison)
                 self._waiting.saved(chunk.poison)
+                self._returning.set_aside(chunk.poison)
             if chunk.returned_for is not None:
                 self._returning.landed(chunk)
             if chunk.row_ids:

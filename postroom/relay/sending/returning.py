@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from postroom.store import letter
 from postroom.store.quarantine import Quarantined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from postroom.relay.sending.experience import Experience
     from postroom.relay.sending.lane import Lane
@@ -30,12 +31,16 @@ __all__ = ["Returning"]
 logger = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 500
+# Their ids take some megabytes; where more wait, none returns before the scan is over.
+MOST_UNMET = 20_000
 
 
 class Returning:
     """Makes chunks of rows from quarantine; used by the term's thread alone.
 
-    Only what the stream cannot show again in this term may return: it would be sent twice.
+    Only what neither the stream nor a scan can show again in this term may return: it would be sent
+    twice. In a scan that is what this term has set aside itself; it stops before the first row of
+    an earlier term, since each topic keeps its order.
     """
 
     def __init__(
@@ -56,6 +61,31 @@ class Returning:
         self._experience = experience
         self._under_way: set[Topic] = set()
         self._returning: set[Topic] = set()
+        self._unmet: set[str] | None = set()
+
+    def begin(self, *, is_scanning: bool) -> None:
+        """Take note of what earlier terms have set aside, and a scan may be about to meet."""
+        unmet: set[str] = set()
+        for topic in self._quarantine.awaited_topics() if is_scanning else ():
+            left = MOST_UNMET + 1 - len(unmet)
+            unmet.update(str(each.row_id) for each in self._quarantine.awaiting(topic, limit=left))
+            if len(unmet) > MOST_UNMET:
+                break
+        self._unmet = unmet if len(unmet) <= MOST_UNMET else None
+
+    @property
+    def may_in_scan(self) -> bool:
+        """Whether anything may return before the scan is over."""
+        return self._unmet is not None
+
+    def set_aside(self, rows: Iterable[Quarantined]) -> None:
+        """Note that rows were set aside by this term, and are in quarantine."""
+        if self._unmet:
+            self._unmet.difference_update(str(row.row_id) for row in rows)
+
+    def scan_is_over(self) -> None:
+        """Note that nothing is met any more."""
+        self._unmet = set()
 
     def next(self) -> Chunk | None:
         """Return a chunk whose rows are on their lane, or None where nothing can return now."""
@@ -64,7 +94,7 @@ class Returning:
                 continue
             entries = self._quarantine.awaiting(topic, limit=ROWS_AT_ONCE)
             if entries:
-                chunk = self._chunk(topic, entries)
+                chunk = self._chunk(topic, self._met(entries))
                 if chunk is not None:
                     self._under_way.add(topic)
                     self._returning.add(topic)
@@ -77,6 +107,12 @@ class Returning:
                     extra={"action": "topic_open"},
                 )
         return None
+
+    def _met(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        unmet = self._unmet
+        if not unmet:
+            return entries
+        return list(itertools.takewhile(lambda entry: str(entry.row_id) not in unmet, entries))
 
     def landed(self, chunk: Chunk) -> None:
         """Forget the entries of what is stored now."""
