@@ -87,6 +87,9 @@ def rate(sites: Sequence[Site], count: int, way: Way) -> list[Figure]:
     """
     ours, theirs = [], []
     for site, by_hand in zip(sites[::2], sites[1::2], strict=True):
+        for each in (site, by_hand):
+            # Transactions that make a collection conflict, which the loop knows nothing of.
+            each.database.create_collection("patientMedicines")
         send(site, count)
         worker = _consumer(site, way)
         ours.append(_rate(site.database[wire.INBOX].estimated_document_count, count))
