@@ -74,17 +74,17 @@ def shown(error: BaseException, *, package: str = "", everything: bool = False) 
     return errors.InboxError(described_as).with_traceback(error.__traceback__)
 
 
-def quoted(value: object) -> str:
+def quoted(value: object, *, hidden: str = "something that is not shown") -> str:
     """Return what a refusal may show of a value that stands where another was to be.
 
     Settings and arguments get mixed up: what looks like an address, which may hold a password, is
-    shown nowhere, and of a collection or an object the kind alone.
+    `hidden`, and of a collection or an object the kind alone is shown.
     """
     if isinstance(value, str):
         text = str.__str__(value)
         looks_private = "@" in text or ":/" in text.removeprefix("persistent://")
         looks_private = looks_private or text.startswith(TOKENS)
-        return "not shown" if looks_private or len(text) > LONGEST_QUOTED else repr(text)
+        return hidden if looks_private or len(text) > LONGEST_QUOTED else repr(text)
     is_small = isinstance(value, int) and -HIGHEST_QUOTED < value < HIGHEST_QUOTED
     if value is None or is_small or isinstance(value, float) or value in ((), [], {}):
         return repr(value)

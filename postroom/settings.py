@@ -330,4 +330,4 @@ def _told(where: tuple[int | str, ...], message: str, value: object) -> str:
         return (
             f"{PREFIX}{name.upper()} is {why} (its value is not shown, as it may hold a password)"
         )
-    return f"{PREFIX}{name.upper()} is {quoted(value)}: {why}"
+    return f"{PREFIX}{name.upper()} is {quoted(value, hidden='not shown')}: {why}"

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo import errors as pymongo_errors
 
-from postroom import ConfigurationError, Settings, address, sentences, settings
+from postroom import ConfigurationError, Settings, address, handles, sentences, settings
 from postroom.access import mongodb as mongodb_access
 from postroom.async_outbox import AsyncOutbox
 from postroom.celery import install
 from postroom.errors import ServiceUnavailable
+from postroom.inbox.handling.handlers import Registry
 from postroom.operations.examining import configured
 from postroom.outbox import Outbox
 from postroom.store import clients
@@ -388,3 +389,18 @@ def test_a_secret_of_several_lines_is_refused(
     found = said(**{f"{name}_FILE": str(file)})
     assert f"POSTROOM_{name}_FILE names {file}, which holds more than one line" in found
     assert SECRET not in found
+
+
+@pytest.mark.parametrize("option", ["subscription", "max_attempts", "timeout_seconds", "batch"])
+def test_no_option_of_a_handler_is_quoted_that_may_hold_a_secret(option: str) -> None:
+    """As it is with the arguments of install()."""
+    registry, options_ = Registry(), {option: f"mongodb://u:{SECRET}@h"}
+
+    def register() -> None:
+        handles("A", into=registry, **options_)(lambda event: event)  # type: ignore[arg-type]
+        registry.require_for(["s"], known=["s"])
+
+    with pytest.raises(ConfigurationError) as refused:
+        register()
+    assert SECRET not in str(refused.value)
+    assert "not not" not in str(refused.value)

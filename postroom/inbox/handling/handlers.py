@@ -168,7 +168,8 @@ class Registry:
             if handler.subscription not in (None, *known):
                 raise errors.ConfigurationError(
                     f"The handler {handler.name!r} is for the subscription "
-                    f"{handler.subscription!r}; install(consume=…) knows {', '.join(known)}."
+                    f"{private_text.quoted(handler.subscription)}; install(consume=…) knows "
+                    f"{', '.join(known)}."
                 )
         for name in wanted:
             if not any(h.subscription in (None, name) for h in self.handlers.values()):
