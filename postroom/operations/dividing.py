@@ -183,6 +183,8 @@ class Change:
         awaited = Quarantine(self._database, partition=name).awaited_topics()
         if awaited:
             return f"rows of outbox partition {name} that are set aside for {awaited[0]}"
+        if found.paused_by is not None:
+            return f"outbox partition {name}, which is paused, until `outbox resume`"
         at, closed_at = found.cluster_time, record.closed_at
         if found.scan is not None or at is None or closed_at is None or at <= closed_at:
             return f"the relay of outbox partition {name} (it has {found.owner or 'none'})"

@@ -19,6 +19,7 @@ from postroom.operations.actions import Actor
 from postroom.operations.provisioning import Provisioning
 from postroom.operations.wiring import Wiring
 from postroom.partitioning import Partitioning
+from postroom.relay import stand
 from postroom.relay.relay import Relay
 from postroom.relay.sending import upkeep
 from postroom.relay.sharing.crew import Crew
@@ -45,7 +46,9 @@ class Counted(DomainEvent, key="of"):
 
 def wired(site: Site, count: int, *, topics: Any = None, **settings: Any) -> Wiring:
     """Return how an application is installed whose outbox is divided."""
-    found = site.settings(checkpoint_seconds=0.05, partitions=count, **settings)
+    found = site.settings(
+        checkpoint_seconds=0.05, idle_checkpoint_seconds=0.5, partitions=count, **settings
+    )
     routing = Routing(default=found.topic, topics=topics or {}, key=None, partitions=count)
     return Wiring(settings=found, routing=routing, consume={"plain": [found.topic]})
 
@@ -263,8 +266,11 @@ def alone(site: Site) -> Iterator[Relay]:
         thread.join(20)
 
 
-def test_a_running_outbox_of_one_comes_to_four(pulsar_site: Site) -> None:
+def test_a_running_outbox_of_one_comes_to_four(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To a topic of another name, since the old one stays whole; its rows go where they belong."""
+    monkeypatch.setattr(stand, "UNDIVIDED_SECONDS", 0.5)
     site, second = pulsar_site, f"{pulsar_site.topic}-by-key"
     one = Outbox(site.database)
     with relaying(site) as relay:
