@@ -146,6 +146,32 @@ def test_quarantined_rows_are_found_chosen_and_acted_upon(
     assert window.wrong == []
 
 
+def test_a_partition_is_paused_and_resumed(browser: Browser, lite_site: Site) -> None:
+    """Behind a question, by mouse and keyboard; it says by whom, and is in the action log."""
+    relay = lite_site.relay()
+    relay.wait_for("Relaying partition")
+    window = screen(browser, start(lite_site), width=390)
+    page = window.open("partitions")
+    button = page.get_by_role("button", name="Pause outbox partition default")
+    button.click(timeout=20_000)
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    button.click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(page.locator(".outbox-sentence")).to_contain_text("aused by flower", timeout=20_000)
+    lite_site.insert(2)
+    page.get_by_role("button", name="Resume outbox partition default").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("Resume outbox partition default?")
+    page.keyboard.press("Enter")
+    expect(button).to_be_visible(timeout=20_000)
+    wait_until(lambda: len(lite_site.stored()) == 2, description="both are sent")
+    page.get_by_role("link", name="Actions").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    assert window.wrong == []
+
+
 def test_dead_letters_and_the_journey_of_one(browser: Browser, lite_site: Site) -> None:
     """Filtered by handler, redriven in part at a rate, stopped; and one is followed by its id."""
     dead_letters(lite_site, 40, reason=f"ValueError: {EVIL}")

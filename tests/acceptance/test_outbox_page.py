@@ -214,6 +214,9 @@ def ended(flower: Flower) -> Any:
         ("/api/quarantine/delete", {"confirmed": 3}, {}, 404, ""),
         ("/api/dead-letters/redrive", {"confirmed": 1, "topic": 7}, {}, 400, "topic"),
         ("/api/jobs/77/stop", {}, {}, 404, "not under way"),
+        ("/api/partitions/pause", {}, {}, 400, "Say which outbox partition"),
+        ("/api/partitions/resume", {"partition": 7}, {}, 400, "partition is to be a text"),
+        ("/api/partitions/stop", {"partition": "default"}, {}, 404, ""),
     ],
 )  # fmt: skip
 def test_what_may_not_be_is_refused(  # noqa: PLR0917 - one for each column
@@ -276,12 +279,21 @@ def test_who_is_no_operator_may_look_alone(lite_site: Site) -> None:
     quarantine(lite_site, 1, reason="too large")
     flower = start(lite_site, POSTROOM_FLOWER_OPERATORS="ann")
     assert flower.ask("/api/quarantine").body["page"]["matching"] == 1
-    for path in ("quarantine/redrive", "quarantine/discard", "dead-letters/redrive", "jobs/1/stop"):
+    acts = ("quarantine/redrive", "quarantine/discard", "dead-letters/redrive", "jobs/1/stop")
+    for path in (*acts, "partitions/pause", "partitions/resume"):
         answer = flower.ask(f"/api/{path}", {"confirmed": 1})
         assert (answer.status, "POSTROOM_FLOWER_OPERATORS" in answer.body["sentence"]) == (
             403,
             True,
         )
+
+
+def test_an_unknown_partition_is_not_paused(flower: Flower) -> None:
+    """A name that nobody relays is refused with those that there are, and that is noted."""
+    answer = flower.ask("/api/partitions/pause", {"partition": "<b>nobody"})
+    assert (answer.status, "'<b>nobody'" in answer.body["sentence"]) == (400, True), answer
+    (action,) = flower.ask("/api/actions").body["actions"]
+    assert (action["what"], action["who"], action["count"]) == ("pause", "flower", 0)
 
 
 def test_data_is_shown_only_where_payloads_are(lite_site: Site) -> None:

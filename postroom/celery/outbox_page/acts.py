@@ -1,4 +1,4 @@
-"""Acts: what an operator does on the page, as jobs; each is in the action log."""
+"""Acts: what an operator does on the page; each is in the action log. What takes long is a job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import http
 from typing import TYPE_CHECKING
 
 from postroom.celery.outbox_page.requests import Refused
-from postroom.operations import dead_letters, quarantined
+from postroom.operations import dead_letters, pausing, quarantined
 from postroom.operations.actions import Actor
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from postroom.operations.done import Done
     from postroom.operations.filters import Filter
 
-__all__ = ["act_on_letters", "act_on_rows"]
+__all__ = ["act_on_letters", "act_on_rows", "steer"]
 
 BY = "Flower"
 QUARANTINE, DEAD_LETTERS = "quarantine", "dead letters"
@@ -100,3 +100,19 @@ def act_on_letters(
         who=who,
         asked=confirmed,
     )
+
+
+def steer(desk: Desk, what: str, *, who: str, partition: str | None) -> bool:
+    """Pause or resume an outbox partition; return whether that changed anything. Blocks.
+
+    Raises:
+        Refused: no outbox partition was named.
+        ConfigurationError: no relay was ever started for such a one.
+
+    """
+    if partition is None:
+        raise Refused("Say which outbox partition")
+    act = pausing.pause if what == "pause" else pausing.resume
+    changed = act(desk.database, partition, actor=Actor(who=who, by=BY))
+    desk.views.look_again()
+    return changed

@@ -73,6 +73,16 @@ class Watched(Answers):
         self.answer({"now": datetime.now(UTC), "may_not_act": self.may_not_act, **parts[part]()})
 
 
+class Steering(Answers):
+    """Pauses an outbox partition, or has it relayed again."""
+
+    async def post(self, what: str) -> None:
+        """Do it, and answer whether that changed anything."""
+        partition = text_of(self.told, "partition")
+        changed = await self.ask(acts.steer, self.desk, what, who=self.who, partition=partition)
+        self.answer({"changed": changed})
+
+
 class Quarantine(Answers):
     """A page of the quarantined rows that match, and what is done with them."""
 
@@ -214,6 +224,7 @@ def routes(desk: Desk) -> Sequence[tuple[str, type, dict[str, Any]]]:
         (r"/outbox/?", Page, {}),
         (r"/outbox/assets/(.*)", Asset, {"path": str(adapter.ASSETS)}),
         (r"/outbox/api/(partitions|topics|doctor|jobs|places)", Watched, given),
+        (r"/outbox/api/partitions/(pause|resume)", Steering, given),
         (r"/outbox/api/quarantine", Quarantine, given),
         (r"/outbox/api/quarantine/(redrive|discard)", QuarantineActs, given),
         (r"/outbox/api/dead-letters", DeadLetters, given),

@@ -1,4 +1,4 @@
-import { ago, base, count, facts, figures, get, h, rate, seconds, table, time, waiting, notice } from "./dom.js";
+import { ago, base, count, facts, figures, get, h, paint, post, rate, seconds, table, time, waiting, notice } from "./dom.js";
 import { chart } from "./chart.js";
 
 export const partitions = {
@@ -14,7 +14,7 @@ export const partitions = {
     if (!rows.length) {
       return [notice("secondary", "No relay has ever been started on this database, and no event waits in its outbox."), more];
     }
-    return [...rows.map((row) => card(row, answer.now)), more];
+    return [...rows.map((row) => card(row, answer.now, answer.may_not_act)), more];
   },
 };
 
@@ -28,11 +28,11 @@ function relays(found) {
     { label: "Relays", empty: "No relay has answered, and nothing is known of the outbox partitions." }));
 }
 
-function card(row, now) {
+function card(row, now, mayNotAct) {
   const view = row.view;
   const state = row.well ? "outbox-ok" : row.state === "standby" || row.state === "unknown" ? "outbox-warn" : "outbox-fail";
   return h("article", { class: "outbox-card", "aria-label": `Outbox partition ${view.partition}` },
-    h("header", {}, h("h2", {}, view.partition), h("span", { class: `outbox-state ${state}` }, row.state)),
+    h("header", {}, h("h2", {}, view.partition), h("span", { class: `outbox-state ${state}` }, row.state), steering(view, mayNotAct)),
     h("p", { class: "outbox-sentence" }, row.sentence),
     numbers(row, now), charts(row),
     facts([
@@ -42,6 +42,50 @@ function card(row, now) {
       ["Relayed until", time(view.relayed_until)],
       ["Topics", view.topics.length ? view.topics.join(", ") : "—"],
     ]));
+}
+
+// One that no relay was ever started for has nothing that could stand still.
+function steering(view, mayNotAct) {
+  if (!view.ever_relayed) return null;
+  if (mayNotAct) return h("span", { class: "outbox-muted" }, mayNotAct);
+  const what = view.paused_by === null ? "pause" : "resume";
+  const key = `steer-${view.partition}`;
+  return h("button", {
+    class: `btn btn-sm btn-outline-${what === "pause" ? "danger" : "primary"} ms-auto`, type: "button", "data-key": key,
+    "aria-label": `${WORDS[what]} outbox partition ${view.partition}`, onclick: () => ask(what, view.partition, key),
+  }, WORDS[what]);
+}
+
+const WORDS = { pause: "Pause", resume: "Resume" };
+const EXPLAINED = {
+  pause: "Its relay sends nothing more, over restarts too, until it is resumed. What is committed meanwhile waits, and nothing is lost.",
+  resume: "Its relay goes on from where it stood still.",
+};
+
+function ask(what, partition, key) {
+  const trouble = h("div", {});
+  const go = h("button", { class: `btn ${what === "pause" ? "btn-danger" : "btn-primary"}`, type: "submit" }, WORDS[what]);
+  const close = () => { dialog.close(); dialog.remove(); document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus(); };
+  const submit = async (e) => {
+    e.preventDefault();
+    go.disabled = true;
+    try {
+      await post(`partitions/${what}`, { partition });
+      close();
+      window.dispatchEvent(new Event("outbox-refresh"));
+    } catch (error) {
+      go.disabled = false;
+      paint(trouble, notice("danger", error.message));
+    }
+  };
+  const dialog = h("dialog", { class: "outbox-dialog", "aria-label": "Confirm", oncancel: (e) => { e.preventDefault(); close(); } },
+    h("form", { onsubmit: submit },
+      h("h2", { class: "h5" }, `${WORDS[what]} outbox partition ${partition}?`), h("p", {}, EXPLAINED[what]), trouble,
+      h("div", { class: "d-flex gap-2 justify-content-end" },
+        h("button", { class: "btn btn-outline-secondary", type: "button", onclick: close }, "Cancel"), go)));
+  document.body.append(dialog);
+  dialog.showModal();
+  (what === "resume" ? go : dialog.querySelector("button[type=button]")).focus();
 }
 
 function numbers(row, now) {
