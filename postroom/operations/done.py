@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,3 +22,7 @@ class Done:
     done: int = 0
     left: int = 0
     refused: Sequence[str] = ()
+
+    def and_more(self, *, done: int = 0, left: int = 0) -> Done:
+        """Return it with so many more done, and left as they are."""
+        return replace(self, done=self.done + done, left=self.left + left)

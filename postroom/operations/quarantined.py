@@ -128,7 +128,7 @@ def redrive(
         for of_partition, row_id in chosen:
             quarantine = Quarantine(database, partition=OutboxPartition(of_partition))
             again = quarantine.retry(row_id)
-            done = Done(asked=done.asked, done=done.done + again, left=done.left + (not again))
+            done = done.and_more(done=again, left=not again)
             note.count = done.done
             told(done)
             if rate_per_second and again:
@@ -159,7 +159,7 @@ def discard(
         for of_partition, ids in _batches(chosen):
             quarantine = Quarantine(database, partition=OutboxPartition(of_partition))
             gone = quarantine.discard(ids)
-            done = Done(asked=done.asked, done=done.done + gone, left=done.left + len(ids) - gone)
+            done = done.and_more(done=gone, left=len(ids) - gone)
             note.count = done.done
             told(done)
     return done

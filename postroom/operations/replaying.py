@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pulsar
     from pymongo.database import Database
 
-    from postroom.operations.actions import Actor, Noted
+    from postroom.operations.actions import Actor
     from postroom.operations.wiring import Wiring
     from postroom.store.codec import Row
     from postroom.store.letter import Letter
@@ -116,7 +116,8 @@ def replay(
                 done = _refused(done, row, poison)
                 continue
             sender.send(made)
-            done = _sent(done, note)
+            done = done.and_more(done=1)
+            note.count = done.done
             told(done)
             if rate_per_second:
                 time.sleep(1 / rate_per_second)
@@ -150,12 +151,7 @@ def target(database: Database[Any], wiring: Wiring, asked: Replay) -> Topic:
 
 def _refused(done: Done, row: Row, poison: errors.Poison) -> Done:
     refused = [*done.refused, f"{codec.id_of(row)}: {poison}"][:MOST_REFUSED_TOLD]
-    return Done(asked=done.asked, done=done.done, left=done.left + 1, refused=refused)
-
-
-def _sent(done: Done, note: Noted) -> Done:
-    note.count = done.done + 1
-    return Done(asked=done.asked, done=done.done + 1, left=done.left, refused=done.refused)
+    return replace(done.and_more(left=1), refused=refused)
 
 
 class _Sender:

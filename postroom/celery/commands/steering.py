@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -24,6 +25,11 @@ from postroom.operations import pausing, pruning
 from postroom.operations.actions import operator
 from postroom.operations.done import Done
 
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from postroom.operations.actions import Actor
+
 __all__ = ["actions", "pause", "prune", "resume"]
 
 
@@ -36,10 +42,7 @@ def pause(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> Non
 
     It loses nothing: what is committed waits in the outbox.
     """
-    settings = settings_of(ctx)
-    named = named_partition(partition, settings.partition)
-    with database_of(settings) as database:
-        news = pausing.pause(database, named, actor=operator())
+    named, news = _steered(ctx, partition, pausing.pause)
     text = "is paused now" if news else "was paused already"
     _print(f"Outbox partition {named} {text}.", {"paused": True, "news": news}, as_json=as_json)
 
@@ -50,10 +53,7 @@ def pause(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> Non
 @click.pass_context
 def resume(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> None:
     """Have a paused outbox partition relayed again, from where it stood still."""
-    settings = settings_of(ctx)
-    named = named_partition(partition, settings.partition)
-    with database_of(settings) as database:
-        news = pausing.resume(database, named, actor=operator())
+    named, news = _steered(ctx, partition, pausing.resume)
     text = "is relayed again" if news else "was not paused"
     _print(f"Outbox partition {named} {text}.", {"paused": False, "news": news}, as_json=as_json)
 
@@ -133,6 +133,18 @@ def actions(ctx: click.Context, /, *, limit: int, skip: int, as_json: bool) -> N
     ]
     titles = ("began", "who", "what", "target", "filter", "count", "result")
     print_table(titles, rows, f"{len(found)} actions")
+
+
+class _Steer(Protocol):
+    def __call__(self, database: Database[Any], partition: str, *, actor: Actor) -> bool: ...
+
+
+def _steered(ctx: click.Context, partition: str | None, steer: _Steer) -> tuple[str, bool]:
+    """Return the outbox partition that was meant, and whether it is otherwise now."""
+    settings = settings_of(ctx)
+    named = named_partition(partition, settings.partition)
+    with database_of(settings) as database:
+        return named, steer(database, named, actor=operator())
 
 
 def _print(text: str, value: dict[str, int], *, as_json: bool) -> None:
