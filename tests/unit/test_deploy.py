@@ -162,9 +162,9 @@ def test_prometheus_asks_the_services_of_the_compose_file() -> None:
 
 
 def test_the_runbooks_commands_exist() -> None:
-    """Each `celery -A tasks outbox …` and `dead-letters …` that it and docs/metrics.md name."""
+    """Each `celery -A tasks outbox …` and `dead-letters …` that the pages name; no old name."""
     groups: dict[str, click.Command] = {"outbox": outbox, "dead-letters": dead_letters}
-    text = (DOCS / "runbook.md").read_text() + (DOCS / "metrics.md").read_text()
+    text = "".join(page.read_text() for page in sorted(DOCS.rglob("*.md")))
     named = re.findall(r"celery -A tasks (outbox|dead-letters)((?: [a-z-]+)+)", text)
     assert named
     for group, rest in named:
@@ -174,3 +174,4 @@ def test_the_runbooks_commands_exist() -> None:
                 break
             assert word in command.commands, f"{group} {rest}"
             command = command.commands[word]
+            assert not command.hidden, f"{group} {rest}: it has another name now"
