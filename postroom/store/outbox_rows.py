@@ -9,12 +9,12 @@ from pymongo import WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
-from postroom import wire
+from postroom import errors, wire
 from postroom.store.codec import RAW, Row, Unreadable, decoded
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bson import Binary, ObjectId, Timestamp
     from pymongo.client_session import ClientSession
@@ -31,6 +31,20 @@ WRITE_MS = 10_000
 SNAPSHOT_GONE_CODES = frozenset({239, 246})
 COLLECTION_UUID_MISMATCH = 361
 UNKNOWN_FIELD_CODES = frozenset({40415, 9})
+
+
+def _unfit(collection: Mapping[str, Any]) -> str | None:
+    """Say what keeps a collection from being an outbox, None where nothing does.
+
+    Views and time series have no change stream, capped ones no snapshots, and by a collation other
+    than the simple one one outbox partition's name is another's too.
+    """
+    options = collection.get("options", {})
+    if collection.get("type") in {"view", "timeseries"}:
+        return "a view" if collection["type"] == "view" else "a time series"
+    if options.get("capped"):
+        return "capped"
+    return "a collection with a collation" if options.get("collation") else None
 
 
 class OutboxRows:
@@ -51,9 +65,21 @@ class OutboxRows:
         self._partition = partition
 
     def ensure_collection(self) -> None:
-        """Make the collection, which a change stream needs to begin at a time."""
-        if wire.OUTBOX not in self._database.list_collection_names(filter={"name": wire.OUTBOX}):
+        """Make the collection, which a change stream needs to begin at a time.
+
+        Raises:
+            ServiceUnavailable: what is there under its name cannot be relayed from.
+
+        """
+        found = next(self._database.list_collections(filter={"name": wire.OUTBOX}), None)
+        if found is None:
             self._database.create_collection(wire.OUTBOX, check_exists=False)
+        elif (kind := _unfit(found)) is not None:
+            raise errors.ServiceUnavailable(
+                f"{wire.OUTBOX} of database {self._database.name!r} is {kind}: no event can be "
+                "relayed from it. It is looked at again; move its rows into a plain collection of "
+                "that name (docs/guarantees.md)"
+            )
 
     def count(self, *, limit: int) -> int:
         """Count the rows, at most `limit`."""

@@ -436,3 +436,24 @@ def test_progress_is_said(
     assert "is relayed from the collection first" in caplog.text
     assert "rows so far" in caplog.text
     assert "has read its last row" in caplog.text
+
+
+UNFIT: dict[str, dict[str, Any]] = {
+    "capped": {"capped": True, "size": 1 << 20},
+    "a time series": {"timeseries": {"timeField": "occurredAt"}},
+    "a view": {"viewOn": "other", "pipeline": []},
+    "a collection with a collation": {"collation": {"locale": "en", "strength": 2}},
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_what_is_no_plain_collection_is_named_and_nothing_is_relayed(
+    lite_site: Site, kind: str
+) -> None:
+    """By a collation two outbox partitions were one; the others stood still behind a bare code."""
+    lite_site.database.create_collection(wire.OUTBOX, **UNFIT[kind])
+    with relaying(lite_site, wait=False) as relay:
+        wait_until(
+            lambda: f"is {kind}: no event can be relayed" in (relay.status.reason or ""),
+            description="the sentence",
+        )
