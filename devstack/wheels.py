@@ -29,6 +29,7 @@ TESTS = (
     "tests/unit/test_outbox_page.py",
     "tests/unit/test_outbox_page_contract.py",
 )
+BUILDS_ITSELF = "tests/unit/test_outbox_page_contract.py"
 WHERE = "import postroom; print(postroom.__file__)"
 
 
@@ -75,7 +76,9 @@ def _try(
     where = _run(own, "-c", WHERE, cwd=tree).strip()
     if not where.startswith(str(folder / "venv")):
         raise SystemExit(f"The wheel was not tested: postroom is {where}")
-    click.echo(_run(own, "-m", "pytest", "-q", *tests, cwd=tree).strip().splitlines()[-1])
+    # One test builds a wheel of its own, from the sources.
+    options = ("-q", "--deselect", f"{BUILDS_ITSELF}::test_the_wheel_has_the_assets")
+    click.echo(_run(own, "-m", "pytest", *options, *tests, cwd=tree).strip().splitlines()[-1])
 
 
 def _run(*command: str, cwd: Path = ROOT) -> str:
