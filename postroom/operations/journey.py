@@ -20,6 +20,7 @@ from postroom.operations.topic_search import MessageTrace, search
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.inbox_rows import identity
 from postroom.store.traces import HandledTrace, RowTrace, Traces, made_at
+from postroom.topics import base_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +153,7 @@ def _in_pulsar(found: Journey, database: Database[Any], wiring: Wiring) -> None:
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         for topic in topics:
             with _telling(found, f"the topic {topic}", wiring):
-                if not exists(access, topic):
+                if not exists(access, base_topic(topic)):
                     found.looked.append(f"the topic {topic}, which is not there")
                     continue
                 searched = search(
@@ -176,13 +177,15 @@ def _written_at(found: Journey) -> datetime | None:
 def _topics(database: Database[Any], wiring: Wiring) -> list[Topic]:
     known = [topic for each in Checkpoints(database).all() for topic in each.lanes]
     read = [topic for _, topic in wiring.subscribed()]
-    return list(dict.fromkeys([*wiring.routing.topics, *known, *read]))
+    # Of a divided topic its topic partitions are looked at, each by itself.
+    divided = {base_topic(topic) for topic in known if base_topic(topic) != topic}
+    return [t for t in dict.fromkeys([*wiring.routing.topics, *known, *read]) if t not in divided]
 
 
 def _letters_of(found: Journey, wiring: Wiring) -> list[tuple[str, Topic]]:
     """Return whose dead letters may have it: those of the topics where it was, if it was found."""
     pairs = dict.fromkeys(wiring.subscribed())
-    met = {broker.canonical(message.topic) for message in found.messages}
+    met = {base_topic(broker.canonical(message.topic)) for message in found.messages}
     by_pattern = [(subscription, topic) for subscription in wiring.consume for topic in met]
     return list(pairs | dict.fromkeys(by_pattern))
 

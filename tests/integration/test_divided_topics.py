@@ -16,6 +16,7 @@ from postroom import DomainEvent, Outbox, errors, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.operations import dividing
 from postroom.operations.actions import Actor
+from postroom.operations.journey import journey
 from postroom.operations.provisioning import Provisioning
 from postroom.operations.wiring import Wiring
 from postroom.partitioning import Partitioning
@@ -151,15 +152,18 @@ def relayed(site: Site, topics: Sequence[str], count: int) -> dict[str, list[int
 def test_each_key_is_on_the_topic_partition_of_its_hash_in_order(pulsar_site: Site) -> None:
     """The partitioned topic is made by the relay; each one has a lane of its own."""
     site, four = pulsar_site, Partitioning(count=4)
-    with working(site, 4):
+    with working(site, 4) as worker:
         outbox = Outbox(site.database, partitions=4)
         for first in range(0, 20, 5):
-            outbox.publish(events(30, 5, first=first))
+            event_id = outbox.publish(events(30, 5, first=first))[-1]
         relayed(site, of_topic(site.topic, 4), 600)
         for index, topic in enumerate(of_topic(site.topic, 4)):
             found = numbers(site, [topic])
             assert {four.of_key(key) for key in found} <= {index}
             assert all(each == list(range(20)) for each in found.values())
+        (message,) = journey(site.database, worker.wiring, event_id).messages
+        of_it = four.of_key("key-29")
+        assert message.topic == topic_partition(Topic(site.topic), of_it)
     lanes = {
         row["partitionKey"]: [lane["topic"] for lane in row["lanes"]]
         for row in site.database[wire.CHECKPOINTS].find()
