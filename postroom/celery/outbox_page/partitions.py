@@ -113,15 +113,26 @@ def _sentence(
     if view.scanning:
         return "It scans the collection itself; what waits is known when the scan has ended."
     return {
-        NOT_ANSWERING: f"{_owner(view)} does not answer; {waiting}. {_said(standbys)}",
+        NOT_ANSWERING: f"{_absent(view, standbys)}; {waiting}. {_said(standbys)}",
         NO_RELAY: f"{_begun(view)} for this outbox partition, and {waiting}. Start one: "
         f"{_start(view)}",
         UNKNOWN: f"No worker has answered who relays now; by the database {waiting}.",
-    }.get(state, f"It is {state}; {waiting}.")
+    }.get(state, f"It is {state}; {waiting}{_aside(view)}.")
 
 
-def _owner(view: PartitionView) -> str:
-    return f"The relay {view.owner} took office last and" if view.owner else "The owner"
+def _absent(view: PartitionView, standbys: Sequence[Relaying]) -> str:
+    if any(each.owner == view.owner for each in standbys):
+        return f"Nobody relays now; {view.owner}, which took office last, stands by"
+    owner = f"The relay {view.owner} took office last and" if view.owner else "The owner"
+    return f"{owner} does not answer"
+
+
+def _aside(view: PartitionView) -> str:
+    count = view.quarantined_now
+    if not count:
+        return ""
+    least = "at least " if view.quarantined_more else ""
+    return f"; {least}{count:,} {'is' if count == 1 else 'are'} in quarantine"
 
 
 def _said(standbys: Sequence[Relaying]) -> str:
