@@ -160,7 +160,9 @@ def test_a_redis_that_is_away_changes_neither_answer(lite_site: Site, valkey: Va
     valkey.stop()
     for each, url in zip(workers, urls, strict=True):
         each.wait_for("does not do what Celery asks")
-        assert get(f"{url}/livez")[0] == get(f"{url}/readyz")[0] == 200
+        for probe in ("livez", "readyz"):
+            status, said = get(f"{url}/{probe}")
+            assert status == 200, said
 
 
 def test_a_second_worker_on_the_port_is_refused(lite_site: Site) -> None:

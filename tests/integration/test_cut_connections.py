@@ -12,8 +12,7 @@ import pytest
 from devstack.mongodb import MongoDB
 from devstack.service import free_port
 from postroom import wire
-from postroom.relay import office
-from postroom.relay import relay as relay_module
+from postroom.relay import office, stand
 from postroom.relay.inspection import Inspection
 from postroom.relay.mutex import PulsarMutex
 from postroom.relay.saving import retention, tenure
@@ -197,7 +196,7 @@ def test_a_broker_that_says_nothing_is_named_and_asked_again(
     moment: str,
 ) -> None:
     """It is frozen for what a relay asks it before and in a term; then everything goes on."""
-    for module in (relay_module, office):
+    for module in (stand, office):
         monkeypatch.setattr(module, "OPERATION_TIMEOUT", timedelta(seconds=2))
     site, frozen = pulsar_site, threading.Event()
     plain = site.subscribe()
