@@ -157,6 +157,7 @@ def test_a_redis_that_is_away_changes_neither_answer(lite_site: Site, valkey: Va
     variables = {**ANY_PORT, "POSTROOM_REDIS_URL": valkey.url}
     workers = lite_site.relay(**variables), lite_site.consumer(**variables)
     urls = [ready(each) for each in workers]
+    workers[0].wait_for("Relaying partition")  # ready was it before, standing by
     valkey.stop()
     for each, url in zip(workers, urls, strict=True):
         each.wait_for("does not do what Celery asks")
