@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.pulsar
 
 
-class Counted(DomainEvent, key="of"):
+class Counted(DomainEvent, name="divided.Counted", key="of"):
     """The number-th event of a key."""
 
     of: str

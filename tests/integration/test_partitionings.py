@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.site import Site
 
 
-class Assigned(DomainEvent, key="patient_id"):
+class Assigned(DomainEvent, name="partitionings.Assigned", key="patient_id"):
     """A sample."""
 
     patient_id: str | int | None

@@ -161,7 +161,7 @@ def test_a_standby_says_that_its_mutex_serves_another_partition(pulsar_site: Sit
     site = pulsar_site
     topic = f"public/default/{site.name}-mutex"
     with (
-        relaying(site, wait=False, partition="a") as holder,
+        relaying(site, partition="a") as holder,
         relaying(site, wait=False, mutex_topic=f"{topic}-a") as standby,
     ):
         refused(standby, holder.status.owner, "partition 'a', not 'default'")
