@@ -269,7 +269,7 @@ def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
     lite_site: Site, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The reader's and the checkpoint's: nothing is lost, and the reason is seen."""
-    plain = lite_site.subscribe()
+    lite_site.subscribe()
     died: list[str] = []
 
     def dying(function: Any) -> Any:
@@ -285,10 +285,11 @@ def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
     monkeypatch.setattr(owner, where, dying(getattr(owner, where)))
     with relaying(lite_site, wait=False) as relay:
         wait_until(lambda: relay.status.counts.terms > 0, description="a term")
+        # The topic is read: at times the embedded broker leaves a subscription without the rest.
         written = lite_site.insert(5)
-        assert ids(lite_site.receive(plain, 5)) == written
-        written = lite_site.insert(5)
-        assert ids(lite_site.receive(plain, 5)) == written
+        wait_until(lambda: lite_site.stored() == written, description="five events")
+        written += lite_site.insert(5)
+        wait_until(lambda: lite_site.stored() == written, description="ten events")
         assert died == [where]
         wait_until(lambda: relay.status.counts.terms == 2, description="the second term")
 
