@@ -287,9 +287,10 @@ def test_a_thread_that_dies_ends_the_term_and_the_next_one_goes_on(
         wait_until(lambda: relay.status.counts.terms > 0, description="a term")
         # The topic is read: at times the embedded broker leaves a subscription without the rest.
         written = lite_site.insert(5)
-        wait_until(lambda: lite_site.stored() == written, description="five events")
+        saved(lite_site, 5)
         written += lite_site.insert(5)
-        wait_until(lambda: lite_site.stored() == written, description="ten events")
+        saved(lite_site, 10)
+        assert lite_site.stored() == written
         assert died == [where]
         wait_until(lambda: relay.status.counts.terms == 2, description="the second term")
 
