@@ -160,11 +160,10 @@ def test_a_standby_says_that_its_mutex_serves_another_partition(pulsar_site: Sit
     """The topic of one outbox partition may be the setting of another."""
     site = pulsar_site
     topic = f"public/default/{site.name}-mutex"
-    with (
-        relaying(site, partition="a") as holder,
-        relaying(site, wait=False, mutex_topic=f"{topic}-a") as standby,
-    ):
-        refused(standby, holder.status.owner, "partition 'a', not 'default'")
+    with relaying(site, wait=False, partition="a") as holder:
+        wait_until(lambda: holder.status.state is State.RELAYING, description="a holder")
+        with relaying(site, wait=False, mutex_topic=f"{topic}-a") as standby:
+            refused(standby, holder.status.owner, "partition 'a', not 'default'")
 
 
 @pytest.mark.parametrize("same", [True, False])
