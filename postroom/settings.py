@@ -261,10 +261,7 @@ def cloud_events(database: str) -> CloudEvents | None:
         ConfigurationError: it has a value that cannot be used.
 
     """
-    try:
-        found = _Writing()
-    except ValidationError as error:
-        raise errors.ConfigurationError(_sentence(error)) from None
+    found = _writing()
     return CloudEvents.of(found.cloudevents_source, database) if found.cloudevents else None
 
 
@@ -275,10 +272,7 @@ def max_message_bytes() -> int:
         ConfigurationError: it is no number that can be used.
 
     """
-    try:
-        return _Writing().max_message_bytes
-    except ValidationError as error:
-        raise errors.ConfigurationError(_sentence(error)) from None
+    return _writing().max_message_bytes
 
 
 def partitions() -> int:
@@ -288,8 +282,12 @@ def partitions() -> int:
         ConfigurationError: it is no number that can be used.
 
     """
+    return _writing().partitions
+
+
+def _writing() -> _Writing:
     try:
-        return _Writing().partitions
+        return _Writing()
     except ValidationError as error:
         raise errors.ConfigurationError(_sentence(error)) from None
 

@@ -163,6 +163,9 @@ class ActionField:
     RESULT = "result"
 
 
+# What the names of the relays' producers and own subscriptions begin with.
+RELAY = "postroom-relay-"
+
 # Properties of a Pulsar message.
 ID = "id"
 POSITION = "position"

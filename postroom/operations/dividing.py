@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
 
-from postroom import errors
+from postroom import errors, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.operations import actions
 from postroom.operations.provisioning import Provisioning
@@ -226,7 +226,7 @@ class Change:
             while self._has_relay(each.partition) and time.monotonic() < deadline:
                 self._say("the old relays to end")
                 time.sleep(LOOK_SECONDS)
-            subscription = f"postroom-relay-{each.partition}"
+            subscription = wire.RELAY + each.partition
             for topic in each.lanes:
                 if not self._admin.unsubscribe(topic, subscription):
                     self._told(f"pulsar-admin topics unsubscribe {topic} -f -s {subscription}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from postroom import wire
 from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import facts
@@ -174,9 +175,9 @@ class Office:
     def _lane_options(self, abilities: Abilities) -> LaneOptions:
         settings = self._settings
         return LaneOptions(
-            producer_name=f"postroom-relay-{self._candidate.partition}",
+            producer_name=wire.RELAY + self._candidate.partition,
             # Two services share no mutex topic, so its name tells them apart.
-            shared_producer_name=f"postroom-relay-{self._candidate.mutex}",
+            shared_producer_name=wire.RELAY + self._candidate.mutex,
             fenced=abilities.fencing,
             send_timeout=timedelta(seconds=settings.send_timeout_seconds),
             read_timeout=OPERATION_TIMEOUT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import uuid
@@ -268,23 +267,15 @@ def new_short_mongodb(tmp_path: Path) -> Iterator[MongoDB]:
     server.stop()
 
 
-@contextlib.contextmanager
-def flooding(site: Site) -> Iterator[None]:
+def flooding(site: Site) -> AbstractContextManager[None]:
     """Fill the oplog with what is nothing to the relay."""
-    over = threading.Event()
 
-    def flood() -> None:
+    def flood(over: threading.Event) -> None:
         with MongoClient[Any](site.environment["POSTROOM_MONGODB_URI"]) as client:
             while not over.wait(0.1):
                 client[site.name]["other"].insert_many([{"x": "x" * 20_000} for _ in range(10)])
 
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return beside(flood)
 
 
 # --- collections that are replaced -----------------------------------------------------------

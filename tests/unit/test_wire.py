@@ -19,6 +19,7 @@ def test_the_names_are_frozen() -> None:
         "BEGUN_EXPIRY_INDEX": "idx_begunAt_ttl",
         "ID": "id",
         "POSITION": "position",
+        "RELAY": "postroom-relay-",
         "REPLAY": "replay",
         "DEAD_TOPIC": "dead-letter-topic",
         "DEAD_SUBSCRIPTION": "dead-letter-subscription",
