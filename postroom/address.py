@@ -40,9 +40,17 @@ PULSAR = re.compile(r"pulsar(?:\+ssl)?://(?P<hosts>[^/]+)/?")
 # By scheme, the options that an address of Redis may have. Celery shows what stands in others.
 TLS_OPTIONS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
 REDIS_OPTIONS = {"redis": TLS_OPTIONS, "rediss": TLS_OPTIONS, "redis+socket": {"virtual_host"}}
+# Those of them that have a few values; what has another one would be refused, or be as unset.
+REDIS_VALUES = {
+    "ssl_cert_reqs": re.compile("|CERT_NONE|CERT_OPTIONAL|CERT_REQUIRED|none|optional|required"),
+    "ssl_check_hostname": re.compile("|true|false"),
+}
 HIGHEST_PORT = 65_535
 # Options of MongoDB that name a file of certificates; the passphrase goes with the last one.
 CERTIFICATE, PASSPHRASE = "tlscertificatekeyfile=", "tlscertificatekeyfilepassword="
+UNFIT = "an address whose options do not go together, or not with its hosts"
+# What compresses, of which PyMongo has the last one alone without further packages.
+COMPRESSORS = "(?i)compressors=(?:(?:snappy|zstd|zlib)(?:,|$))+"
 CERTIFICATES = {"tlscafile", "tlscrlfile", CERTIFICATE[:-1]}
 # What PyMongo imports when it says who it is by one of these, and not before.
 MECHANISMS = {"MONGODB-AWS": ("pymongo_auth_aws",), "GSSAPI": ("winkerberos", "kerberos")}
@@ -93,8 +101,7 @@ def mongodb(url: str) -> Address:
     if scheme in {"mongodb", "mongodb+srv"} and _is_plain(url) and not _has_sign_behind_hosts(rest):
         srv = scheme == "mongodb+srv"
         if hosts := _mongodb_hosts(base, srv=srv):
-            if options:
-                _require_options(base, options, srv=srv)
+            _require_options(base, options, srv=srv)
             return Address(url, hosts)
     raise ValueError(f"no address of the form mongodb://user:password@host:port/?options; {ENCODE}")
 
@@ -122,8 +129,10 @@ def redis(url: str) -> Address:
 
 def _is_plain_redis(parts: SplitResult) -> bool:
     known = REDIS_OPTIONS.get(parts.scheme)
-    options = {each.partition("=")[0] for each in parts.query.split("&") if each}
-    if known is None or not options <= known:
+    options = [each.partition("=")[::2] for each in parts.query.split("&") if each]
+    if known is None or not {name for name, _ in options} <= known:
+        return False
+    if any(name in REDIS_VALUES and not REDIS_VALUES[name].fullmatch(v) for name, v in options):
         return False
     user, at, _ = parts.netloc.rpartition("@")
     # A user alone is one whose colon was forgotten; Celery shows it, and that of a socket.
@@ -195,7 +204,8 @@ def _is_plain(url: str) -> bool:
 def _has_sign_behind_hosts(rest: str) -> bool:
     # A password with a slash or question mark that is not encoded would end the part with the
     # hosts early, and the rest of it would be taken for a database or an option.
-    return "@" in re.sub(r"^[^/?]*", "", rest)
+    # A number sign begins what no service reads.
+    return "@" in re.sub(r"^[^/?]*", "", rest) or "#" in rest
 
 
 def _split(url: str) -> SplitResult | None:
@@ -204,7 +214,8 @@ def _split(url: str) -> SplitResult | None:
         port = parts.port
     except ValueError:
         return None
-    plain = _is_plain(url) and "://" in url and not parts.fragment and "#" not in url
+    # What a scheme means is asked of the text: in capitals it would be another one, without TLS.
+    plain = _is_plain(url) and url.startswith(f"{parts.scheme}://") and "#" not in url
     behind = "@" in parts.path or "@" in parts.query
     host = parts.hostname or ""
     fits = not host or NAME.fullmatch(host) or IPV6.fullmatch(host)
@@ -217,7 +228,7 @@ def _host(parts: SplitResult, default: int) -> str:
 
 
 def _is_host_with_port(host: str) -> bool:
-    name, _, port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "1")
+    name, _, port = host.rpartition(":") if re.search(r":[0-9]+$", host) else (host, "", "1")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else ""
     fits = IPV6.fullmatch(bare) if bare else NAME.fullmatch(name)
     return bool(fits) and 0 < int(port) <= HIGHEST_PORT
@@ -230,7 +241,7 @@ def _mongodb_hosts(base: str, *, srv: bool) -> list[str]:
     except (mongo.PyMongoError, ValueError):
         return []
     authority = base.partition("/")[0].rpartition("@")[2]
-    if srv and (len(nodes) != 1 or ":" in authority):
+    if not authority.isascii() or (srv and (len(nodes) != 1 or ":" in authority)):
         return []
     if any(
         not (host.endswith(".sock") or NAME.fullmatch(host) or IPV6.fullmatch(host))
@@ -247,11 +258,13 @@ def _require_options(base: str, options: str, *, srv: bool) -> None:
         if srv and name.lower().startswith("srv"):
             continue
         if not _fits(f"h/?{option}"):
+            if re.fullmatch(COMPRESSORS, option):
+                _refuse_package(option.replace("=", " "))
             _refuse_option(name)
     others = "&".join(o for o, n in zip(several, names, strict=True) if n[:3].lower() != "srv")
     direct = srv and re.search(r"(?i)directConnection=true", options)
     if direct or (options and not _fits(f"{base if '/' in base else f'{base}/'}?{others}")):
-        raise ValueError("its options do not go together, or not with its hosts")
+        raise ValueError(UNFIT)
     _require_client(base if "/" in base else f"{base}/", options, srv=srv)
 
 
@@ -272,9 +285,9 @@ def _require_client(base: str, options: str, *, srv: bool) -> None:
             mechanism = value.upper()
     modules = MECHANISMS.get(mechanism, ())
     if modules and not any(map(importlib.util.find_spec, modules)):
-        raise ValueError(f"its authMechanism {mechanism} needs a package that is not installed")
+        _refuse_package(f"authMechanism {mechanism}")
     if not _makes_client(base, given):
-        raise ValueError("its options do not go together, or not with its hosts")
+        raise ValueError(UNFIT)
 
 
 def _alone(option: str, given: list[str]) -> list[str]:
@@ -296,7 +309,12 @@ def _makes_client(base: str, options: list[str]) -> bool:
 def _refuse_option(name: str) -> None:
     # What is no option's name may be a part of a password whose & is not encoded.
     known = name.lower() in pymongo_options()
-    raise ValueError(f"its option {name if known else '(not shown)'} has a wrong value")
+    shown = name if known else "(not shown)"
+    raise ValueError(f"an address whose option {shown} has a wrong value")
+
+
+def _refuse_package(what: str) -> None:
+    raise ValueError(f"an address whose {what} needs a package that is not installed")
 
 
 def for_pymongo(url: str) -> str:

@@ -20,12 +20,18 @@ def checked(value: str) -> str:
 
     """
     # What is printable is no line break, escape code or half of a surrogate pair.
-    if not 0 < len(value) <= LONGEST or not value.isprintable() or set(value) & set(" /,"):
+    fits = value.isprintable() and not set(value) & set(" /,") and not _is_quoted(value)
+    if not fits or not 0 < len(value) <= LONGEST:
         raise ValueError(
             f"a name has 1 to {LONGEST} characters, no blank, slash or comma among them, nor what "
-            "cannot be printed"
+            "cannot be printed, and no quotation marks around it"
         )
     return value
+
+
+def _is_quoted(value: str) -> bool:
+    # Of a file of variables that is read as it is: nothing of that name is there, and it is made.
+    return value[:1] == value[-1:] and value[:1] in {'"', "'"}
 
 
 def database(value: str) -> str:
@@ -35,7 +41,7 @@ def database(value: str) -> str:
         ValueError: it is none.
 
     """
-    fits = value.isprintable() and not NOT_IN_A_DATABASE & set(value)
+    fits = value.isprintable() and not NOT_IN_A_DATABASE & set(value) and not _is_quoted(value)
     if not fits or not 0 < len(value.encode()) <= LONGEST_DATABASE_BYTES:
         raise ValueError(
             f"a database's name has 1 to {LONGEST_DATABASE_BYTES} bytes, no blank nor one of "

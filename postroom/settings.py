@@ -48,7 +48,12 @@ HttpUrl = Annotated[str, AfterValidator(address.http)]
 RedisUrl = Annotated[str, AfterValidator(address.redis)]
 SubscriptionType = Literal["key_shared", "failover"]
 CloudSource = Annotated[str, AfterValidator(_uri_reference)]
-Positive = Annotated[float, Field(gt=0, le=86_400)]
+# Shorter waits are none to any service, or turn a thread in circles.
+Positive = Annotated[float, Field(ge=0.001, le=86_400)]
+# Below a millisecond it would be none to Pulsar's client, and below a second no broker keeps to it.
+Timeout = Annotated[float, Field(ge=1, le=86_400)]
+# MongoDB keeps a time to live in seconds of 31 bits, and none as such; ids begin in 1970.
+MOST_DAYS = 20_000
 # Pulsar's own limit, 5 MiB, less what the broker adds.
 MOST_MESSAGE_BYTES = 5 * 1024 * 1024 - 16 * 1024
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -127,7 +132,7 @@ class Settings(Secured):
         "and asks; 0 is no limit",
     )
     retention_days: float = Field(
-        7.0, ge=0, le=36_500, description="Age at which relayed rows are pruned; 0 keeps them"
+        7.0, ge=0, le=MOST_DAYS, description="Age at which relayed rows are pruned; 0 keeps them"
     )
     mark_sent: bool = Field(
         default=False,
@@ -139,10 +144,10 @@ class Settings(Secured):
     idle_checkpoint_seconds: Positive = Field(
         5.0, description="How often an idle relay stores its token and looks at its epoch"
     )
-    send_timeout_seconds: Positive = Field(
+    send_timeout_seconds: Timeout = Field(
         30.0, description="How long Pulsar may take to store an event before the term ends"
     )
-    history_margin_hours: Annotated[float, Field(gt=0, le=24 * 365)] = Field(
+    history_margin_hours: Annotated[float, Field(ge=0.0001, le=24 * 365)] = Field(
         0.25,
         description="The longest transaction and the writers' clock skew together, at most: rows "
         "that much older than the lost history are looked at again",
@@ -170,13 +175,13 @@ class Settings(Secured):
         1.0, description="The wait before a handler's second attempt; it doubles, with jitter"
     )
     backoff_max_seconds: Positive = Field(60.0, description="The longest wait between attempts")
-    handler_timeout_seconds: Positive = Field(
+    handler_timeout_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
         60.0, description="How long a handler may run before it is reported and tried again"
     )
     strict: bool = Field(
         default=False, description="Send events without a handler to the dead letters"
     )
-    inbox_days: Annotated[float, Field(gt=0, le=36_500)] = Field(
+    inbox_days: Annotated[float, Field(ge=0.001, le=MOST_DAYS)] = Field(
         30.0, description="How long the inbox remembers an event; longer than the topic keeps it"
     )
     shutdown_seconds: Positive = Field(

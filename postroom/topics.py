@@ -9,7 +9,8 @@ __all__ = ["Topic", "base_topic", "canonical", "checked", "namespace_of", "topic
 
 # A topic by its full name; what users write may leave persistent:// out.
 Topic = NewType("Topic", str)
-FORM = re.compile(r"(?!re:)(persistent://)?[\w.=:-]+/[\w.=:-]+/[^\s/]+")
+# https://pulsar.apache.org/docs/concepts-messaging/#topics: of tenant and namespace ASCII alone.
+FORM = re.compile(r"(?!re:)(persistent://)?[A-Za-z0-9_.=:-]+/[A-Za-z0-9_.=:-]+/[^\s/]+")
 LONGEST = 500
 
 

@@ -153,3 +153,14 @@ def test_rows_expire_after_the_time_that_is_set(lite_site: Site, inbox: Inbox) -
     changed.prepare()
     indexes = lite_site.database["__inboxMessages"].index_information()
     assert indexes["idx_handledAt_ttl"]["expireAfterSeconds"] == 2 * 86_400
+
+
+@pytest.mark.parametrize("days", [0.001, 20_000])
+def test_the_shortest_and_the_longest_time_are_kept(lite_site: Site, days: float) -> None:
+    """MongoDB takes both, and the inbox remembers for that long."""
+    keep = timedelta(days=lite_site.settings(inbox_days=days).inbox_days)
+    inbox = Inbox(lite_site.database, subscription="s", keep=keep)
+    inbox.prepare()
+    for _ in range(2):
+        inbox.apply(handler(lite_site), [event(1)])
+    assert len(seen(lite_site)) == 1

@@ -128,19 +128,41 @@ def test_the_usual_forms_are_read(read: Callable[[str], Any], url: str, hosts: s
         (address.redis, "redis://h/0?password=S3cret"),
         (address.redis, "redis://h/0?db=2"),
         (address.redis, "redis://S3cret@h/0"),
+        (address.redis, "REDISS://h/0"),
+        (address.redis, "rediss://h/0?ssl_cert_reqs=bogus"),
+        (address.redis, "rediss://h/0?ssl_check_hostname=maybe"),
+        (address.pulsar, "pulsar://h:\u0663"),
+        (address.http, "HTTPS://h"),
+        (address.mongodb, "mongodb://h:\u0663/"),
+        (address.mongodb, "mongodb://usr@h/"),
+        (address.mongodb, "mongodb://usr:@h/"),
+        (address.mongodb, "mongodb://h/#S3cret"),
+        (address.mongodb, "mongodb://h/?appName=a#S3cret"),
+        (address.mongodb, "mongodb+srv://usr@h.example.net"),
     ],
 )
 def test_what_cannot_be_read_for_certain_is_refused(read: Callable[[str], Any], url: str) -> None:
     """A doubt is an error at the start, and not a retry for ever."""
-    with pytest.raises(ValueError, match=r"^(no address|its option)"):
+    with pytest.raises(ValueError, match=r"^(no address|an address whose option)"):
         read(url)
 
 
 def test_a_wrong_option_of_mongodb_is_named_without_its_value() -> None:
     """PyMongo would ignore the value with a warning that quotes it."""
-    with pytest.raises(ValueError, match="its option authMechanismProperties has") as refused:
+    with pytest.raises(
+        ValueError, match="an address whose option authMechanismProperties has"
+    ) as refused:
         address.mongodb("mongodb://h/?w=1&authMechanismProperties=topsecret")
     assert "topsecret" not in str(refused.value)
+
+
+def test_what_compresses_needs_its_package() -> None:
+    """PyMongo would leave it out with a warning; a name that it does not know is a wrong value."""
+    with pytest.raises(ValueError, match="whose compressors zstd,zlib needs a package that is not"):
+        address.mongodb("mongodb://h/?compressors=zstd,zlib")
+    with pytest.raises(ValueError, match="whose option compressors has a wrong value"):
+        address.mongodb("mongodb://h/?compressors=S3cret")
+    assert address.mongodb("mongodb://h/?compressors=zlib").hosts == "h:27017"
 
 
 def test_an_address_is_copied_and_pickled_and_never_shown() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
+from bson import ObjectId
 from celery import Celery
 from hypothesis import given
 from hypothesis import settings as options
@@ -65,6 +67,35 @@ def test_a_database_that_mongodb_refuses_is_refused(said: Any, name: str) -> Non
 def test_a_database_that_mongodb_takes_is_taken(name: str) -> None:
     """The longest name too."""
     assert Settings(mongodb_database=name).mongodb_database == name
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(("INBOX_DAYS", each) for each in ("0", "1e-9", "24856", "36500", "-1", "inf", "nan")),
+        *(("RETENTION_DAYS", each) for each in ("21000", "36500", "-1", "inf")),
+        *(("SEND_TIMEOUT_SECONDS", each) for each in ("0", "0.0001", "0.4", "1e99")),
+        *(("HANDLER_TIMEOUT_SECONDS", each) for each in ("0", "1e-9")),
+        *(("IDLE_CHECKPOINT_SECONDS", each) for each in ("0", "1e-300", "1e9")),
+        ("HISTORY_MARGIN_HOURS", "1e-12"),
+        ("SUBSCRIPTION", '"billing"'),
+        ("PARTITION", "'north'"),
+        ("PARTITION", "'"),
+        ("MONGODB_DATABASE", "'shop'"),
+        ("TOPIC", "\u00f6ffentlich/default/events"),
+    ],
+)
+def test_a_value_that_is_of_no_use_is_refused(said: Any, variable: str, value: str) -> None:
+    """A time that a service cannot keep, or that is over at once; quotation marks of a file."""
+    assert said(**{variable: value}).startswith(f"POSTROOM_{variable} is {value!r}: ")
+
+
+def test_the_longest_times_can_be_kept() -> None:
+    """By the ids of rows, which begin in 1970, and by MongoDB, which counts seconds in 31 bits."""
+    found = Settings(retention_days=20_000, inbox_days=20_000)
+    assert found.retention is not None
+    assert ObjectId.from_datetime(datetime.now(UTC) - found.retention)
+    assert found.inbox_days * 86_400 < 2**31
 
 
 @pytest.mark.parametrize("sign", UNPRINTABLE)
@@ -127,20 +158,29 @@ def test_the_settings_show_of_an_issuer_its_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("tls=true&tlsCAFile={nothing}", "its option tlsCAFile has a wrong value"),
-        ("tls=true&tlsCAFile={folder}", "its option tlsCAFile has a wrong value"),
-        ("tls=true&tlsCAFile={text}", "its option tlsCAFile has a wrong value"),
-        ("tls=true&tlsCRLFile={text}", "its option tlsCRLFile has a wrong value"),
-        ("tls=true&tlsCertificateKeyFile={text}", "its option tlsCertificateKeyFile has a wrong"),
-        ("datetime_conversion=soon", "its option datetime_conversion has a wrong value"),
-        ("maxPoolSize=1&minPoolSize=2", "its options do not go together"),
-        ("authMechanism=MONGODB-OIDC", "its options do not go together"),
+        ("tls=true&tlsCAFile={nothing}", "an address whose option tlsCAFile has a wrong value"),
+        ("tls=true&tlsCAFile={folder}", "an address whose option tlsCAFile has a wrong value"),
+        ("tls=true&tlsCAFile={text}", "an address whose option tlsCAFile has a wrong value"),
+        ("tls=true&tlsCRLFile={text}", "an address whose option tlsCRLFile has a wrong value"),
+        (
+            "tls=true&tlsCertificateKeyFile={text}",
+            "an address whose option tlsCertificateKeyFile has a wrong",
+        ),
+        (
+            "datetime_conversion=soon",
+            "an address whose option datetime_conversion has a wrong value",
+        ),
+        ("maxPoolSize=1&minPoolSize=2", "an address whose options do not go together"),
+        ("authMechanism=MONGODB-OIDC", "an address whose options do not go together"),
         (
             "authMechanism=MONGODB-OIDC&authMechanismProperties=ENVIRONMENT:moon",
-            "its options do not go together",
+            "an address whose options do not go together",
         ),
-        ("authMechanism=PLAIN", "its options do not go together"),
-        ("tlsCertificateKeyFilePassword=abc&S3cr3t", "its option (not shown) has a wrong value"),
+        ("authMechanism=PLAIN", "an address whose options do not go together"),
+        (
+            "tlsCertificateKeyFilePassword=abc&S3cr3t",
+            "an address whose option (not shown) has a wrong value",
+        ),
     ],
 )
 @pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
@@ -186,7 +226,9 @@ def test_a_file_that_goes_is_said_and_waited_for(authority: Authority, tmp_path:
     closed = pymongo_errors.AutoReconnect("connection closed")
     assert "a file that POSTROOM_MONGODB_URI names" in mongodb_access.why(closed, uri)
     assert said.of(closed).startswith("MongoDB at 127.0.0.1:9 failed (AutoReconnect: a file")
-    with pytest.raises(ServiceUnavailable, match="its option tlsCAFile has a wrong value"):
+    with pytest.raises(
+        ServiceUnavailable, match="an address whose option tlsCAFile has a wrong value"
+    ):
         clients.for_relay(uri)
     file.write_bytes(authority.file.read_bytes())
     clients.for_relay(uri).close()
