@@ -6,16 +6,13 @@ is refused, in words that hold nothing of it: where a password ends is just what
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import re
-import warnings
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from pymongo import MongoClient, common
 from pymongo import errors as mongo
-from pymongo.uri_parser import parse_uri
+
+from postroom import mongodb_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,11 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
-    "for_pymongo",
     "http",
     "mongodb",
     "pulsar",
-    "pymongo_options",
     "redis",
     "shown",
 ]
@@ -46,14 +41,6 @@ REDIS_VALUES = {
     "ssl_check_hostname": re.compile("|true|false"),
 }
 HIGHEST_PORT = 65_535
-# Options of MongoDB that name a file of certificates; the passphrase goes with the last one.
-CERTIFICATE, PASSPHRASE = "tlscertificatekeyfile=", "tlscertificatekeyfilepassword="
-UNFIT = "an address whose options do not go together, or not with its hosts"
-# What compresses, of which PyMongo has the last one alone without further packages.
-COMPRESSORS = "(?i)compressors=(?:(?:snappy|zstd|zlib)(?:,|$))+"
-CERTIFICATES = {"tlscafile", "tlscrlfile", CERTIFICATE[:-1]}
-# What PyMongo imports when it says who it is by one of these, and not before.
-MECHANISMS = {"MONGODB-AWS": ("pymongo_auth_aws",), "GSSAPI": ("winkerberos", "kerberos")}
 
 
 class Address(str):
@@ -101,7 +88,7 @@ def mongodb(url: str) -> Address:
     if scheme in {"mongodb", "mongodb+srv"} and _is_plain(url) and not _has_sign_behind_hosts(rest):
         srv = scheme == "mongodb+srv"
         if hosts := _mongodb_hosts(base, srv=srv):
-            _require_options(base, options, srv=srv)
+            mongodb_options.require(base, options, srv=srv)
             return Address(url, hosts)
     raise ValueError(f"no address of the form mongodb://user:password@host:port/?options; {ENCODE}")
 
@@ -237,7 +224,7 @@ def _is_host_with_port(host: str) -> bool:
 def _mongodb_hosts(base: str, *, srv: bool) -> list[str]:
     """Return the hosts of what stands before the options, or none where it cannot be read."""
     try:
-        nodes = _parsed(base)["nodelist"]
+        nodes = mongodb_options.parsed(base)["nodelist"]
     except (mongo.PyMongoError, ValueError):
         return []
     authority = base.partition("/")[0].rpartition("@")[2]
@@ -249,108 +236,3 @@ def _mongodb_hosts(base: str, *, srv: bool) -> list[str]:
     ):
         return []
     return [host if srv or port is None else f"{host}:{port}" for host, port in nodes]
-
-
-def _require_options(base: str, options: str, *, srv: bool) -> None:
-    several = [option for option in re.split("[&;]", options) if option]
-    names = [option.partition("=")[0] for option in several]
-    for name, option in zip(names, several, strict=True):
-        if srv and name.lower().startswith("srv"):
-            continue
-        if not _fits(f"h/?{option}"):
-            if re.fullmatch(COMPRESSORS, option):
-                _refuse_package(option.replace("=", " "))
-            _refuse_option(name)
-    others = "&".join(o for o, n in zip(several, names, strict=True) if n[:3].lower() != "srv")
-    direct = srv and re.search(r"(?i)directConnection=true", options)
-    if direct or (options and not _fits(f"{base if '/' in base else f'{base}/'}?{others}")):
-        raise ValueError(UNFIT)
-    _require_client(base if "/" in base else f"{base}/", options, srv=srv)
-
-
-def _require_client(base: str, options: str, *, srv: bool) -> None:
-    """Make the driver's client, unconnected: it reads files and mechanisms that parsing does not.
-
-    A name server is not asked: the options of `mongodb+srv` stand there as those of its one host.
-    """
-    given = [option for option in re.split("[&;]", options) if option]
-    if srv:
-        given = [option for option in given if not option.lower().startswith("srv")]
-    mechanism = ""
-    for option in given:
-        name, _, value = option.partition("=")
-        if name.lower() in CERTIFICATES and not _makes_client("h/", _alone(option, given)):
-            _refuse_option(name)
-        if name.lower() == "authmechanism":
-            mechanism = value.upper()
-    modules = MECHANISMS.get(mechanism, ())
-    if modules and not any(map(importlib.util.find_spec, modules)):
-        _refuse_package(f"authMechanism {mechanism}")
-    if not _makes_client(base, given):
-        raise ValueError(UNFIT)
-
-
-def _alone(option: str, given: list[str]) -> list[str]:
-    """Return what a file's option is of use with: encryption, and its key's passphrase."""
-    beside = [each for each in given if each.lower().startswith(PASSPHRASE)]
-    return ["tls=true", option, *(beside if option.lower().startswith(CERTIFICATE) else ())]
-
-
-def _makes_client(base: str, options: list[str]) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            MongoClient(f"mongodb://{base}?{'&'.join(options)}", connect=False).close()
-        except Exception:  # noqa: BLE001 - of PyMongo, OpenSSL and the file system: none can be made
-            return False
-    return True
-
-
-def _refuse_option(name: str) -> None:
-    # What is no option's name may be a part of a password whose & is not encoded.
-    known = name.lower() in pymongo_options()
-    shown = name if known else "(not shown)"
-    raise ValueError(f"an address whose option {shown} has a wrong value")
-
-
-def _refuse_package(what: str) -> None:
-    raise ValueError(f"an address whose {what} needs a package that is not installed")
-
-
-def for_pymongo(url: str) -> str:
-    """Return MongoDB's connection string without the options that PyMongo does not know.
-
-    They mean nothing to it, and it may warn of them by their names: parts of a password whose & is
-    not encoded, for all that is known.
-    """
-    before, mark, query = url.partition("?")
-    known = pymongo_options()
-    options = (each for each in re.split("[&;]", query) if each.partition("=")[0].lower() in known)
-    return before + mark + "&".join(options)
-
-
-@functools.cache
-def pymongo_options() -> frozenset[str]:
-    """Return the names of the options that PyMongo knows, in small letters."""
-    return frozenset(name.lower() for name in common.VALIDATORS)
-
-
-def _fits(rest: str) -> bool:
-    try:
-        _parsed(rest)
-    except Exception:  # noqa: BLE001 - it reads files too, and raises what these do, and KeyError
-        return False
-    return True
-
-
-def _parsed(rest: str) -> dict[str, Any]:
-    """Parse as PyMongo's client does, but refuse values that it would ignore with a warning."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        found = parse_uri(f"mongodb://{rest}", validate=True, warn=True)
-    for warning in told:
-        if warning.category is UserWarning and not re.match(
-            "Unknown|Duplicate", str(warning.message)
-        ):
-            raise ValueError("a value is ignored")
-    return found

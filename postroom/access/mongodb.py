@@ -16,7 +16,7 @@ from pymongo.uri_parser import parse_uri
 from postroom.access.answers import Answers
 from postroom.access.diagnosis import TIMEOUT_SECONDS, flaw, speaks_tls, tls_reason
 from postroom.access.server import Server
-from postroom.address import for_pymongo
+from postroom.mongodb_options import for_pymongo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

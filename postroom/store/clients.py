@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pymongo import MongoClient
 from pymongo import errors as mongo
 
-from postroom import address, errors
+from postroom import address, errors, mongodb_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -174,7 +174,7 @@ def _without(uri: str, names: set[str]) -> tuple[str, set[str]]:
     options = [(each, each.partition("=")[0]) for each in re.split("[&;]", query)]
     # An option that PyMongo does not know means nothing, and it warns of it by its name: which may
     # be a part of a password whose & is not encoded.
-    known = address.pymongo_options()
+    known = mongodb_options.names()
     kept = [each for each, name in options if name.lower() in known - lower]
     return before + mark + "&".join(kept), {name for _, name in options if name.lower() in lower}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pymongo.uri_parser import parse_uri
 
-from postroom.address import for_pymongo
 from postroom.findings import Finding, Grade
+from postroom.mongodb_options import for_pymongo
 from postroom.secured import has_tls
 from postroom.topics import canonical
 
