@@ -135,7 +135,7 @@ class Term:
         )
         return self._origin.open(
             checkpoint,
-            left_out_until=self._outfit.lanes.known_until(),
+            left_out_until=self._outfit.lanes.known.until(),
             has_room=lambda: self._reader.has_room,
         )
 

@@ -18,6 +18,7 @@ from postroom import wire
 from postroom.relay.reading import pages, scan
 from postroom.relay.reading.batch import BATCH_ROWS
 from postroom.relay.saving import retention
+from postroom.relay.sending import known_ids
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION
 from tests.conftest import running
@@ -329,7 +330,11 @@ def replace_outbox(site: Site, ago: datetime, *, drop_target: bool) -> list[str]
 def test_a_collection_that_is_restored_sends_only_what_was_not_sent(
     pulsar_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As mongorestore --drop does it: dropped, made again, filled, and a little more written."""
+    """As mongorestore --drop does it: dropped, made again, filled, and a little more written.
+
+    What the topic had is known of far more rows than memory is given for.
+    """
+    monkeypatch.setattr(known_ids, "MOST_IN_MEMORY", 100)
     monkeypatch.setattr(scan, "LATE", timedelta(seconds=-60))
     monkeypatch.setattr(scan, "SETTLING_SECONDS", 3.0)
     with relaying(pulsar_site):

@@ -11,7 +11,9 @@ import pytest
 from postroom import errors
 from postroom.relay.saving.marks import Marks
 from postroom.relay.sending import lanes as lanes_module
+from postroom.relay.sending.known_ids import KnownIds
 from postroom.relay.sending.lanes import Lanes
+from postroom.relay.sending.tail import Tail
 from postroom.relay.sending.waiting import Waiting
 from postroom.routing import Routing
 from postroom.store.values import Mark
@@ -32,12 +34,12 @@ class Refusing:
         """Open a topic."""
         if topic != OPEN:
             raise self._error
-        return SimpleNamespace(lane=f"lane of {topic}", mark=None, tail=SimpleNamespace(sizes={}))
+        return SimpleNamespace(lane=f"lane of {topic}", mark=None, tail=Tail())
 
     def read(self, topic: Topic, _span: object) -> Any:
         """Read the tail of one that cannot be opened."""
         self.read_topics.append(topic)
-        return SimpleNamespace(sizes={f"sent to {topic}": 1})
+        return Tail(ids=KnownIds([f"sent to {topic}"]))
 
     def silence(self, _topic: Topic) -> int:
         """Say that somebody answers."""
@@ -71,7 +73,7 @@ def test_a_term_begins_however_many_topics_are_waited_for(
     found.open([SHUT, OPEN], position=7, published_since=None)
     assert [str(lane) for lane in found] == [f"lane of {OPEN}"]
     assert opening.read_topics == [SHUT]
-    assert found.known == {f"sent to {SHUT}"}
+    assert set(found.known) == {f"sent to {SHUT}"}
 
 
 def test_what_the_checkpoint_names_is_waited_for_and_what_is_made_up_is_not(

@@ -6,14 +6,13 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from bson import ObjectId
-
 from postroom import errors
 from postroom.refusals import is_away
+from postroom.relay.sending.known_ids import KnownIds
 from postroom.relay.sending.tail import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from postroom.relay.saving.saver import Saver
@@ -29,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 # A function may name any number of topics.
 MOST_SHUT = 1000
-FIRST_OBJECT_ID = "0" * 24
 
 
 class Lanes:
@@ -43,8 +41,8 @@ class Lanes:
     def __init__(
         self, opening: Opening, *, routing: Routing, saver: Saver, waiting: Waiting
     ) -> None:
-        self.known: set[str] = set()
-        self.arrived: set[str] = set()
+        self.known = KnownIds()
+        self.arrived = KnownIds()
         self._opening = opening
         self._routing = routing
         self._saver = saver
@@ -115,7 +113,7 @@ class Lanes:
                 extra={"action": "tail_unread"},
             )
         else:
-            self._know(topic, tail.sizes)
+            self._know(topic, tail.ids)
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -188,7 +186,7 @@ class Lanes:
         if not declared:
             self._saver.declare(topic, opened.mark)
         self._saver.tenure.renew()
-        self._know(topic, opened.tail.sizes)
+        self._know(topic, opened.tail.ids)
         return opened.lane
 
     def _span(self, topic: Topic) -> Span:
@@ -198,28 +196,21 @@ class Lanes:
             published_since=self._published_since,
         )
 
-    def _know(self, topic: Topic, ids: Collection[str]) -> None:
-        self.known.update(ids)
+    def _know(self, topic: Topic, ids: KnownIds) -> None:
+        count = len(ids)
         if self._waiting:
             # Wherever they were set aside for: routing may have sent them here since.
             self.arrived.update(ids)
-        if ids:
+        self.known.absorb(ids)
+        if count:
             logger.info(
                 "%d events after the checkpoint are on %s already and are left out",
-                len(ids),
+                count,
                 topic,
                 extra={"action": "tail"},
             )
 
     # --- meanwhile ---------------------------------------------------------------------------
-
-    def known_until(self) -> ObjectId | None:
-        """Return the highest ObjectId among the ids in the tails, None if there are no ids.
-
-        The least one of all where there are others only.
-        """
-        found = (row_id for row_id in self.known if ObjectId.is_valid(row_id))
-        return ObjectId(max(found, default=FIRST_OBJECT_ID)) if self.known else None
 
     def scan_is_over(self) -> None:
         """Read the tail of a lane from its mark on, from now on; what is in the tails was met.
@@ -236,3 +227,8 @@ class Lanes:
         change stream twice, and on its topic once.
         """
         self.known.clear()
+
+    def forget(self) -> None:
+        """Let go of all ids, and of the files in which they are."""
+        self.known.clear()
+        self.arrived.clear()

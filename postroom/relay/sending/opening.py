@@ -21,7 +21,7 @@ from postroom.topics import base_topic
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import pulsar
 
@@ -103,7 +103,7 @@ class Opening:
 
         self.require_one_log(topic)
         try:
-            return self._open(topic, span, early={})
+            return self._open(topic, span, early=Tail())
         except (
             pulsar.ConsumerBusy,
             pulsar.NotAllowedError,
@@ -124,15 +124,15 @@ class Opening:
             self._cursors.take_back(topic, None if span is None else span.mark)
             raise
 
-    def _read_early(self, topic: Topic, span: Span | None) -> Mapping[str, int]:
+    def _read_early(self, topic: Topic, span: Span | None) -> Tail:
         import pulsar
 
         with contextlib.suppress(pulsar.PulsarException):
             if span is not None:
-                return self.read(topic, span).sizes
-        return {}
+                return self.read(topic, span)
+        return Tail()
 
-    def _open(self, topic: Topic, span: Span | None, *, early: Mapping[str, int]) -> Opened:
+    def _open(self, topic: Topic, span: Span | None, *, early: Tail) -> Opened:
         shared = self._routing.is_shared(topic)
         batches_keys = self._experience.audience.expect(topic)
         batching = batches_keys or not self._routing.keyed
@@ -147,7 +147,7 @@ class Opening:
                 self._hold(topic, span.mark, shared=shared)
                 checked = dataclasses.replace(span, is_checked=span.published_since is None)
                 tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
-                tail = dataclasses.replace(tail, sizes={**early, **tail.sizes})
+                tail = tail.joined(early)
                 mark = span.mark
         except BaseException:
             broker.close(producer)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from postroom import errors, wire
+from postroom.relay.sending.known_ids import KnownIds
 from postroom.store import letter
 from postroom.store.values import Mark
 
@@ -38,14 +40,21 @@ class ConnectionLostError(errors.TermEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The ids of the events that were found, with their sizes as letters are measured.
+    """The ids of the events that were found.
 
+    `sizes` are theirs, as letters are measured; none where a scan is for what the topic lacks.
     `floor` is the highest position that the broker has of us: what has a number up to that would be
     dropped by its deduplication.
     """
 
+    ids: KnownIds = field(default_factory=KnownIds)
     sizes: Mapping[str, int] = field(default_factory=dict)
     floor: int = 0
+
+    def joined(self, earlier: Tail) -> Tail:
+        """Return this one with what was found earlier, and is gone by now perhaps."""
+        self.ids.absorb(earlier.ids)
+        return dataclasses.replace(self, sizes={**earlier.sizes, **self.sizes})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +72,10 @@ class Span:
 
 @dataclass(slots=True)
 class _Found:
+    ids: KnownIds = field(default_factory=KnownIds)
     sizes: dict[str, int] = field(default_factory=dict)
+    # A scan reads back so much that only the ids have room.
+    has_sizes: bool = True
     floor: int = 0
     highest: int = 0
     messages: int = 0
@@ -74,12 +86,17 @@ class _Found:
         properties = message.properties()
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
         if row_id is not None:
-            key = message.partition_key()
-            self.sizes[row_id] = letter.measured(message.data(), key, properties)
+            self.ids.add(row_id)
+            if self.has_sizes:
+                key = message.partition_key()
+                self.sizes[row_id] = letter.measured(message.data(), key, properties)
         if ours and position.isdecimal():
             # The broker's deduplication goes by the name.
             self.floor = max(self.floor, int(position))
             self.highest = max(self.highest, int(position))
+
+    def tail(self) -> Tail:
+        return Tail(ids=self.ids, sizes=self.sizes, floor=self.floor)
 
 
 class TailReader:
@@ -102,12 +119,14 @@ class TailReader:
             pulsar.PulsarException: the topic cannot be read.
 
         """
-        found = _Found(floor=max(0, pushed), highest=span.position)
+        found = _Found(
+            floor=max(0, pushed), highest=span.position, has_sizes=span.published_since is None
+        )
         own_name = self._options.name_on(shared=shared)
         with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
             self._read_to_the_end(topic, reader, found, own_name)
             self._await_unconfirmed(topic, reader, found, own_name, pushed)
-        if found.is_cut and (found.sizes or pushed > span.position):
+        if found.is_cut and (found.ids or pushed > span.position):
             logger.warning(
                 "%s no longer keeps the message up to which the checkpoint speaks for it: what was "
                 "sent from there to the first that is left cannot be seen, and is sent again. Its "
@@ -115,7 +134,7 @@ class TailReader:
                 topic,
                 extra={"action": "tail_cut", "topic": topic},
             )
-        return Tail(sizes=found.sizes, floor=found.floor)
+        return found.tail()
 
     def _reader(self, topic: Topic, span: Span, found: _Found, own_name: str) -> pulsar.Reader:
         """Return a reader that goes on behind the mark; take note of what it had to read for it."""
@@ -147,7 +166,7 @@ class TailReader:
             pulsar.PulsarException: the topic cannot be read.
 
         """
-        found = _Found(highest=span.position)
+        found = _Found(highest=span.position, has_sizes=span.published_since is None)
         own_name = self._options.name_on(shared=shared)
         with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
             try:
@@ -156,7 +175,7 @@ class TailReader:
                 # The end was known when the first message was found, and is reached.
                 if not found.messages:
                     raise
-        return Tail(sizes=found.sizes, floor=found.floor)
+        return found.tail()
 
     def end(self, topic: Topic) -> Mark | None:
         """Return a mark at the topic's end, or None for its beginning where that is not known."""

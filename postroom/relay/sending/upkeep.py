@@ -95,3 +95,4 @@ class Upkeep:
         """Close all lanes; what is not stored by now fails, and the next term sends it."""
         for lane in self._lanes:
             lane.outlet.close()
+        self._lanes.forget()
