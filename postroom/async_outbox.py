@@ -16,7 +16,7 @@ from postroom.store.partitioning_record import PLAIN
 from postroom.store.partitionings import is_refusal
 from postroom.store.placement import Placement
 from postroom.store.row_writer import Publishable, RowWriter, listed
-from postroom.store.transactions import Attempts, Fate
+from postroom.store.transactions import Attempts, Fate, require_open
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
 
@@ -62,7 +62,7 @@ class AsyncOutbox:
         self._writer = RowWriter(
             placement=self._placement,
             key=key,
-            max_bytes=max_message_bytes or settings.max_message_bytes(),
+            max_bytes=settings.max_message_bytes(max_message_bytes),
             cloud_events=settings.cloud_events(database.name),
         )
 
@@ -185,15 +185,14 @@ class AsyncTransaction:
         """Store one event or several within this transaction; see Transaction.publish().
 
         Raises:
-            ScopeClosed: the scope has ended.
+            ScopeClosed: the scope has ended, or its block has ended the transaction.
             InvalidEvent: an event is not one, or too large; the transaction should be given up.
             OtherPartitioning: the outbox has another number of outbox partitions.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
 
         """
-        if not self._open:
-            raise errors.ScopeClosed
+        require_open(self.session, is_open=self._open)
         return await self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
 
     @contextlib.asynccontextmanager

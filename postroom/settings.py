@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import address, errors, names, topics, wire
@@ -270,14 +270,21 @@ def cloud_events(database: str) -> CloudEvents | None:
     return CloudEvents.of(found.cloudevents_source, database) if found.cloudevents else None
 
 
-def max_message_bytes() -> int:
-    """Read POSTROOM_MAX_MESSAGE_BYTES alone, for programs that write events and do no more.
+def max_message_bytes(given: int | None = None) -> int:
+    """Return what an outbox is given, or POSTROOM_MAX_MESSAGE_BYTES alone where that is nothing.
 
     Raises:
         ConfigurationError: it is no number that can be used.
 
     """
-    return _writing().max_message_bytes
+    if given is None:
+        return _writing().max_message_bytes
+    try:
+        return TypeAdapter(MessageBytes).validate_python(given, strict=True)
+    except ValidationError as error:
+        raise errors.ConfigurationError(
+            f"Outbox(): max_message_bytes is {quoted(given)}: {error.errors()[0]['msg']}"
+        ) from None
 
 
 def partitions() -> int:

@@ -22,6 +22,7 @@ from postroom.store.transactions import (
     PAUSE_SECONDS,
     Fate,
     is_unknown,
+    require_session,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ async def async_transaction(session: AsyncClientSession, fate: Fate) -> AsyncIte
     """Run a block in a transaction of the session; commit it, or abort it where the block fails.
 
     Raises:
+        ScopeClosed: the block has ended the session.
         pymongo.errors.PyMongoError: the commit failed.
         BaseException: what the block raised, or the cancellation that interrupted the end.
 
@@ -55,6 +57,7 @@ async def async_transaction(session: AsyncClientSession, fate: Fate) -> AsyncIte
         raise
     if session.in_transaction:
         await _finish(session, fate)
+    require_session(session)
 
 
 async def _finish(session: AsyncClientSession, fate: Fate) -> None:

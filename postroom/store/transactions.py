@@ -12,11 +12,13 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pymongo
 from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
+
+from postroom import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +34,8 @@ __all__ = [
     "Fate",
     "commit",
     "is_unknown",
+    "require_open",
+    "require_session",
     "transaction",
 ]
 
@@ -44,6 +48,18 @@ GRACE_SECONDS = 1.0
 PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 0.5
 MAJORITY = WriteConcern("majority")
+
+
+class Session(Protocol):
+    """A session of either kind of client."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has been ended."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction of it is open."""
 
 
 @dataclass(slots=True)
@@ -123,6 +139,7 @@ def transaction(session: ClientSession, fate: Fate) -> Iterator[None]:
     Where the block has ended the transaction itself, nothing more is done, and nothing is known.
 
     Raises:
+        ScopeClosed: the block has ended the session.
         pymongo.errors.PyMongoError: the commit failed.
         BaseException: what the block raised, or what interrupted the end.
 
@@ -139,6 +156,39 @@ def transaction(session: ClientSession, fate: Fate) -> Iterator[None]:
         raise
     if session.in_transaction:
         _commit(session, fate)
+    require_session(session)
+
+
+def require_open(session: Session, *, is_open: bool) -> None:
+    """Refuse to write in the scope of a session whose transaction is over.
+
+    What is written then would be there whatever becomes of the rest.
+
+    Raises:
+        ScopeClosed: it is.
+
+    """
+    if not is_open:
+        raise errors.ScopeClosed
+    if not session.in_transaction:
+        raise errors.ScopeClosed(
+            "The scope's transaction has been ended in its block, so that the event would stand "
+            "alone; it was not written. Leave the end to the scope, or open a new one"
+        )
+
+
+def require_session(session: Session) -> None:
+    """Refuse the end of a block that has ended its session, unaware of what that undoes.
+
+    Raises:
+        ScopeClosed: it has.
+
+    """
+    if session.has_ended:
+        raise errors.ScopeClosed(
+            "The block has ended the session of its scope, and with it the transaction: what was "
+            "not committed before is not written. Leave the session's end to the scope"
+        )
 
 
 def _commit(session: ClientSession, fate: Fate) -> None:

@@ -14,7 +14,7 @@ from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, ObjectId, Regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom import DomainEvent, InvalidEvent
+from postroom import ConfigurationError, DomainEvent, InvalidEvent
 from postroom.errors import Poison
 from postroom.routing import Routing
 from postroom.store import letter
@@ -214,6 +214,21 @@ def test_the_limit_is_the_settings_one(monkeypatch: pytest.MonkeyPatch) -> None:
             Outbox(client.db)._writer.row(event(x="x" * 2000), row_id=ObjectId(), headers=None)
         larger = Outbox(client.db, max_message_bytes=5000)
         assert larger._writer.row(event(x="x" * 2000), row_id=ObjectId(), headers=None)
+
+
+@pytest.mark.parametrize("given", [0, -5, 1023, 2**40, 1.5, "5000", True])
+@pytest.mark.parametrize("kind", ["Outbox", "AsyncOutbox"])
+def test_a_limit_that_is_none_is_refused(kind: str, given: Any) -> None:
+    """Where the outbox is made, and not with each event; 0 is no way to leave it out."""
+    import pymongo
+
+    import postroom
+
+    client: Any = (pymongo.MongoClient if kind == "Outbox" else pymongo.AsyncMongoClient)(
+        connect=False
+    )
+    with pytest.raises(ConfigurationError, match=r"^Outbox\(\): max_message_bytes is "):
+        getattr(postroom, kind)(client.db, max_message_bytes=given)
 
 
 def test_no_row_is_too_large_for_mongodb() -> None:
