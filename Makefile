@@ -87,9 +87,9 @@ chaos-consumer: $(STAMP) pulsar-jars  ## The same for consumers
 .PHONY: lock
 lock:  ## Lock the newest versions, with hashes (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" pyproject.toml --extra flower --extra metrics --extra otel -o requirements/runtime.txt
+	  --custom-compile-command "make lock" pyproject.toml --extra encryption --extra flower --extra metrics --extra otel -o requirements/runtime.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" requirements/dev.in pyproject.toml --extra flower --extra metrics --extra otel -o requirements/dev.txt
+	  --custom-compile-command "make lock" requirements/dev.in pyproject.toml --extra encryption --extra flower --extra metrics --extra otel -o requirements/dev.txt
 	for each in docs release; do uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command "make lock" requirements/$$each.in -o requirements/$$each.txt; done
 

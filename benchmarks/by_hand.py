@@ -17,6 +17,7 @@ import pulsar
 from pymongo import MongoClient
 
 from postroom import broker
+from postroom.envelope import Envelopes
 from postroom.inbox.handling.handlers import registry
 from postroom.inbox.handling.inbox import Inbox
 from postroom.inbox.scheduling.delivery import Delivery, footprint
@@ -45,7 +46,7 @@ def main() -> None:
         while True:
             message = consumer.receive()
             taken = Delivery.of(message, consumer, size=footprint(message.data()))
-            inbox.apply(handler, [taken.event()])
+            inbox.apply(handler, [taken.event(Envelopes())])
             consumer.acknowledge(message)
 
     threads = [threading.Thread(target=loop) for _ in range(THREADS)]

@@ -6,6 +6,7 @@ PostroomError
 │   │   └── OtherGeneration   the same number, of other names
 │   └── PartitionedTopic      the relay cannot send to it
 ├── InvalidEvent              an event is not one: refused where it was made or read
+│   └── KeyMissing            it is encrypted under a key that is not here
 ├── OutboxError
 │   ├── PartitioningChanged   the outbox was divided anew; the transaction is to be run again
 │   └── ScopeClosed           publish() after the scope has ended
@@ -48,6 +49,7 @@ __all__ = [
     "HistoryLost",
     "InboxError",
     "InvalidEvent",
+    "KeyMissing",
     "MutexLost",
     "NotItsTurn",
     "NothingDone",
@@ -102,6 +104,10 @@ class PartitionedTopic(ConfigurationError):
 
 class InvalidEvent(PostroomError):
     """This is not an event: it needs a name and an object as data."""
+
+
+class KeyMissing(InvalidEvent):
+    """The event is encrypted under a key that is not here."""
 
 
 class OutboxError(PostroomError):

@@ -17,7 +17,8 @@ from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE, UuidRepresentation
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from postroom import errors
+from postroom import errors, event_classes
+from postroom.event_classes import key_field
 
 __all__ = [
     "EXTENDED_JSON",
@@ -44,7 +45,8 @@ class DomainEvent(BaseModel):
     `class Assigned(DomainEvent, key="patient_id")` names the field, as it is called in Python,
     whose value keys the event: events of one key keep their order at the consumers. That holds for
     every event of this name that a process with this class publishes or relays, whoever wrote its
-    row. Subclasses inherit it.
+    row. `class Assigned(DomainEvent, encrypted=True)` says that the broker is not to be able to
+    read it, with the same reach (docs/security.md). Subclasses inherit both.
 
     Raises:
         pydantic.ValidationError: a field is missing or has a wrong type; the message names it.
@@ -59,73 +61,34 @@ class DomainEvent(BaseModel):
 
     event_name: ClassVar[str] = "DomainEvent"
     event_key: ClassVar[str | None] = None
+    event_encrypted: ClassVar[bool] = False
 
     def __init_subclass__(
-        cls, *, name: str | None = None, key: str | None = None, **_config: Any
+        cls,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        encrypted: bool | None = None,
+        **_config: Any,
     ) -> None:
         """Give the subclass its name on the wire; pydantic takes the other keywords."""
         super().__init_subclass__()
         cls.event_name = name or cls.__name__
         cls.event_key = key or cls.event_key
+        cls.event_encrypted = cls.event_encrypted if encrypted is None else bool(encrypted)
+        if cls.event_encrypted:
+            event_classes.encrypt(cls.event_name)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_config: Any) -> None:
         """Register the key, now that the fields are known."""
         super().__pydantic_init_subclass__()
         if cls.event_key is not None:
-            _register(cls, cls.event_key)
+            event_classes.register(cls.event_name, cls, cls.event_key)
 
     def to_wire(self) -> dict[str, Any]:
         """Return {"name", "data"} as it is stored in the outbox row; datetimes stay datetimes."""
         return {"name": self.event_name, "data": self.model_dump(by_alias=True)}
-
-
-# Which class says how events of a name are keyed.
-_keyed: dict[str, type[DomainEvent]] = {}
-# The same as the field's name on the wire; filled when it is asked for, since pydantic may learn a
-# field's alias only when all types that the class names are there.
-_key_fields: dict[str, str] = {}
-
-
-def _register(cls: type[DomainEvent], key: str) -> None:
-    if key not in cls.model_fields and key not in cls.model_computed_fields:
-        raise errors.ConfigurationError(
-            f"The event class {cls.__qualname__} is keyed by {key!r}, which is no field of it: "
-            "name the field as it is called in Python"
-        )
-    other = _keyed.get(cls.event_name)
-    if other is not None and other.event_key != key and not _is_again(cls, other):
-        raise errors.ConfigurationError(
-            f"Events called {cls.event_name!r} are keyed by {other.event_key!r} "
-            f"({other.__module__}.{other.__qualname__}) and by {key!r} "
-            f"({cls.__module__}.{cls.__qualname__}): one name has one key"
-        )
-    _keyed[cls.event_name] = cls
-    _key_fields.pop(cls.event_name, None)
-
-
-def _is_again(cls: type[DomainEvent], other: type[DomainEvent]) -> bool:
-    # A module that is loaded again, or a cell of a notebook that is run again.
-    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
-
-
-def key_field(name: str) -> str | None:
-    """Return the field of the wire data that keys events of this name, if their class says so."""
-    if name not in _keyed:
-        return None
-    found = _key_fields.get(name)
-    if found is None:
-        found = _key_fields[name] = _on_the_wire(_keyed[name])
-    return found
-
-
-def _on_the_wire(cls: type[DomainEvent]) -> str:
-    key = cls.event_key or ""
-    cls.model_rebuild(raise_errors=False)
-    field = cls.model_fields.get(key)
-    if field is not None:
-        return field.serialization_alias or field.alias or key
-    return cls.model_computed_fields[key].alias or key
 
 
 Data = TypeVar("Data")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bson import ObjectId
 from pymongo import errors as mongo
 
-from postroom import errors, settings, wire
+from postroom import errors, wire, writing
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal
 from postroom.store.placement import Placement
@@ -73,13 +73,14 @@ class Outbox:
             database.client,
             database.name,
             base=partition,
-            count=settings.partitions() if partitions is None else partitions,
+            count=writing.partitions() if partitions is None else partitions,
         )
         self._writer = RowWriter(
             placement=self._placement,
             key=key,
-            max_bytes=settings.max_message_bytes(max_message_bytes),
-            cloud_events=settings.cloud_events(database.name),
+            max_bytes=writing.max_message_bytes(max_message_bytes),
+            cloud_events=writing.cloud_events(database.name),
+            encrypts_all=writing.encrypts_all(),
         )
 
     def publish(

@@ -25,6 +25,7 @@ from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors, events
+from postroom.envelope import Envelopes
 from postroom.passing import passes
 from postroom.private_text import quoted
 from postroom.topics import Topic, base_topic, canonical, topic_partition
@@ -52,6 +53,14 @@ class _Division:
     index: int | None = None
 
 
+class _Answers:
+    """Which topics were found, by events' names and by what the function has answered."""
+
+    def __init__(self) -> None:
+        self.of_names: dict[str, Topic] = {}
+        self.of_answers: dict[str, Topic] = {}
+
+
 class Routing:
     """Answers for each event with a topic and a key.
 
@@ -62,8 +71,9 @@ class Routing:
     function of the event's name and data instead; None from it means `default`. `shared` names the
     topics, or patterns of them, that other producers send to as well. `key` is the field
     of the data that holds the key, or a function likewise. `cloud_events` is what messages say of
-    themselves, if anything. `partitions` is how many topic partitions each topic has, as many as
-    the outbox has outbox partitions; with one, topics have none.
+    themselves, if anything, `envelopes` what keeps brokers from reading them. `partitions` is how
+    many topic partitions each topic has, as many as the outbox has outbox partitions; with one,
+    topics have none.
 
     Raises:
         ConfigurationError: a topic has no name that Pulsar could take.
@@ -80,8 +90,10 @@ class Routing:
         cloud_events: CloudEvents | None = None,
         read_by_failover: Callable[[Topic], frozenset[str]] = lambda _: frozenset(),
         partitions: int = 1,
+        envelopes: Envelopes | None = None,
     ) -> None:
         self.cloud_events = cloud_events
+        self.envelopes = envelopes or Envelopes()
         # The subscriptions that the application declares for a topic, where all are Failover.
         self.read_by_failover = read_by_failover
         self._division = _Division(count=partitions)
@@ -91,8 +103,7 @@ class Routing:
         self._shared = [canonical(topic) for topic in shared]
         named = topics.values() if isinstance(topics, Mapping) else ()
         self._named = sorted({self.default, *map(_configured, named)})
-        self._of_names: dict[str, Topic] = {}
-        self._of_answers: dict[str, Topic] = {}
+        self._answers = _Answers()
 
     @property
     def partitions(self) -> int:
@@ -115,7 +126,7 @@ class Routing:
         self._division = _Division(count=self.partitions, index=index)
         self.default = self._aimed(self.default)
         self._named = [self._aimed(topic) for topic in self._named]
-        self._of_names, self._of_answers = {}, {}
+        self._answers = _Answers()
 
     def _aimed(self, topic: Topic) -> Topic:
         index = self._division.index
@@ -149,14 +160,14 @@ class Routing:
             RoutingFailed: it failed for a reason that passes; it is to be asked again.
 
         """
-        known = self._of_names.get(name)
+        known = self._answers.of_names.get(name)
         if known is not None:
             return known
         if not isinstance(self._topics, Mapping):
             return self._answered(_called(self._topics, "routing", name, data), name)
         matched = self._matched(self._topics, name)
         found = self.default if matched is None else self._aimed(_configured(matched))
-        _remember(self._of_names, name, found)
+        _remember(self._answers.of_names, name, found)
         return found
 
     def _matched(self, topics: Mapping[str, str], name: str) -> str | None:
@@ -174,7 +185,7 @@ class Routing:
                 f"The routing function named no topic for {_short(name)}, but a "
                 f"{type(answer).__name__}"
             )
-        found = self._of_answers.get(answer)
+        found = self._answers.of_answers.get(answer)
         if found is None:
             found = Topic(intern(canonical(answer)))
             if not _is_name(found):
@@ -183,7 +194,7 @@ class Routing:
                     "events: that is called tenant/namespace/name, or persistent:// and that"
                 )
             found = self._aimed(found)
-            _remember(self._of_answers, answer, found)
+            _remember(self._answers.of_answers, answer, found)
         return found
 
     def key_rule(self, name: str) -> Key | None:

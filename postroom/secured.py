@@ -1,36 +1,26 @@
-"""Secured: the settings by which connections are secured, and secrets that are read from files."""
+"""Secured: the settings by which connections are secured."""
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
 import urllib.parse
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postroom import address
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from postroom import address, names
+from postroom.envelope import AES_256_GCM, key_ring
+from postroom.secret_files import content_of, line_of, refuse, require_line, secret
 
 __all__ = [
     "SECRETS",
-    "WHOLE_SENTENCE",
+    "Encrypt",
     "Secured",
-    "content_of",
     "has_tls",
     "keeps_secrets",
-    "line_of",
 ]
-
-# The type of an error whose message is the whole sentence, with the variables that it is about.
-WHOLE_SENTENCE = "postroom_sentence"
-# The authorities of a system are some 200,000 bytes of PEM.
-MOST_BYTES = 4 * 1024 * 1024
 
 # What may be a secret has a second variable with the file that holds it. A token is not read here,
 # but each time that the broker asks for it.
@@ -40,45 +30,12 @@ READ_ONCE = (
     "redis_sentinel_password",
     "pulsar_basic_password",
     "flower_password",
+    "encryption_keys",
 )
 SECRETS = (*READ_ONCE, "pulsar_token")
 
+Encrypt = Literal["marked", "all"]
 Way = Literal["token", "oauth2", "basic", "certificate"]
-
-
-def line_of(path: str) -> str:
-    """Return the secret that a file holds: one line of text, without the blanks around it.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it holds something else; the message is a clause, without any of it.
-
-    """
-    text = content_of(path)
-    if not text.isprintable():
-        raise ValueError("holds more than one line, or what cannot be printed")
-    return text
-
-
-def content_of(path: str) -> str:
-    """Return what a file holds, without the blanks and line breaks around it.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it holds nothing, or what is no text; the message is a clause.
-
-    """
-    with Path(path).open("rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise ValueError(f"holds more than {MOST_BYTES} bytes")
-    try:
-        text = raw.decode().strip()
-    except UnicodeDecodeError:
-        raise ValueError("holds no text in UTF-8") from None
-    if not text:
-        raise ValueError("is empty")
-    return text
 
 
 def has_tls(url: str) -> bool:
@@ -187,6 +144,22 @@ class Secured(BaseSettings):
         "unless set",
     )
 
+    encrypt: Encrypt = Field(
+        "marked",
+        description="Which events brokers cannot read: those whose class or row says so, or `all`",
+    )
+    envelope: Annotated[str, AfterValidator(names.checked)] = Field(
+        AES_256_GCM, description="The codec that encrypts them; packages may bring others"
+    )
+    encryption_keys: SecretStr | None = Field(
+        None,
+        description="Its keys, `id:key` with commas between, each 32 bytes in base64: the first "
+        "one encrypts, all of them decrypt",
+    )
+    encryption_keys_file: str | None = Field(
+        None, description="The file that holds POSTROOM_ENCRYPTION_KEYS"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _read_secrets(cls, values: Any) -> Any:
@@ -196,15 +169,15 @@ class Secured(BaseSettings):
         for name in SECRETS:
             variable, file = f"POSTROOM_{name.upper()}", read.get(f"{name}_file")
             if file and read.get(name):
-                _refuse(f"{variable} and {variable}_FILE are both set: leave one out")
+                refuse(f"{variable} and {variable}_FILE are both set: leave one out")
             if file and name in READ_ONCE:
-                read[name] = _secret(f"{variable}_FILE", file, line_of)
-            _require_line(variable, read.get(name))
+                read[name] = secret(f"{variable}_FILE", file, line_of)
+            require_line(variable, read.get(name))
         for name in FILES:
             if read.get(name):
                 of_one_line = name.removesuffix("_file") in SECRETS
                 read_by = line_of if of_one_line else content_of
-                _secret(f"POSTROOM_{name.upper()}", read[name], read_by)
+                secret(f"POSTROOM_{name.upper()}", read[name], read_by)
         return read
 
     @model_validator(mode="after")
@@ -213,10 +186,11 @@ class Secured(BaseSettings):
         ways = _ways(self)
         if len(ways) > 1:
             named = " and ".join(WAYS[way] for way in ways)
-            _refuse(f"{named} are set, and one client has one way to say who it is: leave one")
+            refuse(f"{named} are set, and one client has one way to say who it is: leave one")
         _require_tls_where_it_is_spoken_of(self)
         _require_usable_certificates(self)
         _require_whole_redis(self, str(getattr(self, "redis_url", "")))
+        _require_usable_keys(self.encryption_keys)
         return self
 
     @property
@@ -240,31 +214,6 @@ PAIRS = (
 )
 
 
-def _refuse(sentence: str) -> None:
-    raise PydanticCustomError(WHOLE_SENTENCE, "{sentence}", {"sentence": sentence})
-
-
-def _require_line(variable: str, secret: Any) -> None:
-    # Where a line break or half of a character is sent it is refused by who sends it, in words that
-    # quote the whole.
-    if isinstance(secret, str) and not secret.isprintable():
-        _refuse(f"{variable} has more than one line, or what cannot be printed (it is not shown)")
-
-
-def _secret(variable: str, path: Any, read: Callable[[str], str] = content_of) -> str:
-    try:
-        return read(str(path))
-    except OSError as error:
-        why = f"cannot be read ({error.strerror or type(error).__name__})"
-    except ValueError as error:
-        why = str(error)
-    # A secret that was put where its file belongs must not be shown.
-    folder = Path(str(path)).parent
-    known = Path(str(path)).is_absolute() and folder != Path("/") and folder.is_dir()
-    _refuse(f"{variable} names {path if known else 'a file (not shown here)'}, which {why}")
-    raise AssertionError
-
-
 def _ways(secured: Secured) -> list[Way]:
     given: dict[Way, object] = {
         "token": secured.pulsar_token or secured.pulsar_token_file,
@@ -279,12 +228,12 @@ def _require_whole(secured: Secured) -> None:
     for one, other in PAIRS:
         for there, missing in ((one, other), (other, one)):
             if getattr(secured, there) and not getattr(secured, missing):
-                _refuse(f"POSTROOM_{there.upper()} is set, and POSTROOM_{missing.upper()} is not")
+                refuse(f"POSTROOM_{there.upper()} is set, and POSTROOM_{missing.upper()} is not")
     password = secured.pulsar_basic_password
     if ":" in (secured.pulsar_basic_user or "") or (
         password is not None and ":" in password.get_secret_value()
     ):
-        _refuse(
+        refuse(
             "POSTROOM_PULSAR_BASIC_USER or _PASSWORD has a colon in it, which no Pulsar lets in: "
             "that is where it takes the two apart"
         )
@@ -293,12 +242,12 @@ def _require_whole(secured: Secured) -> None:
 def _require_tls_where_it_is_spoken_of(secured: Secured) -> None:
     urls = {name: getattr(secured, name, "") for name in ("pulsar_url", "pulsar_admin_url")}
     if secured.pulsar_tls_cert_file and not has_tls(urls["pulsar_url"]):
-        _refuse(
+        refuse(
             "POSTROOM_PULSAR_TLS_CERT_FILE is set, and POSTROOM_PULSAR_URL is not pulsar+ssl://…, "
             "so that no certificate would be shown"
         )
     if secured.pulsar_tls_ca_file and not any(has_tls(url) for url in urls.values()):
-        _refuse(
+        refuse(
             "POSTROOM_PULSAR_TLS_CA_FILE is set, and POSTROOM_PULSAR_URL is not pulsar+ssl://…, so "
             "that nothing would be encrypted"
         )
@@ -310,38 +259,46 @@ def _require_usable_certificates(secured: Secured) -> None:
         try:
             context.load_verify_locations(cafile=secured.pulsar_tls_ca_file)
         except (ssl.SSLError, OSError):
-            _refuse(f"POSTROOM_PULSAR_TLS_CA_FILE: {_no_pem(secured.pulsar_tls_ca_file)}")
+            refuse(f"POSTROOM_PULSAR_TLS_CA_FILE: {_no_pem(secured.pulsar_tls_ca_file)}")
     if secured.pulsar_tls_cert_file and secured.pulsar_tls_key_file:
         cert, key = secured.pulsar_tls_cert_file, secured.pulsar_tls_key_file
         try:
             # The password keeps OpenSSL from asking for one at the terminal.
             context.load_cert_chain(cert, key, password="")
         except (ssl.SSLError, OSError):
-            _refuse(
+            refuse(
                 "POSTROOM_PULSAR_TLS_CERT_FILE and _KEY_FILE are no certificate and its key, in "
                 "PEM and without a passphrase"
             )
 
 
+def _require_usable_keys(keys: SecretStr | None) -> None:
+    try:
+        if keys is not None:
+            key_ring(keys.get_secret_value())
+    except ValueError as error:
+        refuse(f"POSTROOM_ENCRYPTION_KEYS (not shown): {error}")
+
+
 def _require_whole_redis(secured: Secured, url: str) -> None:
     sentinel = url.startswith("sentinel://")
     if sentinel and not secured.redis_master_name:
-        _refuse("POSTROOM_REDIS_URL is sentinel://…, and POSTROOM_REDIS_MASTER_NAME is not set")
+        refuse("POSTROOM_REDIS_URL is sentinel://…, and POSTROOM_REDIS_MASTER_NAME is not set")
     if not sentinel and (secured.redis_master_name or secured.redis_sentinel_password):
-        _refuse(
+        refuse(
             "POSTROOM_REDIS_MASTER_NAME or _SENTINEL_PASSWORD is set, and POSTROOM_REDIS_URL is "
             "not sentinel://…"
         )
     options = dict(urllib.parse.parse_qsl(url.partition("?")[2]))
     encrypting = [name for name in options if name.startswith("ssl_")]
     if encrypting and not url.startswith("rediss://"):
-        _refuse(
+        refuse(
             f"POSTROOM_REDIS_URL has {encrypting[0]} and is not rediss://…, so that nothing would "
             "be encrypted"
         )
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         if name in options:
-            _secret(f"{name} in POSTROOM_REDIS_URL", options[name])
+            secret(f"{name} in POSTROOM_REDIS_URL", options[name])
 
 
 def _no_pem(path: str) -> str:

@@ -5,23 +5,29 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from postroom import address, errors, names, topics, wire
 from postroom.cloud_events import CloudEvents
+from postroom.envelope import Envelopes, key_ring
 from postroom.partitioning import MOST_PARTITIONS
 from postroom.private_text import quoted
-from postroom.secured import WHOLE_SENTENCE, Secured
+from postroom.secret_files import WHOLE_SENTENCE
+from postroom.secured import Secured
 
 __all__ = [
+    "MOST_MESSAGE_BYTES",
+    "PREFIX",
+    "CloudSource",
+    "MessageBytes",
     "Name",
+    "PartitionCount",
     "Settings",
     "SubscriptionType",
-    "cloud_events",
     "load",
-    "max_message_bytes",
-    "partitions",
+    "sentence",
+    "stripped",
 ]
 
 PREFIX = "POSTROOM_"
@@ -216,12 +222,24 @@ class Settings(Secured):
     @model_validator(mode="before")
     @classmethod
     def _without_blanks(cls, values: Any) -> Any:
-        return _stripped(values)
+        return stripped(values)
 
     @property
     def retention(self) -> timedelta | None:
         """The age at which relayed rows are pruned, or None where they are kept."""
         return timedelta(days=self.retention_days) if self.retention_days else None
+
+    @property
+    def envelopes(self) -> Envelopes:
+        """What payloads are sealed and opened with here.
+
+        Raises:
+            ConfigurationError: there is no such codec, or its package is not installed.
+
+        """
+        keys = self.encryption_keys
+        ring = key_ring(keys.get_secret_value()) if keys else None
+        return Envelopes(ring, codec=self.envelope, seals_all=self.encrypt == "all")
 
     @property
     def cloud_events_of_database(self) -> CloudEvents | None:
@@ -235,73 +253,13 @@ class Settings(Secured):
         return self.dead_letter_topic or f"{topic}-{subscription}{wire.DEAD}"
 
 
-class _Writing(BaseSettings):
-    """What programs that write events read, by the same rules as Settings does."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
-
-    max_message_bytes: MessageBytes = MOST_MESSAGE_BYTES
-    cloudevents: bool = False
-    cloudevents_source: CloudSource | None = None
-    partitions: PartitionCount = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_blanks(cls, values: Any) -> Any:
-        return _stripped(values)
-
-
-def _stripped(values: Any) -> Any:
+def stripped(values: Any) -> Any:
+    """Return what was given without blanks around it, and without what is given as nothing."""
     if not isinstance(values, dict):
         return values
     stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
     # `VARIABLE=` is how many a deployment says that a variable is not set.
     return {k: v for k, v in stripped.items() if not (v == "" and k in OPTIONAL)}
-
-
-def cloud_events(database: str) -> CloudEvents | None:
-    """Read POSTROOM_CLOUDEVENTS alone: what it adds counts for the size of an event.
-
-    Raises:
-        ConfigurationError: it has a value that cannot be used.
-
-    """
-    found = _writing()
-    return CloudEvents.of(found.cloudevents_source, database) if found.cloudevents else None
-
-
-def max_message_bytes(given: int | None = None) -> int:
-    """Return what an outbox is given, or POSTROOM_MAX_MESSAGE_BYTES alone where that is nothing.
-
-    Raises:
-        ConfigurationError: it is no number that can be used.
-
-    """
-    if given is None:
-        return _writing().max_message_bytes
-    try:
-        return TypeAdapter(MessageBytes).validate_python(given, strict=True)
-    except ValidationError as error:
-        raise errors.ConfigurationError(
-            f"Outbox(): max_message_bytes is {quoted(given)}: {error.errors()[0]['msg']}"
-        ) from None
-
-
-def partitions() -> int:
-    """Read POSTROOM_PARTITIONS alone, as max_message_bytes() does.
-
-    Raises:
-        ConfigurationError: it is no number that can be used.
-
-    """
-    return _writing().partitions
-
-
-def _writing() -> _Writing:
-    try:
-        return _Writing()
-    except ValidationError as error:
-        raise errors.ConfigurationError(_sentence(error)) from None
 
 
 def load() -> Settings:
@@ -314,16 +272,17 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise errors.ConfigurationError(_sentence(error)) from None
+        raise errors.ConfigurationError(sentence(error)) from None
 
 
 # What has no value unless it is given one.
 OPTIONAL = {name for name, field in Settings.model_fields.items() if field.default is None}
-SHOWN_NOWHERE = ("_uri", "_url", "_password", "_token")
+SHOWN_NOWHERE = ("_uri", "_url", "_password", "_token", "_keys")
 ADDRESSES = {name for name in Settings.model_fields if name.endswith(SHOWN_NOWHERE)}
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
+    """Say which variables cannot be used and why, without a value that may be private."""
     found = [
         each["msg"]
         if each["type"] == WHOLE_SENTENCE

@@ -40,6 +40,8 @@ class OutboxField:
     # Shared: Pulsar's delayed delivery, passed on as it is. Nothing here writes it.
     DELIVER_AT = "deliverAt"
     SENT_AT = "sentAt"
+    # Where the event's class or its writer says that no broker is to be able to read it.
+    ENCRYPTED = "encrypted"
 
 
 class CheckpointField:
@@ -171,6 +173,9 @@ ID = "id"
 POSITION = "position"
 # When an old event was sent again on purpose; such a message has no position.
 REPLAY = "replay"
+# Of a message whose payload is sealed: by which codec, and under which key.
+ENVELOPE = "postroom-envelope"
+ENVELOPE_KEY = "postroom-envelope-key"
 
 # Further properties of a dead letter, beside those of the message it was.
 DEAD_TOPIC = "dead-letter-topic"

@@ -61,6 +61,7 @@ def relaying(
         key=key,
         shared=shared,
         read_by_failover=lambda _: frozenset(failover),
+        envelopes=found.envelopes,
     )
     relay = Relay(found, routing, subscriptions={"plain": [site.topic]})
     if hear is not None:

@@ -9,7 +9,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from postroom.secured import line_of
+from postroom.secret_files import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,7 +16,8 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
-from postroom.secured import content_of, keeps_secrets
+from postroom.secret_files import content_of
+from postroom.secured import keeps_secrets
 
 if TYPE_CHECKING:
     import ssl

@@ -78,6 +78,9 @@ def shape_worker(worker: Any) -> None:
         )
     refuse_others(worker, kind="consumer", queue=installation.queues.consumer)
     refuse_useless(worker, kind="consumer")
+    if installation.settings.encrypt == "all":
+        # Classes alone say nothing of which events it is to read.
+        installation.settings.envelopes.require_keys()
     registry.require_for(wanted, known=installation.consume)
     require_free_names(worker.app, registry.handlers)
     shape(
@@ -148,6 +151,7 @@ class ConsumerStep(Step):
             reading = Reading(
                 settings=installation.settings,
                 registry=registry,
+                envelopes=installation.settings.envelopes,
                 subscription=subscription,
                 topics=installation.consume[subscription],
                 runner=own,

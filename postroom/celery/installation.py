@@ -57,6 +57,7 @@ class Installation:
             cloud_events=self.settings.cloud_events_of_database,
             read_by_failover=self._read_by_failover,
             partitions=self.settings.partitions,
+            envelopes=self.settings.envelopes,
         )
 
     def _read_by_failover(self, topic: Topic) -> frozenset[str]:

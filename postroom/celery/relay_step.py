@@ -96,6 +96,7 @@ def shape_worker(worker: Any) -> None:
     """
     refuse_others(worker, kind="relay", queue=worker.app.postroom.queues.relay)
     refuse_useless(worker, kind="relay")
+    worker.app.postroom.settings.envelopes.require_keys()
     if _shares(worker.app):
         pins_of(worker.app)
     else:

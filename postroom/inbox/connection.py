@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.envelope import Envelopes
     from postroom.inbox.facts import Teller
     from postroom.inbox.handling.handlers import Registry
     from postroom.inbox.scheduling.underway import Runner
@@ -50,6 +51,7 @@ class Reading:
 
     settings: Settings
     registry: Registry
+    envelopes: Envelopes
     subscription: str
     topics: Sequence[str]
     runner: Runner
@@ -99,6 +101,7 @@ class Connection:
             intake=Intake(
                 reading.registry,
                 subscription=reading.subscription,
+                envelopes=reading.envelopes,
                 strict=settings.strict,
                 noted=settings.prefetch,
             ),

@@ -15,21 +15,26 @@ from postroom.store.codec import Row, Unreadable
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
+    from postroom.envelope import Envelopes
     from postroom.routing import Routing
     from postroom.topics import Topic
 
-__all__ = ["Foreseen", "Letter", "foreseen", "measured", "write"]
+__all__ = ["SEALED_BYTES", "Foreseen", "Letter", "draft", "foreseen", "measured", "write"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
 SHORT_KEY_BYTES = 100
+# What a sealed message costs beside, at most: salt, nonce, tag, and the properties that say so.
+SEALED_BYTES = 256
+CONTENT_TYPE = "content-type"
 # Looked up once: rows are read in the relay's hot loop.
 ROW_ID, DATA, KEY = OutboxField.ID, OutboxField.DATA, OutboxField.KEY
+ENCRYPTED = OutboxField.ENCRYPTED
 HEADERS, OCCURRED_AT = OutboxField.HEADERS, OutboxField.OCCURRED_AT
 DELIVER_AT = OutboxField.DELIVER_AT
-RESERVED = frozenset({wire.ID, wire.POSITION})
+RESERVED = frozenset({wire.ID, wire.POSITION, wire.ENVELOPE, wire.ENVELOPE_KEY})
 # What the relay adds to a letter's headers as it sends it.
 ADDED = RESERVED | {SEQUENCE}
 NO_HEADERS: Mapping[str, str] = {}
@@ -55,10 +60,30 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     """Make a letter of an outbox row, of at most `max_bytes` with all that a message costs.
 
     Raises:
-        Poison: the row cannot be decoded, is no event, cannot be routed, or is too large.
+        Poison: the row cannot be decoded, is no event, cannot be routed, is too large, or is to be
+            encrypted and there is no key.
         RoutingFailed: a function of the routing failed for a reason that passes.
 
     """
+    made = draft(row, routing, max_bytes)
+    envelopes = routing.envelopes
+    if isinstance(row, Unreadable) or not is_sealed(row, envelopes):
+        return made
+    payload, said = envelopes.sealed(made.payload, event_id=made.id, key=made.key)
+    headers = {**made.headers, **said}
+    if CONTENT_TYPE in headers:
+        headers[CONTENT_TYPE] = "application/octet-stream"
+    size = made.size + len(payload) - len(made.payload)
+    return made._replace(payload=payload, headers=headers, size=size)
+
+
+def is_sealed(row: Mapping[str, Any], envelopes: Envelopes) -> bool:
+    """Say whether a row's payload is to be sealed: as it says itself, or its event's class."""
+    return bool(row.get(ENCRYPTED)) or envelopes.wants(row[DATA]["name"])
+
+
+def draft(row: Row, routing: Routing, max_bytes: int) -> Letter:
+    """Make the letter that write() seals where that is asked for; raises the same."""
     if isinstance(row, Unreadable):
         raise errors.Poison(row.reason)
     try:
@@ -84,9 +109,9 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     size = len(payload)
     if headers or (key and (len(key) > SHORT_KEY_BYTES or not key.isascii())):
         size += _size_beside(key, headers)
-    if size > max_bytes - OVERHEAD_BYTES:
+    if size > max_bytes - OVERHEAD_BYTES - SEALED_BYTES:
         # Checked here, since the client reports a message that is too large to nobody.
-        raise errors.Poison(_too_large(size, max_bytes))
+        _require_room(row, routing, size, max_bytes)
     return Letter(
         row_id,
         routing.topic(name, data),
@@ -99,11 +124,13 @@ def write(row: Row, routing: Routing, max_bytes: int) -> Letter:
     )
 
 
-def _too_large(size: int, max_bytes: int) -> str:
-    return (
-        f"The event takes {size + OVERHEAD_BYTES} bytes, and the broker {max_bytes} at most "
-        "(POSTROOM_MAX_MESSAGE_BYTES)"
-    )
+def _require_room(row: Mapping[str, Any], routing: Routing, size: int, max_bytes: int) -> None:
+    whole = size + OVERHEAD_BYTES + SEALED_BYTES * is_sealed(row, routing.envelopes)
+    if whole > max_bytes:
+        raise errors.Poison(
+            f"The event takes {whole} bytes, and the broker {max_bytes} at most "
+            "(POSTROOM_MAX_MESSAGE_BYTES)"
+        )
 
 
 def measured(payload: bytes, key: str | None, properties: Mapping[str, str]) -> int:

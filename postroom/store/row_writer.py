@@ -15,6 +15,7 @@ from bson.raw_bson import RawBSONDocument
 
 from postroom import errors, tracing
 from postroom.answering import checked_key
+from postroom.envelope import Envelopes
 from postroom.events import DomainEvent, checked
 from postroom.routing import Routing
 from postroom.store import letter
@@ -65,14 +66,22 @@ class RowWriter:
         key: Key | None,
         max_bytes: int,
         cloud_events: CloudEvents | None = None,
+        encrypts_all: bool = False,
     ) -> None:
         self._placement = placement
         try:
             checked_key(key)
         except ValueError as error:
             raise errors.ConfigurationError(f"Outbox(): {error}") from None
-        routing = Routing(default=ANY_TOPIC, topics={}, key=key, cloud_events=cloud_events)
-        self._limits = routing, max_bytes
+        self._envelopes = Envelopes(seals_all=encrypts_all)
+        self._routing = Routing(
+            default=ANY_TOPIC,
+            topics={},
+            key=key,
+            cloud_events=cloud_events,
+            envelopes=self._envelopes,
+        )
+        self._max_bytes = max_bytes
         self._has_headers = cloud_events is not None
 
     def row(
@@ -106,12 +115,20 @@ class RowWriter:
             del row[OutboxField.PARTITION]
         if headers:
             row[OutboxField.HEADERS] = headers
+        is_sealed = self._envelopes.wants(name)
+        if is_sealed:
+            # For a relay that does not know the class, and so that one without keys sends nothing.
+            row[OutboxField.ENCRYPTED] = True
         encoded = _encoded(name, row)
         _require_depth(name, encoded)
         known = (
             None
             if headers or self._has_headers
-            else letter.foreseen(row[OutboxField.DATA], *self._limits)
+            else letter.foreseen(
+                row[OutboxField.DATA],
+                self._routing,
+                self._max_bytes - letter.SEALED_BYTES * is_sealed,
+            )
         )
         key = self._key_when_sent(name, encoded) if known is None else known.key
         if key is not None:
@@ -127,7 +144,7 @@ class RowWriter:
 
     def _key_when_sent(self, name: str, encoded: bytes) -> str | None:
         try:
-            return letter.write(decoded(encoded), *self._limits).key
+            return letter.draft(decoded(encoded), self._routing, self._max_bytes).key
         except errors.Poison as poison:
             raise errors.InvalidEvent(
                 f"The event {name[:100]!r} could never be sent: {poison}; nothing was written"

@@ -21,6 +21,8 @@ def test_the_names_are_frozen() -> None:
         "POSITION": "position",
         "RELAY": "postroom-relay-",
         "REPLAY": "replay",
+        "ENVELOPE": "postroom-envelope",
+        "ENVELOPE_KEY": "postroom-envelope-key",
         "DEAD_TOPIC": "dead-letter-topic",
         "DEAD_SUBSCRIPTION": "dead-letter-subscription",
         "DEAD_MESSAGE_ID": "dead-letter-message-id",
@@ -50,6 +52,7 @@ def test_the_fields_are_frozen() -> None:
     assert found == {
         "OutboxField": [
             *("_id", "partitionKey", "occurredAt", "data", "key", "headers", "deliverAt", "sentAt"),
+            "encrypted",
         ],
         "CheckpointField": [
             *("_id", "partitionKey", "resumeToken", "lastProcessedId", "createdAt"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pulsar
 
+    from postroom.envelope import Envelopes
+
 __all__ = ["SUBSCRIPTION", "DeadLetter", "Letter", "properties_of"]
 
 # Made on each dead-letter topic before the first letter, so that nothing sent there vanishes.
@@ -97,15 +99,20 @@ class DeadLetter:
         return hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=16).digest()
 
     @classmethod
-    def of(cls, message: pulsar.Message) -> DeadLetter:
-        """Read the properties that DeadLetters.park() has written, or a stranger's none."""
+    def of(cls, message: pulsar.Message, envelopes: Envelopes) -> DeadLetter:
+        """Read the properties that DeadLetters.park() has written, or a stranger's none.
+
+        It has no name where its payload is encrypted, and not under one of our keys.
+        """
         found = properties_of(message)
         attempts = found.get(wire.DEAD_ATTEMPTS, "")
+        event_id = found.get(wire.ID) or ":".join(map(str, place_of(message)))
+        key = _key_of(message)
         return cls(
-            id=found.get(wire.ID) or ":".join(map(str, place_of(message))),
-            name=_name_in(message.data()),
+            id=event_id,
+            name=_name_in(message.data(), found, envelopes, event_id=event_id, key=key),
             topic=found.get(wire.DEAD_TOPIC, ""),
-            key=_key_of(message),
+            key=key,
             subscription=found.get(wire.DEAD_SUBSCRIPTION, ""),
             handler=found.get(wire.DEAD_HANDLER, ""),
             reason=found.get(wire.DEAD_REASON, ""),
@@ -130,8 +137,15 @@ def _key_of(message: pulsar.Message) -> str | None:
         return None
 
 
-def _name_in(payload: bytes) -> str | None:
+def _name_in(
+    payload: bytes,
+    properties: Mapping[str, str],
+    envelopes: Envelopes,
+    *,
+    event_id: str,
+    key: str | None,
+) -> str | None:
     try:
-        return events.decode(payload)[0]
+        return events.decode(envelopes.opened(payload, properties, event_id=event_id, key=key))[0]
     except errors.InvalidEvent:
         return None

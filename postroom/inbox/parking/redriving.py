@@ -91,14 +91,14 @@ def list_dead(
         pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
 
     """
-    asked = _Asked.of(settings, topic, subscription)
+    asked, envelopes = _Asked.of(settings, topic, subscription), settings.envelopes
     access = pulsar_access.of(settings)
     if not exists(access, asked.at):
         return
     seen: set[bytes] = set()
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         for message in WaitingLetters(client, asked.at):
-            letter = DeadLetter.of(message)
+            letter = DeadLetter.of(message, envelopes)
             if letter.identity in seen:
                 continue
             seen.add(letter.identity)
@@ -133,7 +133,7 @@ def redrive(
         pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
 
     """
-    asked = _Asked.of(settings, topic, subscription)
+    asked, envelopes = _Asked.of(settings, topic, subscription), settings.envelopes
     access, done, in_a_row = pulsar_access.of(settings), Redriven(), 0
     stored: set[bytes] = set()
     if not exists(access, asked.at):
@@ -144,7 +144,7 @@ def redrive(
     ):
         letters, back = WaitingLetters(client, asked.at), WayBack(sending, asked.subscription)
         for message in letters:
-            letter = DeadLetter.of(message)
+            letter = DeadLetter.of(message, envelopes)
             told(done)
             if letter.identity in stored:
                 letters.acknowledge(message)
@@ -188,14 +188,14 @@ def discard(
         pulsar.ConsumerBusy: another listing or redrive of the same dead letters is under way.
 
     """
-    asked, done = _Asked.of(settings, topic, subscription), 0
+    asked, done, envelopes = _Asked.of(settings, topic, subscription), 0, settings.envelopes
     access = pulsar_access.of(settings)
     if not exists(access, asked.at):
         return done
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
         letters = WaitingLetters(client, asked.at)
         for message in letters:
-            letter = DeadLetter.of(message)
+            letter = DeadLetter.of(message, envelopes)
             if asked.is_for(letter) and where(letter):
                 letters.acknowledge(message)
                 done += 1

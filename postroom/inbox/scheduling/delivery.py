@@ -10,6 +10,8 @@ from postroom import errors, events, topics, wire
 if TYPE_CHECKING:
     import pulsar
 
+    from postroom.envelope import Envelopes
+
 __all__ = ["Acknowledger", "Delivery", "Place", "footprint", "place_of"]
 
 Place = tuple[str, int, int, int]
@@ -116,16 +118,20 @@ class Delivery:
         """The one handler that a redriven event is for."""
         return self.properties.get(wire.REDRIVE_HANDLER) or None if self.is_redriven else None
 
-    def event(self) -> events.Event[dict[str, Any]]:
-        """Decode the payload.
+    def event(self, envelopes: Envelopes) -> events.Event[dict[str, Any]]:
+        """Open and decode the payload.
 
         Raises:
+            KeyMissing: it is encrypted under a key that is not here.
             InvalidEvent: it is not an event.
 
         """
         if self.fault:
             raise errors.InvalidEvent(self.fault)
-        name, data = events.decode(self.message.data())
+        payload = envelopes.opened(
+            self.message.data(), self.properties, event_id=self.event_id, key=self.key
+        )
+        name, data = events.decode(payload)
         position = self.properties.get(wire.POSITION, "")[:LONGEST_POSITION]
         at = self.message.event_timestamp() or self.message.publish_timestamp()
         return events.Event(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from postroom import errors
 
 if TYPE_CHECKING:
+    from postroom.envelope import Envelopes
     from postroom.inbox.handling.handlers import Handler, Registry
     from postroom.inbox.scheduling.held import Held
 
@@ -19,8 +20,17 @@ class Intake:
     The first `noted` deliveries may have been held by a worker that was ended.
     """
 
-    def __init__(self, registry: Registry, *, subscription: str, strict: bool, noted: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        subscription: str,
+        envelopes: Envelopes,
+        strict: bool,
+        noted: int,
+    ) -> None:
         self._registry = registry
+        self._envelopes = envelopes
         self._subscription = subscription
         self._strict = strict
         self._noted_left = noted
@@ -35,7 +45,7 @@ class Intake:
         held.noted = self._noted_left > 0
         self._noted_left -= held.noted
         try:
-            held.event = held.delivery.event()
+            held.event = held.delivery.event(self._envelopes)
         except errors.InvalidEvent:
             raise
         except Exception as error:  # noqa: BLE001 - whatever is in it must not hold up the others
