@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-__all__ = ["encrypt", "encrypted", "key_field", "register"]
+__all__ = ["encrypt", "encrypted", "key_field", "key_fields", "register"]
 
 # What the broker is not to be able to read, by name.
 _encrypted: set[str] = set()
@@ -66,6 +66,11 @@ def _on_the_wire(cls: type[BaseModel], key: str) -> str:
     if field is not None:
         return field.serialization_alias or field.alias or key
     return cls.model_computed_fields[key].alias or key
+
+
+def key_fields() -> list[tuple[str, str]]:
+    """Return the names of which events classes key, each with the field of the wire data."""
+    return [(name, key_field(name) or "") for name in _keyed]
 
 
 def encrypt(name: str) -> None:

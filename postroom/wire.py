@@ -18,6 +18,7 @@ INBOX = "__inboxMessages"
 BEGUN = "__inboxBegun"
 ACTIONS = "__outboxActions"
 PARTITIONS = "__outboxPartitions"
+SCHEDULED = "__outboxScheduled"
 
 # Hermes makes this very index at each start and fails on another name or one that is not unique.
 CHECKPOINT_INDEX = "idx_partitionKey_asc"

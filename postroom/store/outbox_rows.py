@@ -10,7 +10,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
-from postroom.store.codec import RAW, Row, Unreadable, decoded
+from postroom.store.codec import RAW, READING, Row, Unreadable, decoded
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -121,6 +121,32 @@ class OutboxRows:
         }
         try:
             reply = self._database.command(command)
+        except mongo.OperationFailure as error:
+            if error.code not in SNAPSHOT_GONE_CODES:
+                raise
+            return None
+        return [row[OutboxField.ID] for row in reply["cursor"]["firstBatch"]]
+
+    def there(self, ids: Sequence[Any], *, at: Timestamp) -> list[Any] | None:
+        """Return those of some ids, few enough for one reply, that were there at a cluster time.
+
+        None where MongoDB, which keeps for some minutes what was, can no longer tell.
+        """
+        command = {
+            "find": wire.OUTBOX,
+            "filter": {
+                OutboxField.ID: {"$in": list(ids)},
+                OutboxField.PARTITION: self._partition,
+            },
+            "projection": {OutboxField.ID: 1},
+            "limit": len(ids),
+            "batchSize": len(ids),
+            "singleBatch": True,
+            "maxTimeMS": READ_MS,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        try:
+            reply = self._database.command(command, codec_options=READING)
         except mongo.OperationFailure as error:
             if error.code not in SNAPSHOT_GONE_CODES:
                 raise

@@ -114,10 +114,9 @@ class Traces:
 
     def handled(self, event_id: str) -> list[HandledTrace]:
         """Return which handlers have handled the event, and which were begun with it."""
-        pairs = {*self._pairs(self._inbox), *self._pairs(self._begun)}
         ids = [
             RowId(subscription=subscription, handler=handler, event_id=event_id).stored()
-            for subscription, handler in sorted(pairs)
+            for subscription, handler in self.handlers()
         ]
         begun = {
             _pair(row): row
@@ -137,6 +136,10 @@ class Traces:
             )
             for pair in sorted({*begun, *done})
         ]
+
+    def handlers(self) -> list[tuple[str, str]]:
+        """Return each subscription with each handler that the inbox knows."""
+        return sorted({*self._pairs(self._inbox), *self._pairs(self._begun)})
 
     def _pairs(self, rows: Any) -> Iterator[tuple[str, str]]:
         """Yield each subscription and handler that there are rows of, by one look for each.

@@ -37,6 +37,7 @@ ESCAPES = "\x1b\r\x07\x9b\u202e"
 COMMANDS = (
     *("outbox status", "outbox doctor", "outbox show", "outbox tail", "outbox replay"),
     *("outbox pause", "outbox resume", "outbox prune", "outbox setup", "outbox actions"),
+    "outbox forget",
     *("outbox quarantine list", "outbox quarantine redrive", "outbox quarantine discard"),
     *("dead-letters list", "dead-letters redrive", "dead-letters discard"),
 )
@@ -47,7 +48,14 @@ AWAY = {
 }
 
 
-def run(site: Site, *words: str, text: str = "", code: int | None = 0, **variables: str) -> Result:
+def run(
+    site: Site,
+    *words: str,
+    text: str = "",
+    code: int | None = 0,
+    key: str | None = None,
+    **variables: str,
+) -> Result:
     """Run a command in this process; it ends with this code, and without a traceback.
 
     A setting goes by its variable; an application is made anew for each, as by each command.
@@ -60,7 +68,7 @@ def run(site: Site, *words: str, text: str = "", code: int | None = 0, **variabl
     settings = site.settings(**changes)
     with Celery("tasks", broker=settings.redis_url, set_as_current=False) as app:
         app.conf.broker_connection_retry = False
-        install(app, settings)
+        install(app, settings, key=key)
         done = CliRunner().invoke(
             TOP,
             list(words),

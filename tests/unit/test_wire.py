@@ -37,6 +37,7 @@ def test_the_names_are_frozen() -> None:
         "BEGUN": "__inboxBegun",
         "ACTIONS": "__outboxActions",
         "PARTITIONS": "__outboxPartitions",
+        "SCHEDULED": "__outboxScheduled",
         "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
         "QUARANTINE_INDEX": "idx_partitionKey_retriedAt_topic_position",
     }

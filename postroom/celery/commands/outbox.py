@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from postroom.celery.commands.diagnosis import doctor, setup
+from postroom.celery.commands.forget import forget
 from postroom.celery.commands.metrics import metrics
 from postroom.celery.commands.partitions import partitions
 from postroom.celery.commands.quarantine import quarantine
@@ -25,6 +26,7 @@ def outbox() -> None:
 for _command in (
     actions,
     doctor,
+    forget,
     metrics,
     partitions,
     pause,
