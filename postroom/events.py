@@ -230,12 +230,13 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def _whole_decimal(value: Decimal128) -> int | Decimal128 | None:
+def _whole_decimal(value: Decimal128) -> int | str | Decimal128 | None:
     decimal = value.to_decimal()
     if not decimal.is_finite():
         return None
-    if abs(decimal) < 2**63 and decimal == decimal.to_integral_value():
-        return int(decimal)
+    # Of the digits that a decimal has; 1E+20 written out is the same number.
+    if abs(decimal) < 10**34 and decimal == decimal.to_integral_value():
+        return int(decimal) if abs(decimal) < 2**63 else str(int(decimal))
     return value
 
 

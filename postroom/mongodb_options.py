@@ -97,14 +97,16 @@ def _refuse_package(what: str) -> None:
     raise ValueError(f"an address whose {what} needs a package that is not installed")
 
 
-def for_pymongo(url: str) -> str:
+def for_pymongo(url: str, *, without: str = "") -> str:
     """Return MongoDB's connection string without the options that PyMongo does not know.
+
+    And without one more, if it is named.
 
     They mean nothing to it, and it may warn of them by their names: parts of a password whose & is
     not encoded, for all that is known.
     """
     before, mark, query = url.partition("?")
-    known = names()
+    known = names() - {without.lower()}
     options = (each for each in re.split("[&;]", query) if each.partition("=")[0].lower() in known)
     return before + mark + "&".join(options)
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from pymongo import MongoClient
 from pymongo import errors as mongo
 from pymongo.uri_parser import parse_uri
 
@@ -27,6 +28,9 @@ SETTING = "POSTROOM_MONGODB_URI"
 CERTIFICATE = "tlsCertificateKeyFile"
 MOST_CHARACTERS = 300
 SAME_SECONDS = 2.0
+SOON_MS = 500
+REPLICA_SET = "replicaSet"
+NO_MEMBER = "but this node belongs to a set named"
 
 UNAUTHORIZED = 13
 # UserNotFound (of a certificate), AuthenticationFailed, and Atlas' own.
@@ -47,15 +51,22 @@ def why(error: mongo.PyMongoError, uri: str) -> str:
     name = type(error).__name__
     if isinstance(error, mongo.OperationFailure):
         return f"{name}: {_refusal(error)}"
-    text = str(error).partition(" (configured timeouts:")[0].partition(", Timeout:")[0]
+    text = _text(error)
     if (found := FLAW.search(text)) is not None:
         trusted = f"tlsCAFile of {SETTING}"
         return f"{name}: it shows a certificate {flaw(found['said'], trusted)}"
+    if NO_MEMBER in text and (reason := _answers.of((uri, NO_MEMBER), lambda: _membership(uri))):
+        return f"{name}: {reason}"
     if "connection closed" in text and (reason := _reason(uri)) is not None:
         return f"{name}: {reason}"
     if isinstance(error, (mongo.ConnectionFailure, mongo.ConfigurationError)):
-        return f"{name}: {' '.join(text.split())[:MOST_CHARACTERS]}"
+        return f"{name}: {text}"
     return name
+
+
+def _text(error: Exception) -> str:
+    text = str(error).partition(" (configured timeouts:")[0].partition(", Timeout:")[0]
+    return " ".join(text.split())[:MOST_CHARACTERS]
 
 
 def _refusal(error: mongo.OperationFailure) -> str:
@@ -76,6 +87,28 @@ def _refusal(error: mongo.OperationFailure) -> str:
         f"the user of {SETTING} may not {found['command']} on {on}: grant the right to it "
         "(docs/security.md says which)"
     )
+
+
+def _membership(uri: str) -> str | None:
+    """Say what the one server of a URI with directConnection=true is, if it is no such member.
+
+    The driver says of every server that does not answer that it is of no replica set.
+    """
+    soon: dict[str, Any] = {"serverSelectionTimeoutMS": 2 * SOON_MS, "connectTimeoutMS": SOON_MS}
+    try:
+        wanted = parse_uri(uri, warn=True)["options"]["replicaSet"]
+        with MongoClient[Any](for_pymongo(uri, without=REPLICA_SET), **soon) as client:
+            found = client.admin.command("hello").get("setName")
+    except (mongo.ConnectionFailure, mongo.ConfigurationError) as error:
+        return _text(error)
+    except (KeyError, OSError, ValueError, mongo.PyMongoError):
+        return None
+    if found is None:
+        return (
+            f"it is a member of no replica set, and replicaSet of {SETTING} names {wanted!r}: "
+            "start mongod with --replSet, and run rs.initiate() once"
+        )
+    return f"it is a member of the replica set {found!r}, and replicaSet of {SETTING} is {wanted!r}"
 
 
 _answers: Answers[str | None] = Answers(seconds=SAME_SECONDS)

@@ -40,11 +40,16 @@ class Queues:
     def require_free(self, app: Celery) -> None:
         """Refuse a worker of a queue that the application uses for tasks of its own.
 
+        One of a queue that differs from ours by blanks or capitals alone would wait for tasks that
+        nobody sends, and neither relay nor consume: it is refused as well.
+
         Raises:
             ConfigurationError: it does; the message says how to give ours another name.
 
         """
-        own = destinations.queues_of_tasks(app) & adapter.queues(app)
+        of_tasks = destinations.queues_of_tasks(app)
+        self._require_meant(adapter.queues(app) - of_tasks)
+        own = of_tasks & adapter.queues(app)
         for kind, queue in (("relay", self.relay), ("consumer", self.consumer)):
             taken = sorted(filter(queue.owns, own))
             if taken:
@@ -53,3 +58,14 @@ class Queues:
                     f"name is postroom's {kind}: give postroom's another name with "
                     f"install({kind}_queue=…)"
                 )
+
+    def _require_meant(self, given: set[str]) -> None:
+        for name in sorted(given):
+            meant = name.strip().lower()
+            for kind, queue in (("relay", self.relay), ("consumer", self.consumer)):
+                if queue.owns(meant) and not queue.owns(name):
+                    raise errors.ConfigurationError(
+                        f"-Q {name!r} is no queue of postroom's {kind}, nor one that the "
+                        f"application sends tasks to: write -Q {queue.name} as it is, without "
+                        "blanks and capitals, and several with a comma alone between them."
+                    )

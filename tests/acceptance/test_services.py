@@ -64,19 +64,22 @@ def test_a_missing_service_is_named_and_sought_again(
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize(
+    "options", ["directConnection=true", "replicaSet=rs0&directConnection=true"]
+)
 @pytest.mark.parametrize("queue", ["relay", "consumer"])
 def test_a_mongodb_without_a_replica_set_is_refused_with_the_remedy(
-    lite_site: Site, tmp_path: Path, queue: str
+    lite_site: Site, tmp_path: Path, queue: str, options: str
 ) -> None:
-    """The sentence says how to make it one."""
+    """The sentence says how to make it one, whether or not the URI names one."""
     server = Standalone(tmp_path, port=free_port())
     server.start()
     server.wait_ready()
     try:
-        address = f"mongodb://127.0.0.1:{server.port}/?directConnection=true"
+        address = f"mongodb://127.0.0.1:{server.port}/?{options}"
         command = f"celery -A tasks worker -Q {queue} --loglevel=INFO"
         worker = lite_site.start(command, POSTROOM_MONGODB_URI=address)
-        worker.wait_for("is not a replica set")
+        worker.wait_for("replica set")
         worker.wait_for("rs.initiate()")
         assert worker.stop() == 0
     finally:

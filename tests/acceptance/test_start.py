@@ -60,11 +60,49 @@ def test_a_wrong_setting_is_one_sentence(lite_site: Site, command: str) -> None:
         ("-Q relay -c 0", "a worker has 1 to 256 threads"),
         ("-Q consumer --max-tasks-per-child 0", "no use for --max-tasks-per-child"),
         ("-Q relay.a/b", "names the outbox partition 'a/b', and a name has 1 to 200"),
+        ("-Q Relay", "-Q 'Relay' is no queue of postroom's relay"),
+        ("-Q celery,CONSUMER.test", "-Q 'CONSUMER.test' is no queue of postroom's consumer"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(lite_site: Site, options: str, words: str) -> None:
     """A mix of queues, autoscaling and unknown subscriptions are refused with the remedy."""
     worker = lite_site.start(f"celery -A tasks worker {options}")
+    assert worker.exit_code() == 1
+    assert words in worker.text()
+    assert "Traceback" not in worker.text()
+
+
+# What Celery, and its library, look at in gevent; the package itself is large, and has no part in
+# the refusal.
+GREEN = {
+    "gevent/__init__.py": "",
+    "gevent/signal.py": "",
+    "gevent/socket.py": "import socket as its\n\n\nclass socket(its.socket):\n    pass\n",
+    "gevent/monkey.py": "import socket\n\nfrom gevent import socket as green\n\n\n"
+    "def patch_all():\n    socket.socket = green.socket\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "patching", "words"),
+    [
+        ("-Q relay -P gevent", "", "A relay worker runs in threads: leave --pool=gevent out"),
+        ("-Q consumer --pool=gevent -c 99", "", "runs in threads: leave --pool=gevent out"),
+        ("-Q relay", "sitecustomize.py", "and gevent has replaced them in this process"),
+        ("-Q consumer", "sitecustomize.py", "and gevent has replaced them in this process"),
+    ],
+)
+def test_green_threads_are_refused(
+    lite_site: Site, tmp_path: Path, options: str, patching: str, words: str
+) -> None:
+    """By option, or by what the application imports: Pulsar's client would stand still there."""
+    (tmp_path / "gevent").mkdir()
+    for name, text in GREEN.items():
+        (tmp_path / name).write_text(text)
+    if patching:
+        (tmp_path / patching).write_text("import gevent.monkey\n\ngevent.monkey.patch_all()\n")
+    path = f"{tmp_path}{os.pathsep}{lite_site.environment['PYTHONPATH']}"
+    worker = lite_site.start(f"celery -A tasks worker {options}", PYTHONPATH=path)
     assert worker.exit_code() == 1
     assert words in worker.text()
     assert "Traceback" not in worker.text()

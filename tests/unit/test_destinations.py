@@ -99,3 +99,41 @@ def test_what_is_sent_elsewhere_is_no_obstacle(app: Celery) -> None:
     assert queues_of_tasks(app) == {"celery", "elsewhere"}
     Queues().require_free(app)
     assert set(app.amqp.queues) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "is_meant"),
+    [
+        ("relay", True),
+        ("relay.Orders", True),
+        ("consumer.Billing", True),
+        ("relays", True),
+        ("Own", True),
+        ("relay ", False),
+        (" relay", False),
+        ("relay\n", False),
+        ("Relay", False),
+        ("RELAY.0", False),
+        (" consumer.billing", False),
+    ],
+)
+def test_a_queue_that_was_meant_to_be_ours_is_told(
+    app: Celery, given: str, *, is_meant: bool
+) -> None:
+    """Its worker would wait for tasks that nobody sends, and relay nothing."""
+    app.conf.task_routes = {"own.*": "Own"}
+    app.amqp.queues.select(["celery", given])
+    if is_meant:
+        Queues().require_free(app)
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        Queues().require_free(app)
+    assert str(refused.value).startswith(f"-Q {given!r} is no queue of postroom's")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_queue_of_the_applications_own_may_have_capitals(app: Celery) -> None:
+    """Tasks are sent to it, so that somebody means it."""
+    app.conf.task_routes = {"own.*": "Relay"}
+    app.amqp.queues.select(["Relay"])
+    Queues().require_free(app)
