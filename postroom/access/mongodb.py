@@ -48,7 +48,8 @@ def why(error: mongo.PyMongoError, uri: str) -> str:
     Where the server has ended the connection without a word it is looked for the reason, in bounded
     time and without a secret.
     """
-    name = type(error).__name__
+    # Some that the driver raises have names of its own alone: their parents' are documented.
+    name = next(kind.__name__ for kind in type(error).mro() if not kind.__name__.startswith("_"))
     if isinstance(error, mongo.OperationFailure):
         return f"{name}: {_refusal(error)}"
     text = _text(error)

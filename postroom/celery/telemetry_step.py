@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps, signals
 
 from postroom.celery import adapter
+from postroom.celery.queue_broker import Probe
 from postroom.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class TelemetryStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Begin to answer, and say where."""
         telemetry = of(worker)
+        probe = Probe(worker.app)
+        telemetry.follow_broker(lambda: not probe.trouble())
         telemetry.start()
         _prepared.append(telemetry)
         if telemetry.url is not None:

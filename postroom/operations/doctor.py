@@ -24,13 +24,15 @@ def examine(
     *,
     running: Mapping[str, Mapping[str, str]] | None = None,
     waiting: Mapping[str, Sequence[str]] | None = None,
+    broker: Callable[[], list[Finding]] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[Finding]:
     """Look at the settings, MongoDB, Pulsar and the workers, and return what was found, by these.
 
     `running` are the settings that running workers have told (see examining.workers.told), None
-    where they were not asked; `waiting` what they said that they wait for. `told` hears what is
-    looked at next. Whatever does not answer is a finding; it takes half a minute at most.
+    where they were not asked; `waiting` what they said that they wait for. `broker` looks at the
+    broker of Celery, through which the workers were asked. `told` hears what is looked at next.
+    Whatever does not answer is a finding; it takes half a minute at most.
     """
     told("settings")
     found = configured.examine(wiring.settings)
@@ -38,6 +40,9 @@ def examine(
     found += _answered("MongoDB", lambda: _mongodb(wiring), wiring)
     told("Pulsar")
     found += _answered("Pulsar", lambda: pulsar.examine(wiring), wiring)
+    if broker is not None:
+        told("Redis")
+        found += broker()
     if running is not None:
         found += workers.examine(wiring.settings, running, waiting)
     return found

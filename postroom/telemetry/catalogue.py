@@ -136,6 +136,11 @@ SCRAPED: Mapping[str, Described] = {
         "a subscription",
         ("name", "what"),
     ),
+    "postroom_celery_broker_up": Described(
+        Gauge,
+        "1 where Celery's broker (Redis) took a connection and a key of this worker's, 0 where "
+        "not. Relaying and consuming go on without it",
+    ),
     "postroom_build_info": Described(Gauge, "1, with the version of postroom", ("version",)),
 }
 # By the database alone, for every outbox partition, whether or not a relay lives.

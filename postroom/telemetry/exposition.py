@@ -13,6 +13,8 @@ from postroom.telemetry.partitions import Partitions
 from postroom.telemetry.scraping import Scraping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from postroom.inbox.consumer import Consumer
     from postroom.relay.relay import Relay
     from postroom.settings import Settings
@@ -66,6 +68,10 @@ class Exposition:
         self._counting.begin_consumer(consumer.status.subscription)
         consumer.observer.subscribe(self._counting.hear_consumer)
         self._scraping.add_consumer(pulse)
+
+    def follow_broker(self, answers: Callable[[], bool]) -> None:
+        """Tell whether the broker of Celery answers."""
+        self._scraping.follow_broker(answers)
 
     def start(self) -> None:
         """Begin to answer."""

@@ -12,7 +12,7 @@ from postroom.relay.state import State
 from postroom.telemetry.catalogue import SCRAPED, family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.core import GaugeMetricFamily
 
@@ -31,6 +31,7 @@ class Scraping(Collector):
     def __init__(self) -> None:
         self._relays: list[tuple[Status, Pulse]] = []
         self._consumers: list[Pulse] = []
+        self._broker_answers: Callable[[], bool] | None = None
 
     def add_relay(self, status: Status, pulse: Pulse) -> None:
         """Show a relay from now on."""
@@ -39,6 +40,10 @@ class Scraping(Collector):
     def add_consumer(self, pulse: Pulse) -> None:
         """Show a consumer from now on."""
         self._consumers.append(pulse)
+
+    def follow_broker(self, answers: Callable[[], bool]) -> None:
+        """Show from now on whether the broker of Celery answers."""
+        self._broker_answers = answers
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Name what collect() may give."""
@@ -59,6 +64,10 @@ class Scraping(Collector):
             for hang in pulse.hangs():
                 hanging.add_metric([pulse.name, hang.what], hang.seconds)
         yield hanging
+        up = family(SCRAPED, "postroom_celery_broker_up")
+        if self._broker_answers is not None:
+            up.add_metric([], float(self._broker_answers()))
+        yield up
         build = family(SCRAPED, "postroom_build_info")
         build.add_metric([_version()], 1)
         yield build

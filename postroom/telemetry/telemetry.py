@@ -12,6 +12,7 @@ from postroom.telemetry.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from postroom.inbox.consumer import Consumer
     from postroom.relay.relay import Relay
@@ -72,6 +73,11 @@ class Telemetry:
         self.health.pulses.append(found)
         if self._exposition is not None:
             self._exposition.follow_consumer(consumer, found)
+
+    def follow_broker(self, answers: Callable[[], bool]) -> None:
+        """Tell whether the broker of Celery answers, asked at each scrape; bounded in time."""
+        if self._exposition is not None:
+            self._exposition.follow_broker(answers)
 
     def runs_in(self, name: str, thread: threading.Thread) -> None:
         """Note the thread of the relay or consumer of this name."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
 
+from postroom.celery import queue_broker
+from postroom.findings import Grade
 from tests.bad_redis import STATES
 from tests.waiting import wait_until
 
@@ -27,6 +31,7 @@ IMPATIENT = {
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_transport_options": {},
 }
+METRIC = "postroom_celery_broker_up"
 # The refusal, and once more where the state lasts longer than a minute.
 MOST_LINES = 2
 # What a connected worker asks of Redis is not refused then, or waits for minutes in its client.
@@ -47,6 +52,7 @@ class Shop:
         return self.site.start(
             f"celery -A tests.shop worker -Q {queue} --loglevel=INFO",
             POSTROOM_REDIS_URL=self.valkey.url,
+            POSTROOM_METRICS_PORT="0",
             SHOP_CONF=json.dumps(conf),
         )
 
@@ -127,6 +133,44 @@ def test_a_redis_that_is_bad_at_the_start_stops_nothing(
     for worker in ours:
         worker.wait_for("answers again", seconds=60)
         assert worker.stop() == 0
+
+
+# Between two cuts it takes what it is sent.
+@pytest.mark.parametrize("state", [state for state in STATES if state != "cutting"])
+def test_the_doctor_names_a_redis_that_is_bad(valkey: Valkey, state: str) -> None:
+    """In seconds, with the reason; and says nothing more of it once it is well."""
+    app = Celery("doctor", broker=valkey.url, set_as_current=False)
+    assert [each.grade for each in queue_broker.examine(app)] == [Grade.OK]
+    with STATES[state](valkey):
+        began = time.monotonic()
+        [found] = queue_broker.examine(app)
+        assert time.monotonic() - began < queue_broker.SECONDS + 1
+        assert found.grade is Grade.FAIL, found
+        assert found.found.startswith("Redis at 127.0.0.1"), found
+    app = Celery("doctor", broker=valkey.url, set_as_current=False)
+    wait_until(
+        lambda: [each.grade for each in queue_broker.examine(app)] == [Grade.OK],
+        description="it is well",
+    )
+
+
+def test_metrics_and_the_doctor_tell_that_redis_is_frozen(lite_site: Site, valkey: Valkey) -> None:
+    """Which no connected worker notices for minutes: by the metric, and by the command line."""
+    shop = Shop(lite_site, valkey)
+    worker = shop.worker("relay", worker_enable_remote_control=True)
+    worker.wait_for("Answering http")
+    found = re.search(r"Answering (http://[^/]+)/metrics", worker.text())
+    assert found is not None
+
+    def told() -> str:
+        with urllib.request.urlopen(f"{found[1]}/metrics", timeout=10) as answer:
+            text = str(answer.read().decode())
+        return next(line for line in text.splitlines() if line.startswith(METRIC))
+
+    assert told() == f"{METRIC} 1.0"
+    with STATES["frozen"](valkey):
+        wait_until(lambda: told() == f"{METRIC} 0.0", description="the metric tells it")
+    wait_until(lambda: told() == f"{METRIC} 1.0", description="and that it is over")
 
 
 def test_a_frozen_redis_keeps_no_worker_from_ending(lite_site: Site, valkey: Valkey) -> None:

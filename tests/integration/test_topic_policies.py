@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,22 @@ def test_a_topic_whose_own_policy_turns_deduplication_off_is_named(
         saved(site, 3)
     assert f"lacks deduplication on {site.topic}" in caplog.text
     assert site.stored() == written
+
+
+def test_who_probes_beside_others_is_not_misled(policies_site: Site) -> None:
+    """Five probes at once, which fence each other and take the topic away: all say what is so."""
+    site, namespace = policies_site, f"public/{policies_site.name}"
+    site.admin_namespace(namespace, "deduplication", value=True)
+    topic = canonical(f"{namespace}/events")
+    access = pulsar_access.of(site.settings())
+
+    def probed(_: int) -> tuple[bool, bool]:
+        with broker.connected(access, operation_timeout=timedelta(seconds=10)) as client:
+            found = probe(client, [topic], PulsarAdmin(access))
+        return found.fencing, found.deduplication
+
+    with ThreadPoolExecutor(5) as pool:
+        assert set(pool.map(probed, range(15))) == {(True, True)}
 
 
 def test_the_probe_of_a_namespace_leaves_no_topic_behind(policies_site: Site) -> None:

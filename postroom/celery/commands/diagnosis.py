@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
-from postroom.celery import fleet_settings
+from postroom.celery import fleet_settings, queue_broker
 from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import json_option
 from postroom.celery.commands.printing import console, print_json, print_table, shown
@@ -49,6 +50,7 @@ def doctor(ctx: click.Context, /, *, as_json: bool, fix: bool) -> None:
             wiring,
             running=fleet_settings.told_in(answers),
             waiting={name: troubles(stats) for name, stats in answers.items()},
+            broker=functools.partial(queue_broker.examine, ctx.obj.app),
             told=lambda what: status.update(f"Looking at {what}"),
         )
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pymongo import errors as mongo
 from postroom import broker, errors, refusals, wire
 from postroom.access import mongodb as mongodb_access
 from postroom.access import pulsar as pulsar_access
-from postroom.celery import fleet_settings
+from postroom.celery import fleet_settings, queue_broker
 from postroom.celery.outbox_page import fleet, partitions
 from postroom.celery.outbox_page.database import LateDatabase
 from postroom.celery.outbox_page.history import History
@@ -71,7 +72,11 @@ class Desk:
         )
         self.doctor: Lookout[list[Finding]] = Lookout(
             "The doctor",
-            lambda: doctor.examine(wiring, running=_running(app)),
+            lambda: doctor.examine(
+                wiring,
+                running=_running(app),
+                broker=functools.partial(queue_broker.examine, app),
+            ),
             why=self.why,
             every=DOCTOR_SECONDS,
             patience=DOCTOR_PATIENCE_SECONDS,
