@@ -194,7 +194,12 @@ def test_what_is_left_to_be_awaited_is_not_taken_for_done(returned: Any) -> None
 WRONG_OPTIONS: list[dict[str, Any]] = [
     *({"max_attempts": n} for n in (0, -1, "3", 2.5, True, 1001)),
     *({"batch": n} for n in (0, 1001, 1.5, "5", True)),
-    *({name: n} for name in ("backoff_seconds", "timeout_seconds") for n in (0, -1, "1", 1e9)),
+    *(
+        {name: n}
+        for name in ("backoff_seconds", "timeout_seconds")
+        for n in (0, -1, 1e-9, "1", 1e9)
+    ),
+    {"timeout_seconds": 0.05},
     *({name: float("nan")} for name in ("backoff_seconds", "timeout_seconds")),
     *({"give_up_on": kinds} for kinds in (["ValueError"], (5,), None, ValueError("x"))),
     *({"name": n} for n in ("", " ", 5, "a\nb", "a\ud800", "x" * 201, "celery.ping")),

@@ -12,6 +12,7 @@ import click
 
 from postroom import inbox
 from postroom.celery.commands import settings_of
+from postroom.celery.commands.group import Group
 from postroom.celery.commands.options import (
     dry_run_option,
     filter_of,
@@ -43,7 +44,7 @@ everything_option = click.option(
 )
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """List the events that were given up, put them back, or discard them.
 

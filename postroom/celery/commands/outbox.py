@@ -6,6 +6,7 @@ import click
 
 from postroom.celery.commands.diagnosis import doctor, setup
 from postroom.celery.commands.forget import forget
+from postroom.celery.commands.group import Group
 from postroom.celery.commands.metrics import metrics
 from postroom.celery.commands.partitions import partitions
 from postroom.celery.commands.quarantine import quarantine
@@ -18,7 +19,7 @@ from postroom.celery.commands.tail import tail
 __all__ = ["outbox"]
 
 
-@click.group("outbox")
+@click.group("outbox", cls=Group)
 def outbox() -> None:
     """Look at the outbox, and repair what could not be relayed."""
 

@@ -84,9 +84,9 @@ def handles(
             matches=events,
             wants_session=_checked_signature(title, function),
             max_attempts=_count(title, "max_attempts", max_attempts, most=MOST_ATTEMPTS),
-            backoff_seconds=_seconds(title, "backoff_seconds", backoff_seconds),
+            backoff_seconds=_seconds(title, "backoff_seconds", backoff_seconds, least=0.001),
             give_up_on=_checked_kinds(title, give_up_on),
-            timeout_seconds=_seconds(title, "timeout_seconds", timeout_seconds),
+            timeout_seconds=_seconds(title, "timeout_seconds", timeout_seconds, least=0.1),
             batch=_count(title, "batch", batch, most=MOST_IN_A_BATCH) or 1,
             batched=batch is not None,
             group=_checked_group(title, group, batched=batch is not None),
@@ -160,11 +160,12 @@ def _checked_group(title: str, group: int | None, *, batched: bool) -> int:
     return _count(title, "group", group, most=MOST_IN_A_GROUP) or 1
 
 
-def _seconds(title: str, option: str, value: float | None) -> float | None:
+def _seconds(title: str, option: str, value: float | None, *, least: float) -> float | None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (number and 0 < value <= LONGEST_SECONDS):
+    # As the settings that it stands in for: what is over at once makes dead letters of all events.
+    if value is not None and not (number and least <= value <= LONGEST_SECONDS):
         raise errors.ConfigurationError(
-            f"{option} of {title} must be a number of seconds above 0, up to "
+            f"{option} of {title} must be a number of seconds from {least:g} to "
             f"{LONGEST_SECONDS:g}, not {quoted(value)}"
         )
     return value
