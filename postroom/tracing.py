@@ -79,7 +79,7 @@ def creating(name: str, event_id: str) -> Iterator[Mapping[str, str]]:
 def context_in(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the W3C headers among an event's, whoever produced it, or nothing."""
     parent = headers.get(PARENT) or headers.get(DOTPULSAR_PARENT)
-    if not _is_short(parent):
+    if parent is None or not _is_short(parent):
         return NOTHING
     state = headers.get(STATE)
     return {PARENT: str(parent), **({STATE: str(state)} if _is_short(state) else {})}

@@ -41,6 +41,7 @@ __all__ = [
     "OF_THE_BROKER",
     "POOL",
     "EventRequest",
+    "Requests",
     "TaskRevokedError",
     "ask_to_end",
     "carried",
@@ -59,7 +60,6 @@ __all__ = [
     "pool_name",
     "publish",
     "queues",
-    "request",
     "run",
     "trace_in",
 ]
@@ -107,50 +107,46 @@ class EventRequest(Request):
     terminate = cancel
 
 
-def request(
-    task: Task,
-    *,
-    hostname: str,
-    eventer: Any,
-    task_id: str,
-    retries: int,
-    shown: dict[str, Any],
-    kwargsrepr: str,
-    routing_key: str,
-    cargo: object,
-    carried: Mapping[str, str],
-) -> EventRequest:
-    """Make the request that Celery would have made of a message; the task finds `cargo` in it."""
-    headers = {
-        **carried,
-        "id": task_id,
-        "task": task.name,
-        "retries": retries,
-        "argsrepr": "()",
-        "kwargsrepr": kwargsrepr,
-        "origin": "postroom",
-        CARGO: _Sealed(cargo),
-        "ignore_result": True,
-    }
-    message = SimpleNamespace(
-        headers=headers,
-        body=((), shown, {}),
-        payload=((), shown, {}),
-        delivery_info={"exchange": "pulsar", "routing_key": routing_key},
-        properties={},
-        content_type=None,
-        content_encoding=None,
-    )
-    return EventRequest(
-        message,
-        app=task.app,
-        hostname=hostname,
-        eventer=eventer,
-        task=task,
-        body=message.body,
-        headers=headers,
-        decoded=True,
-    )
+class Requests:
+    """Makes the requests that Celery would have made of messages for one task."""
+
+    def __init__(self, task: Task, *, hostname: str, eventer: Any) -> None:
+        own = {"app": task.app, "task": task, "hostname": hostname, "eventer": eventer}
+        self._make = functools.partial(EventRequest, **own, decoded=True)
+        self._fixed = {"task": task.name, "argsrepr": "()", "origin": "postroom"}
+
+    def make(
+        self,
+        *,
+        task_id: str,
+        retries: int,
+        shown: dict[str, Any],
+        kwargsrepr: str,
+        routing_key: str,
+        cargo: object,
+        carried: Mapping[str, str],
+    ) -> EventRequest:
+        """Make one; the task finds `cargo` in it."""
+        headers = {
+            **carried,
+            **self._fixed,
+            "id": task_id,
+            "retries": retries,
+            "kwargsrepr": kwargsrepr,
+            CARGO: _Sealed(cargo),
+            "ignore_result": True,
+        }
+        body: tuple[Any, ...] = ((), shown, {})
+        message = SimpleNamespace(
+            headers=headers,
+            body=body,
+            payload=body,
+            delivery_info={"exchange": "pulsar", "routing_key": routing_key},
+            properties={},
+            content_type=None,
+            content_encoding=None,
+        )
+        return self._make(message, body=body, headers=headers)
 
 
 def carried(task_request: Any) -> Any:

@@ -35,6 +35,7 @@ __all__ = ["Errand", "HandlerTask", "TaskRunner", "register"]
 
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096
+NO_SPAN = contextlib.nullcontext(tracing.Processing())
 REVOKED = GiveUp("The task was revoked before the handler ran", whole=True)
 
 
@@ -118,7 +119,7 @@ class TaskRunner:
         self._worker = worker
         self._events = events
         self._threads = HandlerThreads(worker.concurrency)
-        self._tasks: dict[str, HandlerTask] = {}
+        self._requests: dict[str, adapter.Requests] = {}
         self.isolation = Isolation()
 
     @property
@@ -135,7 +136,9 @@ class TaskRunner:
         for handler in handlers:
             task = register(self._worker.app, handler)
             adapter.trace_in(self._worker.app, task, self._worker.hostname)
-            self._tasks[handler.name] = task
+            self._requests[handler.name] = adapter.Requests(
+                task, hostname=self._worker.hostname, eventer=self._events
+            )
 
     def of(self, consumer: Consumer | None = None) -> _ConsumersRunner:
         """Return the runner of one consumer; the consumer itself is set afterwards."""
@@ -193,15 +196,13 @@ class TaskRunner:
 
     def _request(self, errand: Errand) -> adapter.EventRequest:
         job = errand.job
-        shown = _shown(job, payloads=self._worker.app.postroom.settings.show_payloads)
-        return adapter.request(
-            self._tasks[job.handler.name],
-            hostname=self._worker.hostname,
-            eventer=self._events,
+        installed = self._worker.app.postroom
+        shown = _shown(job, payloads=installed.settings.show_payloads)
+        return self._requests[job.handler.name].make(
             task_id=task_ids.of_subscription(
                 job.task_id,
                 errand.consumer.status.subscription,
-                alone=len(self._worker.app.postroom.consume) == 1,
+                alone=len(installed.consume) == 1,
             ),
             retries=job.attempt - 1,
             shown=shown,
@@ -215,7 +216,7 @@ class TaskRunner:
 def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
     """Make the span of one attempt, in which the handler's own spans are."""
     if not tracing.is_on():
-        return contextlib.nullcontext(tracing.Processing())
+        return NO_SPAN
     job, first = errand.job, errand.job.events[0]
     return tracing.processing(
         [event.headers for event in job.events],

@@ -124,7 +124,7 @@ class Dispatcher:
             case Finished(job, outcome):
                 work = self._underway.end(job)
                 if work is not None:
-                    judged = self._underway.judged(job) if outcome == Lost() else outcome
+                    judged = self._underway.judged(job) if isinstance(outcome, Lost) else outcome
                     self._decide(work, job, self._learnt(job, judged))
             case CutOff(work, job):
                 self._decide(work, job, self._learnt(job, self._underway.after_timeout(item)))
@@ -203,7 +203,7 @@ class Dispatcher:
         for held, member, outcome in zip(
             work.deliveries, job.members, shared.outcomes, strict=True
         ):
-            judged = self._underway.judged(member) if outcome == Lost() else outcome
+            judged = self._underway.judged(member) if isinstance(outcome, Lost) else outcome
             if isinstance(judged, GiveUp):
                 self._decide(work.of(held), member, judged)
             elif not isinstance(judged, Applied):

@@ -189,21 +189,29 @@ class Instruments:
 
     def __init__(self, registry: CollectorRegistry, table: Mapping[str, Described]) -> None:
         self._made: dict[str, Any] = {}
+        self._labelled: dict[tuple[str, ...], Any] = {}
         for name, each in table.items():
             more = {"buckets": SECONDS} if each.kind is Histogram else {}
             self._made[name] = each.kind(name, each.text, each.labels, registry=registry, **more)
 
     def add(self, name: str, amount: float, *labels: str) -> None:
         """Add to a counter."""
-        self._made[name].labels(*labels).inc(amount)
+        self._of(name, *labels).inc(amount)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
-        self._made[name].labels(*labels).set(value)
+        self._of(name, *labels).set(value)
 
     def observe(self, name: str, seconds: float, *labels: str) -> None:
         """Put a duration into a histogram."""
-        self._made[name].labels(*labels).observe(seconds)
+        self._of(name, *labels).observe(seconds)
+
+    def _of(self, *name: str) -> Any:
+        """Return a metric by its name and labels; to look it up is dearer than what it counts."""
+        found = self._labelled.get(name)
+        if found is None:
+            found = self._labelled[name] = self._made[name[0]].labels(*name[1:])
+        return found
 
 
 def family(table: Mapping[str, Described], name: str) -> GaugeMetricFamily:

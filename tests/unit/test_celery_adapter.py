@@ -121,10 +121,7 @@ def test_a_request_runs_and_is_forgotten(app: Celery) -> None:
 
     task = app.register_task(Kind())
     adapter.trace_in(app, task, "here")
-    made = adapter.request(
-        task,
-        hostname="here",
-        eventer=None,
+    made = adapter.Requests(task, hostname="here", eventer=None).make(
         task_id="7",
         retries=0,
         shown={"event": "E"},
@@ -156,10 +153,7 @@ def test_an_abandoned_request_is_heard_of_no_more() -> None:
 
     sent: list[str] = []
     eventer = SimpleNamespace(enabled=True, send=lambda kind, **_: sent.append(kind))
-    made = adapter.request(
-        muted,
-        hostname="here",
-        eventer=eventer,
+    made = adapter.Requests(muted, hostname="here", eventer=eventer).make(
         task_id="8",
         retries=0,
         shown={},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import time
 from typing import TYPE_CHECKING, Any
@@ -143,9 +142,8 @@ class Applying:
             call.enter(Stage.INBOX)
             self._rows.forget((self._row_id(self._fresh.pop(each)) for each in less), session)
         call.enter(Stage.COMMIT)
-        commit(session, seconds=min(COMMIT_SECONDS, call.seconds_left))
-        handled = self.applied.handled + len(self._fresh)
-        self.applied = dataclasses.replace(self.applied, handled=handled)
+        commit(session, seconds=call.within(COMMIT_SECONDS))
+        self.applied = self.applied.more(handled=len(self._fresh))
         if self._handler.after_commit is not None:
             self._owing.update(self._fresh)
         self._fresh = {}
@@ -192,13 +190,13 @@ class Applying:
         options = {"session": session} if self._handler.wants_session else {}
         with Guard(session, self._handler.name):
             returned = self._handler.function(argument, **options)
-            require_done(returned, who=f"The handler {self._handler.name}")
+            if returned is not None:
+                require_done(returned, who=f"The handler {self._handler.name}")
 
     def _leave_out_repeated(self, call: Call) -> None:
         for event_id, owing in self._known(call).items():
             event = self._fresh.pop(event_id)
-            repeated = self.applied.repeated + 1
-            self.applied = dataclasses.replace(self.applied, repeated=repeated)
+            self.applied = self.applied.more(repeated=1)
             if owing:
                 self._owing[event_id] = event
 
@@ -225,8 +223,7 @@ def _after(handler: Handler, argument: Any, call: Call, *, turn: int | None = No
 
 
 def _majority(call: Call) -> WriteConcern:
-    seconds = max(1.0, min(MAJORITY_SECONDS, call.seconds_left))
-    return _within(round(seconds * 1000))
+    return _within(round(max(1.0, call.within(MAJORITY_SECONDS)) * 1000))
 
 
 @functools.lru_cache(maxsize=64)

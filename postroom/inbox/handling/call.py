@@ -97,12 +97,15 @@ class Call:
         passed = time.monotonic() - began
         return passed if self._pulse is None else passed - self._pulse.stood_still(began)
 
-    @property
-    def seconds_left(self) -> float:
-        """How long it may go on."""
+    def within(self, seconds: float) -> float:
+        """Return so many seconds, or how long it may go on where that is less."""
         with self._lock:
             began, has_begun = self._turn_began, self._began is not None
-        return self.limit_seconds - (self.seconds_since(began) if has_begun else 0.0)
+        if not has_begun:
+            return min(seconds, self.limit_seconds)
+        if self.limit_seconds - (time.monotonic() - began) >= seconds:
+            return seconds  # whether or not the process stood still
+        return min(seconds, self.limit_seconds - self.seconds_since(began))
 
     @property
     def turn(self) -> int:
@@ -119,7 +122,7 @@ class Call:
     @property
     def is_overdue(self) -> bool:
         """Whether it runs for longer than it may."""
-        return self.seconds_left < 0
+        return self.within(0.0) < 0
 
     @property
     def stage(self) -> Stage:

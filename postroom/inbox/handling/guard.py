@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
+
+from pymongo.client_session import ClientSession
 
 from postroom import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
-    from pymongo.client_session import ClientSession
-
 __all__ = ["Guard"]
-
-REFUSED = ("start_transaction", "commit_transaction", "with_transaction")
-# They undo, which is right where the transaction is given up in any case.
-NOTED = ("abort_transaction", "end_session")
 
 
 class Guard:
@@ -29,14 +25,14 @@ class Guard:
 
     def __init__(self, session: ClientSession, handler: str) -> None:
         self._session = session
+        self._kind: Any = type(session)
         self._handler = handler
         self._touched = ""
 
     def __enter__(self) -> None:
-        for name in REFUSED:
-            setattr(self._session, name, self._refusing(name))
-        for name in NOTED:
-            setattr(self._session, name, self._noting(name, getattr(self._session, name)))
+        # Another class is one assignment; to replace its methods each time is as dear as a write.
+        self._session.__class__ = _guarded(self._kind)
+        self._session.__dict__[GUARD] = self
 
     def __exit__(
         self,
@@ -44,30 +40,55 @@ class Guard:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for name in (*REFUSED, *NOTED):
-            delattr(self._session, name)
-        if not self._touched and (self._session.has_ended or not self._session.in_transaction):
+        session = self._session
+        session.__class__ = self._kind
+        del session.__dict__[GUARD]
+        if not self._touched and (session.has_ended or not session.in_transaction):
             self._touched = "the end of its transaction"
         if self._touched:
-            raise self._refusal() from error
+            raise self.refusal() from error
 
-    def _refusal(self) -> errors.PostroomError:
+    def touched(self, what: str) -> Guard:
+        """Note what the handler has used, if it is the first such thing."""
+        self._touched = self._touched or what
+        return self
+
+    def refusal(self) -> errors.PostroomError:
+        """Say what the handler has used first."""
         return errors.TransactionTouched(
             f"The handler {self._handler} has used {self._touched} of the session it was given: "
             "that transaction is the inbox's, which commits it when the handler returns and undoes "
             "it when it raises. Nothing was written; use a session of its own for another one"
         )
 
-    def _refusing(self, name: str) -> Callable[..., Any]:
-        def refuse(*_args: Any, **_options: Any) -> None:
-            self._touched = self._touched or f"{name}()"
-            raise self._refusal()
 
-        return refuse
+# Where a session that is lent to a handler has its guard.
+GUARD = "postroom_guard"
 
-    def _noting(self, name: str, own: Callable[..., Any]) -> Callable[..., Any]:
-        def note(*args: Any, **options: Any) -> Any:
-            self._touched = self._touched or f"{name}()"
-            return own(*args, **options)
 
-        return note
+class _Guarded(ClientSession):
+    postroom_guard: Guard
+
+    def start_transaction(self, *_args: Any, **_options: Any) -> Any:
+        raise self.postroom_guard.touched("start_transaction()").refusal()
+
+    def commit_transaction(self) -> None:
+        raise self.postroom_guard.touched("commit_transaction()").refusal()
+
+    def with_transaction(self, *_args: Any, **_options: Any) -> Any:
+        raise self.postroom_guard.touched("with_transaction()").refusal()
+
+    # These undo, which is right where the transaction is given up in any case.
+
+    def abort_transaction(self) -> None:
+        self.postroom_guard.touched("abort_transaction()")
+        super().abort_transaction()
+
+    def end_session(self) -> None:
+        self.postroom_guard.touched("end_session()")
+        super().end_session()
+
+
+@functools.cache
+def _guarded(kind: Any) -> type[Any]:
+    return _Guarded if kind is ClientSession else type(kind.__name__, (_Guarded, kind), {})

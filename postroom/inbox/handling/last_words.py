@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["install", "speaking"]
 
@@ -28,13 +28,18 @@ def install() -> None:
     os._exit = _exit
 
 
-@contextlib.contextmanager
-def speaking(words: Callable[[], object]) -> Iterator[None]:
-    """Have these called should this thread end the process meanwhile."""
-    _thread.words = words
-    try:
-        yield
-    finally:
+class speaking:  # noqa: N801 - used as a verb
+    """Have these called should this thread end the process within the block."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: Callable[[], object]) -> None:
+        self._words = words
+
+    def __enter__(self) -> None:
+        _thread.words = self._words
+
+    def __exit__(self, *_: object) -> None:
         _thread.words = None
 
 

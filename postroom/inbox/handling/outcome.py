@@ -20,6 +20,14 @@ class Applied:
     repeated: int
     waited: bool = field(default=False, compare=False)
 
+    def more(self, *, handled: int = 0, repeated: int = 0) -> Applied:
+        """Return it with so many more events."""
+        return Applied(
+            handled=self.handled + handled,
+            repeated=self.repeated + repeated,
+            waited=self.waited,
+        )
+
     def __str__(self) -> str:
         """Say it as Flower shows it."""
         if not self.repeated:

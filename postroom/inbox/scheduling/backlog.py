@@ -106,4 +106,5 @@ class Backlog:
 
 
 def _key(delivery: Held) -> Hashable:
-    return id(delivery) if delivery.key is None else delivery.key
+    key = delivery.key
+    return id(delivery) if key is None else key

@@ -35,8 +35,8 @@ class Conflicts:
         contention = self._contentions.get(handler.name)
         if contention is not None and contention.is_on:
             return True
-        met_at = self._in_groups.get(handler.name, float("-inf"))
-        return in_groups and time.monotonic() - met_at < APART_SECONDS
+        met_at = self._in_groups.get(handler.name) if in_groups else None
+        return met_at is not None and time.monotonic() - met_at < APART_SECONDS
 
     def allow(self, handler: Handler, underway: Underway) -> bool:
         """Say whether another job of a handler may run beside those under way."""
@@ -48,8 +48,10 @@ class Conflicts:
 
         Returns the outcome, which says of a conflict how long its work has to wait.
         """
-        name, seconds, running = job.handler.name, job.call.seconds, underway.of(job.handler) + 1
+        name = job.handler.name
         match outcome:
+            case Applied(waited=False) if name not in self._contentions:
+                return outcome  # as nearly always
             case Shared(outcomes):
                 # More writes and a longer transaction: by themselves they may meet none.
                 if any(isinstance(o, TryAgain) and o.kind is Kind.CONFLICT for o in outcomes):
@@ -57,10 +59,12 @@ class Conflicts:
             case TryAgain(kind=Kind.CONFLICT, counts=False):
                 contention = self._contentions[name]
                 sole = contention.is_sole
-                wait = contention.met(running=running, seconds=seconds)
+                running = underway.of(job.handler) + 1
+                wait = contention.met(running=running, seconds=job.call.seconds)
                 return replace(outcome, after_seconds=wait, sole=sole)
             case TryAgain(kind=Kind.QUEUED) | Applied(waited=True):
-                self._contentions[name].waited(running=running, seconds=seconds)
-            case Applied() if name in self._contentions:
-                self._contentions[name].met_none(most=underway.most, seconds=seconds)
+                running = underway.of(job.handler) + 1
+                self._contentions[name].waited(running=running, seconds=job.call.seconds)
+            case Applied():
+                self._contentions[name].met_none(most=underway.most, seconds=job.call.seconds)
         return outcome

@@ -57,12 +57,14 @@ class Delivery:
     """A message and what stands on its outside.
 
     `key` is what its producer keyed it by, `ordering_key` what Key_Shared goes by instead where a
-    producer has set one; `size` is about what it fills once it is decoded, in bytes.
+    producer has set one; `topic` is what its topic partition belongs to, or its topic itself;
+    `size` is about what it fills once it is decoded, in bytes.
     """
 
     source: Acknowledger
     message: pulsar.Message
     place: Place
+    topic: str
     event_id: str
     key: str | None
     ordering_key: str | None
@@ -80,6 +82,7 @@ class Delivery:
             source=source,
             message=message,
             place=place,
+            topic=topics.base_topic(topic),
             # A producer that is not ours gives no id: its place in the topic is one.
             event_id=properties.get(wire.ID) or f"{topic}:{ledger}:{entry}:{index}",
             key=key,
@@ -97,16 +100,12 @@ class Delivery:
     @property
     def is_redriven(self) -> bool:
         """Whether it was a dead letter, and has been put back."""
-        return self._topic.endswith(wire.REDRIVE)
-
-    @property
-    def _topic(self) -> str:
-        return topics.base_topic(self.place[0])
+        return self.topic.endswith(wire.REDRIVE)
 
     @property
     def origin(self) -> str:
         """The topic that the event was read from first: a redriven one says so."""
-        topic = self._topic
+        topic = self.topic
         if not self.is_redriven:
             return topic
         found = topics.base_topic(topics.canonical(self.properties.get(wire.DEAD_TOPIC, "")))

@@ -86,8 +86,7 @@ class Schedule:
             return self._alone.popleft()
         if not underway.free:
             return None
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
+        while self._later and self._later[0][0] <= time.monotonic():
             self._next.append(heapq.heappop(self._later)[2])
         while (found := self._allowed(underway)) is None:
             if not self._backlog:

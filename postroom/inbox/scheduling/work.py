@@ -114,12 +114,12 @@ class Work:
         failures = first.failures.get(self.handler.name)
         return Job(
             handler=self.handler,
-            events=tuple(held.event for held in deliveries if held.event is not None),
+            events=tuple([held.event for held in deliveries if held.event is not None]),
             attempt=self.attempt,
             task_id=self._task_id(deliveries),
             topic=first.delivery.place[0],
             since=failures.conflicts_since if failures else None,
-            noted=any(held.noted for held in deliveries),
+            noted=True in [held.noted for held in deliveries],
             alone=self.alone,
             contends=contends,
             call=call,
