@@ -26,6 +26,7 @@ MILLISECOND = timedelta(milliseconds=1)
 # What a property and the message's own fields cost at most beside their text.
 OVERHEAD_BYTES = 256
 SHORT_KEY_BYTES = 100
+HEADER_BYTES = 8
 # What a sealed message costs beside, at most: salt, nonce, tag, and the properties that say so.
 SEALED_BYTES = 256
 CONTENT_TYPE = "content-type"
@@ -148,15 +149,22 @@ class Foreseen(NamedTuple):
     key: str | None
 
 
-def foreseen(event: dict[str, Any], routing: Routing, max_bytes: int) -> Foreseen | None:
-    """Say what write() will make of an event without headers, at a quarter of its cost.
+def foreseen(
+    event: dict[str, Any], headers: Mapping[str, str], routing: Routing, max_bytes: int
+) -> Foreseen | None:
+    """Say what write() will make of an event and its headers, at a quarter of its cost.
 
     None where only write() can tell, of the row as MongoDB will give it back: what the event holds
-    may have no form in JSON, the key is no plain text, or the size is near the limit.
+    may have no form in JSON, the key or a header is no plain text, they are to become a CloudEvent,
+    or the size is near the limit.
     """
     size = events.plain_size(event)
-    if size is None:
+    if size is None or routing.cloud_events is not None:
         return None
+    for name, value in headers.items():
+        if type(value) is not str or not (name + value).isascii():
+            return None
+        size += len(name) + len(value) + HEADER_BYTES
     rule, key = routing.key_rule(event["name"]), None
     if rule is not None:
         key = event["data"].get(rule) if type(rule) is str else None
@@ -204,4 +212,4 @@ def _headers(headers: object) -> Mapping[str, str]:
 
 def _size_beside(key: str | None, headers: Mapping[str, str]) -> int:
     texts = (key or "", *headers, *headers.values())
-    return sum(len(text.encode()) for text in texts) + 8 * len(headers)
+    return sum(len(text.encode()) for text in texts) + HEADER_BYTES * len(headers)

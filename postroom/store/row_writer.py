@@ -82,7 +82,6 @@ class RowWriter:
             envelopes=self._envelopes,
         )
         self._max_bytes = max_bytes
-        self._has_headers = cloud_events is not None
 
     def row(
         self, event: Publishable, *, row_id: ObjectId, headers: Mapping[str, str] | None
@@ -121,14 +120,11 @@ class RowWriter:
             row[OutboxField.ENCRYPTED] = True
         encoded = _encoded(name, row)
         _require_depth(name, encoded)
-        known = (
-            None
-            if headers or self._has_headers
-            else letter.foreseen(
-                row[OutboxField.DATA],
-                self._routing,
-                self._max_bytes - letter.SEALED_BYTES * is_sealed,
-            )
+        known = letter.foreseen(
+            row[OutboxField.DATA],
+            headers,
+            self._routing,
+            self._max_bytes - letter.SEALED_BYTES * is_sealed,
         )
         key = self._key_when_sent(name, encoded) if known is None else known.key
         if key is not None:
