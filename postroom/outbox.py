@@ -10,6 +10,7 @@ from bson import ObjectId
 from pymongo import errors as mongo
 
 from postroom import errors, wire, writing
+from postroom.server_codes import ILLEGAL_OPERATION
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal
 from postroom.store.placement import Placement
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Outbox", "RowIds", "Transaction", "explained"]
 
 Result = TypeVar("Result")
-
-ILLEGAL_OPERATION = 20
 
 
 class Outbox:

@@ -18,6 +18,7 @@ from postroom.access.answers import Answers
 from postroom.access.diagnosis import TIMEOUT_SECONDS, flaw, speaks_tls, tls_reason
 from postroom.access.server import Server
 from postroom.mongodb_options import for_pymongo
+from postroom.server_codes import UNAUTHORIZED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,6 @@ SOON_MS = 500
 REPLICA_SET = "replicaSet"
 NO_MEMBER = "but this node belongs to a set named"
 
-UNAUTHORIZED = 13
 # UserNotFound (of a certificate), AuthenticationFailed, and Atlas' own.
 NOT_LET_IN = {11, 18, 8000}
 # What the server has not understood or not allowed, without the words of the command itself.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import errors as mongo
 
 from postroom import errors, wire
+from postroom.server_codes import DUPLICATE_KEY
 from postroom.store.partitioning_record import MAJORITY, changed, read, read_all
 from postroom.wire import OutboxField, PartitioningField
 
@@ -26,7 +27,6 @@ __all__ = ["begin", "close", "open_next", "seal"]
 # So long MongoDB waits for open transactions; others that want to write meanwhile are turned away,
 # and tried again as those of write conflicts are.
 CLOSE_MS = 1_000
-DUPLICATE_KEY = 11000
 UNDER_WAY = (PartitioningField.NEXT, PartitioningField.CLOSED_AT, PartitioningField.SEALED)
 
 

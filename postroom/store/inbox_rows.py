@@ -12,6 +12,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.server_codes import DUPLICATE_KEY
 from postroom.wire import InboxField
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["InboxRows", "Repeated", "RowId", "identity"]
 
 INDEX_OPTIONS_CONFLICT = 85
-DUPLICATE_KEY = 11000
 LONGEST_ID = 256
 
 

@@ -10,6 +10,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
+from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.codec import RAW, READING, Row, Unreadable, decoded
 from postroom.wire import OutboxField
 
@@ -27,8 +28,6 @@ __all__ = ["OutboxRows"]
 
 READ_MS = 10_000
 WRITE_MS = 10_000
-# SnapshotTooOld, SnapshotUnavailable.
-SNAPSHOT_GONE_CODES = frozenset({239, 246})
 COLLECTION_UUID_MISMATCH = 361
 UNKNOWN_FIELD_CODES = frozenset({40415, 9})
 
@@ -122,7 +121,7 @@ class OutboxRows:
         try:
             reply = self._database.command(command)
         except mongo.OperationFailure as error:
-            if error.code not in SNAPSHOT_GONE_CODES:
+            if error.code not in SNAPSHOT_GONE:
                 raise
             return None
         return [row[OutboxField.ID] for row in reply["cursor"]["firstBatch"]]

@@ -13,6 +13,7 @@ from pymongo import errors as mongo
 
 from postroom import errors, wire
 from postroom.partitioning import Partitioning
+from postroom.server_codes import UNAUTHORIZED
 from postroom.store import generations
 from postroom.store.partitioning_record import Record, found, read, read_all
 from postroom.wire import CheckpointField, OutboxField
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["is_refusal", "successor", "to_relay", "to_write"]
 
-UNAUTHORIZED = 13
 DOCUMENT_VALIDATION = 121
 CHANGE = "celery -A … outbox partitions --to"
 

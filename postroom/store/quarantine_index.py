@@ -9,6 +9,7 @@ from pymongo import ASCENDING
 from pymongo import errors as mongo
 
 from postroom import wire
+from postroom.server_codes import UNAUTHORIZED
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ __all__ = ["prepare", "prepare_if_allowed"]
 
 logger = logging.getLogger(__name__)
 
-UNAUTHORIZED = 13
 FIELDS = (
     QuarantineField.PARTITION,
     QuarantineField.RETRIED_AT,

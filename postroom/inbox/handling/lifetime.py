@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import errors as mongo
 
 from postroom import errors
+from postroom.server_codes import LIFETIME_EXCEEDED, NO_SUCH_TRANSACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +24,7 @@ logger = logging.getLogger(__name__)
 PARAMETER = "transactionLifetimeLimitSeconds"
 # MongoDB's default, taken where it may not be asked.
 USUAL_SECONDS = 60.0
-# NoSuchTransaction, TransactionExceededLifetimeLimitSeconds.
-ENDED_CODES = frozenset({251, 290})
+ENDED_CODES = frozenset({NO_SUCH_TRANSACTION, LIFETIME_EXCEEDED})
 
 
 class Lifetime:

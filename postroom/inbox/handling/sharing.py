@@ -24,6 +24,7 @@ from postroom.inbox.handling.outcome import (
     TryAgain,
     Undone,
 )
+from postroom.server_codes import NO_SUCH_TRANSACTION
 from postroom.store.inbox_rows import identity
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 # No further event is begun in a transaction that has been open for so long.
 LONGEST_SECONDS = 0.25
-TRANSACTION_ENDED = 251
 
 PASSING = frozenset({Kind.CONFLICT, Kind.QUEUED})
 
@@ -222,7 +222,7 @@ def _met_an_end(error: BaseException) -> bool:
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:
-        if isinstance(found, mongo.OperationFailure) and found.code == TRANSACTION_ENDED:
+        if isinstance(found, mongo.OperationFailure) and found.code == NO_SUCH_TRANSACTION:
             return True
         seen.add(id(found))
         found = found.__cause__ or found.__context__

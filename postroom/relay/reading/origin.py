@@ -17,6 +17,7 @@ from postroom.relay.reading.batch import Batch
 from postroom.relay.reading.scan import REPLACED, CollectionScan
 from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
+from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.checkpoints import Point
 from postroom.store.codec import id_of
 from postroom.store.order import Bound
@@ -229,7 +230,7 @@ class Origin:
                     missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
                     yield Batch(slices=[missed] if missed else [], point=None)
         except mongo.OperationFailure as error:
-            if error.code not in pages.GONE_CODES:
+            if error.code not in SNAPSHOT_GONE:
                 raise
             raise errors.TermEnded(
                 "MongoDB no longer has a snapshot of what was put back from quarantine "

@@ -13,6 +13,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
 from postroom.relay.reading.batch import BATCH_ROWS, SLICE_ROWS
+from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store import codec
 from postroom.store.order import Bound
 from postroom.wire import OutboxField
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from postroom.store.values import OutboxPartition
 
 __all__ = [
-    "GONE_CODES",
     "Page",
     "Pages",
     "SnapshotGone",
@@ -45,8 +45,6 @@ PAGE_MS = 5_000
 # How many of those it goes through then, at most.
 STRIDE_ROWS = 100_000
 STRIDE_MS = 60_000
-# SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.
-GONE_CODES = frozenset({239, 246})
 UNREADABLE_ID = (
     "The collection cannot be scanned behind a row whose id cannot be read; a new term begins"
 )
@@ -210,7 +208,7 @@ class Pages:
         try:
             reply = self._database.command(command, codec_options=codec.RAW)
         except mongo.OperationFailure as error:
-            if error.code in GONE_CODES:
+            if error.code in SNAPSHOT_GONE:
                 raise SnapshotGone from error
             raise
         cursor = reply["cursor"]

@@ -15,6 +15,7 @@ import pymongo
 from pymongo import errors as mongo
 
 from postroom.relay.watching import backlog, unattended
+from postroom.server_codes import UNAUTHORIZED
 from postroom.store import holdings, partitioning_record
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.quarantine import Quarantine
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["NOBODY", "PartitionView", "Views", "views"]
 
 NOBODY = "nobody"
-UNAUTHORIZED = 13
 # A relay shows every three seconds that it lives.
 SILENT_SECONDS = 20.0
 

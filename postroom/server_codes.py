@@ -1,0 +1,26 @@
+"""MongoDB's error codes that more than one room goes by.
+
+https://www.mongodb.com/docs/manual/reference/error-codes/
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DUPLICATE_KEY",
+    "ILLEGAL_OPERATION",
+    "LIFETIME_EXCEEDED",
+    "NO_SUCH_TRANSACTION",
+    "SNAPSHOT_GONE",
+    "UNAUTHORIZED",
+]
+
+# Of a user who may not do this; one who is let in with no rights at all gets it, too.
+UNAUTHORIZED = 13
+# What a server that is no replica set makes of a transaction.
+ILLEGAL_OPERATION = 20
+# SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.
+SNAPSHOT_GONE = frozenset({239, 246})
+# It was ended: for its length, as one that hangs, or by a session's end.
+NO_SUCH_TRANSACTION = 251
+LIFETIME_EXCEEDED = 290
+DUPLICATE_KEY = 11000
