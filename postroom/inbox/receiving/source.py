@@ -157,7 +157,8 @@ class Source:
 
     def _on_message(self, _: pulsar.Consumer, message: pulsar.Message) -> None:
         # The client may hand out the first messages before it has returned the consumer.
-        self._ready.wait(READY_SECONDS)
+        if not self._ready.is_set():
+            self._ready.wait(READY_SECONDS)
         self._received_at = time.monotonic()
         sealed = message.encryption_context()
         if sealed is not None:
