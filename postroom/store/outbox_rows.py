@@ -147,7 +147,7 @@ class OutboxRows:
         try:
             reply = self._database.command(command, codec_options=READING)
         except mongo.OperationFailure as error:
-            if error.code not in SNAPSHOT_GONE_CODES:
+            if error.code not in SNAPSHOT_GONE:
                 raise
             return None
         return [row[OutboxField.ID] for row in reply["cursor"]["firstBatch"]]
