@@ -12,10 +12,9 @@ from celery import signals
 from postroom import errors
 from postroom.access import pulsar as pulsar_access
 from postroom.celery import adapter, fleet_settings, step, telemetry_step
-from postroom.celery.ending import exit_after
 from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
-from postroom.celery.step import Step
+from postroom.celery.step import HUNG_GRACE_SECONDS, Step
 from postroom.celery.task_events import TaskEvents
 from postroom.inbox.consumer import Consumer, Reading
 from postroom.inbox.handling.handlers import registry
@@ -23,7 +22,7 @@ from postroom.pulsar_admin import PulsarAdmin
 from postroom.topics import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from celery import Celery
 
@@ -31,7 +30,6 @@ __all__ = ["ConsumerStep", "install", "is_wanted", "require_free_names", "shape_
 
 logger = logging.getLogger(__name__)
 
-HUNG_GRACE_SECONDS = 2.0
 # What the runner is given beyond its threads: one that is done finds its next job at once, and does
 # not wait until the dispatcher has had its turn. An eighth of the threads' time was spent waiting.
 AHEAD = 0.5
@@ -178,21 +176,15 @@ class ConsumerStep(Step):
         for consumer in self._consumers:
             consumer.stop()
 
-    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Let running handlers finish for a bounded time, hand the rest back to Pulsar."""
-        self.ask_to_stop()
-        late = self.reached()
+    def stopped(self, late: Sequence[str]) -> int | None:
+        """Let the handlers' threads go; one that hangs cannot be stopped."""
         hung = bool(late) or (self._runner is not None and self._runner.has_abandoned)
         if self._runner is not None:
             self._runner.stop()
         if self._events is not None:
             self._events.stop()
-        if hung or any(consumer.status.running for consumer in self._consumers):
-            # A thread cannot be stopped, and what it holds could keep the process from ending.
-            exit_after(HUNG_GRACE_SECONDS, adapter.exit_code())
-
-    # A cold shutdown may cut tasks short, but hands its events back all the same.
-    terminate = stop
+        hung = hung or any(consumer.status.running for consumer in self._consumers)
+        return adapter.exit_code() if hung else None
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """Return what `inspect stats` and Flower's worker page show."""

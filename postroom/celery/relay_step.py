@@ -13,15 +13,14 @@ from celery import signals
 from postroom import errors, names
 from postroom.celery import adapter, fleet_settings, telemetry_step
 from postroom.celery import step as steps
-from postroom.celery.ending import EXIT_FAILURE, exit_after
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
-from postroom.celery.step import Step
+from postroom.celery.step import EXIT_FAILURE, Step
 from postroom.private_text import quoted
 from postroom.relay.relay import Relay
 from postroom.relay.sharing.crew import Crew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celery import Celery
 
@@ -32,7 +31,6 @@ logger = logging.getLogger(__name__)
 # worker_ready comes when Redis has answered. The relay does not need Redis, and waits for it no
 # longer than this.
 PATIENCE_SECONDS = 5.0
-STUCK_GRACE_SECONDS = 1.0
 
 
 def install(app: Celery) -> None:
@@ -244,6 +242,7 @@ class RelayStep(Step):
 
     def ask_to_stop(self) -> None:
         """Tell the relays to drain, checkpoint and give the mutex back; returns at once."""
+        self._begun.acquire(blocking=False)  # what has not begun never does
         self._patience.cancel()
         self._is_stopping.set()
         if self._crew is not None:
@@ -251,24 +250,17 @@ class RelayStep(Step):
         for relay in self._relays:
             relay.stop()
 
-    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Stop the relays and wait until they have, for a bounded time."""
-        self._begun.acquire(blocking=False)
-        self.ask_to_stop()
-        late = self.reached()
+    def stopped(self, late: Sequence[str]) -> int | None:
+        """Say what did not end in time; let go of what never began."""
         for name in late:
             logger.error(
                 "%s did not stop in time; what it had in flight is sent by the next relay if the "
                 "topic lacks it",
                 name,
             )
-        if late:
-            exit_after(STUCK_GRACE_SECONDS, EXIT_FAILURE)
         if self in _waiting:
             _waiting.remove(self)
-
-    # A cold shutdown may cut tasks short, but never the checkpoint.
-    terminate = stop
+        return EXIT_FAILURE if late else None
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """Return what `inspect stats` and Flower's worker page show."""

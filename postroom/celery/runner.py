@@ -11,10 +11,10 @@ from celery.exceptions import Retry as CeleryRetry
 
 from postroom import errors, private_text, topics, tracing
 from postroom.celery import adapter
-from postroom.celery.ending import end_worker
 from postroom.celery.errand import Errand, members
 from postroom.celery.handler_threads import HandlerThreads
 from postroom.celery.placement import Placement
+from postroom.celery.step import end_worker
 from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.outcome import GiveUp, Suspected, TryAgain, Undone
 from postroom.inbox.scheduling.isolation import Isolation

@@ -1,4 +1,7 @@
-"""Step: what a relay's and a consumer's part of a worker have in common: threads, and an end."""
+"""Step: what a relay's and a consumer's part of a worker have in common: threads, and their end.
+
+All of how a worker stops is here: Celery's signal, the steps' threads, and a process that hangs.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,22 @@ from celery import bootsteps, signals
 
 from postroom import errors, tracing
 from postroom.celery import adapter
-from postroom.celery.ending import EXIT_FAILURE, end_worker
 from postroom.celery.inheritance import withhold_from_children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Step", "install"]
+    from celery import Celery
+
+__all__ = ["EXIT_FAILURE", "HUNG_GRACE_SECONDS", "Step", "end_worker", "install"]
 
 logger = logging.getLogger(__name__)
 
+EXIT_FAILURE = 1
+# How long a worker that ends for an error may take beyond POSTROOM_SHUTDOWN_SECONDS.
+GRACE_SECONDS = 5.0
+# How long Celery's own end may take behind that of a step some thread of which hangs.
+HUNG_GRACE_SECONDS = 2.0
 # How long Celery may take to come to our part of a shutdown, once that is done.
 CELERYS_SECONDS = 4.0
 
@@ -38,6 +47,22 @@ def _hurry(**_: Any) -> None:
     # code that was interrupted, so another thread does it. The mutex is free that much earlier.
     for step in _running:
         threading.Thread(target=step.hurry, name="postroom-hurry", daemon=True).start()
+
+
+def end_worker(app: Celery, reason: str, *, cause: BaseException | None = None) -> None:
+    """Have the worker stop as on TERM, but with exit code 1, and by force if it does not.
+
+    A worker that answers pings and does nothing would be the worst of all.
+    """
+    logger.critical("%s", reason, exc_info=cause)
+    adapter.ask_to_end(EXIT_FAILURE)
+    _exit_after(app.postroom.settings.shutdown_seconds + GRACE_SECONDS, EXIT_FAILURE)
+
+
+def _exit_after(seconds: float, code: int) -> None:
+    last_resort = threading.Timer(seconds, os._exit, args=(code,))
+    last_resort.daemon = True
+    last_resort.start()
 
 
 class Step(bootsteps.StartStopStep):
@@ -61,6 +86,26 @@ class Step(bootsteps.StartStopStep):
     def ask_to_stop(self) -> None:
         """Have the threads end; returns at once."""
         raise NotImplementedError
+
+    def stopped(self, late: Sequence[str]) -> int | None:
+        """Look after what is left when the threads have ended, but for those that are `late`.
+
+        Returns the exit code where something hangs that could keep the process from ending.
+        """
+        raise NotImplementedError
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Have the threads end and wait for that, for a bounded time; by force where one hangs."""
+        self.ask_to_stop()
+        self._reached.set()
+        if self in _running:
+            _running.remove(self)
+        code = self.stopped(self._join())
+        if code is not None:
+            _exit_after(HUNG_GRACE_SECONDS, code)
+
+    # A cold shutdown may cut tasks short, but neither a checkpoint nor what is handed back.
+    terminate = stop
 
     def run_in_thread(self, name: str, run: Callable[[], object]) -> threading.Thread:
         """Start a thread whose end by an error is the worker's, and return it."""
@@ -99,7 +144,7 @@ class Step(bootsteps.StartStopStep):
         send TERM wait until they kill.
         """
         self.ask_to_stop()
-        late = self.join()
+        late = self._join()
         if self._reached.wait(CELERYS_SECONDS):
             return
         logger.warning(
@@ -108,14 +153,7 @@ class Step(bootsteps.StartStopStep):
         logging.shutdown()
         os._exit(EXIT_FAILURE if late else adapter.exit_code())
 
-    def reached(self) -> list[str]:
-        """Note that Celery stops this step, and wait for the threads; return those too late."""
-        self._reached.set()
-        if self in _running:
-            _running.remove(self)
-        return self.join()
-
-    def join(self) -> list[str]:
+    def _join(self) -> list[str]:
         """Wait for the threads to end, for a bounded time, and name those that did not."""
         patience = self.app.postroom.settings.shutdown_seconds + self.grace_seconds
         deadline = time.monotonic() + patience
