@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymongo import WriteConcern
 from pymongo import errors as mongo
@@ -34,8 +33,7 @@ def identity(event_id: str) -> str:
     return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowId:
+class RowId(NamedTuple):
     """Which event, for which handler; rows of the inbox and of the begun ones have it as `_id`."""
 
     subscription: str

@@ -343,3 +343,21 @@ def test_what_is_nested_more_deeply_than_mongodb_stores_is_refused(
         else:
             with pytest.raises(InvalidEvent, match="nested more deeply than MongoDB stores, which"):
                 writer().row(event(**data), row_id=ObjectId(), headers=None)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"a": "x"}, {"a": "é"}, {"postroom-id": "x"}, {"a": "x", "b": ""}]
+)
+def test_headers_count_at_the_limit_as_the_relay_counts_them(headers: dict[str, str]) -> None:
+    """What publish() takes next to the largest message is what can be sent, and no less."""
+    row = {"_id": ObjectId(), "data": event(text=""), "headers": headers}
+    room = LIMIT - letter.OVERHEAD_BYTES - sent(row).size
+    for length in range(room - 30, room + 30):
+        row["data"] = event(text="x" * length)
+        try:
+            expected = sent(row).size
+        except Poison:
+            with pytest.raises(InvalidEvent, match="could never be sent"):
+                stored(row["data"], headers=headers)
+        else:
+            assert sent(stored(row["data"], headers=headers)).size == expected

@@ -40,6 +40,7 @@ MAJORITY_SECONDS = 10.0
 DECISION_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 SNAPSHOT = ReadConcern("snapshot")
+NOTHING_YET = Applied(handled=0, repeated=0)
 
 
 class Applying:
@@ -70,7 +71,7 @@ class Applying:
         self._after: list[RowId] = []
         self._began = 0.0
         # What came of it so far.
-        self.applied = Applied(handled=0, repeated=len(events) - len(self._fresh))
+        self.applied = NOTHING_YET.more(repeated=len(events) - len(self._fresh))
 
     @property
     def fresh(self) -> Collection[str]:

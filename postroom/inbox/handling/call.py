@@ -29,6 +29,9 @@ class Stage(enum.Enum):
     ENDING = "in Celery after the handler, in a receiver of task_postrun perhaps"
 
 
+LOST = Lost()
+
+
 class Call:
     """One run of a job: its thread says where it is, the dispatcher's may cut it off.
 
@@ -48,7 +51,7 @@ class Call:
         self._stage = Stage.RECEIVERS
         self._is_cut_off = False
         self._session_id: Any = None
-        self._outcome: Outcome = Lost()
+        self._outcome: Outcome = LOST
 
     def begin(self) -> None:
         """Note that a thread has taken the job."""

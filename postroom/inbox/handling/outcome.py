@@ -22,6 +22,8 @@ class Applied:
 
     def more(self, *, handled: int = 0, repeated: int = 0) -> Applied:
         """Return it with so many more events."""
+        if not (handled or repeated):
+            return self
         return Applied(
             handled=self.handled + handled,
             repeated=self.repeated + repeated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import pulsar
@@ -22,8 +22,7 @@ __all__ = ["CutOff", "Failed", "Finished", "Item", "Mailbox", "Parked", "Receive
 MOST_AT_ONCE = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A message has come."""
 
     source: Acknowledger
@@ -31,8 +30,7 @@ class Received:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A job's thread is done with it, and this came of it."""
 
     job: Job
