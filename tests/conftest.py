@@ -263,6 +263,20 @@ def site(
 
 
 @pytest.fixture
+def site_on(
+    pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[[str], Site]]:
+    """Lend sites whose MongoDB is another one, by its URI, at the test run's own Pulsar."""
+    with contextlib.ExitStack() as sites:
+
+        def lend(mongodb: str) -> Site:
+            own = {"POSTROOM_MONGODB_URI": mongodb, "POSTROOM_PULSAR_URL": pulsar_server.url}
+            return sites.enter_context(contextlib.closing(Site({**environment, **own}, tmp_path)))
+
+        yield lend
+
+
+@pytest.fixture
 def pulsar_site(
     request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path
 ) -> Iterator[Site]:

@@ -36,10 +36,7 @@ from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from devstack.brokers import Pulsar
+    from collections.abc import Callable, Iterator
 
 
 def test_lost_history_is_filled_from_the_collection(pulsar_site: Site) -> None:
@@ -154,17 +151,9 @@ def failing_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoD
 
 
 @pytest.fixture
-def failing_site(
-    failing_mongodb: MongoDB, pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
-) -> Iterator[Site]:
+def failing_site(failing_mongodb: MongoDB, site_on: Callable[[str], Site]) -> Site:
     """Lend a site on that MongoDB."""
-    addresses = {
-        "POSTROOM_MONGODB_URI": failing_mongodb.url,
-        "POSTROOM_PULSAR_URL": pulsar_server.url,
-    }
-    found = Site({**environment, **addresses}, tmp_path)
-    yield found
-    found.close()
+    return site_on(failing_mongodb.url)
 
 
 def fail_once(site: Site, command: str, code: int) -> None:

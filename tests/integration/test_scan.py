@@ -27,7 +27,7 @@ from tests.site import Site, row
 from tests.waiting import beside, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -87,17 +87,9 @@ def forgetful_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mong
 
 
 @pytest.fixture
-def forgetful_site(
-    forgetful_mongodb: MongoDB, pulsar_server: Pulsar, environment: dict[str, str], tmp_path: Path
-) -> Iterator[Site]:
+def forgetful_site(forgetful_mongodb: MongoDB, site_on: Callable[[str], Site]) -> Site:
     """Lend a site on that MongoDB."""
-    addresses = {
-        "POSTROOM_MONGODB_URI": forgetful_mongodb.url,
-        "POSTROOM_PULSAR_URL": pulsar_server.url,
-    }
-    found = Site({**environment, **addresses}, tmp_path)
-    yield found
-    found.close()
+    return site_on(forgetful_mongodb.url)
 
 
 def test_a_scan_outlasts_every_snapshot_while_rows_are_written(
