@@ -31,6 +31,7 @@ MOST_CHARACTERS = 300
 SAME_SECONDS = 2.0
 SOON_MS = 500
 REPLICA_SET = "replicaSet"
+BALANCED = "in load balancing mode, but the server does not support"
 NO_MEMBER = "but this node belongs to a set named"
 
 # UserNotFound (of a certificate), AuthenticationFailed, and Atlas' own.
@@ -56,13 +57,22 @@ def why(error: mongo.PyMongoError, uri: str) -> str:
     if (found := FLAW.search(text)) is not None:
         trusted = f"tlsCAFile of {SETTING}"
         return f"{name}: it shows a certificate {flaw(found['said'], trusted)}"
-    if NO_MEMBER in text and (reason := _answers.of((uri, NO_MEMBER), lambda: _membership(uri))):
+    if (reason := _misnamed(text, uri)) is not None:
         return f"{name}: {reason}"
     if "connection closed" in text and (reason := _reason(uri)) is not None:
         return f"{name}: {reason}"
     if isinstance(error, (mongo.ConnectionFailure, mongo.ConfigurationError)):
         return f"{name}: {text}"
     return name
+
+
+def _misnamed(text: str, uri: str) -> str | None:
+    """Say what an option of the URI is at fault for, where the driver says something else."""
+    if BALANCED in text:
+        return f"loadBalanced=true of {SETTING} is for load balancers alone, and it is none"
+    if NO_MEMBER in text:
+        return _answers.of((uri, NO_MEMBER), lambda: _membership(uri))
+    return None
 
 
 def _text(error: Exception) -> str:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 FORM = "mongodb://127.0.0.1:{}/?replicaSet={}&directConnection=true"
 
 
-def said(uri: str) -> str:
-    """Return what is said of a call that fails."""
+def said(uri: str, *, of_the_driver: str = "belongs to a set named") -> str:
+    """Return what is said of a call that fails, of which the driver says something else."""
     with (
         MongoClient[Any](uri, connectTimeoutMS=200, serverSelectionTimeoutMS=600) as client,
         pytest.raises(mongo.PyMongoError) as failed,
     ):
         client.admin.command("ping")
-    assert "belongs to a set named" in str(failed.value)
+    assert of_the_driver in str(failed.value)
     return mongodb_access.why(failed.value, uri)
 
 
@@ -52,3 +52,10 @@ def test_a_member_of_another_replica_set_is_named(lite_site: Site) -> None:
     found = said(FORM.format(port, "theirs"))
     assert "it is a member of the replica set 'rs0'" in found
     assert "replicaSet of POSTROOM_MONGODB_URI is 'theirs'" in found
+
+
+def test_a_server_that_is_no_load_balancers_is_named_by_the_option(lite_site: Site) -> None:
+    """The option is what has to be changed, and nothing in the driver's words names it."""
+    uri = lite_site.environment["POSTROOM_MONGODB_URI"].partition("?")[0] + "?loadBalanced=true"
+    found = said(uri, of_the_driver="load balancing mode")
+    assert "loadBalanced=true of POSTROOM_MONGODB_URI is for load balancers alone" in found

@@ -1,26 +1,20 @@
-"""Examining the settings: what contradicts itself, and what is sent in clear."""
+"""Examining the settings: what contradicts itself, and how connections are secured."""
 
 from __future__ import annotations
 
-import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pymongo.uri_parser import parse_uri
-
 from postroom.findings import Finding, Grade
-from postroom.mongodb_options import for_pymongo
-from postroom.secured import has_tls
+from postroom.operations.examining import connections
 from postroom.topics import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from postroom.settings import Settings
 
 __all__ = ["examine"]
-
-HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,35 +121,4 @@ def examine(settings: Settings) -> list[Finding]:
         if rule.is_broken(settings)
     ]
     none = Finding(what="settings", found="None of the settings contradict each other")
-    return [*(contradictions or [none]), *_encrypted(settings)]
-
-
-def _encrypted(s: Settings) -> Iterator[Finding]:
-    pulsar = urllib.parse.urlsplit(s.pulsar_url.partition(",")[0])
-    yield _clear("POSTROOM_PULSAR_URL", pulsar.hostname, encrypted=has_tls(s.pulsar_url))
-    redis = urllib.parse.urlsplit(s.redis_url.partition(";")[0].partition(",")[0])
-    encrypted = redis.scheme in {"rediss", "sentinels"} or redis.scheme.startswith("unix")
-    yield _clear("POSTROOM_REDIS_URL", redis.hostname, encrypted=encrypted)
-    if s.mongodb_uri.startswith("mongodb+srv://"):
-        # The driver turns TLS on there unless the URI says otherwise.
-        off = any(each in s.mongodb_uri.lower() for each in ("tls=false", "ssl=false"))
-        yield _clear("POSTROOM_MONGODB_URI", None, encrypted=not off)
-        return
-    parsed = parse_uri(for_pymongo(s.mongodb_uri), warn=True)
-    hosts = {host for host, _ in parsed["nodelist"]}
-    host = next((each for each in sorted(hosts) if each not in HERE), "localhost")
-    yield _clear("POSTROOM_MONGODB_URI", host, encrypted=bool(parsed["options"].get("tls")))
-
-
-def _clear(setting: str, host: str | None, *, encrypted: bool) -> Finding:
-    what = f"TLS of {setting}"
-    if encrypted:
-        return Finding(what=what, found=f"{setting} is encrypted")
-    if host in HERE:
-        return Finding(what=what, found=f"{setting} leads to this machine, in clear")
-    return Finding(
-        what=what,
-        found=f"{setting} leads to another machine, in clear",
-        grade=Grade.WARN,
-        remedy="Encrypt it: docs/security.md says how",
-    )
+    return [*(contradictions or [none]), *connections.examine(settings)]
