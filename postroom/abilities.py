@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import broker
+from postroom import broker, restraints
 from postroom.refusals import is_away
 from postroom.topics import Topic, canonical
 
@@ -35,53 +35,86 @@ class Abilities:
     """What a broker can do in some namespaces.
 
     `unknown` are those in which it could not be tried, as where topics are not made by themselves;
-    Apache Pulsar since 2.8 can fence, and so it is taken to. `exempt` are topics whose own policy
-    turns deduplication off, where the admin interface tells that.
+    Apache Pulsar since 2.8 can fence, and so it is taken to. `crowded` are those whose topics take
+    one producer alone, so that no second one could try to fence out a first. `exempt` are topics
+    that lack deduplication unlike others, by their own policy or their namespace's, where the admin
+    interface tells that.
     """
 
     fencing: bool
     deduplication: bool
     unknown: tuple[str, ...] = ()
+    crowded: tuple[str, ...] = ()
     exempt: tuple[Topic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What was found in one namespace; None where it could not be tried."""
+
+    fences: bool | None = None
+    deduplicates: bool | None = None
 
 
 def probe(client: pulsar.Client, topics: Iterable[str], admin: PulsarAdmin) -> Abilities:
     """Find out by trying what the broker can do in all namespaces of the topics.
 
     That is tried on a topic of its own, which is deleted again where it was not there before.
-    """
-    import pulsar
 
-    fencing, deduplication, unknown = True, True, []
+    Raises:
+        pulsar.PulsarException: the broker does not answer.
+
+    """
     known = sorted({canonical(topic) for topic in topics})
-    for namespace in sorted({topic.rpartition("/")[0] for topic in known}):
-        try:
-            with _probe_in(namespace, admin) as topic:
-                found = _tried(client, topic)
-            fencing, deduplication = fencing and found[0], deduplication and found[1]
-        except pulsar.PulsarException as error:
-            if is_away(type(error).__name__):
-                raise
-            # No right, no topic made by itself, as many as may be: it says nothing of the others.
-            unknown.append(namespace)
-    exempt = _exempt(known, admin)
+    tried = {space: _tried_in(client, space, admin) for space in sorted(map(_space, known))}
+    own = _own_policies(known, admin)
+    lacking = [topic for topic in known if not _has(own[topic], tried[_space(topic)].deduplicates)]
+    is_general = len(lacking) == len(known) and all(own[topic] is None for topic in lacking)
     return Abilities(
-        fencing=fencing,
-        deduplication=deduplication and not exempt,
-        unknown=tuple(unknown),
-        exempt=exempt,
+        fencing=all(found.fences is not False for found in tried.values()),
+        deduplication=not lacking,
+        unknown=tuple(space for space, found in tried.items() if found.deduplicates is None),
+        crowded=tuple(
+            space
+            for space, found in tried.items()
+            if found.fences is None and found.deduplicates is not None
+        ),
+        exempt=() if is_general else tuple(lacking),
     )
 
 
-def _exempt(topics: Iterable[Topic], admin: PulsarAdmin) -> tuple[Topic, ...]:
-    found = []
-    for topic in topics:
-        exempt = admin.is_exempt_from_deduplication(topic)
-        if exempt is None:
-            break  # it does not answer, has no topic policies, or tells us nothing of them
-        if exempt:
-            found.append(topic)
-    return tuple(found)
+def _has(own: bool | None, general: bool | None) -> bool:  # noqa: FBT001 - what was found out
+    return general is not False if own is None else own
+
+
+def _space(topic: str) -> str:
+    return topic.rpartition("/")[0]
+
+
+def _tried_in(client: pulsar.Client, space: str, admin: PulsarAdmin) -> _Tried:
+    import pulsar
+
+    try:
+        with _probe_in(space, admin) as topic:
+            return _tried(client, topic)
+    except pulsar.PulsarException as error:
+        # What it does not take it does not answer to.
+        encrypted = restraints.demands_encryption(admin, Topic(f"{space}/{PROBE}"))
+        if is_away(type(error).__name__) and not encrypted:
+            raise
+        # No right, no topic made by itself, as many as may be: it says nothing of the others.
+        return _Tried()
+
+
+def _own_policies(topics: Iterable[Topic], admin: PulsarAdmin) -> dict[Topic, bool | None]:
+    """Return for each topic whether its own policy turns deduplication on or off, None if none."""
+    found, is_told = dict.fromkeys(topics), True
+    for topic in found:
+        if is_told:
+            policy = admin.policy(topic.replace("://", "/"), "deduplicationEnabled")
+            is_told = policy.is_told  # where nobody is there it is not asked again
+            found[topic] = policy.value if isinstance(policy.value, bool) else None
+    return found
 
 
 @contextlib.contextmanager
@@ -96,7 +129,7 @@ def _probe_in(namespace: str, admin: PulsarAdmin) -> Iterator[Topic]:
             admin.delete(topic)
 
 
-def _tried(client: pulsar.Client, topic: Topic) -> tuple[bool, bool]:
+def _tried(client: pulsar.Client, topic: Topic) -> _Tried:
     """Say whether the broker fences, and whether it deduplicates.
 
     Raises:
@@ -105,26 +138,34 @@ def _tried(client: pulsar.Client, topic: Topic) -> tuple[bool, bool]:
     """
     import pulsar
 
-    fences = deduplicates = False
+    fences: bool | None = None
+    deduplicates: bool | None = None
     denials = 0
     for left in reversed(range(TRIES)):
         try:
             # A broker may make it partitioned by itself, and what is asked is asked of one log.
             log = broker.partitions_of(client, topic)[0]
-            fences = fences or _fences(client, log)
             deduplicates = deduplicates or _deduplicates(client, log)
+            fences = fences or _fences(client, log)
             denials += 1
         except (pulsar.ProducerFenced, pulsar.ProducerBusy, pulsar.AlreadyClosed):
-            # Another relay is trying the same, or is taking the topic away.
-            if not left and not denials:
+            # Another relay is trying the same, or is taking the topic away; or the topic takes one
+            # producer alone.
+            if not left and deduplicates is None:
                 raise
         if (fences and deduplicates) or denials == DENIALS:
             break
         time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
-    return fences, deduplicates
+    return _Tried(fences, deduplicates)
 
 
 def _fences(client: pulsar.Client, topic: str) -> bool:
+    """Say whether a second producer fences out a first.
+
+    Raises:
+        pulsar.ProducerBusy: no second one is let in (maxProducersPerTopic), which comes before.
+
+    """
     import pulsar
 
     fencing = pulsar.ProducerAccessMode.ExclusiveWithFencing

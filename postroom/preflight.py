@@ -13,6 +13,7 @@ from postroom.abilities import PROBE
 from postroom.access.client import access_of
 from postroom.findings import Finding, Grade
 from postroom.refusals import is_away, meaning, why
+from postroom.restraints import lacks_subscription
 from postroom.store import clients
 from postroom.topics import Topic, canonical, namespace_of
 
@@ -145,6 +146,17 @@ def delivery(found: Abilities, *, demanded: bool, has_shared: bool, where: str) 
         findings.append(_cannot(lacking, where) if demanded else _weaker(lacking, found))
     else:
         findings.append(Finding(what=DELIVERY, found="The broker fences and deduplicates"))
+    if found.crowded:
+        findings.append(
+            Finding(
+                what="producers of a topic",
+                found=f"Topics in {', '.join(found.crowded)} take one producer alone "
+                "(maxProducersPerTopic): whether the broker fences could not be tried there, and a "
+                "relay that takes over from a frozen one waits until the broker has dropped that",
+                grade=Grade.WARN,
+                remedy="Allow for two: pulsar-admin namespaces set-max-producers-per-topic -p 2",
+            )
+        )
     if has_shared and demanded:
         findings.append(
             Finding(
@@ -225,29 +237,36 @@ def retention(admin: PulsarAdmin, known: Iterable[Topic]) -> list[Finding]:
     return findings
 
 
-def subscriptions(wanted: Mapping[str, Sequence[str]], make: MakeSubscription) -> list[Finding]:
+def subscriptions(
+    wanted: Mapping[str, Sequence[str]], make: MakeSubscription, *, admin: PulsarAdmin | None = None
+) -> list[Finding]:
     """Have the subscriptions made that consumers will use, and say which could not be.
+
+    The `admin` interface tells a broker that makes none by itself from one that is not there.
 
     Raises:
         pulsar.PulsarException: the broker does not answer.
 
     """
     return [
-        _subscription(subscription, canonical(topic), make)
+        _subscription(subscription, canonical(topic), make, admin)
         for subscription, names in wanted.items()
         for topic in names
         if not topic.startswith("re:")
     ]
 
 
-def _subscription(subscription: str, topic: Topic, make: MakeSubscription) -> Finding:
+def _subscription(
+    subscription: str, topic: Topic, make: MakeSubscription, admin: PulsarAdmin | None
+) -> Finding:
     import pulsar
 
     what = f"subscription {subscription} on {topic}"
     try:
         make(topic, subscription)
     except pulsar.PulsarException as error:
-        if is_away(type(error).__name__):
+        unmade = admin is not None and lacks_subscription(admin, topic, subscription)
+        if is_away(type(error).__name__) and not unmade:
             raise
         return Finding(
             what=what,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.access.pulsar import Access
     from postroom.topics import Topic
 
-__all__ = ["PulsarAdmin"]
+__all__ = ["Policy", "PulsarAdmin"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,13 @@ NOT_FOUND = 404
 class _Answer(NamedTuple):
     status: int
     body: bytes
+
+
+class Policy(NamedTuple):
+    """A policy's value, None where it is not set; or that nobody tells."""
+
+    is_told: bool
+    value: Any = None
 
 
 class PulsarAdmin:
@@ -80,12 +87,15 @@ class PulsarAdmin:
             return None
         return int(answer.body) if answer.body.isdigit() else 0
 
-    def is_exempt_from_deduplication(self, topic: Topic) -> bool | None:
-        """Say whether a topic's own policy turns deduplication off, None where that is not told."""
-        answer = self._ask("GET", f"{_path(topic)}/deduplicationEnabled")
-        if answer is None or answer.status not in {OK, NO_CONTENT, NOT_FOUND}:
-            return None
-        return answer.body == b"false"
+    def policy(self, where: str, name: str) -> Policy:
+        """Return a policy that a topic or namespace has, by its path in this interface."""
+        answer = self._ask("GET", f"{where}/{name}")
+        if answer is None:
+            return Policy(is_told=False)
+        with contextlib.suppress(orjson.JSONDecodeError):
+            if answer.status == OK:
+                return Policy(is_told=True, value=orjson.loads(answer.body))
+        return Policy(is_told=True)
 
     def longest_delay_ms(self, topic: Topic) -> int | None:
         """Return for how long a message may be delayed by policy; 0 is no limit."""

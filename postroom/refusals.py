@@ -48,7 +48,8 @@ MEANINGS = AWAY | {
     "subscriptions keep, or raise the quota",
     "ProducerBlockedQuotaExceededException": "its backlog quota is used up: consume what its "
     "subscriptions keep, or raise the quota",
-    "ProducerBusy": "another producer has it to itself, or the same name",
+    "ProducerBusy": "another producer has it to itself, or the same name, or it takes no more "
+    "producers by a policy (maxProducersPerTopic)",
     "ProducerFenced": "another producer has it to itself",
     "SubscriptionNotFound": "the subscription does not exist, and the broker makes none by itself: "
     "create it",

@@ -175,7 +175,7 @@ def _subscribed(
     what = f"subscription {subscription} on {topic}"
     known = admin.statistics(topic)
     there = known is not None and subscription in known.get("subscriptions", {})
-    (finding,) = preflight.subscriptions({subscription: [topic]}, make)
+    (finding,) = preflight.subscriptions({subscription: [topic]}, make, admin=admin)
     failed = finding.grade is not Grade.OK
     made = known is not None and not there and not failed
     return Step(what=f"{what}: {finding.sentence}" if failed else what, made=made, failed=failed)

@@ -62,7 +62,7 @@ class Inspection:
 
     def before_term(self, client: pulsar.Client) -> None:
         """Make the subscriptions that consumers will use: a topic without one keeps nothing."""
-        made = preflight.subscriptions(self._subscriptions, self._maker(client))
+        made = preflight.subscriptions(self._subscriptions, self._maker(client), admin=self._admin)
         findings.obey(made, action="subscribe_ahead")
 
     def _looked_at(self, client: pulsar.Client) -> Abilities:

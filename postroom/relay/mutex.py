@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from postroom import broker, errors
-from postroom.relay.occupant import Occupant
+from postroom.topics import Topic
 
 if TYPE_CHECKING:
     import threading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pulsar
 
     from postroom.relay.candidate import Candidate
-    from postroom.relay.occupant import Occupants
+    from postroom.relay.occupant import Occupant, Occupants
 
 __all__ = ["PulsarMutex"]
 
@@ -105,11 +105,7 @@ class PulsarMutex:
             return self._occupants.now(log)
         except pulsar.Timeout as error:
             broker.require_let_in(self._client, error)
-            # The embedded broker lets a contender wait instead of refusing it.
-            return Occupant(
-                sentence=f"The mutex on {self._topic} was not given in time: another relay holds "
-                "it, or the broker was busy; standing by"
-            )
+            return self._occupants.silent(Topic(log))
         return None
 
     def check(self) -> None:

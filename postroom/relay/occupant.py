@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pymongo import errors as mongo
 
+from postroom import restraints
 from postroom.access.answers import Answers
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from postroom.relay.candidate import Candidate
     from postroom.store.checkpoints import Checkpoints
     from postroom.store.claims import Claim
+    from postroom.topics import Topic
 
 __all__ = ["Occupant", "Occupants"]
 
@@ -58,6 +60,23 @@ class Occupants:
     def now(self, log: str) -> Occupant:
         """Say who sits on the mutex; `log` is the topic that was asked, or its topic partition."""
         return self._answers.of(log, lambda: self._ask(log))
+
+    def silent(self, log: Topic) -> Occupant:
+        """Say what is known where the broker did not say whether the mutex is free."""
+        topic, subscription = self._candidate.mutex_topic, self._candidate.subscription
+        if restraints.lacks_subscription(self._admin, log, subscription):
+            return Occupant(
+                sentence=f"The mutex on {topic} was not given in time: its subscription does not "
+                "exist, and the broker did not make it. Where it makes none by itself "
+                "(allowAutoSubscriptionCreation): pulsar-admin topics create-subscription "
+                f"{topic} -s {subscription}; standing by",
+                is_ours=False,
+            )
+        # The embedded broker lets a contender wait instead of refusing it.
+        return Occupant(
+            sentence=f"The mutex on {topic} was not given in time: another relay holds it, or the "
+            "broker was busy; standing by"
+        )
 
     def _ask(self, log: str) -> Occupant:
         topic = self._candidate.mutex_topic

@@ -84,11 +84,16 @@ class Outfit:
 
 
 def fit_out(
-    mandate: Mandate, options: TermOptions, tell: Callable[[Landed | Saving | Refusal], None]
+    mandate: Mandate,
+    options: TermOptions,
+    tell: Callable[[Landed | Saving | Refusal], None],
+    *,
+    say: Callable[[str], None],
 ) -> Outfit:
     """Make the parts of a term and connect them; nothing is opened yet.
 
-    `tell` is called in other threads, with what concerns the term.
+    `tell` is called in other threads, with what concerns the term; `say` in the term's, with what
+    it waits for.
     """
     outbox = OutboxRows(mandate.database, partition=options.partition)
     tenure = Tenure(mandate.checkpoints)
@@ -100,7 +105,7 @@ def fit_out(
         tell=tell,
         written=_written(mandate.observer, options.partition, cursors),
     )
-    opening = _opening(mandate, options.lanes, cursors, tenure, tell)
+    opening = _opening(mandate, options.lanes, cursors, tenure, tell=tell, say=say)
     waiting = Waiting(mandate.quarantine, tell=_shut(mandate.observer, options.partition))
     lanes = Lanes(opening, routing=mandate.routing, saver=saver, waiting=waiting)
     returning = _returning(mandate, waiting, lanes, outbox)
@@ -133,7 +138,9 @@ def _opening(
     options: LaneOptions,
     cursors: Cursors,
     tenure: Tenure,
+    *,
     tell: Callable[[Refusal], None],
+    say: Callable[[str], None],
 ) -> Opening:
     return Opening(
         mandate.client,
@@ -143,6 +150,7 @@ def _opening(
         tenure=tenure,
         cursors=cursors,
         tell=tell,
+        say=say,
         stopping=mandate.stopping,
     )
 

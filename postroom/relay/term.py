@@ -14,7 +14,7 @@ import queue
 import time
 from typing import TYPE_CHECKING
 
-from postroom import errors, tracing
+from postroom import errors, restraints, tracing
 from postroom.relay import facts
 from postroom.relay.outfit import fit_out
 from postroom.relay.reading.batch import Batch
@@ -57,7 +57,12 @@ class Term:
         self._options = options
         self._standing = standing
         self._mailbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._outfit = fit_out(mandate, options, self._mailbox.put)
+        self._outfit = fit_out(
+            mandate,
+            options,
+            self._mailbox.put,
+            say=lambda reason: standing.enter(standing.state, reason),
+        )
         self._replay = Replay()
         self._reader = Reader(tell=self._mailbox.put)
         met = self._outfit.outbound.overtaking.met
@@ -210,10 +215,10 @@ class Term:
             return
         chunk, waited = oldest
         if waited > self._options.lanes.send_timeout.total_seconds():
-            raise errors.TermEnded(
-                f"Pulsar did not store events on {', '.join(sorted(chunk.awaiting))} within "
-                f"{waited:.0f} s; a new term begins"
-            )
+            topics = sorted(chunk.awaiting)
+            sentence = f"Pulsar did not store events on {', '.join(topics)} within {waited:.0f} s"
+            sentence = restraints.silence(sentence, self._mandate.experience.admin, topics)
+            raise errors.TermEnded(f"{sentence}; a new term begins")
 
     def _drain(self) -> None:
         flight = self._outfit.landing.flight

@@ -109,6 +109,7 @@ def fenced_opening(site: Site, refusals: queue.SimpleQueue[Refusal]) -> Opening:
             experience=inexperienced(),
         ),
         tell=refusals.put,
+        say=lambda _: None,
         stopping=threading.Event(),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from postroom import broker
+from postroom.relay import stand
 from postroom.relay.state import State
 from tests.conftest import addresses
 from tests.relays import relaying
@@ -62,6 +64,31 @@ def test_topics_are_not_made_by_themselves(
         site.close()
     assert "Traceback" not in caplog.text
     assert "does not answer" not in caplog.text
+
+
+def test_subscriptions_are_not_made_by_themselves(
+    new_pulsar: Callable[..., Pulsar],
+    environment: dict[str, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker does not answer then: each is named, and those of consumers hold up nothing."""
+    monkeypatch.setattr(stand, "OPERATION_TIMEOUT", timedelta(seconds=1))
+    server = new_pulsar(conf={"allowAutoSubscriptionCreation": False})
+    site = Site({**environment, **addresses(server)}, tmp_path)
+    try:
+        with relaying(site, wait=False) as relay:
+            mutex = f"{site.topic}-mutex"
+            says(relay, f"pulsar-admin topics create-subscription {mutex} -s mutex")
+            site.admin("PUT", "/subscription/mutex", topic=mutex)
+            written = site.insert(3)
+            wait_until(lambda: site.stored() == written, description="it relays")
+            assert f"create-subscription {site.topic} -s plain" in caplog.text
+            assert f"create-subscription {site.topic} -s postroom-relay-default" in caplog.text
+    finally:
+        site.close()
+    assert "Traceback" not in caplog.text
 
 
 def test_a_namespace_that_takes_no_further_topic(policies_site: Site) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from postroom import broker, errors
+from postroom import broker, errors, wire
 from postroom.abilities import probe, stores_anything
 from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
+from postroom.relay import stand
 from postroom.relay.relay import Relay
+from postroom.relay.sending import readback
 from postroom.routing import Routing
 from postroom.topics import canonical
 from tests.relays import relaying, saved
@@ -21,6 +23,13 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.site import Site
+
+DISPATCH = {
+    "dispatchThrottlingRateInMsg": 1,
+    "dispatchThrottlingRateInByte": -1,
+    "ratePeriodInSecond": 1,
+}
+PUBLISH = {"publishThrottlingRateInMsg": 5, "publishThrottlingRateInByte": -1}
 
 pytestmark = pytest.mark.pulsar
 
@@ -77,3 +86,120 @@ def test_the_probe_of_a_namespace_leaves_no_topic_behind(policies_site: Site) ->
         assert topics_of(site, namespace) == []
         assert probe(client, [topic], PulsarAdmin(access)).deduplication
         assert topics_of(site, namespace) == []
+
+
+def own_namespace(site: Site, policy: str, value: object) -> str:
+    """Have a site's topic in a namespace of its own, which has a policy; return the namespace."""
+    namespace = f"public/{site.name}"
+    site.admin_namespace(namespace, "deduplication", value=True)
+    site.admin_namespace(namespace, policy, value)
+    site.topic = canonical(f"{namespace}/events")
+    site.environment["POSTROOM_TOPIC"] = site.topic
+    return namespace
+
+
+def remove_policy(site: Site, namespace: str, policy: str) -> None:
+    """Take a policy away from a namespace."""
+    site.admin("DELETE", f"/{policy}", topic=f"namespaces://{namespace}")
+
+
+@pytest.mark.parametrize("rate", ["dispatchRate", "subscriptionDispatchRate"])
+def test_what_a_dispatch_rate_holds_up_is_named_and_ends(
+    policies_site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    rate: str,
+) -> None:
+    """A term has to read back what the topic has since the checkpoint, one message a second."""
+    monkeypatch.setattr(readback, "FIRST_WORD_SECONDS", 0.5)
+    site = policies_site
+    site.subscribe().close()
+    with relaying(site):
+        written = site.insert(1)
+        before = saved(site, 1)
+        written += site.insert(5, first=1)
+        saved(site, 6)
+    site.admin("POST", f"/{rate}", body=json.dumps(DISPATCH).encode())
+    site.database[wire.CHECKPOINTS].replace_one({"_id": before["_id"]}, before)
+    with relaying(site, wait=False) as relay:
+        named = f"{site.topic} has the policy {rate} (1 messages a second)"
+        wait_until(lambda: named in relay.status.reason, description="what it waits for")
+        assert "Reading what" in relay.status.reason
+        written += site.insert(3, first=6)
+        saved(site, 9)
+        assert relay.status.reason == ""
+    assert named in caplog.text
+    site.admin("DELETE", f"/{rate}")
+    assert site.stored() == written
+
+
+def test_what_a_publish_rate_holds_up_names_it(
+    policies_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker throttles without a word; nothing is lost, repeated or out of order."""
+    site = policies_site
+    namespace = own_namespace(site, "publishRate", PUBLISH)
+    site.subscribe(topic=site.topic).close()
+    with relaying(site, wait=False, send_timeout_seconds=2):
+        written = site.insert(100)
+        named = f"{site.topic} has the policy publishRate (5 messages a second)"
+        wait_until(lambda: named in caplog.text, description="the policy is named")
+        remove_policy(site, namespace, "publishRate")
+        saved(site, 100)
+    assert site.stored() == written
+
+
+def test_one_producer_a_topic_is_no_lack_of_fencing(
+    policies_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be tried is not taken for missing: the relay fences as ever, and says it."""
+    site = policies_site
+    namespace = own_namespace(site, "maxProducersPerTopic", 1)
+    with relaying(site, wait=False, delivery="exactly_once"):
+        written = site.insert(5)
+        saved(site, 5)
+        stats = json.loads(site.admin("GET", "/stats"))
+        assert stats["publishers"][0]["accessMode"] == "ExclusiveWithFencing"
+    assert "lacks" not in caplog.text
+    assert f"{namespace} take one producer alone (maxProducersPerTopic)" in caplog.text
+    assert site.stored() == written
+
+
+def test_deduplication_of_a_topics_own_is_seen(
+    policies_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its namespace has none, and the probe has its namespace's."""
+    site = policies_site
+    own_namespace(site, "deduplication", value=False)
+    site.subscribe(topic=site.topic).close()
+    site.admin("POST", "/deduplicationEnabled", body=b"true")
+    wait_until(lambda: site.admin("GET", "/deduplicationEnabled") == b"true", description="it")
+    with relaying(site, delivery="exactly_once"):
+        written = site.insert(3)
+        saved(site, 3)
+    assert "lacks" not in caplog.text
+    assert site.stored() == written
+    site.admin("DELETE", "/deduplicationEnabled")
+    wait_until(lambda: site.admin("GET", "/deduplicationEnabled") != b"true", description="none")
+    with relaying(site):
+        assert "lacks deduplication" in caplog.text
+
+
+def test_a_namespace_that_takes_encrypted_messages_alone_is_named(
+    policies_site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers nothing to producers; its topics wait, and others flow."""
+    monkeypatch.setattr(stand, "OPERATION_TIMEOUT", timedelta(seconds=1))
+    site, second = policies_site, policies_site.topic
+    namespace = own_namespace(site, "encryptionRequired", value=True)
+    with relaying(site, wait=False, topics={"B": second}) as relay:
+        waiting = site.insert(2)
+        flowing = site.insert(3, name="B")
+        named = f"{site.topic} has the policy encryptionRequired"
+        wait_until(
+            lambda: named in relay.status.topics_shut.get(site.topic, ""), description="it is named"
+        )
+        wait_until(lambda: site.stored(second) == flowing, description="others flow")
+        assert named in caplog.text
+        site.admin_namespace(namespace, "encryptionRequired", value=False)
+        wait_until(lambda: site.stored() == waiting, description="what waited goes there")

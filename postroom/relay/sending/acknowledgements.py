@@ -29,13 +29,14 @@ Stored = Callable[[Mark], None]
 class Refusal:
     """A lane's first failure, in a sentence; `result` is the client's, where it told one.
 
-    What `is_too_large` the client has not even sent.
+    What `is_too_large` the client has not even sent; `is_silence` says that nobody answered.
     """
 
     topic: Topic
     sentence: str
     result: Any = None
     is_too_large: bool = False
+    is_silence: bool = False
 
 
 class Acknowledgements:

@@ -8,14 +8,15 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from postroom import broker, errors
+from postroom import broker, errors, restraints
 from postroom.abilities import stores_anything
 from postroom.access.client import access_of
 from postroom.refusals import is_away, why
 from postroom.relay.sending.acknowledgements import Acknowledgements
 from postroom.relay.sending.lane import BURST_MESSAGES, Lane
 from postroom.relay.sending.outlet import Outlet, Patience
-from postroom.relay.sending.tail import ConnectionLostError, Tail, TailReader
+from postroom.relay.sending.readback import ConnectionLostError
+from postroom.relay.sending.tail import Tail, TailReader
 from postroom.relay.sending.tap import Tap
 from postroom.topics import base_topic
 
@@ -59,7 +60,7 @@ class Opening:
 
     The fence makes an older holder's sends fail from here on; the tail, read after it, is all that
     was stored since the checkpoint, so that nothing is sent a second time. `tell` hears, in the
-    client's threads, of what the broker did not store.
+    client's threads, of what the broker did not store; `say` shows what is waited for.
     """
 
     def __init__(
@@ -72,9 +73,13 @@ class Opening:
         tenure: Tenure,
         cursors: Cursors,
         tell: Callable[[Refusal], None],
+        say: Callable[[str], None],
         stopping: threading.Event,
     ) -> None:
-        self.tails = TailReader(client, options=options, stopping=stopping)
+        self._tail_reader = functools.partial(
+            TailReader, options=options, admin=experience.admin, stopping=stopping, say=say
+        )
+        self.tails = self._tail_reader(client)
         self._client = client
         self._options = options
         self._routing = routing
@@ -82,7 +87,6 @@ class Opening:
         experience.is_well = functools.partial(stores_anything, client, experience.admin)
         self._tenure = tenure
         self._cursors = cursors
-        self._stopping = stopping
         self._tell = tell
         self._patience = Patience(options.send_timeout.total_seconds(), stopping)
 
@@ -206,7 +210,7 @@ class Opening:
         shared, access = self._routing.is_shared(topic), access_of(self._client)
         for is_last in (*[False] * (READ_TIMES - 1), True):
             with broker.connected(access, operation_timeout=self._options.read_timeout) as own:
-                reader = TailReader(own, options=self._options, stopping=self._stopping)
+                reader = self._tail_reader(own)
                 try:
                     return reader.read_terminated(topic, span, shared=shared)
                 except ConnectionLostError:
@@ -220,7 +224,10 @@ class Opening:
         known.silence = known.silence + 1 if is_away(type(error).__name__) else 0
         if isinstance(error, errors.PartitionedTopic):
             return str(error)
-        return f"The topic {topic} cannot be opened ({why(error, access_of(self._client))})"
+        reason = why(error, access_of(self._client))
+        if known.silence:
+            reason = restraints.silence(reason, self._experience.admin, [topic])
+        return f"The topic {topic} cannot be opened ({reason})"
 
     def silence(self, topic: Topic) -> int:
         """Return how many times in succession nobody answered when a topic was to be opened."""
@@ -284,4 +291,7 @@ class Opening:
                 "outbox partition: is a relay of another one, or of another service, sending "
                 "there? A topic has one, unless it is declared shared; a new term begins"
             )
-        raise errors.TermEnded(f"{refusal.sentence}; a new term begins")
+        sentence = refusal.sentence
+        if refusal.is_silence:
+            sentence = restraints.silence(sentence, self._experience.admin, [refusal.topic])
+        raise errors.TermEnded(f"{sentence}; a new term begins")

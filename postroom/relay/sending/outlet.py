@@ -183,7 +183,7 @@ class Outlet:
         """End the term, since the broker has said nothing for so long."""
         topic = self._acknowledgements.topic
         silent = f"Pulsar did not store events on {topic} within {seconds:.0f} s"
-        self._end_with(Refusal(topic=topic, sentence=silent))
+        self._end_with(Refusal(topic=topic, sentence=silent, is_silence=True))
 
     def abandon(self) -> None:
         """Let nothing more out, at once, and do not wait for the broker's answer."""

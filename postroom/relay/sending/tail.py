@@ -11,31 +11,28 @@ from typing import TYPE_CHECKING
 
 from postroom import errors, wire
 from postroom.relay.sending.known_ids import KnownIds
+from postroom.relay.sending.readback import ConnectionLostError, Readback, Surroundings
 from postroom.store import letter
 from postroom.store.values import Mark
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     import pulsar
 
+    from postroom.pulsar_admin import PulsarAdmin
     from postroom.relay.sending.lane_options import LaneOptions
     from postroom.topics import Topic
 
-__all__ = ["ConnectionLostError", "Span", "Tail", "TailReader"]
+__all__ = ["Span", "Tail", "TailReader"]
 
 logger = logging.getLogger(__name__)
 
 # An older holder's last messages may still be on their way into the topic's storage.
 UNCONFIRMED_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
-REMIND_SECONDS = 10.0
-
-
-class ConnectionLostError(errors.TermEnded):
-    """The connection was lost while a tail was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +75,6 @@ class _Found:
     has_sizes: bool = True
     floor: int = 0
     highest: int = 0
-    messages: int = 0
     # Whether the message that the mark names is there no longer.
     is_cut: bool = False
 
@@ -103,11 +99,20 @@ class TailReader:
     """Reads topics back for one term; blocks, for as long as there is something to read."""
 
     def __init__(
-        self, client: pulsar.Client, *, options: LaneOptions, stopping: threading.Event
+        self,
+        client: pulsar.Client,
+        *,
+        options: LaneOptions,
+        admin: PulsarAdmin,
+        stopping: threading.Event,
+        say: Callable[[str], None],
     ) -> None:
         self._client = client
         self._options = options
         self._stopping = stopping
+        self._around = Surroundings(
+            options=options, admin=admin, require_office=self._require_office, say=say
+        )
 
     def read(self, topic: Topic, span: Span, *, shared: bool, pushed: int) -> Tail:
         """Read a topic to its end, once it is fenced.
@@ -123,9 +128,9 @@ class TailReader:
             floor=max(0, pushed), highest=span.position, has_sizes=span.published_since is None
         )
         own_name = self._options.name_on(shared=shared)
-        with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
-            self._read_to_the_end(topic, reader, found, own_name)
-            self._await_unconfirmed(topic, reader, found, own_name, pushed)
+        with self._readback(topic, span, found, own_name) as readback:
+            self._read_to_the_end(readback, found, own_name)
+            self._await_unconfirmed(topic, readback, found, own_name, pushed)
         if found.is_cut and (found.ids or pushed > span.position):
             logger.warning(
                 "%s no longer keeps the message up to which the checkpoint speaks for it: what was "
@@ -136,25 +141,28 @@ class TailReader:
             )
         return found.tail()
 
-    def _reader(self, topic: Topic, span: Span, found: _Found, own_name: str) -> pulsar.Reader:
-        """Return a reader that goes on behind the mark; take note of what it had to read for it."""
+    @contextlib.contextmanager
+    def _readback(
+        self, topic: Topic, span: Span, found: _Found, own_name: str
+    ) -> Iterator[Readback]:
+        """Lend what goes on behind the mark; take note of what had to be read for it."""
         import pulsar
 
-        mark, client = span.mark, self._client
-        if mark is None or not span.is_checked or not self._options.fenced:
-            start = pulsar.MessageId.deserialize(mark) if mark else pulsar.MessageId.earliest
-            reader = client.create_reader(topic, start)
+        mark = span.mark
+        is_checked = mark is not None and span.is_checked and self._options.fenced
+        start = pulsar.MessageId.deserialize(mark) if mark else pulsar.MessageId.earliest
+        # With the mark's own message, to see that it and all behind it is there.
+        reader = self._client.create_reader(topic, start, start_message_id_inclusive=is_checked)
+        with contextlib.closing(reader):
             if span.published_since is not None:
                 reader.seek(round(span.published_since.timestamp() * 1000))
-            return reader
-        start = pulsar.MessageId.deserialize(mark)
-        # With the mark's own message, to see that it and all behind it is there.
-        reader = client.create_reader(topic, start, start_message_id_inclusive=True)
-        first = self._next(topic, reader)
-        found.is_cut = first is None or first.message_id() != start
-        if first is not None and found.is_cut and first.producer_name() in self._options.names:
-            found.add(first, ours=first.producer_name() == own_name)
-        return reader
+            readback = Readback(topic, reader, self._around)
+            if is_checked:
+                first = readback.next()
+                found.is_cut = first is None or first.message_id() != start
+                if found.is_cut:
+                    self._note(first, found, own_name)
+            yield readback
 
     def read_terminated(self, topic: Topic, span: Span, *, shared: bool) -> Tail:
         """Read a topic that takes nothing more; the reader's client should serve nobody else.
@@ -168,12 +176,13 @@ class TailReader:
         """
         found = _Found(highest=span.position, has_sizes=span.published_since is None)
         own_name = self._options.name_on(shared=shared)
-        with contextlib.closing(self._reader(topic, span, found, own_name)) as reader:
+        with self._readback(topic, span, found, own_name) as readback:
+            before = readback.messages
             try:
-                self._read_to_the_end(topic, reader, found, own_name)
+                self._read_to_the_end(readback, found, own_name)
             except ConnectionLostError:
                 # The end was known when the first message was found, and is reached.
-                if not found.messages:
+                if readback.messages == before:
                     raise
         return found.tail()
 
@@ -189,37 +198,27 @@ class TailReader:
             topic, pulsar.MessageId.latest, start_message_id_inclusive=True
         )
         with contextlib.closing(reader):
-            message = self._next(topic, reader)
+            message = Readback(topic, reader, self._around).next()
         return None if message is None else Mark(message.message_id().serialize())
 
-    def _read_to_the_end(
-        self, topic: Topic, reader: pulsar.Reader, found: _Found, own_name: str
-    ) -> None:
-        said_at, names = time.monotonic(), self._options.names
-        while message := self._next(topic, reader):
-            self._require_office()
-            found.messages += 1
-            if time.monotonic() - said_at > REMIND_SECONDS:
-                logger.info(
-                    "Reading what %s received since the checkpoint: %d messages so far",
-                    topic,
-                    found.messages,
-                )
-                said_at = time.monotonic()
-            name = message.producer_name()
-            if name in names:
-                found.add(message, ours=name == own_name)
+    def _read_to_the_end(self, readback: Readback, found: _Found, own_name: str) -> None:
+        while message := readback.next():
+            self._note(message, found, own_name)
+
+    def _note(self, message: pulsar.Message | None, found: _Found, own_name: str) -> None:
+        name = None if message is None else message.producer_name()
+        if message is not None and name in self._options.names:
+            found.add(message, ours=name == own_name)
 
     def _await_unconfirmed(
-        self, topic: Topic, reader: pulsar.Reader, found: _Found, own_name: str, pushed: int
+        self, topic: Topic, readback: Readback, found: _Found, own_name: str, pushed: int
     ) -> None:
         # What an older holder had sent may be accepted by the broker and not yet stored: no reader
         # sees it, but deduplication knows its number.
         deadline = time.monotonic() + UNCONFIRMED_SECONDS
         while pushed > found.highest and time.monotonic() < deadline:
             self._stopping.wait(PAUSE_SECONDS)
-            self._require_office()
-            self._read_to_the_end(topic, reader, found, own_name)
+            self._read_to_the_end(readback, found, own_name)
         if pushed > found.highest:
             logger.warning(
                 "The broker knows position %d on %s, but the topic ends at %d: its last messages "
@@ -233,28 +232,3 @@ class TailReader:
     def _require_office(self) -> None:
         if self._stopping.is_set():
             raise errors.TermEnded("The relay was stopped while it opened a term")
-
-    def _next(self, topic: Topic, reader: pulsar.Reader) -> pulsar.Message | None:
-        import pulsar
-
-        try:
-            if not _has_more(topic, reader):
-                return None
-            return reader.read_next(round(self._options.read_timeout.total_seconds() * 1000))
-        except pulsar.UnknownError:
-            if self._options.fenced:
-                raise
-            # The embedded broker's way to say that the topic is empty.
-            return None
-
-
-def _has_more(topic: Topic, reader: pulsar.Reader) -> bool:
-    # The client answers no as well where the connection was lost while it asked.
-    for _ in range(2):
-        if reader.has_message_available():
-            return True
-        if not reader.is_connected():
-            raise ConnectionLostError(
-                f"The connection was lost while the end of {topic} was read; a new term begins"
-            )
-    return False
