@@ -88,6 +88,7 @@ class CheckpointField:
     REPLACED = "replaced"
     STREAM_FIRST = "streamFirst"
     STREAM_LOST = "streamLost"
+    FIRST = "first"
     AT = "at"
     BEFORE = "before"
     SENT = "sent"

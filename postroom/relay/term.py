@@ -9,6 +9,7 @@ checkpoint, so that nothing has to be mended in place.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import queue
 import time
@@ -121,7 +122,8 @@ class Term:
     # --- opening -----------------------------------------------------------------------------
 
     def _open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
-        self._replay.is_scanning = checkpoint.scan is not None or checkpoint.token is None
+        checkpoint = self._origin.due(checkpoint, can_look_back=self._options.lanes.fenced)
+        self._replay.is_scanning = checkpoint.scan is not None
         self._outfit.saver.marks.begin(checkpoint.lanes)
         self._outfit.saver.tenure.renew()
         self._outfit.waiting.begin()
@@ -129,9 +131,7 @@ class Term:
         self._outfit.outbound.numbering.position = checkpoint.position
         self._outfit.outbound.brake.level = checkpoint.brake_level
         self._outfit.lanes.open(
-            checkpoint.lanes,
-            position=checkpoint.position,
-            published_since=checkpoint.scan.published_since if checkpoint.scan else None,
+            checkpoint.lanes, position=checkpoint.position, scan=checkpoint.scan
         )
         # Now that an older holder is out of all lanes: it may have sent until then.
         self._replay.begin(
@@ -257,6 +257,9 @@ class Term:
             self._seal(chunk)
             self._drain()
             raise
+        if chunk.point is not None and self._outfit.lanes.has_late_tails:
+            # What a topic had may stand before or behind this: its mark stays.
+            chunk.point = dataclasses.replace(chunk.point, covers_tails=False)
         self._seal(chunk)
         if not self._replay.is_scanning and self._replay.ends_with(batch.point):
             self._outfit.lanes.replay_is_over()

@@ -55,7 +55,9 @@ class Scan:
 
     `replaced` says that the collection was, so that rows may have come without the stream showing
     them; the scan waits until all that the stream has is relayed where `stream_first` says so.
-    `stream_lost` says that the token leads nowhere: the stream begins anew with the scan.
+    `stream_lost` says that the token leads nowhere: the stream begins anew with the scan. `first`
+    says that there was no checkpoint: the topics that it names since then are looked at behind
+    their marks, all others since `published_since`.
     """
 
     since: datetime | None = None
@@ -63,6 +65,7 @@ class Scan:
     replaced: bool = False
     stream_first: bool = False
     stream_lost: bool = False
+    first: bool = False
     frontier: Frontier | None = None
 
 
@@ -74,6 +77,7 @@ def scan_to_row(scan: Scan) -> dict[str, Any]:
         CheckpointField.REPLACED: scan.replaced,
         CheckpointField.STREAM_FIRST: scan.stream_first,
         CheckpointField.STREAM_LOST: scan.stream_lost,
+        CheckpointField.FIRST: scan.first,
     }
     if scan.frontier is not None:
         noted[CheckpointField.AT] = scan.frontier.at
@@ -99,6 +103,7 @@ def scan_from(noted: Mapping[str, Any] | None) -> Scan | None:
         stream_first=noted.get(CheckpointField.STREAM_FIRST, False),
         # Earlier versions of postroom began each scan anew.
         stream_lost=noted.get(CheckpointField.STREAM_LOST, True),
+        first=noted.get(CheckpointField.FIRST, False),
         frontier=_frontier_from(noted) if CheckpointField.AT in noted else None,
     )
 

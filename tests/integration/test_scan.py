@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import uuid
@@ -17,6 +18,7 @@ from devstack.service import free_port
 from postroom import wire
 from postroom.relay.reading import pages, scan
 from postroom.relay.reading.batch import BATCH_ROWS
+from postroom.relay.reading.pages import Page, Pages
 from postroom.relay.saving import retention
 from postroom.relay.sending import known_ids
 from postroom.store.quarantine import Quarantine, Quarantined
@@ -367,6 +369,52 @@ def test_collections_that_come_and_go_while_nobody_relays_are_all_relayed(
         scanned(pulsar_site)
         found = pulsar_site.stored()
     assert sorted(found) == sorted(written)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_checkpoint_that_is_removed_has_nothing_sent_twice(
+    pulsar_site: Site, monkeypatch: pytest.MonkeyPatch, *, running: bool
+) -> None:
+    """By hand, or in a database that was restored without it: the topics tell what was sent.
+
+    Also where terms end in the middle of it, before and behind the first row for a topic.
+    """
+    monkeypatch.setattr(pages, "BATCH_ROWS", 50)
+    site, second = pulsar_site, f"{pulsar_site.topic}-second"
+    with relaying(site, topics={"B": second}):
+        first, others = site.insert(200), site.insert(100, name="B")
+        wait_until(lambda: len(site.stored(second)) == 100, description="all are sent")
+        deaths = dying_behind(monkeypatch, pages=[2, 5])
+        if running:
+            site.database[wire.CHECKPOINTS].drop()
+            first += site.insert(20)
+            wait_until(lambda: len(deaths) == 2, description="terms that end in the middle")
+            stored(site, 220)
+    if not running:
+        site.database[wire.CHECKPOINTS].delete_many({})
+    with relaying(site, topics={"B": second}):
+        first += site.insert(20)
+        stored(site, len(first))
+        others += site.insert(20, name="B")
+        wait_until(lambda: len(site.stored(second)) >= 120, description="all are sent")
+    assert len(deaths) == 2
+    assert site.stored() == first
+    assert site.stored(second) == others
+
+
+def dying_behind(monkeypatch: pytest.MonkeyPatch, *, pages: list[int]) -> list[int]:
+    """Have the reader die once behind each of these numbers of pages; return how often it did."""
+    read, count = Pages.read, itertools.count()
+    deaths: list[int] = []
+
+    def dying(self: Pages, **where: Any) -> Page:
+        if len(deaths) < len(pages) and next(count) == pages[len(deaths)]:
+            deaths.append(1)
+            raise KeyError("a reader dies")
+        return read(self, **where)
+
+    monkeypatch.setattr(Pages, "read", dying)
+    return deaths
 
 
 def test_a_collection_that_is_replaced_while_history_is_lost_is_scanned_whole(

@@ -70,7 +70,7 @@ def test_a_term_begins_however_many_topics_are_waited_for(
     monkeypatch.setattr(lanes_module, "MOST_SHUT", 1)
     opening = Refusing(error)
     found, _ = lanes(opening)
-    found.open([SHUT, OPEN], position=7, published_since=None)
+    found.open([SHUT, OPEN], position=7, scan=None)
     assert [str(lane) for lane in found] == [f"lane of {OPEN}"]
     assert opening.read_topics == [SHUT]
     assert set(found.known) == {f"sent to {SHUT}"}
@@ -82,7 +82,7 @@ def test_what_the_checkpoint_names_is_waited_for_and_what_is_made_up_is_not(
     """A topic that was open keeps its order for ever; ever new ones cost no memory without end."""
     monkeypatch.setattr(lanes_module, "MOST_SHUT", 1)
     found, waiting = lanes(Refusing(pulsar.TopicNotFound))
-    found.open([OPEN, SHUT], position=7, published_since=None)
+    found.open([OPEN, SHUT], position=7, scan=None)
     with pytest.raises(errors.TopicNotOpen):
         found.of(SHUT)
     with pytest.raises(errors.Poison):

@@ -61,6 +61,7 @@ def test_the_fields_are_frozen() -> None:
             *("clusterTime", "lanes", "brakeLevel", "pausedAt", "pausedBy"),
             *("heldBy", "wantedBy", "collection", "scan", "worker", "pinned", "brokers", "topic"),
             *("messageId", "since", "publishedSince", "replaced", "streamFirst", "streamLost"),
+            "first",
             *("at", "before", "sent", "last"),
         ],
         "QuarantineField": [

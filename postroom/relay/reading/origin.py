@@ -74,6 +74,21 @@ class Origin:
         self._margin = margin
         self._kept = kept
 
+    def due(self, checkpoint: Checkpoint, *, can_look_back: bool) -> Checkpoint:
+        """Return a checkpoint with the scan that is due where it has neither token nor scan.
+
+        A relay's first one, or the checkpoint was removed: then the topics have rows already, and
+        are looked at since the oldest one was written, where they can be.
+        """
+        if checkpoint.token is not None or checkpoint.scan is not None:
+            return checkpoint
+        published_since = None
+        if can_look_back:
+            since = pages.written_since(self._database)
+            published_since = BEGINNING if since is None else since - 2 * self._margin
+        first = Scan(published_since=published_since, stream_lost=True, first=True)
+        return dataclasses.replace(checkpoint, scan=first)
+
     def open(
         self,
         checkpoint: Checkpoint,

@@ -145,7 +145,7 @@ class CollectionScan:
 
     def _batch(self, slices: Iterable[Sequence[Row]]) -> Batch:
         covers_tails = self._has_met_tails()
-        if covers_tails and not self._scan.replaced:
+        if covers_tails and not (self._scan.replaced or self._scan.first):
             self._scan = dataclasses.replace(self._scan, published_since=None)
         point = Point(token=self._beside.token, scan=self._scan, covers_tails=covers_tails)
         return Batch(slices=slices, point=point)

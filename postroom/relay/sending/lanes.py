@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -13,13 +14,13 @@ from postroom.relay.sending.tail import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
     from postroom.relay.saving.saver import Saver
     from postroom.relay.sending.lane import Lane
     from postroom.relay.sending.opening import Opening
     from postroom.relay.sending.waiting import Waiting
     from postroom.routing import Routing
+    from postroom.store.scans import Scan
     from postroom.topics import Topic
 
 __all__ = ["Lanes"]
@@ -48,8 +49,11 @@ class Lanes:
         self._saver = saver
         self._waiting = waiting
         self._open: dict[Topic, Lane] = {}
-        self._position = 0
-        self._published_since: datetime | None = None
+        # How far back a topic is looked at, but for its mark.
+        self._back = Span(mark=None, position=0)
+        self._is_first = False
+        # Whether a topic was looked at in the middle of a scan, and has some of its rows.
+        self.has_late_tails = False
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._open.values())
@@ -71,13 +75,11 @@ class Lanes:
 
     # --- at the beginning of a term ------------------------------------------------------------
 
-    def open(
-        self, topics: Iterable[Topic], *, position: int, published_since: datetime | None
-    ) -> None:
+    def open(self, topics: Iterable[Topic], *, position: int, scan: Scan | None) -> None:
         """Fence all declared topics before the first send, and read their tails.
 
         So an older holder is out of all of them; the others are fenced when the first event goes
-        there. With `published_since`, the tail is all that a topic received since.
+        there. With a scan, the tail is all that a topic received since the scan says.
 
         Raises:
             TermEnded: no topic can be opened, the connection was lost, or the relay was stopped.
@@ -85,8 +87,11 @@ class Lanes:
             pymongo.errors.PyMongoError: a lane could not be declared in the checkpoint.
 
         """
-        self._position = position
-        self._published_since = published_since
+        since = scan.published_since if scan else None
+        self._back = Span(
+            mark=None, position=position, published_since=since, is_for_scan=scan is not None
+        )
+        self._is_first = scan is not None and scan.first
         # Where the broker is silent over some topics, the others are opened first.
         for topic in sorted(topics, key=self._opening.silence):
             try:
@@ -180,20 +185,23 @@ class Lanes:
 
     def _open_lane(self, topic: Topic) -> Lane:
         declared = self._saver.marks.is_declared(topic)
-        has_tail = declared or self._published_since is not None
+        has_tail = declared or self._back.published_since is not None
         opened = self._opening.open(topic, self._span(topic) if has_tail else None)
         self._open[topic] = opened.lane
         if not declared:
             self._saver.declare(topic, opened.mark)
         self._saver.tenure.renew()
+        if not declared and opened.tail.ids:
+            self.has_late_tails = True
         self._know(topic, opened.tail.ids)
         return opened.lane
 
     def _span(self, topic: Topic) -> Span:
-        return Span(
+        by_mark = self._is_first and self._saver.marks.is_declared(topic)
+        return dataclasses.replace(
+            self._back,
             mark=self._saver.marks.of(topic),
-            position=self._position,
-            published_since=self._published_since,
+            published_since=None if by_mark else self._back.published_since,
         )
 
     def _know(self, topic: Topic, ids: KnownIds) -> None:
@@ -217,7 +225,8 @@ class Lanes:
 
         The stream goes on from a time after they were read.
         """
-        self._published_since = None
+        self._back = dataclasses.replace(self._back, published_since=None, is_for_scan=False)
+        self.has_late_tails = False
         self.known.clear()
 
     def replay_is_over(self) -> None:

@@ -58,13 +58,15 @@ class Tail:
 class Span:
     """Where a tail begins: behind a mark, None for the topic's beginning, or at a time instead.
 
-    `position` is that of the checkpoint. `is_checked` asks whether the mark's own message is there.
+    `position` is that of the checkpoint. `is_checked` asks whether the mark's own message is there,
+    `is_for_scan` says that it is for leaving out what the topic has, and may be long.
     """
 
     mark: Mark | None
     position: int
     published_since: datetime | None = None
     is_checked: bool = False
+    is_for_scan: bool = False
 
 
 @dataclass(slots=True)
@@ -124,9 +126,7 @@ class TailReader:
             pulsar.PulsarException: the topic cannot be read.
 
         """
-        found = _Found(
-            floor=max(0, pushed), highest=span.position, has_sizes=span.published_since is None
-        )
+        found = _Found(floor=max(0, pushed), highest=span.position, has_sizes=not span.is_for_scan)
         own_name = self._options.name_on(shared=shared)
         with self._readback(topic, span, found, own_name) as readback:
             self._read_to_the_end(readback, found, own_name)
@@ -174,7 +174,7 @@ class TailReader:
             pulsar.PulsarException: the topic cannot be read.
 
         """
-        found = _Found(highest=span.position, has_sizes=span.published_since is None)
+        found = _Found(highest=span.position, has_sizes=not span.is_for_scan)
         own_name = self._options.name_on(shared=shared)
         with self._readback(topic, span, found, own_name) as readback:
             before = readback.messages
