@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from postroom.store.quarantine import Quarantine
     from postroom.store.values import OutboxPartition, ResumeToken
 
-__all__ = ["Origin"]
+__all__ = ["Origin", "due"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,21 +73,6 @@ class Origin:
         self._partition = partition
         self._margin = margin
         self._kept = kept
-
-    def due(self, checkpoint: Checkpoint, *, can_look_back: bool) -> Checkpoint:
-        """Return a checkpoint with the scan that is due where it has neither token nor scan.
-
-        A relay's first one, or the checkpoint was removed: then the topics have rows already, and
-        are looked at since the oldest one was written, where they can be.
-        """
-        if checkpoint.token is not None or checkpoint.scan is not None:
-            return checkpoint
-        published_since = None
-        if can_look_back:
-            since = pages.written_since(self._database)
-            published_since = BEGINNING if since is None else since - 2 * self._margin
-        first = Scan(published_since=published_since, stream_lost=True, first=True)
-        return dataclasses.replace(checkpoint, scan=first)
 
     def open(
         self,
@@ -236,8 +221,8 @@ class Origin:
 
     def _retried(self, noted: Scan, at: Timestamp) -> Iterator[Batch]:
         """Relay what was put back from quarantine, and stands where the scan does not look."""
-        if noted.published_since is None:
-            return
+        if noted.published_since is None or (noted.since is None and noted.frontier is None):
+            return  # the scan shows all of it
         span = pages.Span(partition=self._partition, since=noted.since)
         try:
             for ids in self._quarantine.retried_since(noted.published_since, at=at):
@@ -314,3 +299,21 @@ def _reached(checkpoint: Checkpoint) -> datetime | None:
 def _will_be_read(row: Row, span: pages.Span, frontier: Frontier | None) -> bool:
     sent = None if frontier is None else frontier.sent
     return span.covers(row) and (sent is None or not sent.covers(id_of(row)))
+
+
+def due(
+    checkpoint: Checkpoint, database: Database[Any], *, look_back: timedelta | None
+) -> Checkpoint:
+    """Return a checkpoint with the scan that is due where it has neither token nor scan.
+
+    A relay's first one, or the checkpoint was removed: then the topics have rows already. They are
+    looked at from that long before the oldest row was written, None for not at all.
+    """
+    if checkpoint.token is not None or checkpoint.scan is not None:
+        return checkpoint
+    published_since = None
+    if look_back is not None:
+        since = pages.written_since(database)
+        published_since = BEGINNING if since is None else since - look_back
+    first = Scan(published_since=published_since, stream_lost=True, first=True)
+    return dataclasses.replace(checkpoint, scan=first)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from postroom.relay.saving.chunk import Chunk
     from postroom.relay.sending.acknowledgements import Stored
     from postroom.relay.sending.brake import Brake
+    from postroom.relay.sending.lane import Lane
     from postroom.relay.sending.lanes import Lanes
     from postroom.relay.sending.unanswered import Unanswered
     from postroom.relay.sending.waiting import Waiting
@@ -88,9 +89,8 @@ class Outbound:
     def _fill(self, chunk: Chunk, rows: Sequence[Row]) -> None:
         # The relay's hot loop: what it does for each event is a tenth of what the relay can do.
         routing, limit, write = self._routing, self._max_message_bytes, letter.write
-        position, sent, payload_bytes = self.numbering.position, 0, 0
-        met, overtaking = 0, self.overtaking
-        known, lane = self._lanes.known, None
+        position, sent, met, payload_bytes = self.numbering.position, 0, 0, 0
+        known, lane, overtaking = self._lanes.known, None, self.overtaking
         try:
             for row in rows:
                 position += 1
@@ -103,8 +103,9 @@ class Outbound:
                     ready = write(row, routing, limit)
                     if lane is None or ready.topic is not lane.topic:
                         lane = self._lanes.of(ready.topic)
-                    if known:
-                        overtaking.require_in_order(lane, ready)
+                    if known and self._is_there(lane, ready):
+                        met += 1
+                        continue
                     number = position
                     if position <= lane.floor:
                         number = self.numbering.jump(lane, ready.id, position)
@@ -127,6 +128,13 @@ class Outbound:
             self.brake.lower(sent + met)
             chunk.brake_level = self.brake.level
         chunk.add(rows)
+
+    def _is_there(self, lane: Lane, ready: Letter) -> bool:
+        """Say whether a topic has a row, which may be known only since its lane was opened."""
+        if ready.id in self._lanes.known:
+            return True
+        self.overtaking.require_in_order(lane, ready)
+        return False
 
     def _set_aside(self, row: Row, position: int, shut: errors.TopicNotOpen, chunk: Chunk) -> None:
         """Have a row wait for its topic; said once for the topic, and not for each row."""

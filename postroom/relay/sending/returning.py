@@ -133,6 +133,10 @@ class Returning:
                     lane = self._lanes.open_again(ready.topic, waiting_for=topic)
                 if lane is None or ready.topic != lane.topic:
                     break
+                if ready.id in self._lanes.arrived:
+                    # The topic was opened just now, and has it.
+                    chunk.returned.append(entry.row_id)
+                    continue
                 self._queue(lane, ready, entry)
             except (errors.Poison, errors.RoutingFailed) as failed:
                 poison = self._judged(topic, entry, failed)
