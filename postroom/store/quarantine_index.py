@@ -39,24 +39,30 @@ def prepare(database: Database[Any]) -> None:
 
 
 def prepare_if_allowed(database: Database[Any]) -> None:
-    """Make the index, or say by which command it is made where this user may not.
+    """Make the index, or say by which command it is made where MongoDB refuses that.
+
+    Nothing needs it but speed: an index of that name with other fields, too many of them, or a
+    right that is lacking keep nobody from relaying.
 
     Raises:
-        pymongo.errors.PyMongoError: it could not be made for another reason.
+        pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
     try:
         prepare(database)
     except mongo.OperationFailure as error:
-        if error.code != UNAUTHORIZED:
-            raise
+        why = (
+            "the user of POSTROOM_MONGODB_URI may not make it (createIndex)"
+            if error.code == UNAUTHORIZED
+            else f"MongoDB refuses to make it (code {error.code})"
+        )
         fields = ", ".join(f"{name}: 1" for name in FIELDS)
         logger.warning(
-            "The index %s of %s may be missing, and the user of POSTROOM_MONGODB_URI may not make "
-            "it (createIndex): once many rows are set aside, finding them takes ever longer. In "
-            'mongosh: db.getCollection("%s").createIndex({%s}, {name: "%s"})',
+            "The index %s of %s may be missing, and %s: once many rows are set aside, finding them "
+            'takes ever longer. In mongosh: db.getCollection("%s").createIndex({%s}, {name: "%s"})',
             wire.QUARANTINE_INDEX,
             wire.QUARANTINE,
+            why,
             wire.QUARANTINE,
             fields,
             wire.QUARANTINE_INDEX,

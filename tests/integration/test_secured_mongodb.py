@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from pymongo import errors as mongo
 
-from postroom import Outbox
+from postroom import Outbox, wire
 from postroom.sentences import Sentences
-from postroom.store import clients
+from postroom.store import clients, quarantine_index
 from tests.certificates import Authority
 from tests.tls_proxy import TlsProxy
 
@@ -150,3 +151,33 @@ def test_hosts_of_a_name_server_are_refused_where_there_are_none() -> None:
     """mongodb+srv is read as any other URI, and what the name server says is told."""
     said = refusal(f"mongodb+srv://writer:{WRONG}@cluster.example.invalid/")
     assert "MongoDB at cluster.example.invalid failed (ConfigurationError: " in said
+
+
+COMMAND = re.compile(r'db\.getCollection\("(.+)"\)\.createIndex\({(.+)}, {name: "(.+)"}\)')
+
+
+def test_an_index_that_may_not_be_made_is_named_with_its_command(
+    server: SecuredMongoDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It keeps nobody from relaying; the command makes the very index that is meant."""
+    anywhere = {"resource": {"db": DATABASE, "collection": ""}, "actions": ["find", "insert"]}
+    server.make_role("no_index", [anywhere])
+    server.make_user("relay", "r", ["no_index"])
+    with clients.for_command_line(server.address("relay", "r")) as client:
+        quarantine_index.prepare_if_allowed(client[DATABASE])
+    assert "may not make it (createIndex)" in caplog.text
+    ((collection, fields, name),) = COMMAND.findall(caplog.text)
+    with clients.for_command_line(server.url) as client:
+        keys = [(field.partition(":")[0], 1) for field in fields.split(", ")]
+        client[DATABASE][collection].create_index(keys, name=name)
+        quarantine_index.prepare(client[DATABASE])  # another one would be refused
+
+
+def test_an_index_that_mongodb_refuses_keeps_nobody_from_relaying(
+    server: SecuredMongoDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has made another one by that name."""
+    with clients.for_command_line(server.url) as client:
+        client["other"][wire.QUARANTINE].create_index([("reason", 1)], name=wire.QUARANTINE_INDEX)
+        quarantine_index.prepare_if_allowed(client["other"])
+    assert "MongoDB refuses to make it (code 86)" in caplog.text
