@@ -193,7 +193,7 @@ def test_a_snapshot_that_is_gone_while_rows_return_ends_the_term_by_a_sentence(
     )
     long_ago = Timestamp(int(time.time()) - 86_400, 1)
     with pytest.raises(errors.TermEnded, match="put back from quarantine"):
-        list(origin._retried(Scan(published_since=BEGINNING), long_ago))
+        list(origin._retried(Scan(since=BEGINNING, published_since=BEGINNING), long_ago))
 
 
 @pytest.mark.pulsar

@@ -277,6 +277,8 @@ class Origin:
         before = (noted.published_since, self._published_before(reached))
         return dataclasses.replace(
             noted,
+            # From there on no lane's mark is enough.
+            first=False,
             published_since=min(each for each in before if each is not None),
             frontier=Frontier(at=frontier.at, before=sent, sent=sent),
         )
