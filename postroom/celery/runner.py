@@ -53,13 +53,14 @@ class HandlerTask(Task):
 
     def run(self, *_args: Any, **_shown: Any) -> str:
         """Hand the job's events to the handler; what came of it decides what Flower shows."""
-        errand: Errand | None = adapter.carried(self.request)
+        request = self.request
+        errand: Errand | None = adapter.carried(request)
         if errand is None:
             raise errors.InboxError(
                 f"{self.name} is a handler: it runs for an event, in a consumer worker, and is not "
                 "to be called as a task"
             )
-        if adapter.is_revoked(self.request.id):
+        if adapter.is_revoked(request.id):
             # Celery looks when it takes a task in, and this one has waited since for a thread.
             errand.refuse(REVOKED)
             raise errors.Reject(REVOKED.reason)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from postroom import errors, events, topics, wire
 
@@ -52,8 +51,7 @@ def _read(message: pulsar.Message) -> tuple[dict[str, str], str | None, str | No
     return *found, "The message is encrypted, and consumers here have no key" if sealed else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Delivery:
+class Delivery(NamedTuple):
     """A message and what stands on its outside.
 
     `key` is what its producer keyed it by, `ordering_key` what Key_Shared goes by instead where a

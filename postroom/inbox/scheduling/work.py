@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.call import Call
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Work"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Work:
+class Work(NamedTuple):
     """A handler and the deliveries to hand to it together.
 
     `then` are the other parts of a batch that was split, or the later events of the key in a group
@@ -41,17 +39,17 @@ class Work:
 
     def again(self, *, counts: bool) -> Work:
         """Return it for another try."""
-        return replace(self, attempt=self.attempt + counts)
+        return self._replace(attempt=self.attempt + counts)
 
     def isolated(self) -> Work:
         """Return it to be done while nothing else is under way."""
-        return replace(self, alone=True)
+        return self._replace(alone=True)
 
     def halved(self) -> Work:
         """Return its first half, with the second one behind it since they may share a key."""
         half = len(self.deliveries) // 2
         first, second = self.deliveries[:half], self.deliveries[half:]
-        return replace(self, deliveries=first, attempt=1, then=[second, *self.then])
+        return self._replace(deliveries=first, attempt=1, then=[second, *self.then])
 
     def following(self) -> Work | None:
         """Return what is to be done after it."""
@@ -59,7 +57,7 @@ class Work:
             return None
         following, *rest = self.then
         attempt = 1 + _failures(following[0], self.handler).attempts
-        return replace(self, deliveries=following, attempt=attempt, then=rest, alone=False)
+        return self._replace(deliveries=following, attempt=attempt, then=rest, alone=False)
 
     @property
     def is_group(self) -> bool:
@@ -73,7 +71,7 @@ class Work:
 
     def of(self, held: Held) -> Work:
         """Return it for one event of a group."""
-        return replace(self, deliveries=(held,), then=())
+        return self._replace(deliveries=(held,), then=())
 
     def applied(self, outcome: Applied | Shared) -> tuple[Sequence[Held], Applied]:
         """Return what is applied of it, and how much of that was not before."""
@@ -94,7 +92,7 @@ class Work:
         for held in self.deliveries if deliveries is None else deliveries:
             chains.setdefault(held if held.key is None else held.key, []).append(held)
         return [
-            replace(self, deliveries=(first,), then=[(held,) for held in behind])
+            self._replace(deliveries=(first,), then=[(held,) for held in behind])
             for first, *behind in chains.values()
         ]
 
@@ -107,7 +105,7 @@ class Work:
         if not self.is_group:
             return whole
         members = tuple(self._job((held,), call, contends=contends) for held in self.deliveries)
-        return replace(whole, members=members)
+        return whole._replace(members=members)
 
     def _job(self, deliveries: Sequence[Held], call: Call, *, contends: bool) -> Job:
         first = deliveries[0]
