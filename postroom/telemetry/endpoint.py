@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +15,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from postroom import errors
 
 if TYPE_CHECKING:
-    import socket
-
     from prometheus_client import CollectorRegistry
 
     from postroom.telemetry.health import Answer, Health
@@ -30,6 +30,8 @@ MOST_AT_ONCE = 16
 class Endpoint:
     """Answers as soon as start() was called; the port is taken when it is made.
 
+    `host` is a name or an address of this machine, of IPv4 or IPv6; `::` is every one of both.
+
     Raises:
         ConfigurationError: the port cannot be had.
 
@@ -39,17 +41,16 @@ class Endpoint:
         self, host: str, port: int, *, registry: CollectorRegistry, health: Health
     ) -> None:
         handler = type("Handler", (_Handler,), {"registry": registry, "health": health})
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        server = _ServerOfIPv6 if ":" in bare else _Server
         try:
-            self._server = _Server((host, port), handler)
-        except OSError as error:
-            raise errors.ConfigurationError(
-                f"POSTROOM_METRICS_PORT is {port}, which cannot be had on {host} "
-                f"({os.strerror(error.errno or 0)}). Give each worker of a host a port of its "
-                "own, or 0 for a free one, which its log names. Nothing was started"
-            ) from None
+            self._server = server((bare, port), handler)
+        except (OSError, UnicodeError) as error:
+            raise errors.ConfigurationError(_why(host, port, error)) from None
         # A process that a fork makes would keep the port beyond this one's end.
         os.register_at_fork(after_in_child=self._server.socket.close)
-        self.url = f"http://{host}:{self._server.server_address[1]}"
+        shown = f"[{bare}]" if ":" in bare else bare
+        self.url = f"http://{shown}:{self._server.server_address[1]}"
 
     def start(self) -> None:
         """Begin to answer, in a thread of its own."""
@@ -61,6 +62,24 @@ class Endpoint:
         """Give the port back."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _why(host: str, port: int, error: OSError | UnicodeError) -> str:
+    said = getattr(error, "strerror", None) or type(error).__name__
+    number = getattr(error, "errno", None)
+    if isinstance(error, (socket.gaierror, UnicodeError)) or number == errno.EADDRNOTAVAIL:
+        return (
+            f"POSTROOM_METRICS_HOST is {host!r}, which is no address of this machine ({said}). "
+            "Nothing was started"
+        )
+    others = (
+        "Give each worker of a host a port of its own, or 0 for a free one, which its log names"
+    )
+    remedy = f". {others}" if number == errno.EADDRINUSE else ""
+    return (
+        f"POSTROOM_METRICS_PORT is {port}, which cannot be had on {host} ({said}){remedy}. "
+        "Nothing was started"
+    )
 
 
 class _Server(ThreadingHTTPServer):
@@ -89,6 +108,14 @@ class _Server(ThreadingHTTPServer):
         self, request: socket.socket | tuple[bytes, socket.socket], address: Any
     ) -> None:
         """Say nothing: who asks may go away, and an answer that fails is none."""
+
+
+class _ServerOfIPv6(_Server):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Handler(BaseHTTPRequestHandler):

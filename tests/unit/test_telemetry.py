@@ -314,6 +314,35 @@ def test_a_port_that_is_taken_is_refused_in_a_sentence(endpoint: Endpoint) -> No
         Endpoint("127.0.0.1", port, registry=CollectorRegistry(), health=Health())
 
 
+@pytest.mark.parametrize(
+    "host", ["*", "\u00e9", "300.1.1.1", "a..b", "x" * 200, "127.0.0.1:9", "203.0.113.7"]
+)
+def test_a_host_that_is_none_of_this_machine_is_named(host: str) -> None:
+    """By its own variable, and without a remedy for something else."""
+    with pytest.raises(ConfigurationError) as refused:
+        Endpoint(host, 0, registry=CollectorRegistry(), health=Health())
+    said = str(refused.value)
+    assert said.startswith(
+        f"POSTROOM_METRICS_HOST is {host!r}, which is no address of this machine"
+    )
+    assert "Unknown error" not in said
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+def test_it_answers_by_ipv6(host: str) -> None:
+    """With or without brackets; every address is one of IPv4, too."""
+    found = Endpoint(host, 0, registry=CollectorRegistry(), health=Health())
+    found.start()
+    try:
+        assert get(f"{found.url}/livez")[0] == 200
+        if host == "::":
+            port = found.url.rpartition(":")[2]
+            assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
+    finally:
+        found.stop()
+
+
 def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What to install; and without the setting nothing needs it."""
     for name in list(sys.modules):
