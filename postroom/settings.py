@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -26,6 +28,7 @@ __all__ = [
     "Settings",
     "SubscriptionType",
     "load",
+    "misspelt",
     "sentence",
     "stripped",
 ]
@@ -60,6 +63,8 @@ Positive = Annotated[float, Field(ge=0.001, le=86_400)]
 Timeout = Annotated[float, Field(ge=1, le=86_400)]
 # MongoDB keeps a time to live in seconds of 31 bits, and none as such; ids begin in 1970.
 MOST_DAYS = 20_000
+# How much alike two names are, of which one is the other misspelt; the prefix counts.
+NEARLY = 0.92
 # Pulsar's own limit, 5 MiB, less what the broker adds.
 MOST_MESSAGE_BYTES = 5 * 1024 * 1024 - 16 * 1024
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -273,6 +278,21 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise errors.ConfigurationError(sentence(error)) from None
+
+
+def misspelt() -> list[str]:
+    """Return a sentence for each variable of the environment that is nearly one of ours.
+
+    It means nothing: whoever set it believes in something else. Others with the prefix are their
+    owners' affair.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    found = []
+    for given in sorted(set(map(str.upper, os.environ)) - known):
+        meant = difflib.get_close_matches(given, known, n=1, cutoff=NEARLY)
+        if given.startswith(PREFIX) and meant:
+            found.append(f"{given} is set and is no setting; {meant[0]} is one")
+    return found
 
 
 # What has no value unless it is given one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from postroom.topics import Topic
 
 __all__ = ["Installation", "install"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +188,8 @@ def _shape(sender: Any, **_: Any) -> None:
             consumer_step.shape_worker(sender)
         else:
             wait_for_broker(sender)
+        for sentence in settings_module.misspelt():
+            logger.warning("%s", sentence)
         telemetry_step.prepare(sender)
         logs.keep_to_lines(sender)
     except errors.ConfigurationError as error:

@@ -143,3 +143,30 @@ def test_settings_are_frozen() -> None:
     """No one changes them after the start."""
     with pytest.raises(ValidationError):
         Settings().topic = "public/default/other"  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("POSTROOM_DELIVRY", "POSTROOM_DELIVERY"),
+        ("POSTROOM_CONCURENCY", "POSTROOM_CONCURRENCY"),
+        ("POSTROOM_MONGO_URI", "POSTROOM_MONGODB_URI"),
+        ("POSTROOM_PULSAR_TOKEN_FILES", "POSTROOM_PULSAR_TOKEN_FILE"),
+        ("postroom_max_attempt", "POSTROOM_MAX_ATTEMPTS"),
+        ("POSTROOM_REQUIRE_ALL", None),
+        ("POSTROOM_SERVICE_HOST", None),
+        ("POSTROOM_RELAY_SERVICE_PORT", None),
+        ("POSTROOM_METRICS_PORT_9000_TCP", None),
+        ("postroom_topic", None),
+        ("MYPOSTROOM_TOPIC", None),
+    ],
+)
+def test_a_misspelt_variable_is_told(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str | None
+) -> None:
+    """It means nothing, and whoever set it believes otherwise; other programs' are left alone."""
+    monkeypatch.setenv(variable, "secret-value")
+    told = [each for each in settings.misspelt() if variable.upper() in each]
+    assert told == (
+        [] if meant is None else [f"{variable.upper()} is set and is no setting; {meant} is one"]
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from postroom.findings import Finding, Grade
 from postroom.operations.examining import connections
+from postroom.settings import misspelt
 from postroom.topics import canonical
 
 if TYPE_CHECKING:
@@ -119,6 +120,10 @@ def examine(settings: Settings) -> list[Finding]:
         )
         for rule in RULES
         if rule.is_broken(settings)
+    ]
+    contradictions += [
+        Finding(what="settings", found=sentence, grade=Grade.WARN, remedy="Spell it so")
+        for sentence in misspelt()
     ]
     none = Finding(what="settings", found="None of the settings contradict each other")
     return [*(contradictions or [none]), *connections.examine(settings)]
