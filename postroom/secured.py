@@ -7,7 +7,7 @@ import ssl
 import urllib.parse
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import address, names
@@ -15,6 +15,7 @@ from postroom.envelope import AES_256_GCM, key_ring
 from postroom.secret_files import content_of, line_of, refuse, require_line, secret
 
 __all__ = [
+    "HOSTS_ALONE",
     "SECRETS",
     "Encrypt",
     "Secured",
@@ -77,7 +78,9 @@ def _flower_user(value: str) -> str:
 
 
 FlowerUser = Annotated[str, AfterValidator(_flower_user)]
-IssuerUrl = Annotated[str, AfterValidator(_issuer)]
+# What is written as JSON is read by others: of an address the hosts, as its repr has them.
+HOSTS_ALONE = PlainSerializer(address.shown, return_type=str, when_used="json")
+IssuerUrl = Annotated[str, AfterValidator(_issuer), HOSTS_ALONE]
 
 
 class Secured(BaseSettings):

@@ -16,7 +16,7 @@ from postroom.envelope import Envelopes, key_ring
 from postroom.partitioning import MOST_PARTITIONS
 from postroom.private_text import quoted
 from postroom.secret_files import WHOLE_SENTENCE
-from postroom.secured import Secured
+from postroom.secured import HOSTS_ALONE, Secured
 
 __all__ = [
     "MOST_MESSAGE_BYTES",
@@ -51,10 +51,10 @@ def _uri_reference(value: str) -> str:
 Name = Annotated[str, AfterValidator(names.checked)]
 DatabaseName = Annotated[str, AfterValidator(names.database)]
 Topic = Annotated[str, AfterValidator(topics.checked)]
-MongoUrl = Annotated[str, AfterValidator(address.mongodb)]
-PulsarUrl = Annotated[str, AfterValidator(address.pulsar)]
-HttpUrl = Annotated[str, AfterValidator(address.http)]
-RedisUrl = Annotated[str, AfterValidator(address.redis)]
+MongoUrl = Annotated[str, AfterValidator(address.mongodb), HOSTS_ALONE]
+PulsarUrl = Annotated[str, AfterValidator(address.pulsar), HOSTS_ALONE]
+HttpUrl = Annotated[str, AfterValidator(address.http), HOSTS_ALONE]
+RedisUrl = Annotated[str, AfterValidator(address.redis), HOSTS_ALONE]
 SubscriptionType = Literal["key_shared", "failover"]
 CloudSource = Annotated[str, AfterValidator(_uri_reference)]
 # Shorter waits are none to any service, or turn a thread in circles.

@@ -113,6 +113,19 @@ def test_a_wrong_address_from_code_is_not_shown_either() -> None:
     assert "topsecret" not in repr(Settings(redis_url="redis://:topsecret@h/0"))
 
 
+def test_settings_as_json_show_no_secret() -> None:
+    """Of an address its hosts, whoever writes them down."""
+    given = {
+        "mongodb_uri": "mongodb://usr:topsecret@h/",
+        "redis_url": "redis://:topsecret@h/0",
+        "pulsar_token": "topsecret",
+    }
+    found = Settings.model_validate(given)
+    for text in (found.model_dump_json(), str(found.model_dump(mode="json"))):
+        assert "topsecret" not in text
+        assert "h:27017" in text
+
+
 def test_blanks_around_a_value_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value from a file often ends in a line break."""
     for variable, value in {
