@@ -19,9 +19,10 @@ from postroom.store.checkpoints import Checkpoints
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioning_record import Record, read, run
 from postroom.store.quarantine import Quarantine
+from postroom.topics import base_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pymongo.database import Database
 
@@ -145,7 +146,7 @@ class Change:
         old = [each for each in map(self._checkpoint, record.partitioning.names) if each]
         topics = sorted({topic for each in old for topic in each.lanes})
         self._await(lambda: self._unconsumed(topics))
-        self._grow()
+        self._grow({*self._wiring.routing.topics, *map(base_topic, topics)})
         found = run(self._database, generations.open_next(record)).partitioning
         self._forget(old)
         return found
@@ -207,8 +208,9 @@ class Change:
                     return f"subscription {subscription}, for which {left} messages wait on {topic}"
         return ""
 
-    def _grow(self) -> None:
-        for topic in self._wiring.routing.topics:
+    def _grow(self, topics: Collection[Topic]) -> None:
+        """Have topics grow: those that are declared, and those that functions have named."""
+        for topic in sorted(topics):
             if not self._admin.grow(topic, self._count):
                 self._told(
                     f"If {topic} is there with less than {self._count} topic partitions: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import uuid
@@ -16,6 +17,7 @@ from pymongo import errors as mongo
 
 from postroom import Outbox, wire
 from postroom.rights import PARTS
+from postroom.topics import canonical
 from tests.relays import relaying
 from tests.secured_pulsar import token
 from tests.site import row
@@ -47,11 +49,11 @@ class Less:
         return (action, where) == (self.action, self.where)
 
 
-def rights() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the page says: roles in MongoDB, grants in Pulsar."""
+def rights() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return what the page says: roles in MongoDB, grants in Pulsar, roles of a divided outbox."""
     found = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    mongodb, pulsar = (json.loads(block) for block in found)
-    return mongodb, pulsar
+    mongodb, pulsar, divided = (json.loads(block) for block in found)
+    return mongodb, pulsar, divided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +63,13 @@ class Roles:
     mongodb: SecuredMongoDB
     pulsar: SecuredPulsar
     site: Site
+    is_divided: bool = False
 
     def variables(self, role: str, *, less: Less | None = None) -> dict[str, str]:
         """Return the variables of a role, less one right."""
         name = f"{role}-{uuid.uuid4().hex[:8]}"
-        privileges, grants = (found.get(role, {}) for found in rights())
-        self._make_user(name, privileges, less)
+        privileges, grants, divided = (found.get(role, {}) for found in rights())
+        self._make_user(name, [*privileges, *(divided if self.is_divided else ())], less)
         self._grant(name, grants, less)
         return {
             "POSTROOM_MONGODB_URI": self.mongodb.address(name, PASSWORD),
@@ -157,9 +160,45 @@ def test_every_part_works_with_the_rights_of_the_page(secured_site: Site, roles:
             assert word not in text, f"{word}\n{text[-3000:]}"
 
 
+def test_a_divided_outbox_needs_what_the_page_says_besides(
+    secured_site: Site, roles: Roles
+) -> None:
+    """Divided, written, relayed, shown and divided anew; the admin interface is not needed."""
+    site, roles = secured_site, dataclasses.replace(roles, is_divided=True)
+
+    def make_or_grow(method: str, count: int) -> None:
+        topic = canonical(site.topic).replace("://", "/")
+        roles.pulsar.admin(method, f"{topic}/partitions", str(count).encode())
+
+    make_or_grow("PUT", 2)
+    consumer = site.subscribe()
+    for count in (2, 4):
+        with acting(site, roles.variables("operator")):
+            site.run(f"celery -A tasks outbox partitions --to {count} --yes")
+        if count == 4:
+            make_or_grow("POST", 4)
+            consumer = site.subscribe("another")
+        relay = site.relay(**roles.variables("relay"), POSTROOM_PARTITIONS=str(count))
+        with MongoClient[Any](roles.settings("writer")["mongodb_uri"]) as client:
+            outbox = Outbox(client[site.name], partitions=count)
+            outbox.publish([{"name": "Counted", "data": {"number": n}} for n in range(8)])
+        site.receive(consumer, 8 if count == 2 else 16)
+        with acting(site, {**roles.variables("monitor"), "POSTROOM_PARTITIONS": str(count)}):
+            assert f"{count} outbox partitions" in site.run("celery -A tasks outbox partitions")
+            assert "-0" in site.run("celery -A tasks outbox status")
+        if count == 4:
+            assert relay.stop() == 0
+            assert " may not " not in relay.text()
+    less = roles.settings("writer", less=Less(action="find", where=wire.PARTITIONS))
+    with MongoClient[Any](less["mongodb_uri"]) as client:
+        with pytest.raises(mongo.OperationFailure, match="not authorized"):
+            Outbox(client[site.name], partitions=4).publish({"name": "Counted", "data": {}})
+        assert site.outbox.count_documents({}) == 16
+
+
 def test_the_page_says_what_is_looked_at_before_a_start() -> None:
     """A part's rights stand in two places, and are the same."""
-    page, _ = rights()
+    page, _, _ = rights()
     for part, looked_at in PARTS.items():
         said = {each["resource"]["collection"]: set(each["actions"]) for each in page[part]}
         for collection, (always, at_times) in looked_at.items():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Verdict", "judge"]
 
-UNDIVIDED = Layout()
+UNDIVIDED = (Layout(),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def judge(
     later: int = 0,
     by_id: bool = False,
     late: Collection[str] = (),
-    layout: Layout = UNDIVIDED,
+    layouts: Sequence[Layout] = UNDIVIDED,
 ) -> Verdict:
     """Compare the events in commit order with the ids on the topics.
 
@@ -80,7 +80,8 @@ def judge(
     those in between, written while the collection was scanned, have none. With `by_id` the order
     of ids will do as well, which is that of a scan. What is known to be `late`, since a deploy has
     routed it to a topic with later events, has no order. Of an outbox that is divided, the `topics`
-    are topic partitions, and each event is to be on that of its key and of its outbox partition.
+    are topic partitions, and each event is to be on that of its key and of its outbox partition, by
+    the one of `layouts` that has this one.
     """
     fates = {event.id: event.fate for event in truth}
     sent = list(itertools.chain(*topics.values()))
@@ -101,7 +102,7 @@ def judge(
         f"{i} on {topic}"
         for topic, ids in topics.items()
         for i in ids
-        if i in events and layout.is_misplaced(events[i], topic)
+        if i in events and _is_misplaced(events[i], topic, layouts)
     ]
     examples = {
         "lost": lost,
@@ -124,6 +125,11 @@ def judge(
         misplaced=len(misplaced),
         examples=[f"{what}: {one}" for what, found in examples.items() for one in found[:3]],
     )
+
+
+def _is_misplaced(event: Committed, topic: str, layouts: Sequence[Layout]) -> bool:
+    its = next((layout for layout in layouts if event.partition in layout.names), None)
+    return its is None or its.is_misplaced(event, topic)
 
 
 def _twice(sent: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from postroom.partitioning import Partitioning
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
@@ -22,19 +24,28 @@ MASK = 0xFFFFFFFF
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """`count` outbox partitions, each to the topic partition of its number; 1 is no division."""
+    """`count` outbox partitions, each to the topic partition of its number; 1 is no division.
+
+    A change of the count begins another `generation`, whose outbox partitions have other names.
+    """
 
     count: int = 1
+    generation: int = 1
 
     @property
     def names(self) -> Sequence[str]:
         """The outbox partitions."""
-        return [BASE] if self.count == 1 else [f"{BASE}-{i}" for i in range(self.count)]
+        stem = BASE if self.generation == 1 else f"{BASE}.{self.generation}"
+        return [BASE] if self.count == 1 else [f"{stem}-{i}" for i in range(self.count)]
 
     def place(self, key: str | None, dice: random.Random) -> str:
-        """Return the outbox partition of a row, any of them where it has no key."""
-        index = dice.randrange(self.count) if key is None else murmur3_32(key) % self.count
-        return self.names[index]
+        """Return the outbox partition of a row as a writer does, any of them without a key."""
+        writer = Partitioning(count=self.count)
+        return self.names[dice.randrange(self.count) if key is None else writer.of_key(key)]
+
+    def doubled(self) -> Layout:
+        """Return what follows it when the outbox is divided anew into twice as many."""
+        return Layout(count=2 * self.count, generation=self.generation + 1)
 
     def logs(self, topics: Sequence[str]) -> Sequence[str]:
         """Return the topics that are logs of their own: themselves, or their topic partitions."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import MongoClient
 
 from tests.chaos import disturbances, relay_disturbances
+from tests.chaos.changes import Changes
 from tests.chaos.fleet import Fleet
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.layout import Layout
@@ -66,6 +67,14 @@ class RelayChaos:
         if self._layout.count > 1:
             for each in self._topics:
                 self.services.admin("PUT", each, "partitions", self._layout.count)
+        self._changes = Changes(
+            self.application,
+            self.services,
+            self._dice,
+            topics=self._topics,
+            layout=self._layout,
+            most=self.scenario.divided_to,
+        )
         self._client: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=60_000)
         ledger = Ledger(uri, self.name)
         witness = Witness(
@@ -105,7 +114,7 @@ class RelayChaos:
 
         torment = Torment(
             dice=self._dice,
-            disturbances=self._disturbances(fleet, writers, ledger),
+            disturbances=self._disturbances(fleet, writers, ledger, witness),
             progress=ledger.accounts,
             look_after=look_after,
             say=self.say,
@@ -125,7 +134,7 @@ class RelayChaos:
             later=later,
             by_id=self.scenario.oplog_mb is not None,
             late=self._late(),
-            layout=self._layout,
+            layouts=self._changes.layouts,
         )
         if self._kills:
             torment.actions["kill of all in the first start"] = self._kills
@@ -152,7 +161,7 @@ class RelayChaos:
         }
 
     def _disturbances(
-        self, fleet: Fleet, writers: Writers, ledger: Ledger
+        self, fleet: Fleet, writers: Writers, ledger: Ledger, witness: Witness
     ) -> Sequence[Disturbance]:
         scenario, services, dice = self.scenario, self.services, self._dice
         found = [
@@ -168,6 +177,7 @@ class RelayChaos:
         ]
         if self._layout.count > 1:
             found += relay_disturbances.of_comings(fleet, dice)
+            found += self._changes.of(fleet, writers, ledger, witness)
         if scenario.deploys:
             found += relay_disturbances.of_deploys(fleet, dice, self._topics)
         if scenario.topic_policies:

@@ -40,6 +40,9 @@ class Scenario:
     partitions: int = 0
     """How many topic partitions each topic of the consumers has, and how many outbox partitions
     relays serve, each to its topic partition; 0 for none."""
+    divided_to: int = 0
+    """How many outbox partitions there are in the end: they are doubled in the run; 0 for as many
+    as there were."""
     relays: int = 2
     """How many relay workers there are, more or less: some join and leave."""
     subscriptions: int = 1

@@ -42,15 +42,15 @@ def test_of_a_divided_outbox_each_key_has_its_topic_partition() -> None:
         for event, i in (("a", 0), ("b", 1), ("c", 0), ("d", 1))
     ]
     right = {"t-partition-0": "ac", "t-partition-1": "bd"}
-    assert judge(truth, right, [], layout=layout).clean
+    assert judge(truth, right, [], layouts=[layout]).clean
     elsewhere = {"t-partition-0": "acd", "t-partition-1": "b"}
-    assert judge(truth, elsewhere, [], layout=layout).misplaced == 1
+    assert judge(truth, elsewhere, [], layouts=[layout]).misplaced == 1
     swapped = {"t-partition-0": "ca", "t-partition-1": "bd"}
-    assert judge(truth, swapped, [], layout=layout).out_of_order == 1
+    assert judge(truth, swapped, [], layouts=[layout]).out_of_order == 1
     # As a writer with a wrong hash would have it: the row itself says so.
     hashed = [*truth, Committed("e", "Alpha", "good", keys[0], layout.names[1])]
     wrong = {"t-partition-0": "ac", "t-partition-1": "bde"}
-    assert judge(hashed, wrong, [], layout=layout).misplaced == 1
+    assert judge(hashed, wrong, [], layouts=[layout]).misplaced == 1
 
 
 @pytest.mark.parametrize(

@@ -37,17 +37,22 @@ class Witness:
     def __init__(
         self, url: str, topics: Sequence[str], told: Callable[[Iterable[str]], None], logs: Path
     ) -> None:
-        self.events: dict[str, list[str]] = {topic: [] for topic in topics}
+        self.events: dict[str, list[str]] = {}
         self._url, self._told, self._logs = url, told, logs
         self._over = threading.Event()
-        with contextlib.closing(connect(url)) as client:
-            for topic in topics:
+        self._threads: list[threading.Thread] = []
+        self.follow(topics)
+
+    def follow(self, topics: Sequence[str]) -> None:
+        """Read these, too, from their beginning."""
+        new = [topic for topic in topics if topic not in self.events]
+        with contextlib.closing(connect(self._url)) as client:
+            for topic in new:
                 self._subscribe(client, topic).close()
-        self._threads = [
-            threading.Thread(target=self._read, args=(t,), daemon=True) for t in topics
-        ]
-        for thread in self._threads:
-            thread.start()
+        for topic in new:
+            self.events[topic] = []
+            self._threads.append(threading.Thread(target=self._read, args=(topic,), daemon=True))
+            self._threads[-1].start()
 
     def close(self) -> None:
         """Read no further."""

@@ -90,7 +90,10 @@ def _poison(dice: random.Random) -> Any:
 
 
 class Writers:
-    """Threads that write transactions until close(); with one of them ids have commit order."""
+    """Threads that write transactions until close(); with one of them ids have commit order.
+
+    They go on by another `layout` when they are told one. What MongoDB refuses is no event.
+    """
 
     def __init__(
         self, uri: str, database: str, *, seed: int, count: int, layout: Layout = UNDIVIDED
@@ -101,7 +104,8 @@ class Writers:
         )
         self._database = self._client[database]
         self._outbox = self._database[OUTBOX]
-        self._seed, self._count, self._layout = seed, count, layout
+        self._seed, self._count = seed, count
+        self.layout = layout
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -109,7 +113,7 @@ class Writers:
         """Write rows, in the order of their ids, no faster than `keep_up` lets."""
         dice = random.Random(f"{self._seed}-backlog")
         for _ in range(0, count, BACKLOG_CHUNK):
-            self._outbox.insert_many([row(dice, layout=self._layout) for _ in range(BACKLOG_CHUNK)])
+            self._outbox.insert_many([row(dice, layout=self.layout) for _ in range(BACKLOG_CHUNK)])
             keep_up()
 
     def start(self) -> None:
@@ -149,7 +153,7 @@ class Writers:
     def _write(self, number: int) -> None:
         dice = random.Random(f"{self._seed}-{number}")
         while not self._over.wait(PAUSE_SECONDS):
-            rows = [row(dice, layout=self._layout) for _ in range(dice.choice(TRANSACTIONS))]
+            rows = [row(dice, layout=self.layout) for _ in range(dice.choice(TRANSACTIONS))]
             with (
                 contextlib.suppress(mongo.PyMongoError),
                 self._client.start_session() as session,

@@ -185,10 +185,10 @@ def change(site: Site, wiring: Wiring, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def consuming(site: Site, got: dict[str, list[int]]) -> Iterator[None]:
+def consuming(site: Site, topic: str, got: dict[str, list[int]]) -> Iterator[None]:
     """Read the subscription `plain` and note the numbers of each key as they come."""
     stopping = threading.Event()
-    thread = threading.Thread(target=_consume, args=(site, stopping, got))
+    thread = threading.Thread(target=_consume, args=(site, topic, stopping, got))
     thread.start()
     try:
         yield
@@ -197,8 +197,8 @@ def consuming(site: Site, got: dict[str, list[int]]) -> Iterator[None]:
         thread.join(20)
 
 
-def _consume(site: Site, stopping: threading.Event, got: dict[str, list[int]]) -> None:
-    consumer = site.subscribe()
+def _consume(site: Site, topic: str, stopping: threading.Event, got: dict[str, list[int]]) -> None:
+    consumer = site.subscribe(topic=topic)
     while not stopping.is_set():
         with contextlib.suppress(pulsar.Timeout):
             message = consumer.receive(timeout_millis=200)
@@ -208,9 +208,16 @@ def _consume(site: Site, stopping: threading.Event, got: dict[str, list[int]]) -
     consumer.close()
 
 
-def test_the_number_is_changed_while_writers_write(pulsar_site: Site) -> None:
-    """From 2 to 4: late writers are refused, new ones go on, no key loses its order anywhere."""
-    site = pulsar_site
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 8), (8, 1), (1, 4)])
+def test_the_number_is_changed_while_writers_write(
+    pulsar_site: Site, before: int, after: int
+) -> None:
+    """Late writers are refused, new ones go on, no key loses its order on any way.
+
+    A topic gets more topic partitions, never fewer and never its first: else another one follows.
+    """
+    site, topic = pulsar_site, pulsar_site.topic
+    second = topic if 1 < before < after else f"{topic}-next"
     got: dict[str, list[int]] = {}
     wrote: list[int] = []
 
@@ -222,33 +229,32 @@ def test_the_number_is_changed_while_writers_write(pulsar_site: Site) -> None:
                 return number
         raise AssertionError
 
-    with working(site, 2) as worker:
-        outbox = Outbox(site.database, partitions=2)
+    with working(site, before) as worker:
+        outbox = Outbox(site.database, partitions=before)
         outbox.publish(events(8, 1))
         writing = threading.Thread(target=lambda: wrote.append(write(outbox, 1)))
         writing.start()
-        with consuming(site, got):
-            change(site, worker.wiring, 4)
+        with consuming(site, topic, got):
+            change(site, worker.wiring, after)
         writing.join(20)
         total = wrote[0] + 20
         assert sum(map(len, got.values())) == 8 * wrote[0]
-        with working(site, 4):
+        with working(site, after, topic=second):
             wait_until(lambda: worker.error is not None, description="the old ones' end")
-            assert "has 4 outbox partitions" in str(worker.error)
-            new = Outbox(site.database, partitions=4)
+            assert f"has {after} outbox partition" in str(worker.error)
+            new = Outbox(site.database, partitions=after)
             for number in range(wrote[0], total):
                 new.publish(events(8, 1, first=number))
             # A client looks for new topic partitions once a minute; this one is new.
-            with consuming(site, got):
+            with consuming(site, second, got):
                 wait_until(
                     lambda: sum(map(len, got.values())) >= 8 * total, description="all consumed"
                 )
     assert got == {f"key-{k}": list(range(total)) for k in range(8)}
-    subscriptions = Provisioning(pulsar_access.of(site.settings())).backlogs(
-        of_topic(site.topic, 4)[0]
-    )
-    assert subscriptions is not None
-    assert set(subscriptions) == {"plain", "postroom-relay-default.2-0"}
+    admin = Provisioning(pulsar_access.of(site.settings()))
+    log = Topic(second) if after == 1 else of_topic(second, after)[0]
+    name = Partitioning(count=after, generation=2).names[0]
+    assert set(admin.backlogs(log) or ()) == {"plain", f"postroom-relay-{name}"}
 
 
 @contextlib.contextmanager
