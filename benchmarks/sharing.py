@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["latency", "moves", "processor"]
 
 WARM_UP_PASSES = 3
-# Of a backlog: before it terms are opened, behind it outbox partitions end one after another.
+# Of a backlog: before it, and before each outbox partition has begun, terms are opened; behind it
+# outbox partitions end one after another.
 MEASURED = (0.15, 0.9)
 CHUNK = 1000
 
@@ -51,6 +52,15 @@ class Pass(NamedTuple):
 
     processor: float
     rate: float
+
+
+class Sample(NamedTuple):
+    """By then: events relayed, outbox partitions begun, the relays' seconds of processor time."""
+
+    at: float
+    relayed: int
+    begun: int
+    used: float
 
 
 ONE, FOUR, EIGHT, SHARED = Setup(1, 1), Setup(4, 1), Setup(8, 1), Setup(4, 2)
@@ -138,23 +148,29 @@ def _relay_backlog(site: Site, count: int, setup: Setup) -> Pass:
         processes = [psutil.Process(worker.process.pid) for worker in workers]
         checkpoints.update_many({}, {"$unset": {"pausedBy": ""}})
         samples = _sampled(site, processes, count)
-    begin, end = (next(s for s in samples if s[1] >= part * count) for part in MEASURED)
-    events = end[1] - begin[1]
-    return Pass((end[2] - begin[2]) / events * 1e6, events / (end[0] - begin[0]))
+    earliest, latest = (part * count for part in MEASURED)
+    begin = next(s for s in samples if s.relayed >= earliest and s.begun == setup.partitions)
+    end = next(s for s in samples if s.relayed >= latest)
+    events = end.relayed - begin.relayed
+    return Pass((end.used - begin.used) / events * 1e6, events / (end.at - begin.at))
 
 
-def _sampled(
-    site: Site, processes: Sequence[psutil.Process], count: int
-) -> list[tuple[float, int, float]]:
-    """Return times, how many events are relayed then, and the relays' processor time by then."""
-    samples: list[tuple[float, int, float]] = []
+def _sampled(site: Site, processes: Sequence[psutil.Process], count: int) -> list[Sample]:
+    samples: list[Sample] = []
 
     def enough() -> bool:
-        found = site.database[wire.CHECKPOINTS].find({}, {"position": 1})
-        relayed = sum(row.get("position") or 0 for row in found)
+        rows = site.database[wire.CHECKPOINTS].find({}, {"position": 1})
+        positions = [row.get("position") or 0 for row in rows]
         used = [process.cpu_times() for process in processes]
-        samples.append((time.monotonic(), relayed, sum(u.user + u.system for u in used)))
-        return relayed >= count
+        samples.append(
+            Sample(
+                at=time.monotonic(),
+                relayed=sum(positions),
+                begun=sum(position > 0 for position in positions),
+                used=sum(u.user + u.system for u in used),
+            )
+        )
+        return sum(positions) >= count
 
     end = time.monotonic() + 200
     while not enough() and time.monotonic() < end:

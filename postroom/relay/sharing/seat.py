@@ -126,12 +126,12 @@ class Seat:
     ) -> bool:
         """Ask once, and return whether the lock is ours and there is room for it.
 
-        Raises what PulsarMutex.ask() does; nobody is lent this ground again then.
+        Raises what PulsarMutex.take() does; nobody is lent this ground again then.
         """
         import pulsar
 
         try:
-            is_ours = mutex.ask() is None
+            is_ours = mutex.take()
         except (pulsar.PulsarException, errors.ServiceUnavailable) as error:
             self._grounds.spend(ground)
             broker.require_let_in(ground.client, error)
