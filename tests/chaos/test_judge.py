@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import zlib
+
 import pytest
 
+from postroom import partitioning
 from postroom.partitioning import Partitioning
 from tests.chaos.accounts import Accounts, Committed
 from tests.chaos.judge import judge
 from tests.chaos.layout import Layout, murmur3_32
 from tests.chaos.scenario import Scenario, chosen
+from tests.chaos.writers import fate_of, row
 
 TRUTH = [Committed(i, "Alpha", "good") for i in "abcd"]
 
@@ -51,6 +56,29 @@ def test_of_a_divided_outbox_each_key_has_its_topic_partition() -> None:
     hashed = [*truth, Committed("e", "Alpha", "good", keys[0], layout.names[1])]
     wrong = {"t-partition-0": "ac", "t-partition-1": "bde"}
     assert judge(hashed, wrong, [], layouts=[layout]).misplaced == 1
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_a_writer_that_hashes_otherwise_is_seen(
+    monkeypatch: pytest.MonkeyPatch, *, is_wrong: bool
+) -> None:
+    """Rows of the driver's own writers, each on the topic partition that its row leads to."""
+    if is_wrong:
+        monkeypatch.setattr(partitioning, "murmur3_32", lambda key: zlib.crc32(key.encode()))
+    dice, layouts = random.Random(1), [Layout(count=4), Layout(count=4).doubled()]
+    rows = [row(dice, plain=True, layout=each) for each in layouts for _ in range(100)]
+    truth = [
+        Committed(str(each["_id"]), *fate_of(each), each.get("key"), each["partitionKey"])
+        for each in rows
+    ]
+    topics: dict[str, list[str]] = {}
+    for each in truth:
+        topics.setdefault(f"t-partition-{each.partition.rpartition('-')[2]}", []).append(each.id)
+    verdict = judge(truth, topics, [], layouts=layouts)
+    assert (verdict.misplaced > 50) is is_wrong
+    assert verdict.clean is not is_wrong
+    # A generation that nobody knows of is not believed either.
+    assert judge(truth, topics, [], layouts=layouts[1:]).misplaced >= 100
 
 
 @pytest.mark.parametrize(
