@@ -209,7 +209,7 @@ class Routing:
             RoutingFailed: it failed for a reason that passes; it is to be asked again.
 
         """
-        field = self.key_rule(name)
+        field = events.key_field(name) or self._key
         if field is None:
             return None
         value = data.get(field) if isinstance(field, str) else _called(field, "key", name, data)
