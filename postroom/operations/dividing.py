@@ -13,9 +13,12 @@ from postroom.access import pulsar as pulsar_access
 from postroom.operations import actions
 from postroom.operations.provisioning import Provisioning
 from postroom.partitioning import MOST_PARTITIONS, Partitioning
+from postroom.relay.reading.stream import open_stream
 from postroom.relay.watching import backlog
 from postroom.store import generations
+from postroom.store.beginnings import begin_at
 from postroom.store.checkpoints import Checkpoints
+from postroom.store.clients import operation_time
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioning_record import Record, read, run
 from postroom.store.quarantine import Quarantine
@@ -147,6 +150,7 @@ class Change:
         topics = sorted({topic for each in old for topic in each.lanes})
         self._await(lambda: self._unconsumed(topics))
         self._grow({*self._wiring.routing.topics, *map(base_topic, topics)})
+        self._begin(record)
         found = run(self._database, generations.open_next(record)).partitioning
         self._forget(old)
         return found
@@ -177,7 +181,7 @@ class Change:
 
     def _missing(self, record: Record, name: OutboxPartition) -> str:
         found = self._checkpoint(name)
-        if found is None or found.token is None:
+        if found is None or found.token is None or found.owner is None:
             if not OutboxRows(self._database, partition=name).count(limit=1):
                 return ""
             return f"a relay of outbox partition {name}, which has rows"
@@ -217,6 +221,16 @@ class Change:
                     f"pulsar-admin topics update-partitioned-topic {topic} "
                     f"--partitions {self._count}"
                 )
+
+    def _begin(self, record: Record) -> None:
+        """Have the new relays begin in the stream, in front of all that will be written.
+
+        Rows that come before the first of them would else be read from the collection, by ids.
+        """
+        now, outbox = operation_time(self._database), self._database[wire.OUTBOX]
+        for name in record.following.names:
+            token = open_stream(outbox, partition=name, after=now)
+            begin_at(self._database, name, token)
 
     def _forget(self, old: list[Checkpoint]) -> None:
         """Take the old relays' own subscriptions away, which would keep all that is sent there.

@@ -48,6 +48,13 @@ class Record:
     closed: tuple[Partitioning, ...] = ()
 
     @property
+    def following(self) -> Partitioning:
+        """The generation that a change which is under way leads to."""
+        current = self.partitioning
+        count = current.count if self.next_count is None else self.next_count
+        return Partitioning(base=current.base, count=count, generation=current.generation + 1)
+
+    @property
     def closed_names(self) -> frozenset[str]:
         """The outbox partitions into which nothing may be written any more."""
         over = self.closed if self.next_count is None else (*self.closed, self.partitioning)

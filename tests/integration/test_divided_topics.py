@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pulsar
 import pytest
+from bson import ObjectId
 
 from postroom import DomainEvent, Outbox, errors, wire
 from postroom.access import pulsar as pulsar_access
@@ -255,6 +256,30 @@ def test_the_number_is_changed_while_writers_write(
     log = Topic(second) if after == 1 else of_topic(second, after)[0]
     name = Partitioning(count=after, generation=2).names[0]
     assert set(admin.backlogs(log) or ()) == {"plain", f"postroom-relay-{name}"}
+
+
+def test_what_is_written_before_the_new_relays_start_keeps_the_order_of_commits(
+    pulsar_site: Site,
+) -> None:
+    """Not that of ids, in which another process's second event of a key may stand first."""
+    site = pulsar_site
+    with working(site, 2) as worker:
+        Outbox(site.database, partitions=2).publish(events(1, 1))
+        relayed(site, of_topic(site.topic, 2), 1)
+        site.receive(site.subscribe(), 1)
+        change(site, worker.wiring, 4)
+    name = Partitioning(count=4, generation=2).names[Partitioning(count=4).of_key("key-0")]
+    for number in range(1, 9):
+        site.outbox.insert_one(
+            {
+                "_id": ObjectId(f"{100 - number:024x}"),
+                "partitionKey": name,
+                "key": "key-0",
+                "data": {"name": "divided.Counted", "data": {"of": "key-0", "number": number}},
+            }
+        )
+    with working(site, 4):
+        assert relayed(site, of_topic(site.topic, 4), 9)["key-0"] == list(range(9))
 
 
 @contextlib.contextmanager
