@@ -171,7 +171,8 @@ def _relayed(
     quarantined, more = _quarantined(database, checkpoint.partition)
     return PartitionView(
         partition=checkpoint.partition,
-        ever_relayed=True,
+        # A change of the number says where the first relay begins.
+        ever_relayed=checkpoint.owner is not None or checkpoint.updated_at is not None,
         owner=checkpoint.owner,
         epoch=checkpoint.epoch or None,
         owned_since=checkpoint.owned_at,
