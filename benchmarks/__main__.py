@@ -43,7 +43,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "memory": lambda: relaying.memory(site(), 1_000_000),
         "idle": lambda: relaying.idle(site(), 30),
         "failover": lambda: failover.failover(site()),
-        "sharing": lambda: sharing.processor([site() for _ in range(12)], 60_000),
+        "sharing": lambda: sharing.processor([site() for _ in range(9)], 200_000),
         "sharing-latency": lambda: sharing.latency(site(), site(), rate=1000, seconds=6, rounds=5),
         "sharing-moves": lambda: sharing.moves(site()),
         "publish": lambda: writing.publish(site(), 3000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from postroom.relay.inspection import Inspection
     from postroom.relay.mutex import PulsarMutex
+    from postroom.relay.occupant import Occupant
     from postroom.relay.sharing.grounds import Grounds
     from postroom.relay.stand import Ground
     from postroom.settings import Settings
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from postroom.store.values import OutboxPartition
 
 __all__ = ["Held", "Seat"]
+
+logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 
@@ -131,11 +135,13 @@ class Seat:
         import pulsar
 
         try:
-            is_ours = mutex.take()
+            refused = mutex.take()
         except (pulsar.PulsarException, errors.ServiceUnavailable) as error:
             self._grounds.spend(ground)
             broker.require_let_in(ground.client, error)
             raise
+        is_ours = refused is None
+        self._note(refused)
         is_kept = is_ours and self._held.add(self._partition)
         if is_kept:
             self._holdings(ground).take(self._partition)
@@ -143,6 +149,14 @@ class Seat:
         self.asked_at = None
         self._answer(self._partition, is_ours)
         return is_kept
+
+    def _note(self, refused: Occupant | None) -> None:
+        """Keep, and say once, what stands in the way where it is no other relay."""
+        reason = "" if refused is None else refused.sentence
+        if reason and reason != self.reason:
+            extra = {"action": "mutex_wait", "partition": self._partition}
+            logger.warning("%s", reason, extra=extra)
+        self.reason = reason
 
     @contextlib.contextmanager
     def office(self, ground: Ground) -> Iterator[Means]:
