@@ -105,7 +105,7 @@ def _membership(uri: str) -> str | None:
 
     The driver says of every server that does not answer that it is of no replica set.
     """
-    soon: dict[str, Any] = {"serverSelectionTimeoutMS": 2 * SOON_MS, "connectTimeoutMS": SOON_MS}
+    soon: dict[str, Any] = {"serverSelectionTimeoutMS": SOON_MS, "connectTimeoutMS": SOON_MS - 100}
     try:
         wanted = parse_uri(uri, warn=True)["options"]["replicaSet"]
         with MongoClient[Any](for_pymongo(uri, without=REPLICA_SET), **soon) as client:

@@ -218,11 +218,14 @@ def test_a_service_that_is_away_is_a_sentence(lite_site: Site, words: str) -> No
     assert "127.0.0.1:1 failed (" in done.stderr
 
 
-def test_status_says_within_two_seconds_that_mongodb_is_away(lite_site: Site) -> None:
-    """However long the driver would wait by itself."""
+@pytest.mark.parametrize("direct", ["", "&directConnection=true"])
+def test_status_says_within_two_seconds_that_mongodb_is_away(lite_site: Site, direct: str) -> None:
+    """However long the driver would wait by itself, and whatever it makes of that."""
+    away = {**AWAY, "POSTROOM_MONGODB_URI": AWAY["POSTROOM_MONGODB_URI"] + direct}
     began = time.monotonic()
-    run(lite_site, "outbox", "status", code=1, **AWAY)
+    done = run(lite_site, "outbox", "status", code=1, **away)
     assert time.monotonic() - began < 2
+    assert "Connection refused" in done.stderr
 
 
 def test_pausing_by_command_and_status(lite_site: Site) -> None:
