@@ -107,7 +107,11 @@ def _membership(uri: str) -> str | None:
     """
     soon: dict[str, Any] = {"serverSelectionTimeoutMS": SOON_MS, "connectTimeoutMS": SOON_MS - 100}
     try:
-        wanted = parse_uri(uri, warn=True)["options"]["replicaSet"]
+        parsed = parse_uri(uri, warn=True)
+        wanted = parsed["options"]["replicaSet"]
+        # The driver waits for a server that refuses, too.
+        if (refusal := _refused(*parsed["nodelist"][0])) is not None:
+            return refusal
         with MongoClient[Any](for_pymongo(uri, without=REPLICA_SET), **soon) as client:
             found = client.admin.command("hello").get("setName")
     except (mongo.ConnectionFailure, mongo.ConfigurationError) as error:
@@ -120,6 +124,16 @@ def _membership(uri: str) -> str | None:
             "start mongod with --replSet, and run rs.initiate() once"
         )
     return f"it is a member of the replica set {found!r}, and replicaSet of {SETTING} is {wanted!r}"
+
+
+def _refused(host: str, port: int | None) -> str | None:
+    if port is None:
+        return None  # of a socket in the file system
+    try:
+        socket.create_connection((host, port), SOON_MS / 1000).close()
+    except OSError as error:
+        return f"{Server(host=host, port=port)}: {error}"
+    return None
 
 
 _answers: Answers[str | None] = Answers(seconds=SAME_SECONDS)
