@@ -18,6 +18,7 @@ PostroomError
 │   │   ├── RoutingFailed     a routing or key function failed for a reason that passes
 │   │   └── Refused           an event was lost with the connection while it was sent alone
 │   ├── PartitioningUnderWay  the outbox is being divided as this relay has it
+│   ├── CheckpointRefused     a newer release has written it, or it cannot be read
 │   ├── Poison                one row that can never be sent
 │   ├── TopicNotOpen          a row's topic cannot be opened now
 │   └── Blocked               a poison row, and POSTROOM_ON_POISON=block
@@ -43,6 +44,7 @@ from pymongo import errors as mongo
 __all__ = [
     "MONGO_TRANSIENT_CODES",
     "Blocked",
+    "CheckpointRefused",
     "ConfigurationError",
     "HandlerLost",
     "HandlerTimeout",
@@ -162,6 +164,10 @@ class PartitioningUnderWay(RelayError):
     """The outbox is being divided as this relay has it; it begins when that is done."""
 
     transient: ClassVar[bool] = True
+
+
+class CheckpointRefused(RelayError):
+    """The checkpoint is of a newer release, or cannot be read; nothing is relayed by it."""
 
 
 class Poison(RelayError):

@@ -16,6 +16,7 @@ CHECKPOINTS = "__outboxConsumers"
 QUARANTINE = "__outboxQuarantine"
 INBOX = "__inboxMessages"
 BEGUN = "__inboxBegun"
+REPERTOIRES = "__inboxRepertoires"
 ACTIONS = "__outboxActions"
 PARTITIONS = "__outboxPartitions"
 SCHEDULED = "__outboxScheduled"
@@ -24,6 +25,7 @@ SCHEDULED = "__outboxScheduled"
 CHECKPOINT_INDEX = "idx_partitionKey_asc"
 INBOX_EXPIRY_INDEX = "idx_handledAt_ttl"
 BEGUN_EXPIRY_INDEX = "idx_begunAt_ttl"
+REPERTOIRES_EXPIRY_INDEX = "idx_seenAt_ttl"
 ACTIONS_EXPIRY_INDEX = "idx_beganAt_ttl"
 QUARANTINE_INDEX = "idx_partitionKey_retriedAt_topic_position"
 
@@ -74,6 +76,8 @@ class CheckpointField:
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"
     SCAN = "scan"
+    # Of the form of all this; 1 where it is not said.
+    VERSION = "version"
     # Within heldBy and wantedBy.
     WORKER = "worker"
     PINNED = "pinned"
@@ -135,6 +139,19 @@ class BegunField:
     ALONE = "alone"
     ALONE_ENDS = "aloneEnds"
     TOLD = "toldEnds"
+
+
+class RepertoireField:
+    """Which events the handlers of one consumer want; MongoDB's times."""
+
+    ID = "_id"
+    SUBSCRIPTION = "subscription"
+    # Names of events, and patterns.
+    MATCHES = "matches"
+    STARTED_AT = "startedAt"
+    SEEN_AT = "seenAt"
+    # There once it has left in order.
+    LEFT_AT = "leftAt"
 
 
 class PartitioningField:

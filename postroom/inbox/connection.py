@@ -19,6 +19,7 @@ from postroom.inbox.receiving.source import Source
 from postroom.inbox.receiving.sources import Sources
 from postroom.inbox.receiving.troubles import Troubles
 from postroom.inbox.scheduling.admission import Admission
+from postroom.inbox.scheduling.elsewhere import Elsewhere
 from postroom.inbox.scheduling.intake import Intake
 from postroom.inbox.scheduling.mailbox import Mailbox, Woken
 from postroom.inbox.scheduling.patience import Patience
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from postroom.envelope import Envelopes
     from postroom.inbox.facts import Teller
     from postroom.inbox.handling.handlers import Registry
+    from postroom.inbox.handling.repertoire import Repertoire
     from postroom.inbox.scheduling.underway import Runner
     from postroom.settings import Settings
 
@@ -61,7 +63,9 @@ class Reading:
 class Connection:
     """Consumes through one client until it is told to stop, or an error ends it."""
 
-    def __init__(self, client: pulsar.Client, reading: Reading, *, tell: Teller) -> None:
+    def __init__(
+        self, client: pulsar.Client, reading: Reading, *, repertoire: Repertoire, tell: Teller
+    ) -> None:
         settings, subscription = reading.settings, reading.subscription
         self._reading = reading
         self._tell = tell
@@ -93,15 +97,20 @@ class Connection:
             troubles=self._troubles,
             changed=self._on_open,
         )
-        self._dispatcher = self._made(admission)
+        self._dispatcher = self._made(admission, repertoire)
 
-    def _made(self, admission: Admission) -> Dispatcher:
+    def _made(self, admission: Admission, repertoire: Repertoire) -> Dispatcher:
         reading, settings = self._reading, self._reading.settings
         return Dispatcher(
             intake=Intake(
                 reading.registry,
                 subscription=reading.subscription,
                 envelopes=reading.envelopes,
+                elsewhere=Elsewhere(
+                    repertoire,
+                    subscription=reading.subscription,
+                    most=max(1, settings.prefetch // 2),
+                ),
                 strict=settings.strict,
                 noted=settings.prefetch,
             ),

@@ -14,6 +14,7 @@ from postroom.inbox.handling import last_words
 from postroom.inbox.handling.execution import execute, forget
 from postroom.inbox.handling.inbox import Inbox
 from postroom.inbox.handling.orphans import app_name
+from postroom.inbox.handling.repertoire import Repertoire
 from postroom.inbox.handling.sharing import Sharing
 from postroom.inbox.status import Status
 from postroom.observation import Observer
@@ -55,6 +56,9 @@ class Consumer:
             owner=name,
             watch=watch,
         )
+        self._repertoire = Repertoire(
+            self._mongo[settings.mongodb_database], reading.registry, reading.subscription
+        )
         self.status = Status(subscription=reading.subscription, topics=", ".join(reading.topics))
         self.observer = Observer(self.status.hear)
         self._tell = Teller(self.observer, reading.subscription)
@@ -84,6 +88,7 @@ class Consumer:
             ).supervise()
         finally:
             self._tell(StateEntered, state="stopped")
+            self._repertoire.end()
             self._mongo.is_lent = False
             self._mongo.close()
 
@@ -114,11 +119,14 @@ class Consumer:
     def _connect(self) -> None:
         self._tell(StateEntered, state="connecting")
         self._inbox.prepare()
+        self._repertoire.begin()
         self._inbox.lifetime.check(
             self._reading.registry.handlers.values(),
             default_seconds=self._settings.handler_timeout_seconds,
         )
         access = pulsar_access.of(self._settings)
         with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
-            self._connection = Connection(client, self._reading, tell=self._tell)
+            self._connection = Connection(
+                client, self._reading, repertoire=self._repertoire, tell=self._tell
+            )
             self._connection.run(self._stopping)

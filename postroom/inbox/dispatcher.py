@@ -18,6 +18,7 @@ from postroom.inbox.handling.outcome import (
     Undone,
 )
 from postroom.inbox.scheduling.delivery import Delivery
+from postroom.inbox.scheduling.elsewhere import ELSEWHERE
 from postroom.inbox.scheduling.held import Held
 from postroom.inbox.scheduling.mailbox import CutOff, Failed, Finished, Parked, Received
 from postroom.inbox.scheduling.schedule import Schedule
@@ -125,17 +126,17 @@ class Dispatcher:
                 work = self._underway.end(job)
                 if work is not None:
                     judged = self._underway.judged(job) if isinstance(outcome, Lost) else outcome
-                    self._decide(work, job, self._learnt(job, judged))
+                    learnt = self._schedule.conflicts.learn(job, judged, self._underway)
+                    self._decide(work, job, learnt)
             case CutOff(work, job):
-                self._decide(work, job, self._learnt(job, self._underway.after_timeout(item)))
+                judged = self._underway.after_timeout(item)
+                learnt = self._schedule.conflicts.learn(job, judged, self._underway)
+                self._decide(work, job, learnt)
             case Parked():
                 self._parked(item)
             case Failed(error):
                 raise error
         return False
-
-    def _learnt(self, job: Job, outcome: Outcome) -> Outcome:
-        return self._schedule.conflicts.learn(job, outcome, self._underway)
 
     def _receive(self, item: Received) -> bool:
         delivery = Delivery.of(item.message, item.source, size=item.size)
@@ -159,11 +160,27 @@ class Dispatcher:
 
     def _start_ready(self) -> None:
         while (work := self._schedule.take(self._underway)) is not None:
-            if not self._underway.start(
+            if work.handler is ELSEWHERE:
+                self._leave(work)
+            elif not self._underway.start(
                 work, contends=self._schedule.conflicts.are_met(work.handler)
             ):
                 self._schedule.put_back(work)
                 return
+
+    def _leave(self, work: Work) -> None:
+        """Do what becomes of an event that no handler here wants and another worker's may."""
+        (held,) = work.deliveries
+        name = "" if held.event is None else held.event.name
+        match self._intake.elsewhere.judged(held, name):
+            case TryAgain() as again:
+                self._schedule.after(again.after_seconds, work)
+            case GiveUp() as given_up:
+                held.failed(None, given_up)
+                self._parking.park(held, None, given_up.reason)
+            case Applied():
+                self._tell(facts.Ignored)
+                self._done(held, ELSEWHERE)
 
     def _decide(self, work: Work, job: Job, outcome: Outcome) -> None:
         match outcome:
@@ -265,6 +282,7 @@ class Dispatcher:
                 limit_seconds=job.call.limit_seconds,
             )
         self._parking.report()
+        self._intake.elsewhere.keep()
         self._patience.look(itertools.chain(self._schedule, self._underway))
         held, held_bytes = self._admission.held
         running = self._underway.running

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from sys import intern
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bson import Binary
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
-from postroom.store.claims import Claim, claim_in
+from postroom.store.checkpoint import VERSION, Checkpoint, from_row, require_known
+from postroom.store.claims import claim_in
 from postroom.store.codec import READING
 from postroom.store.holdings import new_row
-from postroom.store.scans import scan_from, scan_to_row
-from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
-from postroom.topics import Topic
+from postroom.store.scans import scan_to_row
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
-    from bson import Timestamp
+    from bson import Binary, Timestamp
+    from pymongo.collection import Collection
     from pymongo.database import Database
 
-    from postroom.store.claims import MeetingPlace
+    from postroom.store.claims import Claim, MeetingPlace
     from postroom.store.scans import Scan
+    from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
+    from postroom.topics import Topic
 
 __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
 
@@ -37,6 +36,8 @@ __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
 CODEC = READING.with_options(tz_aware=True)
 READ_MS = 10_000
 WRITE_MS = 10_000
+# Also rows that do not say.
+KNOWN_VERSIONS = {CheckpointField.VERSION: {"$in": [None, *range(1, VERSION + 1)]}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,36 +60,6 @@ class Point:
         return None if self.scan is not None else self.token.cluster_time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """One outbox partition's row, as it was found.
-
-    `lanes` holds for each topic the mark of the last message stored there when the checkpoint was
-    written, or None where the topic was empty when the lane was declared. `owner` is the relay
-    that raised the `epoch` last, at `owned_at`, and `claim` says more of it. `cluster_time` is up
-    to when the outbox is relayed, as the `collection` of that UUID has it, and `brake_level` by how
-    many more rows were set aside than relayed lately. `paused_by` is the operator who has it stand
-    still, since `paused_at`.
-    """
-
-    partition: OutboxPartition
-    epoch: int
-    position: Position
-    token: ResumeToken | None
-    cluster_time: Timestamp | None = None
-    lanes: Mapping[Topic, Mark | None] = field(default_factory=dict)
-    collection: Binary | None = None
-    scan: Scan | None = None
-    claim: Claim | None = None
-    owner: str | None = None
-    owned_at: datetime | None = None
-    updated_at: datetime | None = None
-    last_id: Any = None
-    brake_level: int = 0
-    paused_by: str | None = None
-    paused_at: datetime | None = None
-
-
 class Checkpoints:
     """Reads checkpoints on nobody's behalf, as a majority has stored them."""
 
@@ -98,14 +69,19 @@ class Checkpoints:
         )
 
     def all(self) -> list[Checkpoint]:
-        """Return every outbox partition's that a relay was ever started for, by name."""
+        """Return every outbox partition's that a relay was ever started for, by name.
+
+        Raises:
+            CheckpointRefused: one is of a newer version of postroom, or cannot be read.
+
+        """
         found = self._rows.find(max_time_ms=READ_MS).sort(CheckpointField.PARTITION, ASCENDING)
-        return [_from_row(row) for row in found]
+        return [from_row(row) for row in found]
 
     def of(self, partition: OutboxPartition) -> Checkpoint | None:
-        """Return one outbox partition's, or None before its first relay."""
+        """Return one outbox partition's, or None before its first relay; raises what all() does."""
         row = self._rows.find_one({CheckpointField.PARTITION: partition}, max_time_ms=READ_MS)
-        return row and _from_row(row)
+        return row and from_row(row)
 
 
 class CheckpointStore:
@@ -147,8 +123,12 @@ class CheckpointStore:
         """Return who has the outbox partition, None before its first relay.
 
         Terms that begin afterwards do so only if nobody else began one meanwhile.
+
+        Raises:
+            CheckpointRefused: the checkpoint is of a newer version of postroom.
+
         """
-        row = self._rows.find_one({CheckpointField.PARTITION: self._partition}, max_time_ms=READ_MS)
+        row = _known_row(self._rows, self._partition)
         epoch = None if row is None else row.get(CheckpointField.EPOCH)
         self._seen = {CheckpointField.EPOCH: {"$exists": False} if epoch is None else epoch}
         return None if row is None else claim_in(row)
@@ -158,6 +138,7 @@ class CheckpointStore:
 
         Raises:
             TermEnded: another relay has begun a term since the claim was looked at.
+            CheckpointRefused: the checkpoint is of a newer version of postroom, or cannot be read.
 
         """
         self.prepare()
@@ -169,7 +150,7 @@ class CheckpointStore:
             CheckpointField.EPOCH: row[CheckpointField.EPOCH],
             CheckpointField.OWNER: self._owner,
         }
-        return _from_row(row)
+        return from_row(row)
 
     def _raise_epoch(self) -> Mapping[str, Any]:
         now = datetime.now(UTC)
@@ -178,6 +159,7 @@ class CheckpointStore:
             "$set": {
                 CheckpointField.OWNER: self._owner,
                 CheckpointField.OWNED_AT: now,
+                CheckpointField.VERSION: VERSION,
                 CheckpointField.MUTEX: self._mutex and self._mutex.to_row(),
             },
             "$setOnInsert": new_row(now),
@@ -185,6 +167,7 @@ class CheckpointStore:
         try:
             return self._find_and_update(update)
         except mongo.DuplicateKeyError:
+            _known_row(self._rows, self._partition)
             if self._seen:
                 raise errors.TermEnded(
                     f"Another relay has begun a term of partition {self._partition!r} at the same "
@@ -195,7 +178,7 @@ class CheckpointStore:
 
     def _find_and_update(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
         row: Mapping[str, Any] | None = self._rows.find_one_and_update(
-            {CheckpointField.PARTITION: self._partition, **self._seen},
+            {CheckpointField.PARTITION: self._partition, **self._seen, **KNOWN_VERSIONS},
             update,
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -214,7 +197,7 @@ class CheckpointStore:
         row = self._rows.find_one(self._guard, max_time_ms=READ_MS)
         if row is None:
             self._superseded()
-        return _from_row(row)
+        return from_row(row)
 
     def confirm(self) -> None:
         """Look whether this relay's term is still the newest.
@@ -308,36 +291,13 @@ class CheckpointStore:
         )
 
 
-def _from_row(row: Mapping[str, Any]) -> Checkpoint:
-    token = row.get(CheckpointField.RESUME_TOKEN)
-    return Checkpoint(
-        partition=row[CheckpointField.PARTITION],
-        # Hermes' own rows have none.
-        epoch=row.get(CheckpointField.EPOCH) or 0,
-        position=Position(row.get(CheckpointField.POSITION) or 0),
-        token=None if token is None else ResumeToken(token),
-        cluster_time=row.get(CheckpointField.CLUSTER_TIME),
-        lanes={
-            # One topic is one object, as where events are routed.
-            Topic(intern(lane[CheckpointField.TOPIC])): lane[CheckpointField.MARK]
-            for lane in row.get(CheckpointField.LANES, ())
-        },
-        collection=_binary(row.get(CheckpointField.COLLECTION)),
-        scan=scan_from(row.get(CheckpointField.SCAN)),
-        claim=claim_in(row),
-        owner=row.get(CheckpointField.OWNER),
-        owned_at=row.get(CheckpointField.OWNED_AT),
-        updated_at=row.get(CheckpointField.UPDATED_AT),
-        last_id=row.get(CheckpointField.LAST_ID),
-        brake_level=row.get(CheckpointField.BRAKE_LEVEL) or 0,
-        paused_by=row.get(CheckpointField.PAUSED_BY),
-        paused_at=row.get(CheckpointField.PAUSED_AT),
+def _known_row(rows: Collection[Any], partition: OutboxPartition) -> Mapping[str, Any] | None:
+    row: Mapping[str, Any] | None = rows.find_one(
+        {CheckpointField.PARTITION: partition}, max_time_ms=READ_MS
     )
-
-
-def _binary(value: UUID | None) -> Binary | None:
-    # As the server's own list of collections has it.
-    return None if value is None else Binary.from_uuid(value)
+    if row is not None:
+        require_known(row)
+    return row
 
 
 def _lanes_to_row(lanes: Mapping[Topic, Mark | None]) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def told(settings: Settings) -> Iterator[None]:
     """Turn the errors of services, and of what was asked for, into a sentence and exit code 1."""
     try:
         yield
-    except (errors.ConfigurationError, errors.InvalidEvent) as error:
+    except (errors.ConfigurationError, errors.InvalidEvent, errors.CheckpointRefused) as error:
         raise click.ClickException(shown(error)) from error
     except Exception as error:
         if not sentences.is_named(error):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postroom import errors
+from postroom.inbox.scheduling.elsewhere import ELSEWHERE
 
 if TYPE_CHECKING:
     from postroom.envelope import Envelopes
     from postroom.inbox.handling.handlers import Handler, Registry
+    from postroom.inbox.scheduling.elsewhere import Elsewhere
     from postroom.inbox.scheduling.held import Held
 
 __all__ = ["Intake"]
@@ -26,17 +28,21 @@ class Intake:
         *,
         subscription: str,
         envelopes: Envelopes,
+        elsewhere: Elsewhere,
         strict: bool,
         noted: int,
     ) -> None:
         self._registry = registry
         self._envelopes = envelopes
+        self.elsewhere = elsewhere
         self._subscription = subscription
         self._strict = strict
         self._noted_left = noted
 
     def open(self, held: Held) -> bool:
         """Give a delivery its event and handlers, and say whether it has any.
+
+        What no handler here wants and one of another worker does has ELSEWHERE as its handler.
 
         Raises:
             InvalidEvent: nobody can handle it; the message says why.
@@ -52,6 +58,8 @@ class Intake:
             kind = type(error).__name__
             raise errors.InvalidEvent(f"The event cannot be read ({kind})") from None
         held.handlers = self._handlers_of(held.delivery.only_for, held.event.name)
+        if not held.handlers and self.elsewhere.may_want(held.event.name):
+            held.handlers = [ELSEWHERE]
         held.waiting_for = {handler.name for handler in held.handlers}
         return bool(held.handlers)
 
