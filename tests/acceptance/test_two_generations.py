@@ -82,12 +82,12 @@ def test_what_a_handler_wanted_that_was_taken_away_is_let_go(shop: Shop) -> None
 
 
 def test_without_the_rights_it_is_as_it_was(shop: Shop) -> None:
-    """A worker that may not use the collection says so once, and consumes."""
+    """A worker whom MongoDB refuses the collection says so, and consumes."""
     shop.site.database.create_collection(
         wire.REPERTOIRES, validator={"never": True}, validationAction="error"
     )
     worker = shop.worker(**OLD)
-    worker.wait_for("Consuming ")
+    worker.wait_for("MongoDB refuses the consumer of 'test' the collection __inboxRepertoires")
     shop.send("Counted", 1)
     shop.send("Typed", 2)
     wait_until(lambda: ("typed", 2) in numbers(shop), description="it consumes")
