@@ -74,7 +74,8 @@ SHOWING: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 # The same as READING for documents that have to be taken apart field by field.
 _READING_RAW: CodecOptions[RawBSONDocument] = READING.with_options(document_class=RawBSONDocument)
-UNDECODABLE = (BSONError, UnicodeDecodeError, ValueError)
+# The last one of what is shorter than it says, where it is taken apart field by field.
+UNDECODABLE = (BSONError, UnicodeDecodeError, ValueError, IndexError)
 # How an object with a string `$ref` begins that field: with `$id` beside it the driver makes a
 # DBRef of the object, which is another thing than what was stored.
 _REFERENCE = b"\x02$ref\x00"

@@ -13,15 +13,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bson import CodecOptions
 from pymongo import errors as mongo
 
-from postroom import wire
-from postroom.partitioning import Partitioning
+from postroom import errors, wire
+from postroom.partitioning import MOST_PARTITIONS, Partitioning
 from postroom.wire import PartitioningField
 
 if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo.database import Database
 
-__all__ = ["MAJORITY", "PLAIN", "Commands", "Record", "changed", "found", "read", "read_all", "run"]
+__all__ = [
+    "MAJORITY",
+    "PLAIN",
+    "Commands",
+    "Record",
+    "changed",
+    "found",
+    "from_row",
+    "read",
+    "read_all",
+    "run",
+]
 
 Result = TypeVar("Result")
 # Yields commands for the database, is sent their replies, and returns a result.
@@ -86,13 +97,13 @@ def run(database: Database[Any], commands: Commands[Result]) -> Result:
 def read(base: str) -> Commands[Record | None]:
     """Return an outbox's record as a majority has it; None where it never had more than one."""
     rows = yield from found(wire.PARTITIONS, {PartitioningField.ID: base})
-    return _from_row(rows[0]) if rows else None
+    return from_row(rows[0]) if rows else None
 
 
 def read_all() -> Commands[list[Record]]:
     """Return the records of all outboxes of the database."""
     rows = yield from found(wire.PARTITIONS, {})
-    return [_from_row(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
 def found(
@@ -126,16 +137,44 @@ def changed(
     )
 
 
-def _from_row(row: Mapping[str, Any]) -> Record:
+def from_row(row: Mapping[str, Any]) -> Record:
+    """Read a record, whoever wrote it.
+
+    Raises:
+        OutboxError: it cannot be read.
+
+    """
+    try:
+        return _read(row)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise errors.OutboxError(
+            f"The record of outbox {str(row.get(PartitioningField.ID))[:200]!r} in "
+            f"{wire.PARTITIONS} cannot be read ({type(error).__name__}): nothing is written or "
+            "relayed by it; put it right, or put back a copy"
+        ) from None
+
+
+def _read(row: Mapping[str, Any]) -> Record:
     base = str(row[PartitioningField.ID])
 
     def of(each: Mapping[str, Any]) -> Partitioning:
-        count, generation = each[PartitioningField.COUNT], each[PartitioningField.GENERATION]
-        return Partitioning(base=base, count=int(count), generation=int(generation))
+        generation = int(each[PartitioningField.GENERATION])
+        return Partitioning(
+            base=base, count=_count(each[PartitioningField.COUNT]), generation=generation
+        )
+
+    following = row.get(PartitioningField.NEXT)
 
     return Record(
         partitioning=of(row),
-        next_count=row.get(PartitioningField.NEXT),
+        next_count=None if following is None else _count(following),
         closed_at=row.get(PartitioningField.CLOSED_AT),
         closed=tuple(of(each) for each in row.get(PartitioningField.CLOSED, ())),
     )
+
+
+def _count(value: Any) -> int:
+    # As many names would be made of it.
+    if not isinstance(value, (int, float)) or not 1 <= value <= MOST_PARTITIONS:
+        raise ValueError
+    return int(value)
