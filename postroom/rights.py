@@ -33,6 +33,7 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "consumer": {
         wire.INBOX: (("createIndex", "find", "insert", "update"), ("collMod", "remove")),
         wire.BEGUN: (("createIndex", "find", "insert", "remove", "update"), ()),
+        wire.REPERTOIRES: ((), ("createIndex", "find", "insert", "update")),
     },
     # Who looks and mends does so by hand, and is told when something is refused.
     "operator": {
