@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 import pytest
 
 from postroom import ConfigurationError, Settings, settings
 from postroom.access import pulsar as access
+from postroom.operations.examining.workers import told
 from tests.certificates import Authority, Certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SECRET = "s3cr3t"  # noqa: S105 - it is looked for
+KEY = base64.b64encode(b"s3cr3t" * 5 + b"..").decode()
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: object) -> str:
         ("pulsar_basic_password", SECRET),
         ("flower_password", f"{SECRET},with ümlaut"),
         ("redis_sentinel_password", SECRET),
+        ("encryption_keys", f"k1:{KEY},k2:{KEY}"),
     ],
 )
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "  \n\n"])
@@ -67,8 +71,9 @@ def test_a_secret_is_read_from_a_file(
     found = settings.load()
     value = getattr(found, name)
     assert (value if isinstance(value, str) else value.get_secret_value()) == content
-    assert SECRET not in repr(found)
-    assert SECRET not in str(found)
+    for shown in (repr(found), str(found), str(told(found)), repr(found.envelopes)):
+        assert SECRET not in shown
+        assert KEY not in shown
 
 
 @pytest.mark.parametrize("name", ["MONGODB_URI", "REDIS_URL", "PULSAR_TOKEN", "FLOWER_PASSWORD"])

@@ -12,6 +12,7 @@ import pymongo
 from pymongo import errors as mongo
 
 from postroom import errors, wire
+from postroom.inbox.handling.handlers import MOST_NAMES_KEPT
 from postroom.store.repertoires import Repertoires
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ class Repertoire:
         self._registry = registry
         self._is_allowed = True
         self._tell_at = 0.0
-        self._asked_at = float("-inf")
-        self._others: frozenset[str] = frozenset()
+        self._ask_at = float("-inf")
+        self._others: frozenset[str] | None = None
+        self._known: dict[str, bool] = {}
 
     def begin(self) -> None:
         """Tell what is handled here, from now on.
@@ -54,6 +56,7 @@ class Repertoire:
             pymongo.errors.PyMongoError: MongoDB does not answer.
 
         """
+        self._is_allowed = True
         try:
             with pymongo.timeout(BEGIN_SECONDS):
                 self._rows.prepare()
@@ -90,19 +93,29 @@ class Repertoire:
 
         What a worker wants is known so from a second after it has begun.
         """
-        asked_at = time.monotonic()
-        if self._is_allowed and asked_at - self._asked_at > FRESH_SECONDS:
-            try:
-                with pymongo.timeout(CALL_SECONDS):
-                    self._others = self._rows.others()
-            except mongo.OperationFailure as error:
-                if errors.is_transient(error):
-                    return None
+        now = time.monotonic()
+        if now >= self._ask_at and self._is_allowed:
+            self._ask_at = now + FRESH_SECONDS
+            self._ask()
+        if self._others is None:
+            return None
+        if name not in self._known:
+            if len(self._known) >= MOST_NAMES_KEPT:
+                self._known.clear()
+            self._known[name] = any(fnmatchcase(name, each) for each in self._others)
+        return self._known[name]
+
+    def _ask(self) -> None:
+        self._known = {}
+        try:
+            with pymongo.timeout(CALL_SECONDS):
+                self._others = self._rows.others()
+        except mongo.OperationFailure as error:
+            self._others = None
+            if not errors.is_transient(error):
                 self._refused(error)
-            except mongo.PyMongoError:
-                return None
-            self._asked_at = asked_at
-        return any(fnmatchcase(name, each) for each in self._others)
+        except mongo.PyMongoError:
+            self._others = None
 
     def _refused(self, error: mongo.OperationFailure) -> None:
         self._is_allowed = False

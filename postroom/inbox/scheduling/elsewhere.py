@@ -51,7 +51,10 @@ class Elsewhere:
     def judged(self, held: Held, name: str) -> Applied | TryAgain | GiveUp:
         """Return what becomes of one whose turn has come: applied is what nobody wants."""
         place, now = held.delivery.place, time.monotonic()
-        if not self.may_want(name):
+        is_wanted = self._repertoire.is_wanted_elsewhere(name)
+        if is_wanted is None:
+            return TryAgain(after_seconds=LOOK_SECONDS, counts=False)
+        if not is_wanted:
             self._since.pop(place, None)
             return Applied(handled=0, repeated=0)
         since = self._since.setdefault(place, now)
