@@ -12,7 +12,6 @@ import pymongo
 from pymongo import errors as mongo
 
 from postroom import errors, wire
-from postroom.inbox.handling.handlers import MOST_NAMES_KEPT
 from postroom.store.repertoires import Repertoires
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ TELL_SECONDS = 20.0
 FRESH_SECONDS = 1.0
 CALL_SECONDS = 2.0
 BEGIN_SECONDS = 10.0
+# Strangers name events as they like.
+MOST_NAMES_KEPT = 1000
 
 
 class Repertoire:
