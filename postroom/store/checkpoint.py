@@ -66,9 +66,11 @@ def require_known(row: Mapping[str, Any]) -> None:
 
     """
     version = row.get(CheckpointField.VERSION)
-    if version is None or (type(version) is int and 1 <= version <= VERSION):
+    # By hand it is written as a double, and true is no number.
+    is_number = isinstance(version, (int, float)) and not isinstance(version, bool)
+    if version is None or (is_number and version in range(1, VERSION + 1)):
         return
-    told = version if isinstance(version, int) else f"no number, a {type(version).__name__}"
+    told = version if is_number else f"no number, a {type(version).__name__}"
     raise errors.CheckpointRefused(
         f"{_whose(row)} is of version {told}, and this release of postroom knows {VERSION} at "
         "most: a newer one has relayed here. Nothing is read or written by it, and it is looked at "
