@@ -129,9 +129,8 @@ class Dispatcher:
                     learnt = self._schedule.conflicts.learn(job, judged, self._underway)
                     self._decide(work, job, learnt)
             case CutOff(work, job):
-                judged = self._underway.after_timeout(item)
-                learnt = self._schedule.conflicts.learn(job, judged, self._underway)
-                self._decide(work, job, learnt)
+                late = self._underway.after_timeout(item)
+                self._decide(work, job, self._schedule.conflicts.learn(job, late, self._underway))
             case Parked():
                 self._parked(item)
             case Failed(error):
