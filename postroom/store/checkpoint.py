@@ -92,7 +92,7 @@ def from_row(row: Mapping[str, Any]) -> Checkpoint:
         raise errors.CheckpointRefused(
             f"{_whose(row)} cannot be read ({type(error).__name__}): it is not as postroom writes "
             "it. Nothing is relayed by it, and it is looked at again; put back a copy, or remove "
-            "it: then all of the outbox is sent again"
+            "it: then the outbox is scanned, and what the topics have is left out"
         ) from None
 
 
