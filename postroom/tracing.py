@@ -130,14 +130,13 @@ def span_of_sent(
 class Processing:
     """The span of one attempt; failed() says what it came to."""
 
-    def __init__(self, span: Any = None) -> None:
+    def __init__(self, span: Any) -> None:
         self._span = span
 
     def failed(self, error: BaseException) -> None:
         """Note by what class of error the attempt failed."""
-        if self._span is not None:
-            self._span.set_attribute("error.type", type(error).__qualname__)
-            self._span.set_status(trace.StatusCode.ERROR)
+        self._span.set_attribute("error.type", type(error).__qualname__)
+        self._span.set_status(trace.StatusCode.ERROR)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from postroom.inbox.scheduling.isolation import Isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from celery import Celery
 
@@ -35,7 +33,6 @@ __all__ = ["Errand", "HandlerTask", "TaskRunner", "register"]
 
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096
-NO_SPAN = contextlib.nullcontext(tracing.Processing())
 REVOKED = GiveUp("The task was revoked before the handler ran", whole=True)
 
 
@@ -64,10 +61,7 @@ class HandlerTask(Task):
             # Celery looks when it takes a task in, and this one has waited since for a thread.
             errand.refuse(REVOKED)
             raise errors.Reject(REVOKED.reason)
-        with _span(errand) as span:
-            outcome, error = errand.execute()
-            if error is not None:
-                span.failed(error)
+        outcome, error = _traced(errand) if tracing.is_on() else errand.execute()
         if error is None:
             return str(outcome)
         shown = private_text.shown(
@@ -214,12 +208,10 @@ class TaskRunner:
         )
 
 
-def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
-    """Make the span of one attempt, in which the handler's own spans are."""
-    if not tracing.is_on():
-        return NO_SPAN
+def _traced(errand: Errand) -> tuple[Outcome, BaseException | None]:
+    """Execute it within the span of one attempt, in which the handler's own spans are."""
     job, first = errand.job, errand.job.events[0]
-    return tracing.processing(
+    span = tracing.processing(
         [event.headers for event in job.events],
         handler=job.handler.name,
         attributes={
@@ -230,6 +222,11 @@ def _span(errand: Errand) -> AbstractContextManager[tracing.Processing]:
             "postroom.attempt": job.attempt,
         },
     )
+    with span as attempt:
+        outcome, error = errand.execute()
+        if error is not None:
+            attempt.failed(error)
+    return outcome, error
 
 
 class _ConsumersRunner:

@@ -44,10 +44,9 @@ class Feed:
         try:
             size = footprint(message.data())
             with self._gate:
-                while not self.has_room:
+                while self._stopped.is_set() or not self._admission.take(size):
                     if self._closed.wait(ASK_SECONDS):
                         return
-                self._admission.take(size)
             self._mailbox.post(Received(source, message, size))
         except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
             self._mailbox.post(Failed(error))

@@ -30,11 +30,14 @@ class Admission:
         with self._lock:
             return self._held < self._most and self._bytes < self._most_bytes
 
-    def take(self, size: int) -> None:
-        """Count a message in."""
+    def take(self, size: int) -> bool:
+        """Count a message in if there is room, and say whether there was."""
         with self._lock:
+            if self._held >= self._most or self._bytes >= self._most_bytes:
+                return False
             self._held += 1
             self._bytes += size
+            return True
 
     def give_back(self, size: int) -> None:
         """Count a message out."""
