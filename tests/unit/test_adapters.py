@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pulsar
 import pytest
+from pymongo.client_session import ClientSession
 from pymongo.synchronous.command_cursor import CommandCursor, RawBatchCommandCursor
 
 from postroom import pulsar_adapter
+from postroom.inbox.handling.guard import Guard
 
 SEND_ASYNC = "(self: _pulsar.Producer, arg0: _pulsar.Message, arg1: collections.abc.Callable["
 
@@ -56,3 +58,30 @@ def test_pymongo_still_keeps_the_token_of_a_reply() -> None:
     """Both kinds of cursor have it as a property."""
     for cursor in (CommandCursor, RawBatchCommandCursor):
         assert isinstance(cursor._post_batch_resume_token, property)
+
+
+def test_pymongo_still_has_a_session_that_the_guard_can_keep() -> None:
+    """By its class, which it takes and gives back, and by the names that begin or end something."""
+
+    class Lent(ClientSession):
+        """Nothing of a session but its class."""
+
+        in_transaction = True
+        has_ended = False
+
+        def __init__(self) -> None:
+            """Ask no server for it."""
+
+        def __del__(self) -> None:
+            """Have nothing to end."""
+
+    lent = Lent()
+    with Guard(lent, "h"):
+        own = {name for name in vars(type(lent).__mro__[1]) if not name.startswith("_")}
+        assert isinstance(lent, Lent)
+    assert type(lent) is Lent
+    assert own - {"postroom_guard"} == {
+        *("start_transaction", "commit_transaction", "with_transaction"),
+        *("abort_transaction", "end_session"),
+    }
+    assert all(callable(vars(ClientSession)[name]) for name in own - {"postroom_guard"})
