@@ -209,13 +209,19 @@ def test_contradictions_fail_and_nothing_of_an_address_but_hosts_is_shown(lite_s
         "outbox show 6a6a6a6a6a6a6a6a6a6a6a6a",
         "outbox quarantine discard --all --yes",
         "outbox pause",
+        "dead-letters list",
+        "dead-letters redrive",
         "dead-letters discard --all --yes",
     ],
 )
 def test_a_service_that_is_away_is_a_sentence(lite_site: Site, words: str) -> None:
-    """Exit code 1, which service and where, and no traceback."""
+    """Exit code 1, which service and where, and nothing that only a worker does next."""
     done = run(lite_site, *words.split(), code=1, **AWAY)
-    assert "127.0.0.1:1 failed (" in done.stderr
+    service, _, reason = done.stderr.partition("127.0.0.1:1")
+    assert "MongoDB" in service or "Pulsar" in service
+    assert "refuse" in reason
+    assert "again" not in reason
+    assert ("stays put back" in reason) is ("redrive" in words)
 
 
 @pytest.mark.parametrize("direct", ["", "&directConnection=true"])

@@ -139,7 +139,7 @@ def redrive(
         _print_count(settings, where, subscription, "put back", as_json=as_json)
         return
     with (
-        database_of(settings) as database,
+        database_of(settings, done="what was put back before that stays put back") as database,
         progress("Reading dead letters", unit="put back") as hear,
     ):
         done = letters.redrive(
@@ -195,7 +195,10 @@ def discard(
         at_least = "at least " if page.at_least else ""
         of = f"{shown(subscription or settings.subscription)} on {shown(topic or settings.topic)}"
         require_yes(f"Discard {at_least}{page.matching} dead letters of {of}, unhandled?", yes=yes)
-    with database_of(settings) as database, progress("Discarding", unit="discarded") as hear:
+    with (
+        database_of(settings, done="what was discarded before that stays discarded") as database,
+        progress("Discarding", unit="discarded") as hear,
+    ):
         done = letters.discard(
             settings, database, where, actor=operator(), subscription=subscription, told=hear
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,20 +25,23 @@ if TYPE_CHECKING:
 
 __all__ = ["database_of", "sentence_of", "told"]
 
+# What workers do next, and a command does not.
+AGAIN = re.compile(r"\.? (?:It|That) is (?:tried|looked at) again$")
 BUSY = "Somebody else is listing or redriving these dead letters; try again later"
-STAYS = "what was put back before that stays put back"
 
 
 @contextlib.contextmanager
-def database_of(settings: Settings, *, seconds: float | None = None) -> Iterator[Database[Any]]:
-    """Lend the database, for some seconds in all if they are given.
+def database_of(
+    settings: Settings, *, seconds: float | None = None, done: str = ""
+) -> Iterator[Database[Any]]:
+    """Lend the database, for some seconds in all if they are given; `done` as for told().
 
     Raises:
         ClickException: a service has failed within the block; the message says which and why.
 
     """
     with (
-        told(settings),
+        told(settings, done=done),
         clients.for_command_line(settings.mongodb_uri) as mongodb,
         contextlib.nullcontext() if seconds is None else pymongo.timeout(seconds),
     ):
@@ -45,8 +49,11 @@ def database_of(settings: Settings, *, seconds: float | None = None) -> Iterator
 
 
 @contextlib.contextmanager
-def told(settings: Settings) -> Iterator[None]:
-    """Turn the errors of services, and of what was asked for, into a sentence and exit code 1."""
+def told(settings: Settings, *, done: str = "") -> Iterator[None]:
+    """Turn the errors of services, and of what was asked for, into a sentence and exit code 1.
+
+    `done` says what becomes of what was done before one.
+    """
     try:
         yield
     except (errors.ConfigurationError, errors.InvalidEvent, errors.CheckpointRefused) as error:
@@ -54,11 +61,14 @@ def told(settings: Settings) -> Iterator[None]:
     except Exception as error:
         if not sentences.is_named(error):
             raise
-        raise click.ClickException(sentence_of(error, settings)) from error
+        sentence = sentence_of(error, settings)
+        raise click.ClickException(f"{sentence}; {done}" if done else sentence) from error
 
 
 def sentence_of(error: BaseException, settings: Settings) -> str:
     """Say what failed, and why, as far as that is known."""
+    if isinstance(error, errors.PostroomError):
+        return shown(AGAIN.sub("", str(error)))
     if isinstance(error, mongo.PyMongoError):
         where = broker.masked(settings.mongodb_uri)
         return shown(
@@ -67,4 +77,4 @@ def sentence_of(error: BaseException, settings: Settings) -> str:
     if type(error).__name__ == "ConsumerBusy":
         return BUSY
     why = shown(refusals.why(error, pulsar_access.of(settings)))
-    return f"Pulsar at {broker.masked(settings.pulsar_url)} failed ({why}); {STAYS}"
+    return f"Pulsar at {broker.masked(settings.pulsar_url)} failed ({why})"
