@@ -118,7 +118,8 @@ def test_an_operator_is_told_what_would_be_refused() -> None:
         "db.grantPrivilegesToRole(",
     ):
         assert words in texts
-    assert "__inboxMessages" not in texts
+    assert "may not remove on d.__inboxMessages" in texts
+    assert "__inboxBegun" not in texts
 
 
 def test_what_workers_wait_for_is_found() -> None:
