@@ -20,7 +20,6 @@ from postroom.relay import facts
 from postroom.relay.outfit import fit_out
 from postroom.relay.reading.batch import Batch
 from postroom.relay.reading.lookahead import Lookahead
-from postroom.relay.reading.origin import due
 from postroom.relay.reading.reader import Reader, ReadFailed
 from postroom.relay.reading.replay import Replay
 from postroom.relay.saving.chunk import Chunk, Landed
@@ -124,8 +123,8 @@ class Term:
 
     def _open(self, checkpoint: Checkpoint) -> Iterator[Batch]:
         lanes = self._options.lanes
-        checkpoint = due(
-            checkpoint, self._mandate.database, look_back=lanes.kept_for if lanes.fenced else None
+        checkpoint = self._origin.due(
+            checkpoint, look_back=lanes.kept_for if lanes.fenced else None
         )
         self._replay.is_scanning = checkpoint.scan is not None
         self._outfit.saver.marks.begin(checkpoint.lanes)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from postroom.store.quarantine import Quarantine
     from postroom.store.values import OutboxPartition, ResumeToken
 
-__all__ = ["Origin", "due"]
+__all__ = ["Origin"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,21 @@ class Origin:
         self._partition = partition
         self._margin = margin
         self._kept = kept
+
+    def due(self, checkpoint: Checkpoint, *, look_back: timedelta | None) -> Checkpoint:
+        """Return a checkpoint with the scan that is due where it has neither token nor scan.
+
+        A relay's first one, or the checkpoint was removed: then the topics have rows already. They
+        are looked at from that long before the oldest row was written, None for not at all.
+        """
+        if checkpoint.token is not None or checkpoint.scan is not None:
+            return checkpoint
+        published_since = None
+        if look_back is not None:
+            since = pages.first_written(self._reading, self._partition)
+            published_since = BEGINNING if since is None else since - look_back
+        first = Scan(published_since=published_since, stream_lost=True, first=True)
+        return dataclasses.replace(checkpoint, scan=first)
 
     def open(
         self,
@@ -189,7 +204,7 @@ class Origin:
         has_room: Callable[[], bool],
         settled: Settled,
     ) -> Iterator[Batch]:
-        self._say(noted)
+        _say(self._partition, noted)
         scan = CollectionScan(
             self._reading,
             partition=self._partition,
@@ -203,21 +218,6 @@ class Origin:
             yield dataclasses.replace(batch, slices=undecided(batch.slices, settled))
             if batch.point is not None and batch.point.scan is None:
                 yield from self._streamed(batch.point.token)
-
-    def _say(self, noted: Scan) -> None:
-        since = f", rows since {noted.since:%Y-%m-%d %H:%M}" if noted.since else ""
-        behind = (
-            f", behind row {noted.frontier.sent.row_id}"
-            if noted.frontier and noted.frontier.sent
-            else ""
-        )
-        logger.info(
-            "Outbox partition %r is relayed from the collection first%s%s",
-            self._partition,
-            since,
-            behind,
-            extra={"action": "scan"},
-        )
 
     def _retried(self, noted: Scan, at: Timestamp) -> Iterator[Batch]:
         """Relay what was put back from quarantine, and stands where the scan does not look."""
@@ -303,19 +303,17 @@ def _will_be_read(row: Row, span: pages.Span, frontier: Frontier | None) -> bool
     return span.covers(row) and (sent is None or not sent.covers(id_of(row)))
 
 
-def due(
-    checkpoint: Checkpoint, database: Database[Any], *, look_back: timedelta | None
-) -> Checkpoint:
-    """Return a checkpoint with the scan that is due where it has neither token nor scan.
-
-    A relay's first one, or the checkpoint was removed: then the topics have rows already. They are
-    looked at from that long before the oldest row was written, None for not at all.
-    """
-    if checkpoint.token is not None or checkpoint.scan is not None:
-        return checkpoint
-    published_since = None
-    if look_back is not None:
-        since = pages.written_since(database)
-        published_since = BEGINNING if since is None else since - look_back
-    first = Scan(published_since=published_since, stream_lost=True, first=True)
-    return dataclasses.replace(checkpoint, scan=first)
+def _say(partition: OutboxPartition, noted: Scan) -> None:
+    since = f", rows since {noted.since:%Y-%m-%d %H:%M}" if noted.since else ""
+    behind = (
+        f", behind row {noted.frontier.sent.row_id}"
+        if noted.frontier and noted.frontier.sent
+        else ""
+    )
+    logger.info(
+        "Outbox partition %r is relayed from the collection first%s%s",
+        partition,
+        since,
+        behind,
+        extra={"action": "scan"},
+    )

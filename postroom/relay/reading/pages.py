@@ -32,6 +32,7 @@ __all__ = [
     "Pages",
     "SnapshotGone",
     "Span",
+    "first_written",
     "rows_of",
     "snapshot_time",
     "written_since",
@@ -289,3 +290,28 @@ def written_since(database: Database[Any]) -> datetime | None:
         return None
     written: datetime = first["_id"].generation_time
     return written
+
+
+def first_written(database: Database[Any], partition: OutboxPartition) -> datetime | None:
+    """Return when an outbox partition's oldest row was written, as written_since() does.
+
+    Rows of others are gone through by their ids, however many there are.
+
+    Raises:
+        TermEnded: the collection was made, or changed, just now.
+
+    """
+    pages, after = Pages(database, Span(partition=partition)), None
+    while True:
+        try:
+            page = pages.read(at=None, after=after)
+        except SnapshotGone as error:
+            raise errors.TermEnded(
+                "MongoDB has no snapshot of the outbox as it is now; a new term begins"
+            ) from error
+        if page.documents:
+            first = codec.id_in(page.documents[0])
+            return first.generation_time if isinstance(first, ObjectId) else None
+        if page.is_last:
+            return datetime.now(UTC)
+        after = page.reached

@@ -81,6 +81,13 @@ class Cursors:
         with self._lock:
             self._passed.note(marks)
 
+    def follow(self, topic: Topic, mark: Mark | None, *, shared: bool) -> None:
+        """Have a topic keep all behind a mark, unless it is one that others send to as well."""
+        if shared:
+            self.remove(topic)
+        else:
+            self.hold(topic, mark)
+
     def hold(self, topic: Topic, mark: Mark | None) -> None:
         """Have a topic keep all behind a mark, None for its beginning, from now on."""
         import pulsar

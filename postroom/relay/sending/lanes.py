@@ -197,11 +197,13 @@ class Lanes:
         return opened.lane
 
     def _span(self, topic: Topic) -> Span:
-        by_mark = self._is_first and self._saver.marks.is_declared(topic)
+        is_declared = self._saver.marks.is_declared(topic)
+        by_mark = self._is_first and is_declared
         return dataclasses.replace(
             self._back,
             mark=self._saver.marks.of(topic),
             published_since=None if by_mark else self._back.published_since,
+            is_unsure=self._is_first and not is_declared,
         )
 
     def _know(self, topic: Topic, ids: KnownIds) -> None:

@@ -143,12 +143,14 @@ class Opening:
         producer = self._produce(topic, shared=shared, batching=batching)
         # With deduplication the broker drops what is not above the last id that it knows.
         pushed = producer.last_sequence_id()
+        if span is not None and span.is_unsure and pushed < 0 and self._is_new(topic):
+            span = None
         try:
             if span is None:
                 tail, mark = Tail(floor=max(0, pushed)), self.tails.end(topic)
-                self._hold(topic, mark, shared=shared)
+                self._cursors.follow(topic, mark, shared=shared)
             else:
-                self._hold(topic, span.mark, shared=shared)
+                self._cursors.follow(topic, span.mark, shared=shared)
                 checked = dataclasses.replace(span, is_checked=span.published_since is None)
                 tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
                 tail = tail.joined(early)
@@ -168,11 +170,13 @@ class Opening:
         lane.outlet.takes_keys = batches_keys
         return Opened(lane=lane, tail=tail, mark=mark)
 
-    def _hold(self, topic: Topic, mark: Mark | None, *, shared: bool) -> None:
-        if shared:
-            self._cursors.remove(topic)
-        else:
-            self._cursors.hold(topic, mark)
+    def _is_new(self, topic: Topic) -> bool:
+        """Say whether no relay of this outbox partition is known to have sent anything there.
+
+        It would have left its subscription. All that others sent there is not read back then.
+        """
+        own = self._options.producer_name
+        return restraints.lacks_subscription(self._experience.admin, topic, own)
 
     def require_one_log(self, topic: Topic) -> None:
         """Make sure that a topic is one log: whole, or one of as many topic partitions as needed.

@@ -59,7 +59,8 @@ class Span:
     """Where a tail begins: behind a mark, None for the topic's beginning, or at a time instead.
 
     `position` is that of the checkpoint. `is_checked` asks whether the mark's own message is there,
-    `is_for_scan` says that it is for leaving out what the topic has, and may be long.
+    `is_for_scan` says that it is for leaving out what the topic has, and may be long; `is_unsure`
+    that nothing is known to have been sent there ever.
     """
 
     mark: Mark | None
@@ -67,6 +68,7 @@ class Span:
     published_since: datetime | None = None
     is_checked: bool = False
     is_for_scan: bool = False
+    is_unsure: bool = False
 
 
 @dataclass(slots=True)
