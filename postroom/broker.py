@@ -130,7 +130,7 @@ def masked(url: str) -> str:
 
 
 def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) -> None:
-    """Make a durable subscription from the topic's beginning, unless it exists.
+    """Make a durable subscription from the topic's beginning, unless it exists; on each partition.
 
     A topic without one keeps nothing, so that what is sent before the first consumer would be
     gone. Consumers that are connected are not disturbed: the broker then answers that it is busy,
@@ -142,17 +142,19 @@ def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) ->
     """
     import pulsar
 
-    with contextlib.suppress(pulsar.ConsumerBusy):
-        consumer = client.subscribe(
-            topic,
-            subscription,
-            consumer_type=pulsar.ConsumerType.Exclusive,
-            initial_position=pulsar.InitialPosition.Earliest,
-            # It asks for nothing: at the end of a terminated topic the client, which does not
-            # understand the broker's word for that, would lose its connection.
-            receiver_queue_size=0,
-        )
-        close(consumer)
+    # Each topic partition by its own name: the client reads none of a whole one without a queue.
+    for each in client.get_topic_partitions(topic):
+        with contextlib.suppress(pulsar.ConsumerBusy):
+            consumer = client.subscribe(
+                each,
+                subscription,
+                consumer_type=pulsar.ConsumerType.Exclusive,
+                initial_position=pulsar.InitialPosition.Earliest,
+                # It asks for nothing: at the end of a terminated topic the client, which does not
+                # understand the broker's word for that, would lose its connection.
+                receiver_queue_size=0,
+            )
+            close(consumer)
 
 
 def ensure_subscription_leniently(where: Access, topic: str, subscription: str) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_deferring", "require_done"]
 
+# What Python itself returns in place of work that is done when it is asked for.
+LAZY = (map, filter, zip)
 _CACHED = functools._lru_cache_wrapper  # noqa: SLF001 - what lru_cache() returns has no other name
 
 
@@ -48,7 +50,7 @@ def require_done(returned: object, *, who: str) -> None:
         NothingDone: it is such a thing.
 
     """
-    kinds = (Generator, AsyncIterator, Future)
+    kinds = (Generator, AsyncIterator, Future, *LAZY)
     if not isinstance(returned, kinds) and not inspect.isawaitable(returned):
         return
     if inspect.iscoroutine(returned) or isinstance(returned, Generator):

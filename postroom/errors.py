@@ -29,6 +29,7 @@ PostroomError
 │   ├── HandlerLost           Celery failed around a handler
 │   ├── NotItsTurn            others of the handler that write the same come first
 │   ├── TransactionTooLong    MongoDB has ended a handler's transaction for its length
+│   ├── TransactionEnded      … or for an error within it, which the handler has caught
 │   ├── NothingDone           a handler has returned its work instead of doing it
 │   └── TransactionTouched    a handler has laid hands on the inbox's transaction or client
 └── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
@@ -73,6 +74,7 @@ __all__ = [
     "Superseded",
     "TermEnded",
     "TopicNotOpen",
+    "TransactionEnded",
     "TransactionTooLong",
     "TransactionTouched",
     "is_transient",
@@ -236,6 +238,12 @@ class NotItsTurn(InboxError):
 
 class TransactionTooLong(InboxError):
     """MongoDB has ended the handler's transaction for its length; the event is tried again."""
+
+    transient: ClassVar[bool] = True
+
+
+class TransactionEnded(InboxError):
+    """The handler has caught an error that ended its transaction; the event is tried again."""
 
     transient: ClassVar[bool] = True
 

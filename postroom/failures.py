@@ -14,12 +14,14 @@ from postroom import errors
 
 __all__ = ["Kind", "kind_of"]
 
-# Lock timeouts, exceeded time limits, conflicting, ended and too large transactions: a moment's
-# trouble, or the handler's own mistake, which shows by lasting.
-CONFLICT_CODES = frozenset({24, 50, 112, 244, 246, 251, 262, 290, 388})
-# Unauthorized, AuthenticationFailed, and IllegalOperation, which is what a server that is no
-# replica set makes of a transaction: nothing is wrong with the event.
-ENVIRONMENT_CODES = frozenset({13, 18, 20})
+# Lock timeouts, conflicting, ended, too old and too large transactions: a moment's trouble, or the
+# handler's own mistake, which shows by lasting. (No exceeded time limit, 50: within a handler it is
+# one that the handler has set itself.)
+CONFLICT_CODES = frozenset({24, 112, 225, 244, 246, 251, 262, 290, 388})
+# Unauthorized, AuthenticationFailed, IllegalOperation, which is what a server that is no replica
+# set makes of a transaction, Atlas' refusal of what is above a quota, OutOfDiskSpace: nothing is
+# wrong with the event.
+ENVIRONMENT_CODES = frozenset({13, 18, 20, 8000, 14031})
 OUTAGE_CODES = ENVIRONMENT_CODES | (errors.MONGO_TRANSIENT_CODES - CONFLICT_CODES)
 
 

@@ -20,7 +20,7 @@ UNAUTHORIZED = 13
 ILLEGAL_OPERATION = 20
 # SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.
 SNAPSHOT_GONE = frozenset({239, 246})
-# It was ended: for its length, as one that hangs, or by a session's end.
+# It was ended: for its length, as one that hangs, by a session's end, or by an error within it.
 NO_SUCH_TRANSACTION = 251
 LIFETIME_EXCEEDED = 290
 DUPLICATE_KEY = 11000

@@ -152,9 +152,9 @@ class TaskRunner:
         )
         calls: list[Callable[[], object] | None] = []
         for each, request in zip(errands, requests, strict=True):
-            self._receive(request, attempt=each.job.attempt)
+            self._tell_received(request, attempt=each.job.attempt)
             try:
-                adapter.run(request, calls.append)
+                adapter.run(request, functools.partial(self._take_in, request, calls))
             except adapter.TaskRevokedError:
                 each.refuse(REVOKED)
                 calls.append(None)
@@ -167,8 +167,20 @@ class TaskRunner:
             placement.submit(first)
         return placement
 
-    def _receive(self, request: adapter.EventRequest, *, attempt: int) -> None:
+    def _take_in(
+        self,
+        request: adapter.EventRequest,
+        calls: list[Callable[[], object] | None],
+        call: Callable[[], object],
+    ) -> None:
+        # In the handler's thread, where a receiver that hangs holds up nobody else.
+        calls.append(functools.partial(self._receive, request, call))
+
+    def _receive(self, request: adapter.EventRequest, call: Callable[[], object]) -> None:
         signals.task_received.send(sender=getattr(self._worker, "consumer", None), request=request)
+        call()
+
+    def _tell_received(self, request: adapter.EventRequest, *, attempt: int) -> None:
         self._events.send(
             "task-received",
             uuid=request.id,

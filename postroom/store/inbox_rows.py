@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
-__all__ = ["InboxRows", "Repeated", "RowId", "identity"]
+__all__ = ["InboxRows", "Repeated", "RowId", "codes_of", "identity"]
 
 INDEX_OPTIONS_CONFLICT = 85
 LONGEST_ID = 256
@@ -135,6 +135,11 @@ class InboxRows:
         )
 
 
-def _is_duplicate(error: mongo.BulkWriteError) -> bool:
+def codes_of(error: mongo.OperationFailure) -> set[int]:
+    """Return the codes of an error, or of all that it collects; 0 stands for none."""
     faults = (error.details or {}).get("writeErrors", [])
-    return bool(faults) and all(fault.get("code") == DUPLICATE_KEY for fault in faults)
+    return {fault.get("code", 0) for fault in faults} or {error.code or 0}
+
+
+def _is_duplicate(error: mongo.BulkWriteError) -> bool:
+    return codes_of(error) == {DUPLICATE_KEY}

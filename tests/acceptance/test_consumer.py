@@ -292,6 +292,7 @@ def test_a_hanging_handler_is_reported_and_tried_again(shop: Shop) -> None:
 
 
 AROUND = {
+    "Received": "before the handler",
     "Prerun": "before the handler",
     "Stubborn": "while the event is validated",
     "Afterwards": "in what the handler does after its commit",
@@ -306,7 +307,7 @@ def test_what_hangs_around_a_handler_is_named_and_tried_again(shop: Shop) -> Non
     for number, name in enumerate(AROUND):
         shop.send(name, number, key="k")
     shop.send("Counted", 9, key="k")
-    assert shop.wait_for(len(AROUND) + 1) == [0, 1, 2, 3, 9]
+    assert shop.wait_for(len(AROUND) + 1) == [0, 1, 2, 3, 4, 9]
     for where in AROUND.values():
         assert f"it hangs {where}" in worker.text() or f"hangs in Celery {where}" in worker.text()
     shop.dead(0)

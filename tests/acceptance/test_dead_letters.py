@@ -175,3 +175,19 @@ def test_a_worker_whose_letters_wait_stops_in_time(shop: Shop) -> None:
     shop.site.admin("DELETE", "?force=true", topic=dead_topic(shop))
     shop.worker()
     assert len(shop.dead(1)) == 1
+
+
+def test_a_dead_letter_topic_may_be_partitioned(shop: Shop) -> None:
+    """As a broker makes topics that is told so; and the topic through which letters come back."""
+    for topic, count in ((dead_topic(shop), 3), (f"{shop.site.topic}-test-REDRIVE", 2)):
+        shop.site.admin("PUT", "/partitions", topic=topic, body=str(count).encode())
+    worker = shop.worker()
+    for number in range(6):
+        shop.send("Rejected", number, key=f"k{number}")
+    wait_until(lambda: shop.status().get("dead_letters") == 6, description="all are stored")
+    assert "6 dead letters" in shop.command("dead-letters", "list")
+    assert shop.command("dead-letters", "redrive") == "6 put back, 0 left.\n"
+    wait_until(lambda: shop.status().get("dead_letters") == 12, description="they came back")
+    assert "6 dead letters" in shop.command("dead-letters", "list")
+    assert shop.troubles() == ""
+    assert worker.stop() == 0

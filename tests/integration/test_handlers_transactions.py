@@ -6,24 +6,18 @@ import asyncio
 import contextlib
 import threading
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pymongo import MongoClient, WriteConcern
 from pymongo import errors as mongo
 
-from postroom import Event, Settings, errors, handles
+from postroom import Event, errors, handles
 from postroom.failures import Kind
-from postroom.inbox.handling.call import Call
-from postroom.inbox.handling.execution import execute
-from postroom.inbox.handling.handlers import Handler, Registry
-from postroom.inbox.handling.inbox import Inbox
-from postroom.inbox.handling.job import Job
+from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.lifetime import Lifetime
-from postroom.inbox.handling.outcome import Applied, GiveUp, Outcome, TryAgain
-from postroom.store import clients
-from postroom.store.server_watch import ServerWatch
+from postroom.inbox.handling.outcome import Applied, GiveUp, TryAgain
+from tests.bench import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,56 +27,6 @@ if TYPE_CHECKING:
     from tests.site import Site
 
 DEAD_HOST = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300&connectTimeoutMS=300"
-
-
-class Bench:
-    """An inbox as a consumer has it, and jobs run in this thread."""
-
-    def __init__(self, uri: str, database: str) -> None:
-        watch = ServerWatch()
-        self.client = clients.for_consumer(uri, name="postroom-inbox t", watch=watch)
-        self.database = self.client[database]
-        self.inbox = Inbox(self.database, subscription="s", keep=timedelta(days=30), watch=watch)
-        self.inbox.prepare()
-        self.database.create_collection("notes")
-
-    def run(
-        self,
-        function: Callable[..., Any],
-        number: int = 1,
-        *,
-        seconds: float = 60.0,
-        attempt: int = 1,
-        **options: Any,
-    ) -> Outcome:
-        """Run a handler on an event, and return what came of it."""
-        found = Registry()
-        handles("*", name="h", into=found, **options)(function)
-        return self.execute(found.handlers["h"], number, seconds=seconds, attempt=attempt)
-
-    def execute(self, handler: Handler, number: int, *, seconds: float, attempt: int) -> Outcome:
-        """Run a handler that is there."""
-        event: Event[Any] = Event(id=f"e{number}", name="A", data={"n": number}, topic="t")
-        call = Call(seconds)
-        call.begin()
-        job = Job(
-            handler=handler, events=(event,), attempt=attempt, task_id="t", topic="t", call=call
-        )
-        return execute(job, self.inbox, Settings())[0]
-
-    def note(self, session: ClientSession, number: int = 1) -> None:
-        """Write something with the handler's session."""
-        self.database["notes"].insert_one({"n": number}, session=session)
-
-    @property
-    def notes(self) -> list[int]:
-        """What was written."""
-        return [row["n"] for row in self.database["notes"].find()]
-
-    @property
-    def remembered(self) -> int:
-        """How many events the inbox remembers."""
-        return self.database["__inboxMessages"].count_documents({})
 
 
 @pytest.fixture

@@ -253,6 +253,13 @@ class Stubborn(DomainEvent):
         return number
 
 
+@signals.task_received.connect  # type: ignore[untyped-decorator]
+def received(request: Any, **_: Any) -> None:
+    """Hang while a task is taken in that asks for it."""
+    if request.name == "shop.received":
+        hang_once("Received")
+
+
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]
 def before(task: Any, **_: Any) -> None:
     """Hang before the handler that asks for it; say what a request tells a curious receiver."""
@@ -276,6 +283,7 @@ def hang_afterwards(_: Any) -> None:
 HASTY: dict[str, Any] = {"timeout_seconds": 1.0, "max_attempts": 3, **QUICK}
 
 
+@handles("Received", name="shop.received", **HASTY)
 @handles("Prerun", name="shop.prerun", **HASTY)
 @handles("Postrun", name="shop.postrun", **HASTY)
 @handles(Stubborn, name="shop.validator", **HASTY)

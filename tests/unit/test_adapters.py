@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pulsar
 import pytest
+from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.synchronous.command_cursor import CommandCursor, RawBatchCommandCursor
 
@@ -85,3 +88,9 @@ def test_pymongo_still_has_a_session_that_the_guard_can_keep() -> None:
         *("abort_transaction", "end_session"),
     }
     assert all(callable(vars(ClientSession)[name]) for name in own - {"postroom_guard"})
+
+
+def test_pymongo_still_tells_a_session_each_reply() -> None:
+    """By a method that may be another one's for a while, and takes the reply alone."""
+    assert list(inspect.signature(ClientSession._process_response).parameters) == ["self", "reply"]
+    assert "_process_response" in MongoClient._process_response.__code__.co_names

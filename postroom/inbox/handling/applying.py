@@ -14,9 +14,9 @@ from pymongo.read_concern import ReadConcern
 from postroom import errors
 from postroom.deferred import require_done
 from postroom.inbox.handling.call import Stage
-from postroom.inbox.handling.guard import Guard
+from postroom.inbox.handling.guard import Guard, is_ended
 from postroom.inbox.handling.outcome import Applied
-from postroom.store.inbox_rows import Repeated, RowId, identity
+from postroom.store.inbox_rows import Repeated, RowId, codes_of, identity
 from postroom.store.transactions import commit
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ DECISION_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 SNAPSHOT = ReadConcern("snapshot")
 NOTHING_YET = Applied(handled=0, repeated=0)
+# BadValue, KeyTooLong, BSONObjectTooLarge: of an event whose name is too long.
+OF_A_ROW = frozenset({2, 17280, 10334})
 
 
 class Applying:
@@ -65,7 +67,7 @@ class Applying:
         self._rows = rows
         self._lifetime = lifetime
         self._turns = turns
-        # Events of one id are one event.
+        # Events of one id are one event. They are as they came: a handler gets its own.
         self._fresh: dict[str, Event[Any]] = {identity(event.id): event for event in events}
         self._owing: dict[str, Event[Any]] = {}
         self._after: list[RowId] = []
@@ -78,32 +80,31 @@ class Applying:
         """The ids, as remembered, of the events that are to be handled."""
         return self._fresh.keys()
 
-    def prepare(self) -> None:
-        """Have all events as the handler wants them.
-
-        Raises:
-            InvalidEvent: the data of one do not fit.
-
-        """
-        self._fresh = {key: self._handler.prepared(event) for key, event in self._fresh.items()}
-
     def transact(self, session: ClientSession, call: Call) -> None:
         """Run the handler on what it has not handled before, and commit.
 
+        It gets the events as they came, and as no earlier try has left them.
+
         Raises:
+            InvalidEvent: the data of one do not fit.
             Exception: whatever the handler raised, and PyMongo's errors; nothing was written, or
                 nobody knows.
 
         """
+        guard = None
         try:
+            call.enter(Stage.PREPARING)
+            prepared = {key: self._handler.prepared(each) for key, each in self._fresh.items()}
             self.open(session, call)
             if self._fresh:
                 call.enter(Stage.HANDLER)
-                events = list(self._fresh.values())
-                self.handle(events if self._handler.batched else events[0], session)
+                events = [prepared[each] for each in self._fresh]
+                guard = self.handle(events if self._handler.batched else events[0], session)
                 self.commit(session, call)
         except BaseException as error:
             named = self.undone(session, call, error)
+            if named is error and is_ended(error) and guard is not None:
+                named = guard.ended or error
             if named is error:
                 raise
             raise named from error
@@ -144,6 +145,7 @@ class Applying:
             self._rows.forget((self._row_id(self._fresh.pop(each)) for each in less), session)
         call.enter(Stage.COMMIT)
         commit(session, seconds=call.within(COMMIT_SECONDS))
+        _let_go(session, call)
         self.applied = self.applied.more(handled=len(self._fresh))
         if self._handler.after_commit is not None:
             self._owing.update(self._fresh)
@@ -154,6 +156,7 @@ class Applying:
         if not session.has_ended and session.in_transaction:
             with contextlib.suppress(mongo.PyMongoError):
                 session.abort_transaction()
+        _let_go(session, call)
         seconds = call.seconds_since(self._began)
         return self._lifetime.over(error, handler=self._handler.name, seconds=seconds)
 
@@ -165,9 +168,10 @@ class Applying:
 
         """
         if self._owing:
-            events = list(self._owing.values())
+            call.enter(Stage.AFTER)
+            events = [self._handler.prepared(each) for each in self._owing.values()]
             _after(self._handler, events if self._handler.batched else events[0], call)
-            self._rows.settle(map(self._row_id, events))
+            self._rows.settle(map(self._row_id, self._owing.values()))
 
     def after_one(self, event: Event[Any], call: Call, *, turn: int) -> None:
         """Do the same for one event of a group, if it is due; settle() follows for all of them."""
@@ -181,18 +185,31 @@ class Applying:
             self._rows.settle(self._after)
 
     def _remember(self, session: ClientSession) -> None:
-        if self._turns is not None:
-            self._turns.take(self._handler.name, session)
         rows = [(self._row_id(event), event.name) for event in self._fresh.values()]
-        self._rows.remember(rows, session, owing=self._handler.after_commit is not None)
+        try:
+            if self._turns is not None:
+                self._turns.take(self._handler.name, session)
+            self._rows.remember(rows, session, owing=self._handler.after_commit is not None)
+        except mongo.OperationFailure as error:
+            if error.has_error_label("TransientTransactionError") or codes_of(error) & OF_A_ROW:
+                raise
+            # No event's fault, and no attempt: all would end as dead letters.
+            raise errors.ServiceUnavailable(
+                f"MongoDB does not take rows of the inbox (code {min(codes_of(error))}); the event "
+                "is tried again"
+            ) from error
 
-    def handle(self, argument: Any, session: ClientSession) -> None:
-        """Call the handler with an event, or the list of them, as it wants it."""
+    def handle(self, argument: Any, session: ClientSession) -> Guard:
+        """Call the handler with an event, or the list of them, as it wants it.
+
+        Returns what has guarded the session.
+        """
         options = {"session": session} if self._handler.wants_session else {}
-        with Guard(session, self._handler.name):
+        with Guard(session, self._handler.name) as guard:
             returned = self._handler.function(argument, **options)
             if returned is not None:
                 require_done(returned, who=f"The handler {self._handler.name}")
+        return guard
 
     def _leave_out_repeated(self, call: Call) -> None:
         for event_id, owing in self._known(call).items():
@@ -215,6 +232,15 @@ class Applying:
 
     def _row_id(self, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=self._handler.name, event_id=event.id)
+
+
+def _let_go(session: ClientSession, call: Call) -> None:
+    """End a session: a thread that the handler has left behind must write nothing with it.
+
+    The server gives it to another one, whom a call that is cut off has nothing to do with.
+    """
+    session.end_session()
+    call.opened(None)
 
 
 def _after(handler: Handler, argument: Any, call: Call, *, turn: int | None = None) -> None:

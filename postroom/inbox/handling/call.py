@@ -20,7 +20,7 @@ __all__ = ["Call", "Stage"]
 class Stage(enum.Enum):
     """Where a call is; the value ends the sentence that says so."""
 
-    RECEIVERS = "in Celery before the handler, in a receiver of task_prerun perhaps"
+    RECEIVERS = "in Celery before the handler, in a receiver of task_received or _prerun perhaps"
     PREPARING = "while the event is validated"
     INBOX = "while MongoDB takes the inbox row"
     HANDLER = "in the handler"

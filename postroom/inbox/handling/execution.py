@@ -26,6 +26,8 @@ __all__ = ["execute", "forget", "judged"]
 
 # An operator or the kernel may kill a worker some times in a row.
 UNTOLD_MORE = 3
+# The application's own code runs here: validators, the handler, and what follows its commit.
+THEIRS = frozenset({Stage.PREPARING, Stage.HANDLER, Stage.AFTER})
 AFTERWARDS = "Its effect stands; what the handler does after its commit failed"
 
 
@@ -68,7 +70,7 @@ class _IsSuspect(errors.Retry):
 
 def _is_ours(job: Job, error: BaseException, inbox: Inbox, began: float) -> bool:
     """Say whether our own client has met an error; the handler may use others."""
-    if job.call.stage not in (Stage.HANDLER, Stage.AFTER):
+    if job.call.stage not in THEIRS:
         return True
     return kind_of(error) is Kind.OUTAGE and inbox.has_lost_a_server(since=began)
 
@@ -78,6 +80,7 @@ def _ending(job: Job, error: BaseException) -> BaseException:
         return error
     # A handler that calls sys.exit() must not end the worker, nor its event be lost.
     ended = errors.HandlerLost(f"The handler {job.handler.name} raised {type(error).__name__}")
+    ended.__cause__ = error
     return ended.with_traceback(error.__traceback__)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from pymongo import errors as mongo
 from pymongo.client_session import ClientSession
 
 from postroom import errors
+from postroom.server_codes import NO_SUCH_TRANSACTION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "is_ended"]
 
 
 class Guard:
@@ -21,6 +24,9 @@ class Guard:
     A transaction that the handler ended would leave an effect without the inbox row that remembers
     it, or a row without the effect. Also where the handler swallows the refusal, or aborts, its
     event is given up before anything is committed.
+
+    It also hears of errors by which MongoDB ends the transaction, conflicts apart: what the handler
+    does or we do next in it fails, and says nothing of the cause.
     """
 
     def __init__(self, session: ClientSession, handler: str) -> None:
@@ -28,11 +34,13 @@ class Guard:
         self._kind: Any = type(session)
         self._handler = handler
         self._touched = ""
+        self._ended_by: int | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         # Another class is one assignment; to replace its methods each time is as dear as a write.
         self._session.__class__ = _guarded(self._kind)
         self._session.__dict__[GUARD] = self
+        return self
 
     def __exit__(
         self,
@@ -47,6 +55,24 @@ class Guard:
             self._touched = "the end of its transaction"
         if self._touched:
             raise self.refusal() from error
+        if is_ended(error) and (named := self.ended) is not None:
+            raise named from error
+
+    @property
+    def ended(self) -> errors.PostroomError | None:
+        """What is wrong where an error has ended the transaction; for when that shows."""
+        if self._ended_by is None:
+            return None
+        return errors.TransactionEnded(
+            f"The handler {self._handler} has caught an error of MongoDB (code {self._ended_by}), "
+            "which has ended its transaction: nothing more can be done in it. Look first, or use "
+            "an upsert, and let such an error pass"
+        )
+
+    def heard(self, reply: Mapping[str, Any]) -> None:
+        """Note the first error of the server's in the session."""
+        if self._ended_by is None:
+            self._ended_by = _error_in(reply)
 
     def touched(self, what: str) -> Guard:
         """Note what the handler has used, if it is the first such thing."""
@@ -78,6 +104,12 @@ class _Guarded(ClientSession):
     def with_transaction(self, *_args: Any, **_options: Any) -> Any:
         raise self.postroom_guard.touched("with_transaction()").refusal()
 
+    # Internal to PyMongo. Were it called no more, a caught error would be taken for a conflict.
+
+    def _process_response(self, reply: Mapping[str, Any]) -> None:
+        self.postroom_guard.heard(reply)
+        super()._process_response(reply)
+
     # These undo, which is right where the transaction is given up in any case.
 
     def abort_transaction(self) -> None:
@@ -92,3 +124,18 @@ class _Guarded(ClientSession):
 @functools.cache
 def _guarded(kind: Any) -> type[Any]:
     return _Guarded if kind is ClientSession else type(kind.__name__, (_Guarded, kind), {})
+
+
+def is_ended(error: BaseException | None) -> bool:
+    """Say whether MongoDB does not know a transaction any more."""
+    return isinstance(error, mongo.OperationFailure) and error.code == NO_SUCH_TRANSACTION
+
+
+def _error_in(reply: Mapping[str, Any]) -> int | None:
+    """Return the code of an error that is the transaction's own; None for a conflict."""
+    if "TransientTransactionError" in reply.get("errorLabels", ()):
+        return None
+    if not reply.get("ok"):
+        return int(reply.get("code", 0)) or None
+    faults = reply.get("writeErrors")
+    return int(faults[0].get("code", 0)) or None if faults else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -63,28 +64,35 @@ class Handler:
         return any(_matches(match, name) for match in self.matches)
 
     def prepared(self, event: Event[dict[str, Any]]) -> Event[Any]:
-        """Return the event as the function wants it: decoded and validated, or raw.
+        """Return the event as the function wants it, validated or raw, made anew for each call.
+
+        What a handler changes in it no other handler sees, nor a later attempt of its own.
 
         Raises:
             InvalidEvent: the data do not fit the event class; the message names the fields.
 
         """
+        # In C, and as deep as JSON goes; of what was decoded here.
+        data = marshal.loads(marshal.dumps(event.data))  # noqa: S302
         for match in self.matches:
             if isinstance(match, type) and match.event_name == event.name:
-                return _validated(match, event)
-        return event
+                return _with(event, _validated(match, data))
+        return _with(event, data)
 
 
 def _matches(match: Match, name: str) -> bool:
     return fnmatchcase(name, match) if isinstance(match, str) else match.event_name == name
 
 
-def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[Any]:
+def _validated(model: type[DomainEvent], data: dict[str, Any]) -> DomainEvent:
     try:
-        data = model.model_validate(event.data)
+        return model.model_validate(data)
     except ValidationError as error:
         faults = private_text.faults(error, fields=_fields(model))
-        raise errors.InvalidEvent(f"The data of {event.name} do not fit: {faults}") from None
+        raise errors.InvalidEvent(f"The data of {model.event_name} do not fit: {faults}") from None
+
+
+def _with(event: Event[Any], data: object) -> Event[Any]:
     return Event(
         id=event.id,
         name=event.name,
@@ -93,7 +101,7 @@ def _validated(model: type[DomainEvent], event: Event[dict[str, Any]]) -> Event[
         key=event.key,
         position=event.position,
         occurred_at=event.occurred_at,
-        headers=event.headers,
+        headers=dict(event.headers),
     )
 
 

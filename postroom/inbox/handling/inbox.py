@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pymongo
 from pymongo import errors as mongo
 
-from postroom import errors
 from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Call, Stage
 from postroom.inbox.handling.lifetime import Lifetime
 from postroom.inbox.handling.orphans import Orphans
+from postroom.inbox.handling.tries import Tries
 from postroom.store.begun import Begun
 from postroom.store.clients import require_fit_server
 from postroom.store.inbox_rows import InboxRows, RowId
 from postroom.store.server_watch import ServerWatch
-from postroom.store.turns import Turns, TurnTaken
+from postroom.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,12 +36,6 @@ __all__ = ["Inbox"]
 
 logger = logging.getLogger(__name__)
 
-# Two quick handlers that write the same document conflict for a moment: tried again at once.
-CONFLICT_TRIES = 6
-MOMENT_SECONDS = 0.1
-# How long a thread waits for its turn, and how long between two looks.
-TURN_SECONDS = 2.0
-TURN_PAUSE_SECONDS = 0.05
 CUT_OFF_SECONDS = 5.0
 
 
@@ -109,22 +100,21 @@ class Inbox:
             InvalidEvent: the data of an event do not fit what the handler asks for.
             TransactionTouched: the handler has ended the transaction, or begun another one.
             TransactionTooLong: MongoDB has ended it for its length.
+            TransactionEnded: MongoDB has ended it for an error that the handler has caught.
             NotItsTurn: others had their turn meanwhile; the handler was not called.
             Exception: whatever the handler raised, and PyMongo's errors; nothing was written. What
                 is raised after the commit (`call.stage` says so) has left the effect there.
 
         """
         call = call or Call()
-        call.enter(Stage.PREPARING)
+        call.enter(Stage.INBOX)
         in_turns = contends or self._turns.are_taken(handler.name)
         applying = self._applying(handler, events, in_turns=in_turns)
-        applying.prepare()
-        with self._database.client.start_session() as session:
-            call.opened(session.session_id)
-            if in_turns:
-                self._transact_in_turn(applying, handler, session, call)
-            else:
-                self._transact(applying, session, call)
+        tries = Tries(applying, handler.name, self._database.client, orphans=self._orphans)
+        if in_turns:
+            tries.in_turn(self._turns, call)
+        else:
+            tries.at_once(call)
         applying.afterwards(call)
         return applying.applied
 
@@ -152,43 +142,6 @@ class Inbox:
             lifetime=self.lifetime,
             turns=self._turns if in_turns else None,
         )
-
-    def _transact(self, applying: Applying, session: ClientSession, call: Call) -> None:
-        for attempt in range(1, CONFLICT_TRIES + 1):
-            began = time.monotonic()
-            try:
-                applying.transact(session, call)
-            except mongo.PyMongoError as error:
-                took = time.monotonic() - began
-                if not _is_conflict(error) or attempt == CONFLICT_TRIES or took > MOMENT_SECONDS:
-                    raise
-            else:
-                return
-            if attempt == CONFLICT_TRIES - 1:
-                self._orphans.end()
-            time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
-
-    def _transact_in_turn(
-        self, applying: Applying, handler: Handler, session: ClientSession, call: Call
-    ) -> None:
-        end = time.monotonic() + TURN_SECONDS
-        while True:
-            # Also before the first time: whoever has just had the turn would have it again.
-            time.sleep(random.uniform(0, TURN_PAUSE_SECONDS))  # noqa: S311 - a fair draw
-            try:
-                applying.transact(session, call)
-            except TurnTaken:
-                applying.applied = replace(applying.applied, waited=True)
-                if time.monotonic() > end:
-                    self._orphans.end()
-                    raise errors.NotItsTurn from None
-            except mongo.PyMongoError as error:
-                if _is_conflict(error):
-                    # With one that does not queue.
-                    self._turns.call_to_queue(handler.name)
-                raise
-            else:
-                return
 
     def has_lost_a_server(self, *, since: float) -> bool:
         """Say whether our own client has lost sight of a server of ours since a monotonic time."""
@@ -246,9 +199,3 @@ class Inbox:
 
     def _row_id(self, handler: Handler, event: Event[Any]) -> RowId:
         return RowId(subscription=self._subscription, handler=handler.name, event_id=event.id)
-
-
-def _is_conflict(error: mongo.PyMongoError) -> bool:
-    # A server that is away conflicts with nobody, to the driver's label it does.
-    labelled = error.has_error_label("TransientTransactionError")
-    return labelled and not isinstance(error, mongo.ConnectionFailure)

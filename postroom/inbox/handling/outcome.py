@@ -53,10 +53,14 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The event goes to the dead letters, for a reason; of a batch all, or the one at fault."""
+    """The event goes to the dead letters, for a reason; of a batch all, or the one at fault.
+
+    `tired` where it was tried as often as it may be; otherwise it can never succeed.
+    """
 
     reason: str
     whole: bool = False
+    tired: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

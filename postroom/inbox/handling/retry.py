@@ -48,11 +48,12 @@ def judge(
         return TryAgain(after_seconds=seconds, counts=False, kind=kind, reason=described)
     if kind is Kind.FINAL:
         return GiveUp(described)
-    if isinstance(error, handler.give_up_on):
+    raised = error.__cause__ if isinstance(error, errors.HandlerLost) else error
+    if isinstance(raised, handler.give_up_on):
         return GiveUp(f"{described} (the handler gives up on it)")
     limit = handler.max_attempts or settings.max_attempts
     if attempt >= limit:
-        return GiveUp(f"{described} (attempt {attempt} of {limit})")
+        return GiveUp(f"{described} (attempt {attempt} of {limit})", tired=True)
     if isinstance(error, errors.Retry) and error.after is not None:
         seconds = max(0.0, error.after.total_seconds())
     else:

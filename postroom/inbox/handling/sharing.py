@@ -144,6 +144,7 @@ class Sharing:
                 return
             index, self._next = self._next, self._next + 1
             if (task := self._tasks[index]) is not None:
+                self._job.call.enter(Stage.RECEIVERS, turn=index)
                 # Unless the task says otherwise Celery has failed around it.
                 self._results[index] = Lost(), None
                 self._context.copy().run(task)
@@ -181,7 +182,7 @@ class Sharing:
     def _handle(self, index: int) -> None:
         applying, session = self._lent
         job, event = self._job, self._job.events[index]
-        job.call.enter(Stage.PREPARING, turn=index)
+        job.call.enter(Stage.PREPARING)
         done = {identity(job.events[each].id) for each in self._passed}
         if identity(event.id) not in applying.fresh or identity(event.id) in done:
             return
@@ -199,6 +200,9 @@ class Sharing:
         if self._passed and _met_an_end(raised):
             return Undone(), error
         outcome, shown = self._judged(index, error)
+        if self._passed and isinstance(outcome, GiveUp) and outcome.tired:
+            # What it has met may be the others' doing: they read, lock and recurse before it does.
+            return Undone(), error
         if isinstance(outcome, TryAgain) and outcome.kind in PASSING:
             # By itself it waits for whatever it meets there.
             outcome = dataclasses.replace(outcome, after_seconds=0.0)
