@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Errand", "HandlerTask", "TaskRunner", "register"]
 
+# What keeps a handler's task from waiting for Redis, or from leaving Pulsar for it.
+OWN = ("acks_late", "autoretry_for", "ignore_result", "store_errors_even_if_ignored", "typing")
 MOST_NAMES_SHOWN = 5
 LONGEST_SHOWN = 4096
 REVOKED = GiveUp("The task was revoked before the handler ran", whole=True)
@@ -104,6 +106,9 @@ def register(app: Celery, handler: Handler) -> HandlerTask:
         },
     )
     task: HandlerTask = app.register_task(kind())
+    for name in OWN:
+        # The application's task_annotations are laid over the class, those for all tasks as well.
+        setattr(task, name, getattr(HandlerTask, name))
     return task
 
 

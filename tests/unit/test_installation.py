@@ -202,6 +202,19 @@ def test_handlers_and_subscriptions_fit(subscription: str, wanted: list[str], na
         registry.require_for(wanted, known=["billing", "audit"])
 
 
+def test_annotations_for_all_tasks_bring_no_handler_to_redis() -> None:
+    """A Redis that is away would have each failure wait for its result to be stored there."""
+    app = Celery("unit", set_as_current=False)
+    app.conf.task_annotations = {
+        "*": {"ignore_result": False, "store_errors_even_if_ignored": True, "priority": 5}
+    }
+    registry = Registry()
+    handler(registry, "shop.note")
+    task = register(app, registry.handlers["shop.note"])
+    assert (task.ignore_result, task.store_errors_even_if_ignored) == (True, False)
+    assert task.priority == 5
+
+
 def test_a_handler_that_is_called_like_a_task_is_refused() -> None:
     """It would take the task's place in the consumer worker; other handlers are no such tasks."""
     app = Celery("unit", set_as_current=False)
