@@ -51,7 +51,7 @@ def test_a_checkpoint_of_a_newer_release_is_left_alone(
         assert relay.status.partition == DEFAULT_PARTITION
 
 
-@pytest.mark.parametrize("version", [VERSION + 1, 0, -1, "1", 1.5, True, [1]])
+@pytest.mark.parametrize("version", [VERSION + 1, 0, -1, "1", 1.5, True])
 def test_no_term_begins_on_another_version(lite_site: Site, version: object) -> None:
     """Whoever looked first: neither epoch nor anything else of it is changed."""
     rows = lite_site.database[wire.CHECKPOINTS]
