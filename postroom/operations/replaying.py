@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from dataclasses import dataclass, replace
@@ -81,14 +82,16 @@ def replay(
     actor: Actor,
     rate_per_second: float | None = None,
     told: Callable[[Done], None] = lambda _: None,
+    interrupted: Callable[[datetime], None] = lambda _: None,
 ) -> Done:
     """Send old events again, in the order of their ids, each under its own id.
 
     A message of a replay has the property `replay`, with the time at which that began, and none of
     the relay's numbers, so that neither the relay nor the broker's deduplication takes it for the
     first one. A handler that has handled the event does not handle it again. What can be no message
-    is left, and named. An interruption leaves what was sent: begin again from the time that is
-    told.
+    is left, and named. An interruption waits for what is on its way, and leaves what was sent:
+    `interrupted` hears from when to go on, so that none is missed; what occurred in that very
+    moment may go twice.
 
     Raises:
         ConfigurationError: the topic is one that a relay sends to, or can be none.
@@ -108,20 +111,27 @@ def replay(
         actions.noted(database, actor, f"{span}, {asked.name or 'all names'}", target=what) as note,
         broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
     ):
-        sender = _Sender(client, topic)
-        for row in rows:
-            try:
-                made = letter.write(row, wiring.routing, wiring.settings.max_message_bytes)
-            except errors.Poison as poison:
-                done = _refused(done, row, poison)
-                continue
-            sender.send(made)
-            done = done.and_more(done=1)
-            note.count = done.done
-            told(done)
-            if rate_per_second:
-                time.sleep(1 / rate_per_second)
-        sender.finish()
+        sender = _Sender(client, topic, rows)
+        try:
+            for row in rows:
+                try:
+                    made = letter.write(row, wiring.routing, wiring.settings.max_message_bytes)
+                except errors.Poison as poison:
+                    done = _refused(done, row, poison)
+                    continue
+                sender.send(made, codec.id_of(row))
+                done = done.and_more(done=1)
+                told(done)
+                if rate_per_second:
+                    time.sleep(1 / rate_per_second)
+            sender.finish()
+        except KeyboardInterrupt:
+            if (since := sender.settle()) is not None:
+                interrupted(since)
+            told(replace(done, done=sender.stored))
+            raise
+        finally:
+            note.count = sender.stored
     return done
 
 
@@ -160,11 +170,14 @@ class _Sender:
     One by one, without batches: a Key_Shared subscription takes a batch's first key for all of it.
     """
 
-    def __init__(self, client: pulsar.Client, topic: Topic) -> None:
+    def __init__(self, client: pulsar.Client, topic: Topic, rows: OldRows) -> None:
+        self.stored = 0
         self._topic = topic
+        self._rows = rows
         self._began = datetime.now(UTC).isoformat("T", "seconds")
-        self._answers: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._under_way = 0
+        self._reached: Any = None
         self._producer = client.create_producer(
             topic,
             batching_enabled=False,
@@ -172,19 +185,19 @@ class _Sender:
             properties={"postroom": "replay"},
         )
 
-    def send(self, made: Letter) -> None:
+    def send(self, made: Letter, row_id: Any) -> None:
         """Send a letter once there is room."""
         while self._under_way >= MOST_UNDER_WAY:
             self._take()
         occurred = made.occurred_at
+        self._under_way += 1
         self._producer.send_async(
             made.payload,
-            lambda result, _: self._answers.put((result.name, occurred)),
+            lambda result, _: self._answers.put((result.name, row_id)),
             properties={**made.headers, wire.ID: made.id, wire.REPLAY: self._began},
             partition_key=made.key,
             event_timestamp=occurred if occurred > 0 else None,
         )
-        self._under_way += 1
 
     def finish(self) -> None:
         """Wait until all is stored."""
@@ -192,17 +205,29 @@ class _Sender:
             self._take()
         broker.close(self._producer)
 
+    def settle(self) -> datetime | None:
+        """Wait for what is under way, and return from when to go on; None where all was stored."""
+        with contextlib.suppress(errors.ServiceUnavailable):
+            self.finish()
+        return self._rows.earliest(behind=self._reached)
+
     def _take(self) -> None:
         try:
-            answer, occurred = self._answers.get(timeout=2 * SEND_TIMEOUT_MS / 1000)
+            answer, row_id = self._answers.get(timeout=2 * SEND_TIMEOUT_MS / 1000)
         except queue.Empty:
-            answer, occurred = "Timeout", 0
+            answer, row_id = "Timeout", None
         self._under_way -= 1
         if answer == "Ok":
+            # The client answers in the order in which it was asked.
+            self.stored, self._reached = self.stored + 1, row_id
             return
-        since = datetime.fromtimestamp(occurred / 1000, UTC).isoformat() if occurred else "the same"
         broker.close(self._producer)
+        since = self._rows.earliest(behind=self._reached)
         raise errors.ServiceUnavailable(
             f"{self._topic} did not take an event ({refusals.meaning(answer)}): what was sent "
-            f"before stays there; go on with --from {since}"
+            f"before stays there; go on with --from {_moment(since)}"
         )
+
+
+def _moment(at: datetime | None) -> str:
+    return at.isoformat() if at is not None else "the same"

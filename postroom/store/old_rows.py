@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
@@ -59,6 +59,19 @@ class OldRows:
         with self._rows.find(self._wanted).sort(OutboxField.ID, ASCENDING) as found:
             for row in found:
                 yield decoded(bytes(row.raw))
+
+    def earliest(self, *, behind: Any = None) -> datetime | None:
+        """Return when the earliest row occurred of those that follow an id, or of all.
+
+        Their order is not that of the times: one behind may have occurred before it.
+        """
+        left = {"$expr": {"$gt": [f"${OutboxField.ID}", {"$literal": behind}]}}
+        wanted = {"$and": [self._wanted, *([left] if behind is not None else [])]}
+        found = self._rows.find(wanted, [OutboxField.OCCURRED_AT], max_time_ms=COUNT_MS)
+        for row in found.sort(OutboxField.OCCURRED_AT, ASCENDING).limit(1):
+            at: datetime = row[OutboxField.OCCURRED_AT]
+            return at.replace(tzinfo=UTC)
+        return None
 
     def count(self) -> int:
         """Return how many there are."""

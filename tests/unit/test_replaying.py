@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
 import bson
 import pytest
+from pulsar import Result
 
 from postroom import errors
 from postroom.operations.done import Done
-from postroom.operations.replaying import _refused
+from postroom.operations.replaying import _refused, _Sender
 from postroom.routing import Routing
 from postroom.store import codec, letter
+from postroom.topics import Topic
 
 UNREADABLE = b"\x02name\x00\x02\x00\x00\x00\xff\x00"
 
@@ -35,3 +41,36 @@ def test_a_row_that_can_be_no_message_is_named(document: bytes) -> None:
     done = _refused(Done(asked=2, done=1), row, poison.value)
     assert (done.done, done.left) == (1, 1)
     assert done.refused[0].startswith("7: ")
+
+
+def test_an_interrupted_replay_counts_what_was_stored_and_goes_on_behind_it() -> None:
+    """What is on its way is waited for; what the topic did not take is where it goes on."""
+    waiting: list[Any] = []
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    asked: list[Any] = []
+
+    def earliest(*, behind: Any) -> datetime:
+        asked.append(behind)
+        return at
+
+    producer = SimpleNamespace(
+        send_async=lambda _, done, **__: waiting.append(done), close=lambda: None
+    )
+    client: Any = SimpleNamespace(create_producer=lambda *_, **__: producer)
+    rows: Any = SimpleNamespace(earliest=earliest)
+    sender = _Sender(client, Topic("a/b/c"), rows)
+    routing = Routing(default="a/b/c", topics={}, key=None)
+    for number in range(3):
+        event = {
+            "_id": number,
+            "partitionKey": "p",
+            "occurredAt": at,
+            "data": {"name": "P", "data": {}},
+        }
+        row = codec.decoded(bson.encode(event))
+        sender.send(letter.write(row, routing, 1 << 20), number)
+    for done, answer in zip(waiting, (Result.Ok, Result.Ok, Result.Timeout), strict=True):
+        done(answer, None)
+    assert sender.settle() == at
+    assert sender.stored == 2
+    assert asked[-1] == 1

@@ -81,12 +81,22 @@ def replay(
             require_yes(f"Send {count} old events to {shown(asked.to_topic)}?", yes=yes)
         with progress("Sending again", unit="sent") as told:
             done = replaying.replay(
-                database, wiring, asked, actor=operator(), rate_per_second=rate, told=told
+                database,
+                wiring,
+                asked,
+                actor=operator(),
+                rate_per_second=rate,
+                told=told,
+                interrupted=_go_on,
             )
     left = f", {done.left} left: they can be no messages" if done.left else ""
     _print({"sent": done.done, "left": done.left}, f"{done.done} sent{left}.", as_json=as_json)
     for sentence in done.refused:
         click.echo(shown(sentence), err=True)
+
+
+def _go_on(since: datetime) -> None:
+    click.echo(f"Go on with --from {since.isoformat()}", err=True)
 
 
 def _print(value: dict[str, int], text: str, *, as_json: bool) -> None:

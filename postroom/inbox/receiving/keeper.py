@@ -99,6 +99,9 @@ class Keeper:
             case Condition.AWAY if lasts > CLIENTS_TURN_SECONDS:
                 self._say("the connection was lost")
                 self._begin(self.source.close)
+            case Condition.HANGS if lasts > CLIENTS_TURN_SECONDS:
+                self._say("a receive does not come back from Pulsar's client")
+                self._begin(self.source.close)
             case Condition.STALE if lasts > SETTLE_SECONDS:
                 self._begin(self._try)
             case Condition.CLOSED if now >= self._attempts.due:

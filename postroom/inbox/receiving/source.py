@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ __all__ = ["Condition", "Source"]
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 1.0
+# A receive that is to last for a moment, and does not end at all, keeps its topic from being read.
+HANG_SECONDS = 10.0
 RECEIVE_MILLISECONDS = 1000
 READY_SECONDS = 10.0
 
@@ -37,7 +40,16 @@ class Condition(Enum):
         "connected, and to be opened again: a client that lost its connection goes on with the "
         "halves of chunked messages that it had, and drops the chunks that come again"
     )
+    HANGS = "a receive does not come back, though it is told to within a moment"
     CLOSED = "not subscribed"
+
+
+@dataclass(slots=True)
+class _Times:
+    """When a message came last, and since when a call to receive has not come back, if one is."""
+
+    received: float = 0.0
+    asked: float | None = None
 
 
 class Source:
@@ -61,7 +73,7 @@ class Source:
         self._lost_permits = 0
         self._interrupted = False
         self._ready = threading.Event()
-        self._received_at = 0.0
+        self._times = _Times()
 
     def look(self) -> Condition:
         """Say how it is, as far as is known; for the one thread that keeps it."""
@@ -71,13 +83,16 @@ class Source:
         if not consumer.is_connected():
             self._interrupted = True
             return Condition.AWAY
+        asked = self._times.asked
+        if asked is not None and time.monotonic() - asked > HANG_SECONDS:
+            return Condition.HANGS
         return Condition.STALE if self._interrupted or self._is_stalled else Condition.GOOD
 
     @property
     def _is_stalled(self) -> bool:
         # Of an encrypted batch that nobody can open the client counts one message, the broker all.
         starved = self._lost_permits > 0 and self._lost_permits >= self._queue_size // 2
-        quiet = time.monotonic() - self._received_at > QUIET_SECONDS
+        quiet = time.monotonic() - self._times.received > QUIET_SECONDS
         return starved and quiet and self._feed.has_room
 
     def open(self, client: pulsar.Client, *, queue_size: int, own_thread: bool) -> None:
@@ -94,6 +109,7 @@ class Source:
 
         self.close()
         self._queue_size, self._lost_permits, self._interrupted = queue_size, 0, False
+        self._times.asked = None
         self._ready.clear()
         consumer = client.subscribe(
             self.topic,
@@ -142,6 +158,7 @@ class Source:
         import pulsar
 
         while self._reads_by(consumer):
+            self._times.asked = time.monotonic()
             try:
                 message = consumer.receive(timeout_millis=RECEIVE_MILLISECONDS)
             except pulsar.Timeout:
@@ -150,6 +167,9 @@ class Source:
                 logger.debug("Receiving from %s ended: %s", self.topic, error)
                 self._interrupted = self._reads_by(consumer)
                 return
+            finally:
+                if self._reads_by(consumer):
+                    self._times.asked = None
             self._on_message(consumer, message)
 
     def _reads_by(self, consumer: pulsar.Consumer) -> bool:
@@ -159,7 +179,7 @@ class Source:
         # The client may hand out the first messages before it has returned the consumer.
         if not self._ready.is_set():
             self._ready.wait(READY_SECONDS)
-        self._received_at = time.monotonic()
+        self._times.received = time.monotonic()
         sealed = message.encryption_context()
         if sealed is not None:
             self._lost_permits += max(0, sealed.batch_size() - 1)
