@@ -26,7 +26,7 @@ LISTING_SECONDS = 3.0
 MOST_TOPICS = 200
 UNANSWERED = (
     "Pulsar's admin interface (POSTROOM_PULSAR_ADMIN_URL) does not tell of {topics}: it does not "
-    "answer, or lets this user not in. Backlogs and consumers are not known; relaying and "
+    "answer, or does not let this user in. Backlogs and consumers are not known; relaying and "
     "consuming do not need it."
 )
 
