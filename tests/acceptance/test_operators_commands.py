@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+import pulsar
 import pytest
 from celery import Celery
 from click.testing import CliRunner
@@ -21,6 +25,7 @@ from postroom import wire
 from postroom.celery import install
 from postroom.celery.commands.dead_letters import dead_letters
 from postroom.celery.commands.outbox import outbox
+from postroom.inbox.receiving.selection import redrive_topic
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION, Position
 from tests.site import row
@@ -98,6 +103,33 @@ def set_aside(site: Site, *reasons: str) -> list[str]:
         ]
     )
     return [str(each["_id"]) for each in rows]
+
+
+def stored(site: Site, topic: str) -> int:
+    """Return how many messages a topic has; none yet is an error of the embedded broker."""
+    with contextlib.suppress(pulsar.UnknownError):
+        return len(site.stored(topic))
+    return 0
+
+
+def letters(site: Site, count: int) -> list[str]:
+    """Send dead letters of a handler, and return their ids."""
+    dead = f"{site.topic}-test-DLQ"
+    site.subscribe("dead-letters", dead).close()
+    producer = site.pulsar.create_producer(dead)
+    ids = [f"e{number}" for number in range(count)]
+    for each in ids:
+        properties = {
+            wire.ID: each,
+            wire.DEAD_TOPIC: site.topic,
+            wire.DEAD_SUBSCRIPTION: "test",
+            wire.DEAD_HANDLER: "mail",
+            wire.DEAD_REASON: "ValueError: a",
+        }
+        producer.send_async(b'{"name": "Paid", "data": {}}', lambda *_: None, properties=properties)
+    producer.flush()
+    producer.close()
+    return ids
 
 
 def test_every_command_says_what_it_does(lite_site: Site) -> None:
@@ -310,6 +342,54 @@ def test_ctrl_c_ends_a_watch_quietly(lite_site: Site) -> None:
         watching.signal(signal.SIGINT)
         assert watching.exit_code() == 0, watching.text()
         assert "Traceback" not in watching.text()
+
+
+def test_ctrl_c_within_a_redrive_loses_no_letter(lite_site: Site) -> None:
+    """Each letter is put back or still waits; it says how many, and the next one does the rest."""
+    ids = letters(lite_site, 60)
+    back = redrive_topic(lite_site.topic, "test")
+    redriving = lite_site.start("celery -A tasks dead-letters redrive --rate 20")
+    wait_until(lambda: stored(lite_site, back) > 2, description="some are put back")
+    redriving.signal(signal.SIGINT)
+    assert redriving.exit_code() == 1, redriving.text()
+    put_back = lite_site.stored(back)
+    left = [each["id"] for each in values(run(lite_site, "dead-letters", "list", "--json"))]
+    assert sorted({*put_back, *left}) == sorted(ids)
+    # The one that was under way may be stored already, and not counted nor acknowledged yet.
+    assert len(put_back) + len(left) in (len(ids), len(ids) + 1)
+    said = re.search(r"Interrupted: (\d+) put back; the others", redriving.text())
+    assert said is not None, redriving.text()
+    assert int(said[1]) in (len(ids) - len(left), len(ids) - len(left) - 1)
+    assert "Traceback" not in redriving.text()
+    (act,) = values(run(lite_site, "outbox", "actions", "--json"))
+    assert (act["result"], act["count"]) == ("interrupted", int(said[1]))
+    assert f"{len(left)} put back" in run(lite_site, "dead-letters", "redrive").stdout
+    assert set(lite_site.stored(back)) == set(ids)
+
+
+def test_ctrl_c_within_a_replay_counts_what_is_stored(lite_site: Site) -> None:
+    """What was on its way is waited for; it says how many, and from when to go on."""
+    to = f"public/default/{lite_site.name}-again"
+    now = datetime.now(UTC)
+    rows = [row(n) | {"occurredAt": now - timedelta(minutes=60 - n)} for n in range(60)]
+    lite_site.outbox.insert_many(rows)
+    span = f"outbox replay --from 2h --to 1m --to-topic {to} --yes"
+    sending = lite_site.start(f"celery -A tasks {span} --rate 20")
+    wait_until(lambda: stored(lite_site, to) > 2, description="some are sent")
+    sending.signal(signal.SIGINT)
+    assert sending.exit_code() == 1, sending.text()
+    first = lite_site.stored(to)
+    since = re.search(r"Go on with --from (\S+)", sending.text())
+    said = re.search(r"Interrupted: (\d+) sent", sending.text())
+    assert said is not None, sending.text()
+    assert since is not None, sending.text()
+    assert int(said[1]) == len(first)
+    assert "Traceback" not in sending.text()
+    (act,) = values(run(lite_site, "outbox", "actions", "--json"))
+    assert (act["result"], act["count"]) == ("interrupted", len(first))
+    rest = ("outbox", "replay", "--from", since[1], "--to", "1m", "--to-topic", to, "--yes")
+    assert run(lite_site, *rest).stdout == f"{60 - len(first)} sent.\n"
+    assert lite_site.stored(to) == [str(each["_id"]) for each in rows]
 
 
 def test_old_rows_are_pruned_and_unsent_ones_never(lite_site: Site) -> None:
