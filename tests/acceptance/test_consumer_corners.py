@@ -35,6 +35,8 @@ def test_order_is_kept_by_what_key_shared_goes_by(shop: Shop) -> None:
         )
     shop.producer.flush()
     workers = [shop.worker(), shop.worker()]
+    for worker in workers:
+        worker.wait_for("Consuming ")
     wait_until(
         lambda: sum(len(shop.seen(key=f"o{n}")) for n in range(4)) == 400,
         description="all are handled",
