@@ -59,6 +59,7 @@ SNAPSHOT_PAUSE_SECONDS = 0.5
 # so long after the last row that is LATE, what the topics had is still left out.
 SETTLING_SECONDS = 30.0
 LATE = timedelta(minutes=1)
+SIGN_SECONDS = 5.0
 
 
 class CollectionScan:
@@ -181,12 +182,14 @@ class CollectionScan:
 
     def _settle(self, frontier: Frontier) -> Iterator[Batch]:
         """Wait until nobody inserts old rows any more; what the topics had is left out."""
-        quiet_since = time.monotonic()
+        quiet_since = told_at = time.monotonic()
         while time.monotonic() - quiet_since < SETTLING_SECONDS and not self._beside.is_over:
             reply = self._beside.read(frontier)
             if any(map(_is_late, reply.committed())):
                 quiet_since = time.monotonic()
-            if reply.rows or self._beside.is_over:
+            # Without rows too, or it would seem that MongoDB does not answer.
+            if reply.rows or self._beside.is_over or time.monotonic() - told_at > SIGN_SECONDS:
+                told_at = time.monotonic()
                 yield self._late_rows()
 
     def _late_rows(self) -> Batch:
