@@ -49,10 +49,11 @@ class Dispatcher:
     It alone touches what is held, scheduled, under way and being parked; other threads reach it
     through the mailbox. What they share with it or with each other (Mailbox, Admission, Isolation,
     a job's Call and Pulse, Troubles) has a lock of its own or is frozen. A Source, on which it
-    acknowledges, is opened and closed by its keeper's threads. Events of one key are handled one
-    after another, in the topic's order, also while an earlier one waits to be tried again: a
-    negative acknowledgement would let the later ones overtake. Nothing is acknowledged before every
-    handler has handled it or the dead-letter topic has stored it.
+    acknowledges, is opened and closed by one thread at a time: its keeper's, or that of Sources.
+    Events of one key are handled one after another, in the topic's order, also while an earlier
+    one waits to be tried again: a negative acknowledgement would let the later ones overtake.
+    Nothing is acknowledged before every handler has handled it or the dead-letter topic has
+    stored it.
     """
 
     def __init__(

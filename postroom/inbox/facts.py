@@ -46,7 +46,7 @@ class StateEntered(ConsumerFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingChanged(StateEntered):
-    """Topics are read now, or none; told by the thread that opens them.
+    """Topics are read now, or none; told by the thread that looks after all topics (Sources).
 
     It says nothing about the dispatcher's thread, which tells all other states.
     """

@@ -24,7 +24,9 @@ __all__ = ["Inspection"]
 
 
 class Inspection:
-    """Looks at the services of one relay, by its settings; used by the relay's thread alone.
+    """Looks at the services of one relay, or of all of a pool, by its settings.
+
+    before_standing() in one thread at a time, before_term() in the thread of any of the relays.
 
     What the broker can do is tried once, and then taken to stay as it is.
     """

@@ -48,7 +48,9 @@ class Interlude:
 
     @contextlib.contextmanager
     def watched(self, database: Database[Any], wake: Callable[[], None]) -> Iterator[None]:
-        """Keep `is_on` right within the block; `wake` is called when it was set.
+        """Keep `is_on` right within the block.
+
+        `wake` is called each second for which it is set, in the thread that watches.
 
         Raises:
             pymongo.errors.PyMongoError: it is not known at the beginning.

@@ -35,7 +35,7 @@ LOST = Lost()
 class Call:
     """One run of a job: its thread says where it is, the dispatcher's may cut it off.
 
-    That one may also end it unrun, where the task was revoked; the thread that ends its transaction
+    Either may end it unrun, where the task was revoked; the thread that ends its transaction
     cuts it off again. Thread-safe, and the only thing of a job that changes: a lock holds all of it
     but the Pulse, which has its own. Its time runs from the moment at which a thread takes the job,
     and anew for each event of a group, whose turn it then is.

@@ -1,4 +1,4 @@
-"""Outcome: what came of a job, as its thread tells it; the dispatcher decides what follows."""
+"""Outcome: what came of a job, judged in its thread; the dispatcher does what follows from it."""
 
 from __future__ import annotations
 

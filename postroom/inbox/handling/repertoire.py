@@ -35,7 +35,8 @@ MOST_NAMES_KEPT = 1000
 class Repertoire:
     """What one consumer tells the others of its subscription, and asks of them.
 
-    It begins in the consumer's thread, before anything is read; then it is the dispatcher's own.
+    It begins before anything is read, and is then asked by the dispatcher: both in the consumer's
+    thread.
     Each call is bounded to two seconds. Where MongoDB refuses it that is said, and every event that
     no handler wants is taken for one that nobody does.
     """

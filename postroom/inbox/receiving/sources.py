@@ -33,7 +33,7 @@ STOP_SECONDS = 1.0
 
 
 class Sources:
-    """Opens what the lookout finds, and keeps it open, in a thread of its own.
+    """Has keepers open what the lookout finds, and looks after them in a thread of its own.
 
     A topic that cannot be read waits, is said and tried again; no other topic waits for it.
     `source` makes what reads a topic. `changed` is told in that thread how many topics are open,

@@ -31,7 +31,10 @@ class Received(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A job's thread is done with it, and this came of it."""
+    """A job has ended, and this came of it.
+
+    Told by its thread, or by the dispatcher's where Celery did not take its task.
+    """
 
     job: Job
     outcome: Outcome

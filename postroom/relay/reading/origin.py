@@ -84,7 +84,7 @@ class Origin:
             return checkpoint
         published_since = None
         if look_back is not None:
-            since = pages.first_written(self._reading, self._partition)
+            since = pages.first_written(self._database, self._partition)
             published_since = BEGINNING if since is None else since - look_back
         first = Scan(published_since=published_since, stream_lost=True, first=True)
         return dataclasses.replace(checkpoint, scan=first)

@@ -30,7 +30,8 @@ class Audience:
     A Failover subscription does, and a Key_Shared one takes a batch's first key for all of it. So
     keys share batches where the application declares subscriptions of the topic, all of them
     Failover, and the admin interface, where it answers, shows no Key_Shared one beside them. It is
-    asked before the first batch, and then twice a minute, in a thread of its own. Thread-safe.
+    asked before the first batch, in the term's thread, and then twice a minute in one of its own.
+    Thread-safe.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ class Grounds:
             return self._current is None or self._current.ground is not ground
 
     def _taken(self) -> _Lent:
-        # The inspection takes its time; nobody else's ground waits for it.
+        # The inspection takes its time: who asks meanwhile waits, who gives one back does not.
         with self._making:
             with self._lock:
                 if self._current is not None:
@@ -98,7 +98,7 @@ class Grounds:
         lent.opened.close()
 
     def close(self) -> None:
-        """Lend nothing more; what is still lent is closed when it comes back."""
+        """Close what nobody uses; what is still lent is closed when it comes back. Called last."""
         with self._lock:
             last, self._current = self._current, None
         if last is not None:

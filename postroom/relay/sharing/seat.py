@@ -62,9 +62,10 @@ class Held:
 class Seat:
     """A stand for one relay of a pool, which asks for its lock when the pool has it ask, once.
 
-    call() is the pool's; all else the relay's thread's. `answer` is called in that one with what
-    became of a question. Reading and sending have clients of their own, so that one outbox
-    partition's trouble is no other's.
+    call() and the look at when it was asked are the pool's; all else the relay's thread's, which
+    forgets a question when a candidacy ends: one that came just then is asked again a round later.
+    `answer` is called in that thread with what became of a question. Reading and sending have
+    clients of their own, so that one outbox partition's trouble is no other's.
     """
 
     def __init__(
