@@ -142,19 +142,28 @@ def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) ->
     """
     import pulsar
 
-    # Each topic partition by its own name: the client reads none of a whole one without a queue.
-    for each in client.get_topic_partitions(topic):
-        with contextlib.suppress(pulsar.ConsumerBusy):
-            consumer = client.subscribe(
-                each,
-                subscription,
-                consumer_type=pulsar.ConsumerType.Exclusive,
-                initial_position=pulsar.InitialPosition.Earliest,
-                # It asks for nothing: at the end of a terminated topic the client, which does not
-                # understand the broker's word for that, would lose its connection.
-                receiver_queue_size=0,
-            )
-            close(consumer)
+    try:
+        _make_subscription(client, topic, subscription)
+    except pulsar.InvalidConfiguration:
+        # Of a partitioned topic the client reads nothing without a queue, but of its partitions.
+        for each in client.get_topic_partitions(topic):
+            _make_subscription(client, each, subscription)
+
+
+def _make_subscription(client: pulsar.Client, topic: str, subscription: str) -> None:
+    import pulsar
+
+    with contextlib.suppress(pulsar.ConsumerBusy):
+        consumer = client.subscribe(
+            topic,
+            subscription,
+            consumer_type=pulsar.ConsumerType.Exclusive,
+            initial_position=pulsar.InitialPosition.Earliest,
+            # It asks for nothing: at the end of a terminated topic the client, which does not
+            # understand the broker's word for that, would lose its connection.
+            receiver_queue_size=0,
+        )
+        close(consumer)
 
 
 def ensure_subscription_leniently(where: Access, topic: str, subscription: str) -> None:
