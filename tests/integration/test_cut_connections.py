@@ -233,7 +233,8 @@ def test_a_broker_that_says_nothing_is_named_and_asked_again(
             wait_until(
                 lambda: any(each in relay.status.reason for each in words),
                 description="a sentence",
-                seconds=15,
+                # Closes, a look for the reason and one at the policies, each in its own time.
+                seconds=25,
             )
             pulsar_server.thaw()
             assert ids(site.receive(plain, 15)) == written
