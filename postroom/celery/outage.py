@@ -14,7 +14,7 @@ from postroom.reminders import Reminders
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Outage", "go_on_without_broker", "wait_for_broker"]
+__all__ = ["Outage", "go_on_without_broker", "named", "wait_for_broker"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:
     The application's own choices for its task workers mean nothing here: nothing that this worker
     does came through the broker.
     """
-    outage = Outage(_named(worker.app), meanwhile)
+    outage = Outage(named(worker.app), meanwhile)
     adapter.listen_to_brokers_talk(outage)
     adapter.outlive_broker(worker, passing=(Exception,), on_ready=outage.over)
     conf = worker.app.conf
@@ -104,12 +104,13 @@ def wait_for_broker(worker: Any) -> None:
     As it waits for one that is gone: by the application's broker_connection_retry and so on. It
     says so once a minute.
     """
-    outage = Outage(_named(worker.app), "this worker waits for it")
+    outage = Outage(named(worker.app), "this worker waits for it")
     adapter.listen_to_brokers_talk(outage)
     adapter.outlive_broker(worker, passing=(RedisError,), on_ready=outage.over)
 
 
-def _named(app: Celery) -> str:
+def named(app: Celery) -> str:
+    """Return what the broker of an application is called, with its hosts and no secret."""
     url = str(app.conf.broker_url or "")
     name = "Redis" if url.startswith("redis") else "The broker of Celery"
     return f"{name} at {address.shown(url)}"

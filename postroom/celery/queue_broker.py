@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from postroom import address
+from postroom.celery.outage import named
 from postroom.findings import Finding, Grade
 
 if TYPE_CHECKING:
@@ -65,11 +65,10 @@ class _Trial:
 
 def examine(app: Celery) -> list[Finding]:
     """Say whether it does what Celery asks of it; takes a few seconds at most."""
-    where = address.shown(str(app.conf.broker_url or ""))
     if trouble := Probe(app).trouble():
-        found = f"Redis at {where} does not do what Celery asks ({trouble})"
+        found = f"{named(app)} does not do what Celery asks ({trouble})"
         return [Finding(what=WHAT, found=found, grade=Grade.FAIL, remedy=REMEDY)]
-    return [Finding(what=WHAT, found=f"Redis at {where} takes what Celery sends")]
+    return [Finding(what=WHAT, found=f"{named(app)} takes what Celery sends")]
 
 
 def _try(app: Celery) -> None:
