@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from bson import Timestamp
+
 from postroom import errors, event_classes
 from postroom.events import id_text
 from postroom.operations import actions, quarantined
 from postroom.operations.filters import Filter
 from postroom.store.checkpoints import Checkpoints
+from postroom.store.clients import operation_time
 from postroom.store.inbox_rows import identity
 from postroom.store.key_rows import KeyRows, batches, matching
 from postroom.store.outbox_rows import OutboxRows
+from postroom.store.relayed import comes_past
 from postroom.store.traces import Traces
 from postroom.store.values import OutboxPartition
 
@@ -98,13 +102,17 @@ class _Forgetting:
             fields.append((None, by_field))
         self._rows = KeyRows(database, matching(quarantined.forms_of(key), fields))
         self._pairs = Traces(database).handlers()
+        self._found_at = Timestamp(0, 0)
+        self._past: dict[OutboxPartition, bool] = {}
         self._left: Counter[str] = Counter()
         self._deleted: Counter[str] = Counter()
 
     def run(self, *, really: bool) -> Forgotten:
         """Delete, or count."""
         checkpoints = {each.partition: each for each in Checkpoints(self._database).all()}
-        for partition, ids in self._rows.ids().items():
+        found_ids = self._rows.ids().items()
+        self._found_at = operation_time(self._database)
+        for partition, ids in found_ids:
             checkpoint = checkpoints.get(OutboxPartition(partition))
             for some in batches(ids):
                 self._batch(OutboxPartition(partition), checkpoint, some, really=really)
@@ -127,7 +135,7 @@ class _Forgetting:
         really: bool,
     ) -> None:
         rows = OutboxRows(self._database, partition=partition)
-        relayed = [] if checkpoint is None else _relayed(rows, checkpoint, ids)
+        relayed = [] if checkpoint is None else self._relayed(rows, checkpoint, ids)
         sendable = {id_text(row_id) for row_id in self._rows.unsent(relayed)}
         new = self._rows.handled(relayed, self._pairs).too_new(INBOX_AGE)
         doomed = [
@@ -140,6 +148,29 @@ class _Forgetting:
         self._left[TOO_NEW] += len(relayed) - len(doomed) - len(sendable)
         for what, count in self._deleted_of(rows, checkpoint, doomed, really=really).items():
             self._deleted[what] += count
+
+    def _relayed(
+        self, rows: OutboxRows, checkpoint: Checkpoint, ids: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Return those that were there when all was relayed, in the collection that this is about.
+
+        Where MongoDB cannot tell any more what was there then, all once the relay has come past
+        the time at which they were found.
+        """
+        reached, collection = checkpoint.cluster_time, checkpoint.collection
+        if reached is None or checkpoint.scan is not None or collection is None:
+            return []
+        if collection != rows.collection():
+            return []
+        found = rows.there(ids, at=reached)
+        if found is not None:
+            return found
+        partition = checkpoint.partition
+        if partition not in self._past:
+            self._past[partition] = comes_past(
+                self._database, partition, self._found_at, collection=collection
+            )
+        return ids if self._past[partition] else []
 
     def _deleted_of(
         self,
@@ -159,16 +190,6 @@ class _Forgetting:
             "quarantined": self._rows.delete_quarantined(doomed),
             "rows": rows.delete_from(checkpoint.collection, doomed) or 0,
         }
-
-
-def _relayed(rows: OutboxRows, checkpoint: Checkpoint, ids: Sequence[Any]) -> list[Any]:
-    """Return those that were there when all was relayed, in the collection that this is about."""
-    reached = checkpoint.cluster_time
-    if reached is None or checkpoint.scan is not None or checkpoint.collection is None:
-        return []
-    if checkpoint.collection != rows.collection():
-        return []
-    return rows.there(ids, at=reached) or []
 
 
 def _beyond(wiring: Wiring, checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from pymongo import WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
@@ -17,7 +18,7 @@ from postroom.wire import OutboxField
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bson import Binary, ObjectId, Timestamp
+    from bson import Binary, CodecOptions, ObjectId, Timestamp
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
@@ -97,12 +98,12 @@ class OutboxRows:
         return {row[OutboxField.ID]: decoded(bytes(row.raw)) for row in found}
 
     def oldest_ids(
-        self, *, at: Timestamp, before: ObjectId, after: ObjectId | None = None, limit: int
+        self, *, at: Timestamp | None, before: ObjectId, after: ObjectId | None = None, limit: int
     ) -> list[ObjectId] | None:
         """Return the ids of the oldest rows by their ObjectIds, between two of them.
 
-        Of those that had been committed at a cluster time; None where MongoDB, which keeps for some
-        minutes what was, can no longer tell.
+        Of those that had been committed at a cluster time, or else by now; None where MongoDB,
+        which keeps for some minutes what was, can no longer tell.
         """
         command = {
             "find": wire.OUTBOX,
@@ -113,18 +114,8 @@ class OutboxRows:
             "projection": {OutboxField.ID: 1},
             "sort": {OutboxField.ID: 1},
             "limit": limit,
-            "batchSize": limit,
-            "singleBatch": True,
-            "maxTimeMS": READ_MS,
-            "readConcern": {"level": "snapshot", "atClusterTime": at},
         }
-        try:
-            reply = self._database.command(command)
-        except mongo.OperationFailure as error:
-            if error.code not in SNAPSHOT_GONE:
-                raise
-            return None
-        return [row[OutboxField.ID] for row in reply["cursor"]["firstBatch"]]
+        return self._found(command, at, DEFAULT_CODEC_OPTIONS)
 
     def there(self, ids: Sequence[Any], *, at: Timestamp) -> list[Any] | None:
         """Return those of some ids, few enough for one reply, that were there at a cluster time.
@@ -139,13 +130,22 @@ class OutboxRows:
             },
             "projection": {OutboxField.ID: 1},
             "limit": len(ids),
-            "batchSize": len(ids),
+        }
+        return self._found(command, at, READING)
+
+    def _found(
+        self, command: Mapping[str, Any], at: Timestamp | None, codec_options: CodecOptions[Any]
+    ) -> list[Any] | None:
+        concern = {"level": "snapshot", "atClusterTime": at} if at else {"level": "majority"}
+        asked = {
+            **command,
+            "batchSize": command["limit"],
             "singleBatch": True,
             "maxTimeMS": READ_MS,
-            "readConcern": {"level": "snapshot", "atClusterTime": at},
+            "readConcern": concern,
         }
         try:
-            reply = self._database.command(command, codec_options=READING)
+            reply = self._database.command(asked, codec_options=codec_options)
         except mongo.OperationFailure as error:
             if error.code not in SNAPSHOT_GONE:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,14 @@ from pymongo import ASCENDING, ReadPreference, UpdateOne, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store.moment import Moment, at_one_time
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import successor
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from bson import Timestamp
@@ -31,8 +31,8 @@ __all__ = ["Entry", "Quarantine", "Quarantined"]
 
 READ_MS = 10_000
 WRITE_MS = 10_000
-# So few that a reply has room for them, whatever their ids are.
-IDS_A_REPLY = 1000
+# Larger replies are fewer: a second for the half million that one could put back in half an hour.
+IDS_A_REPLY = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,11 +210,13 @@ class Quarantine:
         limit: dict[str, Any] = {"limit": most} if most else {}
         return self._rows.count_documents(self._waiting, maxTimeMS=READ_MS, **limit)
 
-    def retried_since(self, since: datetime, *, at: Timestamp) -> Iterator[list[Any]]:
-        """Yield the ids of rows that were retried since, as it was at a cluster time, in pages.
+    def retried_since(self, since: datetime) -> tuple[list[Any], Timestamp]:
+        """Return the ids of rows that were retried since, and at which cluster time it was so.
+
+        The change stream behind that time shows those that are retried later.
 
         Raises:
-            pymongo.errors.OperationFailure: 239 or 246, where that time is too long ago.
+            SnapshotGone: the collection was made, or changed, just now.
 
         """
         command = {
@@ -226,11 +228,13 @@ class Quarantine:
             },
             "projection": {QuarantineField.ID: 1},
             "batchSize": IDS_A_REPLY,
-            "readConcern": {"level": "snapshot", "atClusterTime": at},
         }
-        found = self._rows.database.cursor_command(command)
-        while ids := [row[QuarantineField.ID] for row in itertools.islice(found, IDS_A_REPLY)]:
-            yield ids
+
+        def read(moment: Moment) -> tuple[list[Any], Timestamp]:
+            found = moment.find_all(command, self._rows.codec_options)
+            return [row[QuarantineField.ID] for row in found], moment.time
+
+        return at_one_time(self._rows.database, read)
 
     def forget_retried(self, before: datetime) -> None:
         """Let go of those that were retried, or discarded, before a time.

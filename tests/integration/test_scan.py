@@ -23,13 +23,12 @@ from postroom.relay.saving import retention
 from postroom.relay.sending import known_ids
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION
-from tests.conftest import running
 from tests.relays import relaying
 from tests.site import Site, row
 from tests.waiting import beside, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -75,39 +74,6 @@ def writing(
                 written.extend(str(each["_id"]) for each in batch)
 
     return beside(write)
-
-
-@pytest.fixture(scope="module")
-def forgetful_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
-    """Lend a MongoDB that keeps snapshots for a second only."""
-    server = MongoDB(
-        tmp_path_factory.mktemp("forgetful"),
-        port=free_port(),
-        parameters={"minSnapshotHistoryWindowInSeconds": 1, "enableTestCommands": 1},
-    )
-    yield from running(server)
-
-
-@pytest.fixture
-def forgetful_site(forgetful_mongodb: MongoDB, site_on: Callable[[str], Site]) -> Site:
-    """Lend a site on that MongoDB."""
-    return site_on(forgetful_mongodb.url)
-
-
-def test_a_scan_outlasts_every_snapshot_while_rows_are_written(
-    forgetful_site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Phases that are longer than the snapshots last: each row once, old ones in their order."""
-    monkeypatch.setattr(scan, "PHASE_SECONDS", 5.0)
-    before = sorted(forgetful_site.insert(BATCH_ROWS * 20 + 1))
-    written: list[str] = []
-    with writing(forgetful_site, written), relaying(forgetful_site, wait=False):
-        scanned(forgetful_site)
-    with relaying(forgetful_site):
-        found = stored(forgetful_site, len(before) + len(written))
-    assert sorted(found) == sorted([*before, *written])
-    old = set(before)
-    assert [each for each in found if each in old] == before
 
 
 def test_a_scan_goes_on_where_it_was_and_repeats_nothing(

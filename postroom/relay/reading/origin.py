@@ -9,17 +9,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
-from pymongo import errors as mongo
 
-from postroom import errors, wire
+from postroom import wire
 from postroom.relay.reading import pages
 from postroom.relay.reading.batch import Batch
 from postroom.relay.reading.scan import REPLACED, CollectionScan
 from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
-from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.checkpoints import Point
 from postroom.store.codec import id_of
+from postroom.store.moment import snapshot_time
 from postroom.store.order import Bound
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.scans import Frontier, Scan
@@ -123,7 +122,7 @@ class Origin:
     def _known(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Add the collection's UUID to each point that is sure to be about that one."""
         collection = self._rows.collection()
-        since = pages.snapshot_time(self._reading)
+        since = snapshot_time(self._reading)
         for batch in batches:
             point = batch.point
             reached = None if point is None else point.token.cluster_time
@@ -154,7 +153,7 @@ class Origin:
 
     def _streamed_before_scan(self, token: ResumeToken, noted: Scan) -> Iterator[Batch]:
         """Relay what the stream has of collections that may be gone again, up to now."""
-        now, at_rest = pages.snapshot_time(self._reading), False
+        now, at_rest = snapshot_time(self._reading), False
         while not at_rest:
             # Behind each time that the collection is replaced there is another stream.
             for reply in self._replies(token):
@@ -184,15 +183,22 @@ class Origin:
     def _begun_scan(
         self, noted: Scan, scanned: Callable[[ResumeToken, Scan], Iterator[Batch]]
     ) -> Iterator[Batch]:
-        """Begin the stream anew, and the scan with it."""
-        at = pages.snapshot_time(self._reading)
+        """Begin the stream anew, and the scan with it.
+
+        First what was put back from quarantine, and stands where the scan does not look.
+        """
+        retried, at = self._retried(noted)
         token = open_stream(self._reading[wire.OUTBOX], partition=self._partition, after=at)
         if noted.frontier is not None:
             sent = noted.frontier.sent
             noted = dataclasses.replace(noted, frontier=Frontier(at=at, before=sent, sent=sent))
         # Hermes skips all that is stored where it finds no token.
         self._checkpoints.begin_scan(noted, token=token)
-        yield from self._retried(noted, at)
+        span = pages.Span(partition=self._partition, since=noted.since)
+        for rows in pages.rows_of(self._reading, span, retried, after=at):
+            # As they are by now: of what is put back later the stream tells.
+            missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
+            yield Batch(slices=[missed] if missed else [], point=None)
         yield from scanned(token, noted)
 
     def _scanned(
@@ -219,24 +225,11 @@ class Origin:
             if batch.point is not None and batch.point.scan is None:
                 yield from self._streamed(batch.point.token)
 
-    def _retried(self, noted: Scan, at: Timestamp) -> Iterator[Batch]:
-        """Relay what was put back from quarantine, and stands where the scan does not look."""
+    def _retried(self, noted: Scan) -> tuple[list[Any], Timestamp]:
+        """Return what was put back from quarantine by now, and the time that this is."""
         if noted.published_since is None or (noted.since is None and noted.frontier is None):
-            return  # the scan shows all of it
-        span = pages.Span(partition=self._partition, since=noted.since)
-        try:
-            for ids in self._quarantine.retried_since(noted.published_since, at=at):
-                for rows in pages.rows_of(self._reading, span, ids, at=at):
-                    missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
-                    yield Batch(slices=[missed] if missed else [], point=None)
-        except mongo.OperationFailure as error:
-            if error.code not in SNAPSHOT_GONE:
-                raise
-            raise errors.TermEnded(
-                "MongoDB no longer has a snapshot of what was put back from quarantine "
-                f"(code {error.code}): sending it took too long. A new term begins this again, "
-                "and leaves out what the topics have by then"
-            ) from error
+            return [], snapshot_time(self._reading)  # the scan shows all of it
+        return self._quarantine.retried_since(noted.published_since)
 
     def lose_history(self) -> None:
         """Note that the stream no longer reaches back to the checkpoint: the next term scans."""

@@ -13,8 +13,8 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
 from postroom.relay.reading.batch import BATCH_ROWS, SLICE_ROWS
-from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store import codec
+from postroom.store.moment import Moment, at_one_time
 from postroom.store.order import Bound
 from postroom.wire import OutboxField
 
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Page",
     "Pages",
-    "SnapshotGone",
     "Span",
     "first_written",
     "rows_of",
-    "snapshot_time",
     "written_since",
 ]
 
@@ -52,10 +50,6 @@ UNREADABLE_ID = (
 NULL_ID = b"\x0a_id\x00"
 IDS_A_FIND = 1000
 SOME_BYTES = 8 << 20
-
-
-class SnapshotGone(Exception):
-    """The server can no longer show the collection as it was at that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,37 +152,41 @@ class Pages:
             TermEnded: a row's id cannot be read, so that nothing can go on behind it.
 
         """
+        if at is None:
+            return at_one_time(self._database, lambda moment: self._read(moment, after))
+        return self._read(Moment(self._database, at), after)
+
+    def _read(self, moment: Moment, after: Bound | None) -> Page:
         for each in self._span.ranges_behind(after):
-            page = self._next_of(each, at)
+            page = self._next_of(each, moment)
             if page.documents or page.reached is not None:
                 return page
-            at = page.at
-        return Page(at=page.at, documents=(), reached=after, is_last=True)
+        return Page(at=moment.time, documents=(), reached=after, is_last=True)
 
-    def _next_of(self, part: _Range, at: Timestamp | None) -> Page:
+    def _next_of(self, part: _Range, moment: Moment) -> Page:
         if not self._strides:
             try:
-                return self._page(part, at, PAGE_MS)
+                return self._page(part, moment, PAGE_MS)
             except mongo.ExecutionTimeout:
                 # Rows of other outbox partitions, by the hundred thousand.
                 self._strides = True
-        ids, at = self._find(part, at, STRIDE_MS, ids_only=True)
+        ids = self._find(part, moment, STRIDE_MS, ids_only=True)
         if len(ids) < 2:
-            return self._page(part, at, STRIDE_MS)
+            return self._page(part, moment, STRIDE_MS)
         last, behind = map(_readable_id, ids)
-        page = self._page(part.until(behind), at, STRIDE_MS)
+        page = self._page(part.until(behind), moment, STRIDE_MS)
         return page if page.documents else Page(at=page.at, documents=(), reached=Bound(last))
 
-    def _page(self, part: _Range, at: Timestamp | None, milliseconds: int) -> Page:
-        documents, at = self._find(part, at, milliseconds, ids_only=False)
+    def _page(self, part: _Range, moment: Moment, milliseconds: int) -> Page:
+        documents = self._find(part, moment, milliseconds, ids_only=False)
         reached = Bound(_readable_id(documents[-1])) if documents else None
         if reached is not None and {"_id": reached.row_id} == part.bounds.get("min"):
             raise errors.TermEnded(UNREADABLE_ID)
-        return Page(at=at, documents=documents, reached=reached)
+        return Page(at=moment.time, documents=documents, reached=reached)
 
     def _find(
-        self, part: _Range, at: Timestamp | None, milliseconds: int, *, ids_only: bool
-    ) -> tuple[list[bytes], Timestamp]:
+        self, part: _Range, moment: Moment, milliseconds: int, *, ids_only: bool
+    ) -> list[bytes]:
         # At a stride's end two ids are asked for: its last one, and the one behind it.
         what: dict[str, Any] = (
             {"projection": {"_id": 1}, "skip": STRIDE_ROWS, "limit": 2}
@@ -202,18 +200,9 @@ class Pages:
             "hint": {"_id": 1},
             "sort": {"_id": 1},
             "batchSize": BATCH_ROWS,
-            "singleBatch": True,
             "maxTimeMS": milliseconds,
-            "readConcern": {"level": "snapshot"} | ({"atClusterTime": at} if at else {}),
         }
-        try:
-            reply = self._database.command(command, codec_options=codec.RAW)
-        except mongo.OperationFailure as error:
-            if error.code in SNAPSHOT_GONE:
-                raise SnapshotGone from error
-            raise
-        cursor = reply["cursor"]
-        return [bytes(document.raw) for document in cursor["firstBatch"]], cursor["atClusterTime"]
+        return moment.find(command)
 
 
 def _readable_id(document: bytes) -> Any:
@@ -224,9 +213,9 @@ def _readable_id(document: bytes) -> Any:
 
 
 def rows_of(
-    database: Database[Any], span: Span, ids: Sequence[Any], *, at: Timestamp
+    database: Database[Any], span: Span, ids: Sequence[Any], *, after: Timestamp
 ) -> Iterator[list[Row]]:
-    """Yield the outbox partition's rows of these ids as they were at a time, some at a time.
+    """Yield the outbox partition's rows of these ids as they are after a time, some at a time.
 
     In the order of the ids, but for rows that are so large that they come in several parts.
     """
@@ -238,7 +227,7 @@ def rows_of(
                 OutboxField.PARTITION: span.partition,
             },
             "batchSize": IDS_A_FIND,
-            "readConcern": {"level": "snapshot", "atClusterTime": at},
+            "readConcern": {"level": "majority", "afterClusterTime": after},
         }
         found = database.cursor_command(command, codec_options=codec.RAW)
         # Ids may be objects, which are no keys of a dictionary.
@@ -258,21 +247,6 @@ def _some_at_a_time(documents: Iterable[bytes]) -> Iterator[list[Row]]:
             rows, size = [], 0
     if rows:
         yield rows
-
-
-def snapshot_time(database: Database[Any]) -> Timestamp:
-    """Ask for a cluster time at which the outbox can be read as it was."""
-    command = {
-        "find": wire.OUTBOX,
-        "filter": {},
-        "limit": 1,
-        "projection": {"_id": 1},
-        "singleBatch": True,
-        "readConcern": {"level": "snapshot"},
-    }
-    reply = database.command(command, codec_options=codec.RAW)
-    found: Timestamp = reply["cursor"]["atClusterTime"]
-    return found
 
 
 def written_since(database: Database[Any]) -> datetime | None:
@@ -298,17 +272,12 @@ def first_written(database: Database[Any], partition: OutboxPartition) -> dateti
     Rows of others are gone through by their ids, however many there are.
 
     Raises:
-        TermEnded: the collection was made, or changed, just now.
+        SnapshotGone: the collection was made, or changed, just now.
 
     """
     pages, after = Pages(database, Span(partition=partition)), None
     while True:
-        try:
-            page = pages.read(at=None, after=after)
-        except SnapshotGone as error:
-            raise errors.TermEnded(
-                "MongoDB has no snapshot of the outbox as it is now; a new term begins"
-            ) from error
+        page = pages.read(at=None, after=after)
         if page.documents:
             first = codec.id_in(page.documents[0])
             return first.generation_time if isinstance(first, ObjectId) else None

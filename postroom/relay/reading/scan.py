@@ -20,10 +20,11 @@ from bson import ObjectId
 
 from postroom import errors, wire
 from postroom.relay.reading.batch import BATCH_ROWS, Batch
-from postroom.relay.reading.pages import Pages, SnapshotGone, Span, snapshot_time
+from postroom.relay.reading.pages import Pages, Span
 from postroom.relay.reading.stream import has_passed, replies
 from postroom.store import codec
 from postroom.store.checkpoints import Point
+from postroom.store.moment import SnapshotGone, snapshot_time
 from postroom.store.scans import Frontier, Scan
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from pymongo import errors as mongo
 
 from postroom import private_text, tracing
 from postroom.store.checkpoints import Checkpoints
+from postroom.store.clients import operation_time
 from postroom.store.outbox_rows import OutboxRows
+from postroom.store.relayed import comes_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ __all__ = ["Retention"]
 logger = logging.getLogger(__name__)
 
 ROWS_A_DELETE = 1000
+ROWS_A_LOOK = 50_000
 PAUSE_SECONDS = 0.05
 EVERY_SECONDS = 30.0
 
@@ -51,6 +54,7 @@ class Retention:
         margin: timedelta,
         pruned: Callable[[int], None],
     ) -> None:
+        self._database = database
         self._rows = OutboxRows(database, partition=partition)
         self._checkpoints = Checkpoints(database)
         self._quarantine = quarantine
@@ -89,7 +93,7 @@ class Retention:
         reached, collection = self._reached()
         if reached is None or collection is None or collection != self._rows.collection():
             return 0
-        return sum(map(len, self._doomed(reached)))
+        return sum(map(len, self._doomed(reached, collection)))
 
     def prune(self) -> int:
         """Delete all that may go, by small ranges, and return how many rows that were."""
@@ -98,7 +102,7 @@ class Retention:
             return 0
         self._quarantine.forget_retried(reached.as_datetime() - self._margin)
         total = 0
-        for doomed in self._doomed(reached):
+        for doomed in self._doomed(reached, collection):
             deleted = self._rows.delete_from(collection, doomed)
             if deleted is None:
                 break
@@ -113,17 +117,34 @@ class Retention:
             return None, None
         return checkpoint.cluster_time, checkpoint.collection
 
-    def _doomed(self, reached: Timestamp) -> Iterator[list[ObjectId]]:
-        for ids in self._relayed(reached):
+    def _doomed(self, reached: Timestamp, collection: Binary) -> Iterator[list[ObjectId]]:
+        for ids in self._relayed(reached, collection):
             kept = self._quarantine.among(ids)
             yield [row_id for row_id in ids if row_id not in kept]
 
-    def _relayed(self, reached: Timestamp) -> Iterator[list[ObjectId]]:
+    def _relayed(self, reached: Timestamp, collection: Binary) -> Iterator[list[ObjectId]]:
         """Yield the ids of rows that are old enough, and were there when all was relayed."""
         cutoff, after = ObjectId.from_datetime(datetime.now(UTC) - self._age), None
         while not self._stopping.is_set():
             ids = self._rows.oldest_ids(at=reached, before=cutoff, after=after, limit=ROWS_A_DELETE)
+            if ids is None:
+                ids = self._relayed_meanwhile(cutoff, after, collection)
             if not ids:
                 return
-            yield ids
+            for start in range(0, len(ids), ROWS_A_DELETE):
+                yield ids[start : start + ROWS_A_DELETE]
             after = ids[-1]
+
+    def _relayed_meanwhile(
+        self, cutoff: ObjectId, after: ObjectId | None, collection: Binary
+    ) -> list[ObjectId]:
+        """Return the ids of rows that are there now, once all that is there now was relayed.
+
+        Where MongoDB cannot tell any more what was there at the checkpoint's time.
+        """
+        ids = self._rows.oldest_ids(at=None, before=cutoff, after=after, limit=ROWS_A_LOOK) or []
+        now = operation_time(self._database)
+        relayed = bool(ids) and comes_past(
+            self._database, self._partition, now, collection=collection, over=self._stopping
+        )
+        return ids if relayed else []
