@@ -17,6 +17,11 @@ __all__ = ["HandlerThreads", "Turn"]
 logger = logging.getLogger(__name__)
 
 
+# One that hangs costs a stack, and may come back. With fewer of them events that hang at each
+# attempt would end worker after worker, and never be given up.
+MOST_HUNG, MOST_HUNG_A_THREAD = 64, 8
+
+
 class Stage(enum.Enum):
     """How far a turn has come."""
 
@@ -48,6 +53,7 @@ class HandlerThreads:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.most_hung = max(MOST_HUNG, MOST_HUNG_A_THREAD * limit)
         self._waiting: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._replaced = 0
@@ -80,6 +86,11 @@ class HandlerThreads:
             turn.stage = Stage.REPLACED
             self._replaced += 1
             return True
+
+    def is_replaced(self, turn: Turn) -> bool:
+        """Say whether a turn hangs, and another thread has taken the place of its own."""
+        with self._lock:
+            return turn.stage is Stage.REPLACED
 
     def stop(self) -> None:
         """Have the threads end when they are free; returns at once."""

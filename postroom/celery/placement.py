@@ -55,6 +55,10 @@ class Placement:
         self._forget()
         return True
 
+    def is_hung(self) -> bool:
+        """Say whether a thread is in it still, although it was abandoned."""
+        return self._threads.is_replaced(self._turn)
+
     def abandon(
         self, reason: str, *, hangs: bool, over: Callable[[bool], None] | None = None
     ) -> bool:
@@ -75,7 +79,7 @@ class Placement:
         for request in self._requests:
             request.mute()
         hung = self._threads.hung
-        if hangs and hung > self._threads.limit:
+        if hangs and hung > self._threads.most_hung:
             self._too_many_hang(hung)
         return True
 

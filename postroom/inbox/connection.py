@@ -20,6 +20,7 @@ from postroom.inbox.receiving.sources import Sources
 from postroom.inbox.receiving.troubles import Troubles
 from postroom.inbox.scheduling.admission import Admission
 from postroom.inbox.scheduling.elsewhere import Elsewhere
+from postroom.inbox.scheduling.hanging import Hanging
 from postroom.inbox.scheduling.intake import Intake
 from postroom.inbox.scheduling.mailbox import Mailbox, Woken
 from postroom.inbox.scheduling.patience import Patience
@@ -116,7 +117,13 @@ class Connection:
             ),
             mailbox=self._mailbox,
             admission=admission,
-            underway=Underway(reading.runner, self._mailbox, settings, most=reading.most_submitted),
+            underway=Underway(
+                reading.runner,
+                self._mailbox,
+                settings,
+                hanging=Hanging(self._troubles),
+                most=reading.most_submitted,
+            ),
             parking=Parking(self._dead_letters, self._mailbox),
             patience=Patience(reading.subscription),
             tell=self._tell,

@@ -314,6 +314,34 @@ def test_what_hangs_around_a_handler_is_named_and_tried_again(shop: Shop) -> Non
     assert worker.stop() == 0
 
 
+HANDLERS = {
+    "Received": "shop.received",
+    "Prerun": "shop.prerun",
+    "Stubborn": "shop.validator",
+    "Afterwards": "shop.afterwards",
+}
+
+
+def test_eight_that_hang_at_once_hold_up_nothing_and_are_given_up(shop: Shop) -> None:
+    """More than there are threads, at each attempt: named, and good events go on meanwhile."""
+    worker = shop.worker(
+        POSTROOM_CONCURRENCY="4", POSTROOM_SHUTDOWN_SECONDS="2", SHOP_HANGS_ALWAYS="1"
+    )
+    worker.wait_for("Consuming ")
+    for number, name in enumerate(list(HANDLERS) * 2):
+        shop.send(name, number, key=f"{name}-{number}")
+        shop.send("Counted", 100 + number, key=f"good-{number}")
+    assert sorted(shop.wait_for(8, "note", seconds=10)) == list(range(100, 108))
+    wait_until(lambda: "threads hang past" in shop.troubles(), description="the status says so")
+    found = [letter.properties()["dead-letter-reason"] for letter in shop.dead(8)]
+    for name in HANDLERS.values():
+        assert sum(f"{name} ran past its timeout of 1 s: it hangs" in r for r in found) == 2, found
+    assert "shop.validator while the event is validated" in shop.troubles()
+    shop.send("Counted", 200)
+    shop.wait_for(9, "note")
+    assert worker.stop() == 0
+
+
 def test_a_hanging_handler_holds_up_nothing_behind_it(shop: Shop) -> None:
     """With one thread and no further attempt, another takes the hanging one's place at once."""
     worker = shop.worker(POSTROOM_CONCURRENCY="1", POSTROOM_SHUTDOWN_SECONDS="2")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from pymongo import MongoClient
 
 from tests.site import ROOT
 from tests.waiting import wait_until
@@ -78,3 +81,42 @@ def test_the_demonstration_divides_the_outbox(tmp_path: Path) -> None:
         code = program.wait(60)
     assert code == 0, screen.read_text()
     assert "Traceback" not in screen.read_text()
+
+
+@pytest.mark.pulsar
+def test_the_demonstration_on_pulsar_shows_each_event_once(tmp_path: Path) -> None:
+    """What `make run PULSAR=real` starts: in a fresh folder too, where collections are made."""
+    make = subprocess.run(
+        ["make", "--dry-run", "run", "PULSAR=real"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    options = make.stdout.rpartition("-m devstack run")[2].replace("\\\n", " ").split()
+    assert options == ["--real-pulsar"]
+    screen = tmp_path / "screen.txt"
+    program = run(tmp_path / "data", screen, *options, "--pause", "0.1")
+
+    def consumed() -> Counter[str]:
+        return Counter(re.findall(r"consumed +(\S+ for \S+)", screen.read_text()))
+
+    try:
+        wait_until(lambda: consumed().total() >= 20, description="events are consumed", seconds=90)
+        seen = consumed()
+        (uri,) = set(re.findall(r"mongodb://127\.0\.0\.1:\d+", screen.read_text()))
+        with MongoClient[dict[str, Any]](uri, directConnection=True) as client:
+            charts = list(client["aid-kit"]["patientMedicines"].find())
+    finally:
+        program.send_signal(signal.SIGINT)
+        code = program.wait(60)
+    text = screen.read_text()
+    assert code == 0, text
+    assert "Traceback" not in text + (tmp_path / "data/logs/consumer.log").read_text()
+    applied = Counter(
+        f"{entry['medicineId']} for {chart['_id']}"
+        for chart in charts
+        for entry in chart["history"]
+    )
+    assert seen <= applied, seen - applied
+    assert text.index("stopping") < text.index("stopped")

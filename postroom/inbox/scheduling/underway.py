@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.handlers import Handler
     from postroom.inbox.handling.job import Job
     from postroom.inbox.handling.outcome import GiveUp, Outcome, TryAgain
+    from postroom.inbox.scheduling.hanging import Hanging
     from postroom.inbox.scheduling.isolation import Isolation
     from postroom.inbox.scheduling.mailbox import Mailbox
     from postroom.inbox.scheduling.work import Work
@@ -38,6 +39,9 @@ class Placement(Protocol):
 
     def withdraw(self) -> bool:
         """Take it back if no thread has begun it, and say whether that was in time."""
+
+    def is_hung(self) -> bool:
+        """Say whether a thread is in it still, although it was abandoned."""
 
     def abandon(
         self, reason: str, *, hangs: bool, over: Callable[[bool], None] | None = None
@@ -66,6 +70,9 @@ class Runner(Protocol):
 class _Nowhere:
     """Where a job is that no runner has taken."""
 
+    def is_hung(self) -> bool:
+        return False
+
     def withdraw(self) -> bool:
         return True
 
@@ -79,10 +86,19 @@ class Underway:
     What was abandoned is under way no more: should it come back, nobody listens.
     """
 
-    def __init__(self, runner: Runner, mailbox: Mailbox, settings: Settings, *, most: int) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        mailbox: Mailbox,
+        settings: Settings,
+        *,
+        hanging: Hanging,
+        most: int,
+    ) -> None:
         self._runner = runner
         self._mailbox = mailbox
         self._settings = settings
+        self._hanging = hanging
         self.most = most
         self._jobs: dict[Job, tuple[Work, Placement]] = {}
         self._pulse = Pulse()
@@ -176,13 +192,17 @@ class Underway:
             if not placement.abandon("HandlerTimeout()", hangs=stage not in MONGODB, over=over):
                 continue  # it has just come back, and says so itself
             self._over(job)
+            where = f"{job.handler.name} {stage.value}"
+            self._hanging.add(where, placement.is_hung)
             logger.error(
-                "%s, with event %s",
+                "%s, with event %s; %s",
                 _timeout(job, stage),
                 job.events[job.call.turn].id,
+                "it is tried again" if stage in MONGODB else "that was an attempt",
                 extra={"action": "handler_timeout", "event_id": job.events[job.call.turn].id},
             )
             yield job
+        self._hanging.report()
 
     def _cut_off(self, work: Work, job: Job, stage: Stage, answered: bool) -> None:  # noqa: FBT001 - a callback
         self._mailbox.post(CutOff(work, job, stage, answered))
@@ -224,5 +244,5 @@ class Underway:
 def _timeout(job: Job, stage: Stage) -> errors.HandlerTimeout:
     return errors.HandlerTimeout(
         f"The handler {job.handler.name} ran past its timeout of {job.call.limit_seconds:g} s: it "
-        f"hangs {stage.value}; the event is given to it again"
+        f"hangs {stage.value}"
     )
