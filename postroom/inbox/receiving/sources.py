@@ -37,7 +37,7 @@ class Sources:
 
     A topic that cannot be read waits, is said and tried again; no other topic waits for it.
     `source` makes what reads a topic. `changed` is told in that thread how many topics are open,
-    once each was tried.
+    once each was tried, less those through which dead letters come back.
     """
 
     def __init__(
@@ -84,8 +84,17 @@ class Sources:
             for keeper in self._keepers.values():
                 keeper.tend()
             if wanted is not None and all(k.was_tried for k in self._keepers.values()):
-                self._changed(sum(k.is_reading for k in self._keepers.values()))
+                self._changed(self._reading)
             self._troubles.say()
+
+    @property
+    def _reading(self) -> int:
+        # What comes back of the dead letters alone is no reason to say that all is well.
+        return sum(
+            keeper.is_reading
+            for topic, keeper in self._keepers.items()
+            if not base_topic(topic).endswith(wire.REDRIVE)
+        )
 
     def _follow(self, wanted: frozenset[Topic]) -> None:
         for topic in wanted - self._keepers.keys():
