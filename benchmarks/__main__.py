@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks import consuming, failover, relaying, report, sharing, writing
+from benchmarks import consuming, failover, relaying, report, sharing, streams, writing
 from devstack.stack import Stack
 from tests.site import Site
 
@@ -46,6 +46,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "sharing": lambda: sharing.processor([site() for _ in range(9)], 200_000),
         "sharing-latency": lambda: sharing.latency(site(), site(), rate=1000, seconds=6, rounds=5),
         "sharing-moves": lambda: sharing.moves(site()),
+        "streams": lambda: streams.streams(site),
         "publish": lambda: writing.publish(site(), 3000),
         "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000, consuming.UNGROUPED),
         "consuming-grouped": lambda: consuming.rate(
