@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -189,6 +190,82 @@ def test_what_is_left_to_be_awaited_is_not_taken_for_done(returned: Any) -> None
     plain: list[Any] = [None, 7, [], iter([]), threading.Lock()]
     for done in plain:
         require_done(done, who="The handler h")
+
+
+class Ways:
+    """Handlers of other kinds than a plain function."""
+
+    def method(self, event: Any, session: Any) -> None:
+        """Do nothing."""
+
+    @classmethod
+    def of_class(cls, event: Any, session: Any) -> None:
+        """Do nothing."""
+
+    @staticmethod
+    def static(event: Any, session: Any) -> None:
+        """Do nothing."""
+
+    def __call__(self, event: Any, *, session: Any = None) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        Ways().method,
+        Ways.of_class,
+        Ways.static,
+        vars(Ways)["static"],
+        Ways(),
+        functools.partial(Ways().method),
+        functools.partial(functools.partial(Ways.static), session=None),
+        functools.lru_cache(Ways.static),
+        lambda event, session: None,
+    ],
+    ids=[
+        "method",
+        "class",
+        "static",
+        "staticmethod",
+        "object",
+        "partial",
+        "nested",
+        "lru",
+        "lambda",
+    ],
+)
+def test_whatever_can_be_called_with_an_event_may_be_a_handler(function: Any) -> None:
+    """It gets the session, and its errors are the application's own words."""
+    found = Registry()
+    assert handles("A", name="h", into=found)(function) is function
+    handler = found.handlers["h"]
+    assert handler.wants_session
+    assert handler.package == __name__.partition(".")[0]
+    handler.function(None, session=None)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (None, "a NoneType, which cannot be called"),
+        ("billing", "a str, which cannot be called"),
+        (vars(Ways)["of_class"], "a classmethod, which cannot be called"),
+        (property(first_of_two), "a property, which cannot be called"),
+        (functools.partialmethod(first_of_two), "a partialmethod, which cannot be called"),
+        (max, "does not tell which arguments it takes"),
+        (operator.itemgetter(1), "does not tell which arguments it takes"),
+        (Ways.method, "no `self`"),
+    ],
+)
+def test_what_cannot_be_called_with_an_event_is_refused_by_a_sentence(
+    function: Any, words: str
+) -> None:
+    """With a name and without: no error of Python's own."""
+    assert words in refused("A", function=function, name="h")
+    assert words in refused("A", function=function) or "no name of its own" in refused(
+        "A", function=function
+    )
 
 
 WRONG_OPTIONS: list[dict[str, Any]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import marshal
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -55,7 +56,10 @@ class Handler:
     @property
     def package(self) -> str:
         """The top-level package of the function: what it raises are the application's own words."""
-        return str(self.function.__module__).partition(".")[0]
+        function = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        return str(function.__module__).partition(".")[0]
 
     def wants(self, name: str, subscription: str) -> bool:
         """Say whether an event of this name, read from this subscription, is for this handler."""

@@ -77,6 +77,7 @@ def handles(
     _check_refused(refused)
 
     def register(function: Function) -> Function:
+        _check_callable(function)
         title = _checked_name(name, function)
         handler = Handler(
             name=title,
@@ -109,6 +110,21 @@ def _check_events(events: tuple[Match, ...]) -> None:
             raise errors.ConfigurationError(
                 f"@handles() takes event classes, names and patterns, not {quoted(event)}"
             )
+
+
+def _check_callable(function: object) -> None:
+    if not callable(function):
+        raise errors.ConfigurationError(
+            f"@handles() is put on a {type(function).__name__}, which cannot be called: a handler "
+            "is a function, or what can be called like one"
+        )
+    try:
+        inspect.signature(function)
+    except ValueError:
+        raise errors.ConfigurationError(
+            f"@handles() is put on a {type(function).__name__} that does not tell which arguments "
+            "it takes: wrap it in a function of its own"
+        ) from None
 
 
 def _check_refused(refused: dict[str, object]) -> None:
