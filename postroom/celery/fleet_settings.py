@@ -1,53 +1,57 @@
-"""Fleet settings: what running workers say that they were set up with, in `inspect stats`."""
+"""Fleet settings: what running workers say of themselves, in `inspect stats`, to the doctor."""
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from postroom.operations.examining.workers import told
+from postroom.operations.examining import workers
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from postroom.settings import Settings
 
-__all__ = ["answers", "ask", "shown", "told_in"]
+__all__ = ["ask", "shown"]
 
 NAME = "postroom-settings"
-ANSWER_SECONDS = 1.0
+ANSWER_SECONDS, REDIS_SECONDS = 1.0, 6.0
 
 
 def shown(settings: Settings) -> dict[str, dict[str, str]]:
     """Return what a worker adds to `inspect stats`: its settings, without secrets."""
-    return {NAME: told(settings)}
+    return {NAME: workers.told(settings)}
 
 
-def ask(app: Celery) -> dict[str, Mapping[str, str]]:
-    """Ask all workers, and return the settings of those that answer within a second.
+def ask(app: Celery) -> workers.Answers:
+    """Ask all workers; return what came within a second, which is nothing where Redis is away.
 
-    Raises:
-        Exception: whatever kombu raises where Redis is away.
-
+    A Redis that hangs is not waited for.
     """
-    return told_in(answers(app))
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        told = pool.submit(_stats, app).result(REDIS_SECONDS)
+    except Exception:  # noqa: BLE001 - whatever kombu raises: nobody has answered
+        told = {}
+    finally:
+        pool.shutdown(wait=False)
+    return workers.Answers(
+        settings=_settings_in(told),
+        waiting={name: workers.troubles(stats) for name, stats in told.items()},
+        relays={name: workers.relays(stats) for name, stats in told.items()},
+    )
 
 
-def answers(app: Celery) -> dict[str, Any]:
-    """Ask all workers for their stats, and return what came within a second, by worker.
-
-    Raises:
-        Exception: whatever kombu raises where Redis is away.
-
-    """
-    return app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
+def _stats(app: Celery) -> dict[str, Any]:
+    found = app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
+    return {str(name): stats for name, stats in found.items() if isinstance(stats, Mapping)}
 
 
-def told_in(answers: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
-    """Return the settings among what workers have answered, by worker."""
+def _settings_in(told: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     found = {}
-    for worker, stats in answers.items():
-        theirs = stats.get(NAME) if isinstance(stats, Mapping) else None
+    for worker, stats in told.items():
+        theirs = stats.get(NAME)
         if isinstance(theirs, Mapping):
-            found[str(worker)] = theirs
+            found[worker] = theirs
     return found

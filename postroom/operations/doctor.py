@@ -10,7 +10,7 @@ from postroom.operations.examining import configured, mongodb, pulsar, workers
 from postroom.store import clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from postroom.operations.actions import Actor
     from postroom.operations.setup import Step
@@ -22,17 +22,15 @@ __all__ = ["examine", "exit_code", "fix"]
 def examine(
     wiring: Wiring,
     *,
-    running: Mapping[str, Mapping[str, str]] | None = None,
-    waiting: Mapping[str, Sequence[str]] | None = None,
+    answers: workers.Answers | None = None,
     broker: Callable[[], list[Finding]] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[Finding]:
     """Look at the settings, MongoDB, Pulsar and the workers, and return what was found, by these.
 
-    `running` are the settings that running workers have told (see examining.workers.told), None
-    where they were not asked; `waiting` what they said that they wait for. `broker` looks at the
-    broker of Celery, through which the workers were asked. `told` hears what is looked at next.
-    Whatever does not answer is a finding; it takes half a minute at most.
+    `answers` are the running workers', None where they were not asked. `broker` looks at the
+    broker of Celery, through which they were asked. `told` hears what is looked at next. Whatever
+    does not answer is a finding; it takes half a minute at most.
     """
     told("settings")
     found = configured.examine(wiring.settings)
@@ -43,8 +41,8 @@ def examine(
     if broker is not None:
         told("Redis")
         found += broker()
-    if running is not None:
-        found += workers.examine(wiring.settings, running, waiting)
+    if answers is not None:
+        found += workers.examine(wiring.settings, answers)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import MongoClient
@@ -29,6 +30,7 @@ __all__ = [
     "for_relay",
     "is_sharded",
     "members",
+    "members_away",
     "operation_time",
     "require_fit_server",
 ]
@@ -40,6 +42,7 @@ Made = TypeVar("Made")
 SELECTION_MS = 5_000
 CALL_MS = 15_000
 HEARTBEAT_MS = 10_000
+PAUSE_SECONDS = 0.05
 
 # What reads and writes mean, which no URI may change: a secondary that lags, or a primary that
 # reads or writes what may be rolled back, would call rows and epochs gone.
@@ -240,6 +243,21 @@ def members(client: MongoClient[Any]) -> str:
     if "setName" in hello:
         return f"{hello['setName']} ({', '.join(sorted(hello['hosts']))})"
     return ", ".join(f"{host}:{port}" for host, port in sorted(client.nodes))
+
+
+def members_away(client: MongoClient[Any], *, seconds: float = 0.0) -> list[str]:
+    """Return the servers, of those that belong together, that a client has asked in vain.
+
+    For so many `seconds` those are waited for of which that is not certain yet.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        servers = client.topology_description.server_descriptions().items()
+        unknown = {address: each for address, each in servers if not each.is_server_type_known}
+        if time.monotonic() > end or all(each.error is not None for each in unknown.values()):
+            away = [address for address, each in unknown.items() if each.error is not None]
+            return [f"{host}:{port}" for host, port in sorted(away)]
+        time.sleep(PAUSE_SECONDS)
 
 
 def operation_time(database: Database[Any]) -> Timestamp:

@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-__all__ = ["CONSUMER", "DATABASE", "RELAY", "SCRAPED", "Described", "Instruments", "family"]
+__all__ = [
+    "CONSUMER",
+    "DATABASE",
+    "RELAY",
+    "SCRAPED",
+    "TOPICS",
+    "Described",
+    "Instruments",
+    "family",
+]
 
 # From a few milliseconds, which is what an event takes, to an outage's hour.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 PARTITION = ("partition",)
 SUBSCRIPTION = ("subscription",)
 HANDLER = (*SUBSCRIPTION, "handler")
+OF_TOPIC = ("topic", *SUBSCRIPTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,29 @@ DATABASE: Mapping[str, Described] = {
     ),
     "postroom_database_readable": Described(
         Gauge, "Whether MongoDB told all this a few seconds ago; where 0, the rest is absent"
+    ),
+    "postroom_database_members_away": Described(
+        Gauge, "Members of MongoDB's replica set that do not answer"
+    ),
+}
+# By Pulsar's admin interface alone, whether or not a consumer lives.
+TOPICS: Mapping[str, Described] = {
+    "postroom_subscription_consumers": Described(
+        Gauge, "Consumers that are connected to a subscription of this application", OF_TOPIC
+    ),
+    "postroom_subscription_backlog_messages": Described(
+        Gauge, "Messages that none of them has acknowledged", OF_TOPIC
+    ),
+    "postroom_subscription_oldest_seconds": Described(
+        Gauge, "How long ago the oldest of them was sent, 0 where there is none", OF_TOPIC
+    ),
+    "postroom_dead_letters_waiting": Described(
+        Gauge, "Dead letters on a dead-letter topic of this application", ("topic",)
+    ),
+    "postroom_pulsar_admin_readable": Described(
+        Gauge,
+        "Whether Pulsar's admin interface told all this at the last look; where 0, the rest is "
+        "absent",
     ),
 }
 

@@ -11,17 +11,19 @@ from postroom.telemetry.counting import Counting
 from postroom.telemetry.endpoint import Endpoint
 from postroom.telemetry.partitions import Partitions
 from postroom.telemetry.scraping import Scraping
+from postroom.telemetry.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from postroom.inbox.consumer import Consumer
+    from postroom.inbox.topic_view import TopicRow
     from postroom.relay.relay import Relay
     from postroom.settings import Settings
     from postroom.telemetry.health import Health
     from postroom.telemetry.pulse import Pulse
 
-__all__ = ["Exposition", "of_the_database", "registry_of_all"]
+__all__ = ["Exposition", "of_the_database", "of_topics", "registry_of_all"]
 
 
 class Exposition:
@@ -91,10 +93,20 @@ def of_the_database(
     return found
 
 
+def of_topics(
+    seen: Callable[[], Sequence[TopicRow] | None],
+    *,
+    registry: CollectorRegistry = prometheus_client.REGISTRY,
+) -> None:
+    """Have a registry tell what `seen` knows of topics and subscriptions; see Subscriptions."""
+    registry.register(Subscriptions(seen))
+
+
 def registry_of_all(settings: Settings) -> CollectorRegistry:
     """Return a registry of its own with every metric that there is, for what checks their names."""
     found = CollectorRegistry()
     Counting(found)
     found.register(Scraping())
     of_the_database(settings, registry=found)
+    of_topics(lambda: None, registry=found)
     return found

@@ -46,6 +46,7 @@ class _Seen:
 
     partitions: Sequence[PartitionView]
     oplog_seconds: float | None
+    members_away: int
     at: float
 
 
@@ -129,7 +130,10 @@ class Partitions(Collector):
     def _look(self, client: MongoClient[Any]) -> None:
         found = views(client[self._settings.mongodb_database])
         self._seen = _Seen(
-            partitions=found.partitions, oplog_seconds=_oplog(client), at=time.monotonic()
+            partitions=found.partitions,
+            oplog_seconds=_oplog(client),
+            members_away=len(clients.members_away(client)),
+            at=time.monotonic(),
         )
 
 
@@ -155,6 +159,7 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
             age = (now - view.checkpointed_at).total_seconds()
             tell("checkpoint_age_seconds", max(0.0, age), name)
     tell("oplog_window_seconds", seen.oplog_seconds)
+    metrics["postroom_database_members_away"].add_metric([], float(seen.members_away))
     del metrics["postroom_database_readable"]
     yield from metrics.values()
 

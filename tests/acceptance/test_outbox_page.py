@@ -42,6 +42,11 @@ class Flower:
         self.worker = worker
         self.address = f"http://127.0.0.1:{port}{prefix}"
 
+    def metrics(self) -> str:
+        """Return what Flower tells Prometheus."""
+        with urllib.request.urlopen(f"{self.address}/metrics", timeout=30) as answer:
+            return bytes(answer.read()).decode()
+
     def ask(
         self, path: str, body: Any = None, *, user: str | None = "flower", **headers: str
     ) -> Answer:
@@ -339,8 +344,14 @@ def test_topics_are_shown_with_their_subscriptions(pulsar_site: Site) -> None:
     assert (subscription["name"], subscription["type"]) == ("test", "Exclusive")
     assert len(subscription["consumers"]) == 1
     assert 0 <= subscription["oldest_seconds"] < 120
+    assert subscription["ours"]
     assert [each["exists"] for each in dead] == [False]
+    of = f'{{subscription="test",topic="{pulsar_site.topic}"}}'
+    assert f"postroom_subscription_backlog_messages{of} 3.0" in flower.metrics()
     consumer.close()
+    nobody = f"postroom_subscription_consumers{of} 0.0"
+    wait_until(lambda: nobody in flower.metrics(), description="metrics alone say that none reads")
+    assert nobody in pulsar_site.run("celery -A tasks outbox metrics")
 
 
 def test_the_doctors_findings_are_shown(shared: tuple[Site, Flower]) -> None:

@@ -17,6 +17,7 @@ from postroom.failures import Kind
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.lifetime import Lifetime
 from postroom.inbox.handling.outcome import Applied, GiveUp, TryAgain
+from postroom.store import clients
 from tests.bench import Bench
 
 if TYPE_CHECKING:
@@ -235,6 +236,24 @@ class TestThreeMembers:
         for member in replica_set.secondaries():
             with MongoClient[Any](member.direct_url) as client:
                 client.admin.command({"configureFailPoint": "stopReplProducer", "mode": mode})
+
+    def test_a_member_that_does_not_answer_is_found(
+        self, replicated_site: Site, replica_set: Any
+    ) -> None:
+        """By its address, killed or frozen, though everything goes on without it."""
+        killed, frozen = replica_set.secondaries()
+        killed.kill()
+        frozen.freeze()
+        try:
+            with clients.for_command_line(replicated_site.environment["POSTROOM_MONGODB_URI"]) as c:
+                away = clients.members_away(c, seconds=8)
+        finally:
+            frozen.thaw()
+            killed.start()
+            replica_set.wait_ready()
+        assert sorted(away) == sorted((killed.address, frozen.address))
+        with clients.for_command_line(replicated_site.environment["POSTROOM_MONGODB_URI"]) as c:
+            assert clients.members_away(c, seconds=8) == []
 
     def test_handled_before_is_believed_of_a_majority_alone(
         self, stalled: Bench, replica_set: Any

@@ -16,7 +16,7 @@ from prometheus_client import Counter, Histogram
 from postroom import Settings
 from postroom.celery.commands.dead_letters import dead_letters
 from postroom.celery.commands.outbox import outbox
-from postroom.telemetry.catalogue import CONSUMER, DATABASE, RELAY, SCRAPED
+from postroom.telemetry.catalogue import CONSUMER, DATABASE, RELAY, SCRAPED, TOPICS
 from postroom.telemetry.exposition import registry_of_all
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DEPLOY, DOCS = ROOT / "deploy", ROOT / "docs"
-CATALOGUE = {**RELAY, **CONSUMER, **SCRAPED, **DATABASE}
+CATALOGUE = {**RELAY, **CONSUMER, **SCRAPED, **DATABASE, **TOPICS}
 # What Grafana puts in before Prometheus sees it.
 VARIABLES = {"$__rate_interval": "5m", "$partition": ".*", "$subscription": ".*"}
 

@@ -135,10 +135,39 @@ def test_what_workers_wait_for_is_found() -> None:
     told = workers.troubles(answer)
     assert told == [waits["reason"], "The topic t is full", "The topic u is not read"]
     settings = Settings()
-    found = workers.examine(settings, {"w": workers.told(settings)}, {"w": told})
-    assert [each.grade for each in found] == [Grade.OK, *[Grade.WARN] * 3]
+    found = workers.examine(
+        settings,
+        workers.Answers(
+            settings={"w": workers.told(settings)}, waiting={"w": told}, relays={"w": []}
+        ),
+    )
+    assert [each.grade for each in found] == [Grade.OK, *[Grade.WARN] * 4]
     assert found[1].found == f"It waits: {waits['reason']}"
     assert found[1].remedy == "celery -A … inspect stats -d w"
+
+
+@pytest.mark.parametrize(
+    ("relays", "grade", "words", "remedy"),
+    [
+        ({"a": ["default"], "b": ["default"]}, Grade.OK, "another one beside it", ""),
+        ({"a": ["default"], "b": []}, Grade.WARN, "partition default one relay alone", "relay"),
+        ({"a": ["p"], "b": ["default"], "c": ["default"]}, Grade.WARN, "partition p", "relay.p"),
+        ({"a": ["p", "q"]}, Grade.WARN, "partition p, q one relay alone", "relay"),
+        ({"a": ["default", "default"]}, Grade.WARN, "one relay alone", "relay"),
+        ({"a": []}, Grade.WARN, "No relay has answered", "relay"),
+    ],
+)
+def test_a_relay_that_nobody_stands_by_for_is_found(
+    relays: dict[str, list[str]], grade: Grade, words: str, remedy: str
+) -> None:
+    """By outbox partition, among the workers that have answered."""
+    settings = Settings()
+    told = {name: workers.told(settings) for name in relays}
+    answers = workers.Answers(settings=told, waiting={}, relays=relays)
+    found = workers.examine(settings, answers)[-1]
+    assert (found.what, found.grade) == ("standby relays", grade)
+    assert words in found.found
+    assert found.remedy == (f"celery -A … worker -Q {remedy}" if remedy else "")
 
 
 def test_a_server_that_asks_nobody_allows_everything() -> None:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from postroom import ConfigurationError, Settings
 from postroom.inbox import facts as inbox_facts
 from postroom.inbox.connection import Connection
+from postroom.inbox.topic_view import DEAD, EVENTS, Subscription, TopicRow
 from postroom.observation import Observer
 from postroom.relay import facts as relay_facts
 from postroom.relay.interlude import Interlude
@@ -27,10 +28,11 @@ from postroom.store.values import OutboxPartition
 from postroom.telemetry import pulse
 from postroom.telemetry.counting import Counting
 from postroom.telemetry.endpoint import Endpoint
-from postroom.telemetry.exposition import registry_of_all
+from postroom.telemetry.exposition import of_topics, registry_of_all
 from postroom.telemetry.health import Health
 from postroom.telemetry.telemetry import Telemetry
 from postroom.telemetry.watchdog import Watchdog
+from postroom.topics import Topic
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -132,6 +134,47 @@ def test_a_consumers_facts_are_counted() -> None:
     assert value("postroom_consumer_handler_duration_seconds_count", of) == 3
     assert value("postroom_consumer_dead_letters_total", of) == 1
     assert value("postroom_consumer_held_events", {"subscription": "s"}) == 7
+
+
+def test_subscriptions_are_told_where_no_consumer_lives() -> None:
+    """The application's own, and its dead letters; nothing but that where nobody tells."""
+
+    def subscribed(name: str, *, ours: bool, backlog: int, oldest: int | None) -> Subscription:
+        return Subscription(
+            name=name,
+            ours=ours,
+            type="Key_Shared",
+            consumers=["c"] if name == "read" else [],
+            backlog=backlog,
+            oldest_seconds=oldest,
+        )
+
+    alone = subscribed("alone", ours=True, backlog=7, oldest=40)
+    read = subscribed("read", ours=True, backlog=0, oldest=None)
+    strange = subscribed("strange", ours=False, backlog=9, oldest=9)
+    letters = subscribed("dead-letters", ours=True, backlog=3, oldest=2)
+    rows: list[TopicRow] | None = [
+        TopicRow(topic=Topic("t"), role=EVENTS, exists=True, subscriptions=[alone, read, strange]),
+        TopicRow(topic=Topic("t-DLQ"), role=DEAD, exists=True, subscriptions=[letters]),
+        TopicRow(topic=Topic("none"), role=EVENTS, exists=False),
+    ]
+    registry = CollectorRegistry()
+    of_topics(lambda: rows, registry=registry)
+    value = registry.get_sample_value
+
+    def told(name: str, subscription: str) -> float | None:
+        of = {"topic": "t", "subscription": subscription}
+        return value(f"postroom_subscription_{name}", of)
+
+    names = ("consumers", "backlog_messages", "oldest_seconds")
+    assert [told(name, "alone") for name in names] == [0, 7, 40]
+    assert [told(name, "read") for name in names] == [1, 0, 0]
+    assert [told(name, "strange") for name in names] == [None, None, None]
+    assert value("postroom_dead_letters_waiting", {"topic": "t-DLQ"}) == 3
+    assert value("postroom_pulsar_admin_readable") == 1
+    rows = None
+    assert value("postroom_pulsar_admin_readable") == 0
+    assert told("consumers", "alone") is None
 
 
 @pytest.mark.parametrize("operation", ["reading", "sending", "saving"])

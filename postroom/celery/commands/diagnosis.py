@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
@@ -17,16 +16,12 @@ from postroom.celery.commands.services import told
 from postroom.findings import Finding, Grade
 from postroom.operations import doctor as physician
 from postroom.operations.actions import operator
-from postroom.operations.examining.workers import troubles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from postroom.operations.setup import Step
 
 __all__ = ["doctor", "setup"]
 
-REDIS_SECONDS = 6.0
 STYLES = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red"}
 
 
@@ -45,11 +40,9 @@ def doctor(ctx: click.Context, /, *, as_json: bool, fix: bool) -> None:
             with told(wiring.settings):
                 steps = physician.fix(wiring, actor=operator())
             _print_steps(steps, as_json=as_json, made_only=True)
-        answers = _answers(ctx.obj.app)
         found = physician.examine(
             wiring,
-            running=fleet_settings.told_in(answers),
-            waiting={name: troubles(stats) for name, stats in answers.items()},
+            answers=fleet_settings.ask(ctx.obj.app),
             broker=functools.partial(queue_broker.examine, ctx.obj.app),
             told=lambda what: status.update(f"Looking at {what}"),
         )
@@ -73,17 +66,6 @@ def setup(ctx: click.Context, /, *, as_json: bool) -> None:
         steps = physician.fix(wiring, actor=operator())
     _print_steps(steps, as_json=as_json)
     ctx.exit(int(any(step.failed for step in steps)))
-
-
-def _answers(app: Any) -> Mapping[str, Any]:
-    """Ask the workers for their stats; a Redis that hangs is not waited for."""
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    try:
-        return pool.submit(fleet_settings.answers, app).result(REDIS_SECONDS)
-    except Exception:  # noqa: BLE001 - whatever kombu raises: nobody has answered
-        return {}
-    finally:
-        pool.shutdown(wait=False)
 
 
 def _print(found: list[Finding]) -> None:

@@ -25,14 +25,14 @@ from postroom.relay.watching.view import views
 from postroom.sentences import is_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from celery import Celery
     from pymongo.database import Database
 
     from postroom.celery.outbox_page.fleet import Fleet, Member
-    from postroom.celery.outbox_page.topics import TopicRow, Topics
     from postroom.findings import Finding
+    from postroom.inbox.topic_view import TopicRow, Topics
     from postroom.operations.wiring import Wiring
     from postroom.relay.watching.view import Views
     from postroom.settings import Settings
@@ -69,12 +69,13 @@ class Desk:
             lambda: topics.look(self._relayed()),
             why=self.why,
             every=EVERY_SECONDS,
+            idle=IDLE_SECONDS,
         )
         self.doctor: Lookout[list[Finding]] = Lookout(
             "The doctor",
             lambda: doctor.examine(
                 wiring,
-                running=_running(app),
+                answers=fleet_settings.ask(app),
                 broker=functools.partial(queue_broker.examine, app),
             ),
             why=self.why,
@@ -83,8 +84,9 @@ class Desk:
         )
 
     def start(self) -> None:
-        """Begin to keep the last hour, whether somebody watches or not."""
+        """Begin to look at partitions and topics, whether somebody watches or not."""
         self.views.start()
+        self.topics.start()
 
     @property
     def settings(self) -> Settings:
@@ -112,6 +114,11 @@ class Desk:
         if self.settings.show_payloads and found.row is not None:
             told["data"] = self._data(event_id)
         return told
+
+    def topics_for_metrics(self) -> Sequence[TopicRow] | None:
+        """Return the topics as they were seen last, or None where the last look found nothing."""
+        seen = self.topics.seen()
+        return None if seen.trouble else seen.value
 
     def relays(self) -> Sequence[Member]:
         """Return the relays that answered last, whatever the database does."""
@@ -164,13 +171,6 @@ class Desk:
     def _relayed(self) -> list[str]:
         seen = self.views.seen().value
         return [topic for view in seen.partitions for topic in view.topics] if seen else []
-
-
-def _running(app: Celery) -> Mapping[str, Mapping[str, str]]:
-    try:
-        return fleet_settings.ask(app)
-    except Exception:  # noqa: BLE001 - whatever Redis has: no worker has answered
-        return {}
 
 
 def _why_redis(error: Exception) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from postroom.celery.outbox_page import adapter
 from postroom.celery.outbox_page.desk import Desk
 from postroom.celery.outbox_page.handlers import routes
-from postroom.celery.outbox_page.topics import Topics
+from postroom.inbox.topic_view import Topics
+from postroom.telemetry.exposition import of_topics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,9 @@ def loader(settings: Mapping[str, Any]) -> adapter.Loader:
 
 
 def mount(server: Any, app: Celery, wiring: Wiring) -> None:
-    """Add the page to a server, and begin to keep the last hour."""
+    """Add the page to a server, its topics to Flower's metrics, and begin to keep the last hour."""
     topics = Topics(wiring.settings, routed=wiring.routing.topics, consumed=wiring.consume)
     desk = Desk(app, wiring, topics)
     adapter.add(server, routes(desk))
+    of_topics(desk.topics_for_metrics)
     desk.start()

@@ -10,6 +10,7 @@ from pymongo import errors as mongo
 from postroom import preflight, rights, wire
 from postroom.findings import Finding, Grade
 from postroom.relay.watching.view import views
+from postroom.store import clients
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.oplog import Oplog
 
@@ -27,6 +28,8 @@ MOST_SKEW = timedelta(seconds=5)
 LAGGING = timedelta(minutes=1)
 SHORT_WINDOW = timedelta(hours=1)
 SETUP = "celery -A … outbox setup"
+# A little longer than the driver gives a member to take a connection.
+CONNECT_SECONDS = 5.5
 
 
 def examine(database: Database[Any], wiring: Wiring) -> list[Finding]:
@@ -41,7 +44,7 @@ def examine(database: Database[Any], wiring: Wiring) -> list[Finding]:
         return fit
     version = database.client.server_info()["version"]
     found = [*fit, Finding(what="MongoDB's version", found=f"MongoDB is {version}")]
-    for look in (_rights, _clock, _indexes, _oplog, _partitions):
+    for look in (_members, _rights, _clock, _indexes, _oplog, _partitions):
         found += _allowed(look, database, wiring)
     return found
 
@@ -64,6 +67,23 @@ def _allowed(
                 "operator",
             )
         ]
+
+
+def _members(database: Database[Any], _: Wiring) -> Iterator[Finding]:
+    client = database.client
+    away = clients.members_away(client, seconds=CONNECT_SECONDS)
+    count = len(client.topology_description.server_descriptions())
+    what = "members of MongoDB"
+    if away:
+        yield Finding(
+            what=what,
+            found=f"Of {count} members {', '.join(away)} {'does' if len(away) == 1 else 'do'} not "
+            "answer: without a majority of them nothing is written or relayed",
+            grade=Grade.WARN,
+            remedy='mongosh --eval "rs.status()" says why; start mongod there again',
+        )
+    else:
+        yield Finding(what=what, found=f"All of them answer ({count})")
 
 
 def _rights(database: Database[Any], _: Wiring) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom import broker
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
 
-__all__ = ["examine", "told", "troubles"]
+__all__ = ["Answers", "examine", "relays", "told", "troubles"]
 
 HERE = "this process"
 # By what a worker tells, the states in which it waits for nothing that is amiss.
@@ -57,16 +59,53 @@ def troubles(stats: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def examine(
-    settings: Settings,
-    workers: Mapping[str, Mapping[str, str]],
-    waiting: Mapping[str, Sequence[str]] | None = None,
-) -> list[Finding]:
-    """Compare what the workers have told, by worker, with each other and with this process.
+def relays(stats: Mapping[str, Any]) -> list[str]:
+    """Return the outbox partitions of which a worker has a relay, in office or standing by."""
+    told_ = stats.get("postroom-relay") or ()
+    return [str(each["partition"]) for each in told_ if "partition" in each]
 
-    `waiting` is what each of them waits for, a right that it lacks for one: see troubles().
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What the running workers told in `inspect stats`, by worker.
+
+    Their `settings`, see told(); what each of them is `waiting` for, a right that it lacks for one,
+    see troubles(); and the outbox partitions that it `relays` or stands by for.
     """
-    return [*_compared(settings, workers), *_waiting(waiting or {})]
+
+    settings: Mapping[str, Mapping[str, str]]
+    waiting: Mapping[str, Sequence[str]]
+    relays: Mapping[str, Sequence[str]]
+
+
+def examine(settings: Settings, answers: Answers) -> list[Finding]:
+    """Compare the workers with each other and with this process; say what waits, or is alone."""
+    found = [*_compared(settings, answers.settings), *_waiting(answers.waiting)]
+    return [*found, *_standbys(answers.relays)] if answers.settings else found
+
+
+def _standbys(by_worker: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    what, remedy = "standby relays", "celery -A … worker -Q {}"
+    workers = Counter(name for names in by_worker.values() for name in set(names))
+    alone = sorted(name for name, count in workers.items() if count == 1)
+    if not workers:
+        yield Finding(
+            what=what,
+            found="No relay has answered: what is written now waits",
+            grade=Grade.WARN,
+            remedy=remedy.format("relay"),
+        )
+    elif alone:
+        queue = f"relay.{alone[0]}" if len(alone) == 1 and alone[0] != "default" else "relay"
+        yield Finding(
+            what=what,
+            found=f"Of outbox partition {_some(alone)} one relay alone has answered: nobody takes "
+            "over from it",
+            grade=Grade.WARN,
+            remedy=remedy.format(queue),
+        )
+    else:
+        yield Finding(what=what, found="Each relay that has answered has another one beside it")
 
 
 def _waiting(waiting: Mapping[str, Sequence[str]]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Topics and their subscriptions as the page shows them, by Pulsar's admin interface."""
+"""Topics and their subscriptions seen from outside, by Pulsar's admin interface."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.access import pulsar as pulsar_access
+from postroom.inbox.parking.letters import SUBSCRIPTION
 from postroom.inbox.receiving.directory import topics_of
 from postroom.inbox.receiving.selection import Selection, dead_letter_topic
 from postroom.pulsar_admin import PulsarAdmin
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
 
-__all__ = ["Subscription", "TopicRow", "Topics"]
+__all__ = ["DEAD", "EVENTS", "Subscription", "TopicRow", "Topics"]
+
+# What a topic is for.
+EVENTS, DEAD = "events", "dead letters"
 
 LISTING_SECONDS = 3.0
 # Each is two requests at most, of two seconds at most where nothing answers.
@@ -33,9 +37,13 @@ UNANSWERED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """One subscription: its type and consumers, and what none of them has acknowledged yet."""
+    """One subscription: its type and consumers, and what none of them has acknowledged yet.
+
+    `ours` where the application reads the topic by it, or finds its dead letters there.
+    """
 
     name: str
+    ours: bool
     type: str
     consumers: Sequence[str]
     backlog: int
@@ -76,22 +84,25 @@ class Topics:
             ServiceUnavailable: the admin interface tells of none of them.
 
         """
-        named = self._named(relayed)
-        rows = []
-        for topic, role in list(named.items())[:MOST_TOPICS]:
-            rows.append(self._row(topic, role))
+        rows: list[TopicRow] = []
+        for topic, (role, ours) in list(self._named(relayed).items())[:MOST_TOPICS]:
+            rows.append(self._row(topic, role, ours))
             if rows[0].exists is None:
                 raise errors.ServiceUnavailable(UNANSWERED.format(topics=rows[0].topic))
         return rows
 
-    def _named(self, relayed: Iterable[str]) -> dict[Topic, str]:
+    def _named(self, relayed: Iterable[str]) -> dict[Topic, tuple[str, set[str]]]:
+        """Return what each topic is for, and the subscriptions by which it is read here."""
         events = [*self._routed, *relayed]
-        named = {base_topic(canonical(topic)): "events" for topic in events}
-        dead: dict[Topic, str] = {}
+        named: dict[Topic, tuple[str, set[str]]] = {
+            base_topic(canonical(topic)): (EVENTS, set()) for topic in events
+        }
+        dead: dict[Topic, tuple[str, set[str]]] = {}
         for subscription, written in self._consumed.items():
             for topic in self._read_by(subscription, written):
-                named.setdefault(topic, "events")
-                dead[dead_letter_topic(self._settings, topic, subscription)] = "dead letters"
+                named.setdefault(topic, (EVENTS, set()))[1].add(subscription)
+                letters = dead_letter_topic(self._settings, topic, subscription)
+                dead[letters] = (DEAD, {SUBSCRIPTION})
         return {**named, **dead}
 
     def _read_by(self, subscription: str, written: Sequence[str]) -> list[Topic]:
@@ -105,7 +116,7 @@ class Topics:
             found += selection.among(there)
         return list(dict.fromkeys(base_topic(topic) for topic in found))
 
-    def _row(self, topic: Topic, role: str) -> TopicRow:
+    def _row(self, topic: Topic, role: str, ours: set[str]) -> TopicRow:
         told = self._admin.statistics(topic)
         if not told:
             return TopicRow(topic=topic, role=role, exists=None if told is None else False)
@@ -118,7 +129,7 @@ class Topics:
             partitions=len(partitions) if isinstance(partitions, Mapping) else None,
             rate_in=_number(told.get("msgRateIn")),
             subscriptions=[
-                _subscription(name, each)
+                _subscription(name, each, ours=name in ours)
                 for name, each in sorted(subscriptions.items())
                 if isinstance(each, Mapping)
             ]
@@ -127,11 +138,12 @@ class Topics:
         )
 
 
-def _subscription(name: str, told: Mapping[str, Any]) -> Subscription:
+def _subscription(name: str, told: Mapping[str, Any], *, ours: bool) -> Subscription:
     backlog = int(_number(told.get("msgBacklog")) or 0)
     consumers = told.get("consumers")
     return Subscription(
         name=name,
+        ours=ours,
         type=str(told.get("type") or "nobody has subscribed yet"),
         consumers=[
             str(each.get("consumerName", ""))
