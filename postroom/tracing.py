@@ -29,6 +29,7 @@ __all__ = [
     "context_in",
     "creating",
     "is_on",
+    "is_sampled",
     "processing",
     "silently",
     "span_of_sent",
@@ -85,6 +86,12 @@ def context_in(headers: Mapping[str, str]) -> Mapping[str, str]:
     return {PARENT: str(parent), **({STATE: str(state)} if _is_short(state) else {})}
 
 
+def is_sampled(parent: str) -> bool:
+    """Say whether what a traceparent names is recorded: the last bit of its flags."""
+    flags = parent.rpartition("-")[2]
+    return len(flags) == 2 and flags[-1] in "13579bdf"
+
+
 def _is_short(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST
 
@@ -98,14 +105,14 @@ def span_of_sent(
     began_ns: int,
     ended_ns: int,
 ) -> None:
-    """Make the span of a chunk that is stored, with links to the spans that created its events.
+    """Make the span of a chunk that is stored, with links to the sampled spans of its events.
 
     `parents` are the traceparents of some of them.
     """
     links = [
         trace.Link(found)
         for parent in dict.fromkeys(parents)
-        if (found := _span_context({PARENT: parent})) is not None
+        if is_sampled(parent) and (found := _span_context({PARENT: parent})) is not None
     ]
     attributes: dict[str, Any] = {
         SYSTEM: "pulsar",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.inbox import facts
+from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.outcome import (
     Applied,
     GiveUp,
@@ -286,21 +287,24 @@ class Dispatcher:
         self._patience.look(itertools.chain(self._schedule, self._underway))
         held, held_bytes = self._admission.held
         running = self._underway.running
-        longest_seconds, longest = _longest(running)
         self._tell(
             facts.Holding,
             held=held,
             held_bytes=held_bytes,
             running=len(running),
             waiting_to_retry=self._schedule.later,
-            longest_seconds=longest_seconds,
-            longest=longest,
+            **_longest(running),
         )
 
 
-def _longest(running: list[Job]) -> tuple[float, str]:
-    """Return for how long a thread has had the job that runs longest, and what and where it is."""
+def _longest(running: list[Job]) -> dict[str, Any]:
+    """Return what facts.Holding tells of the job that a thread has had for longest."""
     if not running:
-        return 0.0, ""
+        return {}
     longest = max(running, key=lambda job: job.call.seconds)
-    return longest.call.seconds, f"{longest.handler.name} {longest.call.stage.value}"
+    stage = longest.call.stage
+    return {
+        "longest_seconds": longest.call.seconds,
+        "longest": f"{longest.handler.name} {stage.value}",
+        "commits": stage is Stage.COMMIT,
+    }

@@ -129,7 +129,8 @@ class Holding(ConsumerFact):
     """What is held now; told four times a second by the dispatcher's thread.
 
     `longest_seconds` is how long a thread has had the job that runs longest, `longest` which
-    handler that is and where it is; 0 and nothing where none runs.
+    handler that is and where it is; 0 and nothing where none runs. `commits` says that it waits for
+    MongoDB to commit.
     """
 
     held: int
@@ -138,6 +139,7 @@ class Holding(ConsumerFact):
     waiting_to_retry: int
     longest_seconds: float = 0.0
     longest: str = ""
+    commits: bool = False
 
 
 class Teller:

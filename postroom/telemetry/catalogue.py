@@ -142,8 +142,8 @@ SCRAPED: Mapping[str, Described] = {
     "postroom_hang_seconds": Described(
         Gauge,
         "For how long something has stood still that may not for as long; absent where nothing "
-        "does. `what` is thread, read, send, checkpoint or handler; `name` an outbox partition or "
-        "a subscription",
+        "does. `what` is thread, read, send, checkpoint, handler or commit; `name` an outbox "
+        "partition or a subscription",
         ("name", "what"),
     ),
     "postroom_celery_broker_up": Described(

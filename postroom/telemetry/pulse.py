@@ -187,9 +187,10 @@ def of_consumer(
             case inbox_facts.StateEntered():
                 pulse.enter(fact.state, fact.reason)
             case inbox_facts.Holding():
-                pulse.beat(
-                    handler=(fact.longest_seconds, f"{fact.longest}, called by {who}, hangs")
-                )
+                # A commit is MongoDB's to end, and no handler's.
+                what, other = ("commit", "handler") if fact.commits else ("handler", "commit")
+                sentence = f"{fact.longest}, called by {who}, hangs"
+                pulse.beat(**{what: (fact.longest_seconds, sentence), other: (0.0, "")})
             case inbox_facts.Troubled():
                 pass  # another thread's
             case inbox_facts.ConsumerFact():

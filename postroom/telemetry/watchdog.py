@@ -23,8 +23,8 @@ class Watchdog:
     """Looks once a second, in a thread of its own: what it watches may hold any other.
 
     Each hang is said once, then once a minute while it lasts, and its end once. Each ends by what
-    bounds it: a send, a read and a checkpoint by the term, a handler by its timeout, a thread by
-    whoever asks /livez.
+    bounds it: a send, a read and a checkpoint by the term, a handler and its commit by the
+    handler's timeout, a thread by whoever asks /livez.
     """
 
     def __init__(self, health: Health) -> None:

@@ -14,11 +14,13 @@ from pymongo import errors as mongo
 
 from postroom import Event, errors, handles
 from postroom.failures import Kind
+from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.lifetime import Lifetime
 from postroom.inbox.handling.outcome import Applied, GiveUp, TryAgain
 from postroom.store import clients
 from tests.bench import Bench
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -301,6 +303,22 @@ class TestThreeMembers:
         assert (outcome.counts, outcome.kind) == (False, Kind.OUTAGE)
         assert took < 8
         assert isinstance(stalled.run(handler), Applied)
+        assert stalled.notes == [1]
+
+    def test_a_commit_that_hangs_is_known_as_one(self, stalled: Bench, replica_set: Any) -> None:
+        """While no majority confirms it, the call says that it waits for MongoDB to commit."""
+
+        def handler(event: Event[Any], session: ClientSession) -> None:
+            stalled.note(session)
+
+        self.stop_followers(replica_set, mode="alwaysOn")
+        try:
+            call, thread = stalled.begin(handler)
+            wait_until(lambda: call.stage is Stage.COMMIT, description="the commit hangs")
+        finally:
+            self.stop_followers(replica_set, mode="off")
+        thread.join(20)
+        assert isinstance(call.outcome, Applied)
         assert stalled.notes == [1]
 
     def test_a_connection_that_our_own_client_loses_is_an_outage(self, stalled: Bench) -> None:

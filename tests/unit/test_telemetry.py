@@ -18,6 +18,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from postroom import ConfigurationError, Settings
 from postroom.inbox import facts as inbox_facts
 from postroom.inbox.connection import Connection
+from postroom.inbox.dispatcher import _longest as longest
+from postroom.inbox.handling.call import Stage
 from postroom.inbox.topic_view import DEAD, EVENTS, Subscription, TopicRow
 from postroom.observation import Observer
 from postroom.relay import facts as relay_facts
@@ -203,6 +205,28 @@ def test_what_hangs_is_said_by_name_and_does_not_end_the_worker(
     assert said[0].startswith(f"It hangs: {hang.sentence}")
     assert said[1].startswith("No longer: ")
     assert health.hangs() == []
+
+
+@pytest.mark.parametrize("stage", [Stage.HANDLER, Stage.COMMIT])
+def test_a_handler_and_its_commit_that_hang_are_told_apart(stage: Stage) -> None:
+    """By handler and subscription; when the one is over and the other begins, it says that."""
+    found, hear = pulse.of_consumer("billing", hang_seconds=HANG_SECONDS)
+
+    def runs(stage: Stage) -> None:
+        call = SimpleNamespace(seconds=5.0, stage=stage)
+        job = SimpleNamespace(handler=SimpleNamespace(name="shop.bill"), call=call)
+        told = {"held": 1, "held_bytes": 1, "running": 1, "waiting_to_retry": 0, **longest([job])}  # type: ignore[list-item]
+        hear(inbox_facts.Holding(subscription="billing", **told))
+
+    hear(inbox_facts.StateEntered(subscription="billing", state="consuming"))
+    runs(Stage.COMMIT if stage is Stage.HANDLER else Stage.HANDLER)
+    runs(stage)
+    (hang,) = found.hangs()
+    assert (hang.what, hang.thread) == (stage.name.lower(), False)
+    assert hang.sentence == (
+        f"shop.bill {stage.value}, called by the consumer of subscription 'billing', hangs"
+    )
+    assert found.not_alive is None
 
 
 @pytest.mark.parametrize("state", [State.STANDBY, State.RELAYING, State.WAITING])

@@ -41,7 +41,7 @@ class Chunk:
     collected where they are asked for by a list. What is a replay an earlier term may have seen. A
     chunk of rows that were set aside for a topic names it in `returned_for`, and in `returned`
     those that are done with it. `committed_at` is when its first row was, where MongoDB tells,
-    and `occurred_at` what that row says. `parents` are the traceparents of some of its rows, where
+    and `occurred_at` what that row says. `parents` are the sampled traceparents of some rows, where
     they are asked for by a list.
     """
 
@@ -81,7 +81,8 @@ class Chunk:
             if len(parents) >= tracing.MOST_LINKS:
                 return
             headers = None if isinstance(row, Unreadable) else row.get(OutboxField.HEADERS)
-            if isinstance(headers, Mapping) and (carried := tracing.context_in(headers)):
+            carried = tracing.context_in(headers) if isinstance(headers, Mapping) else {}
+            if carried and tracing.is_sampled(carried[tracing.PARENT]):
                 parents.append(carried[tracing.PARENT])
 
     @property

@@ -19,16 +19,16 @@ function card(topic) {
   return h("article", { class: "outbox-card", "aria-label": topic.topic },
     h("header", {}, h("h2", {}, topic.topic.replace(/^persistent:\/\//, "")), h("span", { class: "outbox-muted" }, facts.join(" · "))),
     topic.exists
-      ? table(["Subscription", "Type", "Consumers", "Backlog", "Oldest unacknowledged"], topic.subscriptions.map(row),
+      ? table(["Subscription", "Type", "Consumers", "Backlog", "Oldest unacknowledged"], topic.subscriptions.map((each) => row(topic, each)),
         { label: `Subscriptions of ${topic.topic}`, empty: "Nobody has subscribed: what is sent here is kept for nobody." })
       : notice("secondary", topic.role === "dead letters" ? "There is no such topic yet: no event was given up." : "There is no such topic yet."));
 }
 
-function row(subscription) {
+function row(topic, subscription) {
   const names = subscription.consumers;
   return h("tr", {},
     h("td", {}, subscription.name), h("td", {}, subscription.type),
-    h("td", { title: names.join(", ") }, names.length ? count(names.length) : h("span", { class: "outbox-warn" }, "none")),
+    h("td", { title: names.join(", ") }, names.length ? count(names.length) : h("span", { class: subscription.ours && topic.role === "events" ? "outbox-warn" : "outbox-muted" }, subscription.name.startsWith("postroom-relay-") ? "none: the relay's own mark" : "none")),
     h("td", { class: "number" }, count(subscription.backlog)),
     h("td", { class: "number" }, subscription.backlog ? seconds(subscription.oldest_seconds) : "none"));
 }

@@ -1,0 +1,101 @@
+"""Every command where nothing is there yet, and where no service is: for people and for programs.
+
+What each does where there is something, its help and its own errors: test_operators_commands.py,
+tests/unit/test_commands.py. A command that is in no row here fails the first test.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from postroom.store import clients
+from tests.acceptance.test_operators_commands import AWAY, run, values
+from tests.unit.test_commands import COMMANDS, SERVES
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.site import Site
+
+
+class Row(NamedTuple):
+    """One command: its words, what it says of nothing, and how it ends there.
+
+    It asks `services` in this order; with --json it prints `lines` of them.
+    """
+
+    words: str
+    says: str
+    code: int = 0
+    lines: int = 1
+    service: str = "MongoDB"
+
+
+NOBODY = "6a6a6a6a6a6a6a6a6a6a6a6a"
+ROWS = (
+    Row("outbox status", "No relay has ever been started", lines=0),
+    Row("outbox partitions", "outbox partitions, generation"),
+    Row("outbox actions", "0 actions", lines=0),
+    Row(f"outbox show {NOBODY}", f"Not found: {NOBODY}. Looked in:", code=1),
+    Row("outbox tail", "", lines=0),
+    Row("outbox pause", "There are: none", code=1, lines=0),
+    Row("outbox resume", "There are: none", code=1, lines=0),
+    Row("outbox prune --yes", "0 pruned."),
+    Row("outbox forget --key nobody --yes", "0 rows, 0 scheduled events, 0 entries in quarantine"),
+    Row("outbox replay --from 1h --to 1m --to-topic public/default/none --yes", "0 sent."),
+    Row("outbox quarantine list", "0 quarantined rows", lines=0),
+    Row("outbox quarantine redrive --all", "0 put back."),
+    Row("outbox quarantine discard --all --yes", "0 discarded."),
+    Row("dead-letters list", "0 dead letters", lines=0, service="Pulsar"),
+    Row("dead-letters redrive", "0 put back", service="Pulsar"),
+    Row("dead-letters discard --all --yes", "0 discarded.", service="Pulsar"),
+    Row("outbox metrics", "postroom_database_readable 1.0"),
+    Row("outbox setup", "made"),
+    Row("outbox doctor", "to be looked at", code=1),
+)
+
+
+def named(words: str) -> str:
+    """Return the command of a row."""
+    return next(name for name in COMMANDS if f"{words} ".startswith(f"{name} "))
+
+
+def test_no_command_is_left_out() -> None:
+    """By walking the groups."""
+    assert {named(row.words) for row in ROWS} == set(COMMANDS)
+
+
+def test_where_nothing_is_there_each_says_so(lite_site: Site) -> None:
+    """In words, and by --json as lines of JSON and nothing else; the same exit code."""
+    for row in ROWS:
+        words = row.words.split()
+        done = run(lite_site, *words, code=row.code)
+        assert row.says in done.stdout + done.stderr, row
+        assert "Traceback" not in done.stderr
+        if named(row.words) != SERVES:
+            told = run(lite_site, *words, "--json", code=row.code)
+            found = values(told)
+            assert len(found) >= row.lines, row
+            assert row.lines or not found, row
+
+
+def test_where_no_service_is_each_names_one(
+    lite_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence on stderr, code 1, and nothing on stdout that a program would take for an answer.
+
+    The doctor alone goes on, and ends with 2.
+    """
+    monkeypatch.setitem(clients._PATIENCE, "serverSelectionTimeoutMS", 300)
+    for row in ROWS:
+        is_doctor = row.words == "outbox doctor"
+        asked = [*row.words.split(), *([] if named(row.words) == SERVES else ["--json"])]
+        done = run(lite_site, *asked, code=2 if is_doctor else 1, **AWAY)
+        if is_doctor:
+            graded = {each["what"]: each for each in values(done)}
+            assert {graded[what]["grade"] for what in ("MongoDB", "Pulsar", "Redis")} == {"fail"}
+            assert "127.0.0.1:1" in graded["MongoDB"]["found"]
+            continue
+        assert done.stdout == "", row
+        assert f"Error: {row.service} at 127.0.0.1:1" in done.stderr, row
+        assert len(done.stderr.splitlines()) == 1, row
