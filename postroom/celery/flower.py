@@ -14,6 +14,8 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from postroom.celery import logs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -45,6 +47,7 @@ class _Guarded:
                 variable=os.environ.get(VARIABLE),
                 oauth=bool(options.auth),
             )
+            logs.keep_flower_to_lines(installation.settings)
             _tell_partitions(installation.settings)
             return self._with_page(installation, capp=capp, options=options, **settings)
         return self._server(capp=capp, options=options, **settings)

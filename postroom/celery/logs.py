@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-__all__ = ["install", "keep_to_lines"]
+    from postroom.settings import Settings
+
+__all__ = ["install", "keep_flower_to_lines", "keep_to_lines"]
 
 OURS = (JsonFormatter, PlainFormatter)
 
@@ -42,6 +44,18 @@ def keep_to_lines(worker: Any) -> None:
     """Have a worker in worker_init print no banner where a program reads what it writes."""
     if worker.app.postroom.settings.log_format == "json":
         worker.quiet = True
+
+
+def keep_flower_to_lines(settings: Settings) -> None:
+    """Have Flower, whose logging is Tornado's, write as workers do, but without colours."""
+    for handler in logging.getLogger().handlers:
+        inner = handler.formatter or logging.Formatter()
+        if isinstance(inner, OURS):
+            continue
+        if isinstance(getattr(inner, "_colors", None), dict):
+            inner._colors = {}  # type: ignore[attr-defined]  # noqa: SLF001 - Tornado's LogFormatter
+        wanted = settings.log_format == "json"
+        handler.setFormatter(JsonFormatter(_fields) if wanted else PlainFormatter(inner))
 
 
 def _plain(inner: logging.Formatter) -> PlainFormatter:

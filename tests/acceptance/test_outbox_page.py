@@ -311,6 +311,14 @@ def test_data_is_shown_only_where_payloads_are(lite_site: Site) -> None:
     assert '"name"' in shown.body["data"]
 
 
+def test_flower_logs_as_workers_do(lite_site: Site) -> None:
+    """One JSON object a line, where that is set."""
+    flower = start(lite_site, POSTROOM_LOG_FORMAT="json")
+    wait_until(lambda: "Visit me" in flower.worker.text(), description="it has begun")
+    lines = [json.loads(line) for line in flower.worker.text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+
+
 def test_a_mongodb_that_is_away_is_said(lite_site: Site) -> None:
     """Each answer says so in its place; Flower's own pages are there."""
     away = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
