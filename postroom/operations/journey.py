@@ -40,6 +40,7 @@ TOPIC_SECONDS = 4.0
 LETTERS_SECONDS = 4.0
 OPERATION_TIMEOUT = timedelta(seconds=5)
 LOOK_SECONDS = 3.0
+BUSY = "somebody else lists or redrives them now; look again in a while"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,4 +214,5 @@ def _telling(found: Journey, where: str, wiring: Wiring) -> Iterator[None]:
     except Exception as error:  # whatever the client raises: a sentence says it
         if refusals.is_away(type(error).__name__):
             raise  # the same will come of every other one
-        found.not_looked.append(f"{where}: {wiring.sentences.of(error)}")
+        busy = type(error).__name__ == "ConsumerBusy"
+        found.not_looked.append(f"{where}: {BUSY if busy else wiring.sentences.of(error)}")

@@ -200,14 +200,18 @@ TOPICS: Mapping[str, Described] = {
     "postroom_subscription_consumers": Described(
         Gauge, "Consumers that are connected to a subscription of this application", OF_TOPIC
     ),
-    "postroom_subscription_backlog_messages": Described(
-        Gauge, "Messages that none of them has acknowledged", OF_TOPIC
+    "postroom_subscription_backlog_entries": Described(
+        Gauge,
+        "What none of them has acknowledged, as Pulsar counts: a batch of messages once",
+        OF_TOPIC,
     ),
     "postroom_subscription_oldest_seconds": Described(
         Gauge, "How long ago the oldest of them was sent, 0 where there is none", OF_TOPIC
     ),
     "postroom_dead_letters_waiting": Described(
-        Gauge, "Dead letters on a dead-letter topic of this application", ("topic",)
+        Gauge,
+        "Dead letters on a dead-letter topic of this application; a batch of them once",
+        ("topic",),
     ),
     "postroom_pulsar_admin_readable": Described(
         Gauge,

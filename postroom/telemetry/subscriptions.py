@@ -52,7 +52,7 @@ def _tell(row: TopicRow, metrics: dict[str, GaugeMetricFamily]) -> None:
             continue
         of = [row.topic, each.name]
         metrics["postroom_subscription_consumers"].add_metric(of, len(each.consumers))
-        metrics["postroom_subscription_backlog_messages"].add_metric(of, each.backlog)
+        metrics["postroom_subscription_backlog_entries"].add_metric(of, each.backlog)
         if not each.backlog or each.oldest_seconds is not None:
             age = each.oldest_seconds or 0
             metrics["postroom_subscription_oldest_seconds"].add_metric(of, age)

@@ -355,7 +355,7 @@ def test_topics_are_shown_with_their_subscriptions(pulsar_site: Site) -> None:
     assert subscription["ours"]
     assert [each["exists"] for each in dead] == [False]
     of = f'{{subscription="test",topic="{pulsar_site.topic}"}}'
-    assert f"postroom_subscription_backlog_messages{of} 3.0" in flower.metrics()
+    assert f"postroom_subscription_backlog_entries{of} 3.0" in flower.metrics()
     consumer.close()
     nobody = f"postroom_subscription_consumers{of} 0.0"
     wait_until(lambda: nobody in flower.metrics(), description="metrics alone say that none reads")

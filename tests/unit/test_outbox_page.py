@@ -101,6 +101,7 @@ def test_who_relays_and_who_stands_by() -> None:
          "It is relaying; nothing waits; at least 1,000 are in quarantine."),
         (view(waiting=5, waiting_at_least=True), [], "no relay",
          "at least 5 committed events wait. Start one: celery -A … worker -Q relay.p"),
+        (view(waiting=0, waiting_at_least=True), [], "no relay", "what waits is not known. Start"),
         (view(ever_relayed=False, owner=None, waiting=2), [], "no relay",
          "No relay was ever started"),
         (view(waiting=None, scanning=True), [relay("one", "relaying")], "relaying",

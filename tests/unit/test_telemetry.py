@@ -168,7 +168,7 @@ def test_subscriptions_are_told_where_no_consumer_lives() -> None:
         of = {"topic": "t", "subscription": subscription}
         return value(f"postroom_subscription_{name}", of)
 
-    names = ("consumers", "backlog_messages", "oldest_seconds")
+    names = ("consumers", "backlog_entries", "oldest_seconds")
     assert [told(name, "alone") for name in names] == [0, 7, 40]
     assert [told(name, "read") for name in names] == [1, 0, 0]
     assert [told(name, "strange") for name in names] == [None, None, None]

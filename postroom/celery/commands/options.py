@@ -147,7 +147,10 @@ def progress(what: str, *, unit: str) -> Iterator[Callable[[Done], None]]:
         MofNCompleteColumn(),
     )
     so_far: list[Done] = []
-    with Progress(*columns, console=console(err=True), transient=True) as bar:
+    where = console(err=True)
+    # Into a file it would write an empty line.
+    quiet = not where.is_terminal
+    with Progress(*columns, console=where, transient=True, disable=quiet) as bar:
         task = bar.add_task(what, total=None)
 
         def told(done: Done) -> None:

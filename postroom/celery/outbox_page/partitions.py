@@ -145,9 +145,9 @@ def _begun(view: PartitionView) -> str:
 
 
 def _waiting(view: PartitionView) -> str:
-    if view.waiting is None:
+    if view.waiting is None or (view.waiting == 0 and view.waiting_at_least):
         return "what waits is not known"
-    if view.waiting == 0 and not view.waiting_at_least:
+    if view.waiting == 0:
         return "nothing waits"
     least = "at least " if view.waiting_at_least else ""
     one = view.waiting == 1 and not least

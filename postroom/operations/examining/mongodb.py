@@ -186,26 +186,26 @@ def _partitions(database: Database[Any], _: Wiring) -> Iterator[Finding]:
 
 def _partition(view: PartitionView) -> Iterator[Finding]:
     what, name = f"outbox partition {view.partition}", view.partition
-    count = f"{'at least ' if view.waiting_at_least else ''}{view.waiting}"
+    count = _rows(view)
     lag = view.lag_seconds
     if not view.ever_relayed:
         yield Finding(
             what=what,
-            found=f"{count} rows wait, and no relay was ever started for it",
+            found=f"{count} wait, and no relay was ever started for it",
             grade=Grade.FAIL,
             remedy=f"celery -A … worker -Q relay.{name}",
         )
     elif view.paused_by is not None:
         yield Finding(
             what=what,
-            found=f"It was paused by {view.paused_by}: {count} rows wait",
+            found=f"It was paused by {view.paused_by}: {count} wait",
             grade=Grade.WARN,
             remedy=f"celery -A … outbox resume --partition {name}",
         )
     elif lag is not None and lag > LAGGING.total_seconds():
         yield Finding(
             what=what,
-            found=f"{count} rows wait, the oldest for {lag} s: its relay stands still, does not "
+            found=f"{count} wait, the oldest for {lag} s: its relay stands still, does not "
             "keep up, or is not there",
             grade=Grade.WARN,
             remedy="celery -A … inspect stats",
@@ -220,6 +220,12 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
             grade=Grade.WARN,
             remedy=f"celery -A … outbox quarantine list --partition {name}",
         )
+
+
+def _rows(view: PartitionView) -> str:
+    if not view.waiting:
+        return "rows may" if view.waiting is None or view.waiting_at_least else "0 rows"
+    return f"{'at least ' if view.waiting_at_least else ''}{view.waiting} rows"
 
 
 def _hours(span: timedelta) -> str:

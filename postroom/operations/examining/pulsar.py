@@ -125,11 +125,11 @@ def _subscription(admin: Provisioning, subscription: str, topic: Topic) -> Itera
         return
     waiting, consumers = _numbers(found[subscription])
     if consumers:
-        yield Finding(what=what, found=f"{consumers} consumers read it, {waiting} messages wait")
+        yield Finding(what=what, found=f"{consumers} consumers read it, {_said(waiting)} wait")
         return
     yield Finding(
         what=what,
-        found=f"Nobody consumes it, and {waiting} messages wait",
+        found=f"Nobody consumes it, and {_said(waiting)} wait",
         grade=Grade.WARN,
         remedy="celery -A … worker -Q consumer",
     )
@@ -156,7 +156,7 @@ def _dead_letters(
     waiting, _ = _numbers(found.get(SUBSCRIPTION, {}))
     yield Finding(
         what=what,
-        found=f"{waiting} dead letters wait on {at}" if waiting else f"None wait on {at}",
+        found=f"{_said(waiting, 'dead letters')} wait on {at}" if waiting else f"None wait on {at}",
         grade=Grade.WARN if waiting else Grade.OK,
         remedy=f"celery -A … dead-letters list --topic {topic} --subscription {subscription}"
         if waiting
@@ -171,7 +171,7 @@ def _strangers(admin: Provisioning, wiring: Wiring, topic: Topic) -> Iterator[Fi
             continue
         yield Finding(
             what=f"subscription {name} on {topic}",
-            found=f"It is none of this application's, nobody consumes it, and {waiting} messages "
+            found=f"It is none of this application's, nobody consumes it, and {_said(waiting)} "
             "wait: the broker keeps them for ever",
             grade=Grade.WARN,
             remedy=f"pulsar-admin topics unsubscribe {topic} -s {name}",
@@ -197,6 +197,11 @@ def _subscriptions(admin: Provisioning, topic: Topic) -> Mapping[str, Any] | Non
     found = admin.statistics(topic)
     subscriptions = None if found is None else found.get("subscriptions", {})
     return subscriptions if isinstance(subscriptions, dict) else None
+
+
+def _said(waiting: int, what: str = "messages") -> str:
+    """Say how many wait: the broker counts a batch once, however many messages are in it."""
+    return f"at least {waiting} {what}" if waiting else f"0 {what}"
 
 
 def _numbers(details: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+import { h } from "./dom.js";
 import { cell, count, event, get, letters, reason, time } from "./letters.js";
 
 export const deadLetters = letters({
@@ -16,7 +17,7 @@ export const deadLetters = letters({
   row: (item) => ({
     id: item.id,
     cells: [
-      event(item.id, item.name), cell(item.handler || "—"), cell(item.key || "—"), cell(count(item.attempts)),
+      event(item.id, item.name), h("td", { class: "name" }, item.handler || "—"), cell(item.key || "—"), cell(count(item.attempts)),
       cell(time(item.last_failure)), reason(item.reason),
     ],
   }),

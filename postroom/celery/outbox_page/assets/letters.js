@@ -212,7 +212,7 @@ function explained(key, what) {
 
 export function cell(...content) { return h("td", {}, ...content); }
 export function event(id, name) {
-  return h("td", {}, h("a", { href: part_address(`journey?${encodeURIComponent(id)}`), "data-key": `event-${id}` }, id), name ? h("div", {}, name) : null);
+  return h("td", { class: "name" }, h("a", { href: part_address(`journey?${encodeURIComponent(id)}`), "data-key": `event-${id}` }, id), name ? h("div", {}, name) : null);
 }
 export function reason(text) { return h("td", { class: "outbox-reason" }, text || "—"); }
 export { get, count, time };

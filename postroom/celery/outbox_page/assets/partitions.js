@@ -90,13 +90,13 @@ function ask(what, partition, key) {
 
 function numbers(row, now) {
   const view = row.view;
-  const backlog = view.waiting === null ? "—" : `${view.waiting_at_least ? "≥ " : ""}${count(view.waiting)}`;
+  const backlog = view.waiting === null || (view.waiting_at_least && !view.waiting) ? "not known" : `${view.waiting_at_least ? "≥ " : ""}${count(view.waiting)}`;
   return figures([
     ["Backlog", backlog, view.waiting ? "outbox-warn" : null],
     ["Oldest unsent", view.waiting === 0 ? "none" : seconds(view.lag_seconds)],
     ["Lag", seconds(row.lag_seconds), row.lag_seconds > 60 ? "outbox-fail" : null],
     ["Rate now", rate(row.curves.rate_now)],
-    ["Quarantined", count(view.quarantined_now), view.quarantined_now ? "outbox-fail" : null],
+    ["Quarantined", `${view.quarantined_more ? "> " : ""}${count(view.quarantined_now)}`, view.quarantined_now ? "outbox-fail" : null],
     ["Last checkpoint", ago(view.checkpointed_at, now)],
   ]);
 }

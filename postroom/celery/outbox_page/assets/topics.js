@@ -29,6 +29,6 @@ function row(topic, subscription) {
   return h("tr", {},
     h("td", {}, subscription.name), h("td", {}, subscription.type),
     h("td", { title: names.join(", ") }, names.length ? count(names.length) : h("span", { class: subscription.ours && topic.role === "events" ? "outbox-warn" : "outbox-muted" }, subscription.name.startsWith("postroom-relay-") ? "none: the relay's own mark" : "none")),
-    h("td", { class: "number" }, count(subscription.backlog)),
+    h("td", { class: "number", title: "As Pulsar counts: a batch of messages once" }, subscription.backlog ? `≥ ${count(subscription.backlog)}` : "0"),
     h("td", { class: "number" }, subscription.backlog ? seconds(subscription.oldest_seconds) : "none"));
 }
