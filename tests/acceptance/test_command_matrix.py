@@ -6,6 +6,7 @@ tests/unit/test_commands.py. A command that is in no row here fails the first te
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from postroom.store import clients
@@ -19,16 +20,12 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One command: its words, what it says of nothing, and how it ends there.
-
-    It asks `services` in this order; with --json it prints `lines` of them.
-    """
+    """One command: its words, what it says of nothing, its code, and its least lines of JSON."""
 
     words: str
     says: str
     code: int = 0
     lines: int = 1
-    service: str = "MongoDB"
 
 
 NOBODY = "6a6a6a6a6a6a6a6a6a6a6a6a"
@@ -46,13 +43,16 @@ ROWS = (
     Row("outbox quarantine list", "0 quarantined rows", lines=0),
     Row("outbox quarantine redrive --all", "0 put back."),
     Row("outbox quarantine discard --all --yes", "0 discarded."),
-    Row("dead-letters list", "0 dead letters", lines=0, service="Pulsar"),
-    Row("dead-letters redrive", "0 put back", service="Pulsar"),
-    Row("dead-letters discard --all --yes", "0 discarded.", service="Pulsar"),
+    Row("dead-letters list", "0 dead letters", lines=0),
+    Row("dead-letters redrive", "0 put back"),
+    Row("dead-letters discard --all --yes", "0 discarded."),
     Row("outbox metrics", "postroom_database_readable 1.0"),
     Row("outbox setup", "made"),
     Row("outbox doctor", "to be looked at", code=1),
 )
+
+# Pulsar's client waits for ten seconds; test_a_service_that_is_away_is_a_sentence tries these.
+SLOW = {"dead-letters list", "dead-letters discard --all --yes", "outbox doctor"}
 
 
 def named(words: str) -> str:
@@ -83,20 +83,13 @@ def test_where_nothing_is_there_each_says_so(lite_site: Site) -> None:
 def test_where_no_service_is_each_names_one(
     lite_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sentence on stderr, code 1, and nothing on stdout that a program would take for an answer.
-
-    The doctor alone goes on, and ends with 2.
-    """
+    """A sentence on stderr, code 1, and nothing on stdout that a program could take for more."""
     monkeypatch.setitem(clients._PATIENCE, "serverSelectionTimeoutMS", 300)
     for row in ROWS:
-        is_doctor = row.words == "outbox doctor"
-        asked = [*row.words.split(), *([] if named(row.words) == SERVES else ["--json"])]
-        done = run(lite_site, *asked, code=2 if is_doctor else 1, **AWAY)
-        if is_doctor:
-            graded = {each["what"]: each for each in values(done)}
-            assert {graded[what]["grade"] for what in ("MongoDB", "Pulsar", "Redis")} == {"fail"}
-            assert "127.0.0.1:1" in graded["MongoDB"]["found"]
+        if row.words in SLOW:
             continue
+        asked = [*row.words.split(), *([] if named(row.words) == SERVES else ["--json"])]
+        done = run(lite_site, *asked, code=1, **AWAY)
         assert done.stdout == "", row
-        assert f"Error: {row.service} at 127.0.0.1:1" in done.stderr, row
+        assert re.match(r"Error: MongoDB at 127\.0\.0\.1:1 failed", done.stderr), row
         assert len(done.stderr.splitlines()) == 1, row
