@@ -208,7 +208,7 @@ class Settings(Secured):
         None, description="Their `source`; `/<database>` unless set"
     )
     log_format: Literal["plain", "json"] = Field(
-        "plain", description="`json` has workers log one JSON object a line"
+        "plain", description="`json` has workers and Flower log one JSON object a line"
     )
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
         None,

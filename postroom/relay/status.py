@@ -23,6 +23,8 @@ __all__ = ["Counts", "Status"]
 # The stream answers at least once a second; a reply without rows says that nothing waits.
 CAUGHT_UP_SECONDS = 3.0
 IN_OFFICE = frozenset({State.RELAYING, State.STOPPING})
+TRYING = frozenset({State.STANDBY, State.OPENING})
+LAST_TIME = "It tries again; last time: "
 
 
 @dataclass(slots=True)
@@ -65,9 +67,9 @@ class Status:
         """Take note of a fact; a subscriber of the relay's Observer."""
         match fact:
             case facts.StateEntered(state=state, reason=reason, at=at):
+                self.reason = reason or self._kept(state)
                 if state is not self.state:
                     self.state, self.state_since = state, at
-                self.reason = reason
             case facts.TermBegan():
                 self.epoch, self.position = fact.epoch, fact.position
                 self.counts.terms += 1
@@ -83,6 +85,12 @@ class Status:
                 self.counts.pruned += rows
             case facts.TopicsShut(reasons=reasons):
                 self.topics_shut = reasons
+
+    def _kept(self, state: State) -> str:
+        """Return what the last attempt ended by, while the next one has not come to anything."""
+        if state not in TRYING or self.reason.startswith(LAST_TIME):
+            return self.reason if state in TRYING else ""
+        return LAST_TIME + self.reason if self.state is State.WAITING and self.reason else ""
 
     def _stored(self, fact: facts.ChunkStored) -> None:
         is_empty = not (fact.events or fact.skipped) and fact.position == self.position

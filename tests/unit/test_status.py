@@ -50,3 +50,26 @@ def test_staying_in_a_state_keeps_its_since_and_changes_its_reason() -> None:
 
     assert status.state_since is since
     assert status.snapshot()["reason"] == "another relay holds the mutex"
+
+
+def test_what_the_last_attempt_ended_by_is_kept_while_it_tries_again() -> None:
+    """Otherwise half of those who look find a relay that stands by for no reason at all."""
+    here, status = standing(State.RELAYING)
+    told = []
+    for state, reason in (
+        (State.WAITING, "Pulsar does not answer"),
+        (State.STANDBY, ""),
+        (State.OPENING, ""),
+        (State.WAITING, "Pulsar does not answer"),
+        (State.STANDBY, ""),
+        (State.STANDBY, "another relay holds the mutex"),
+        (State.STANDBY, ""),
+        (State.OPENING, ""),
+        (State.RELAYING, ""),
+    ):
+        here.enter(state, reason)
+        told.append(status.reason)
+    again = "It tries again; last time: Pulsar does not answer"
+    away = "Pulsar does not answer"
+    holds = "another relay holds the mutex"
+    assert told == [away, again, again, away, again, holds, "", "", ""]
