@@ -155,11 +155,10 @@ class Connection:
                 self._reading.subscription,
                 extra={"action": "consuming"},
             )
-        reasons = self._troubles.sentences or ("no topic fits",)
         self._tell(
             facts.ReadingChanged,
             state="consuming" if is_open else "waiting",
-            reason="" if is_open else reasons[0],
+            reason="" if is_open else self._troubles.of_topics or "no topic fits",
         )
 
     def _on_troubles(self, sentences: tuple[str, ...]) -> None:

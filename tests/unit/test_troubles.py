@@ -65,3 +65,15 @@ def test_many_troubles_at_once_are_a_few_lines(
     assert len(caplog.messages) == 6
     assert "95 more" in caplog.messages[-1]
     assert len(told[-1]) == 100
+
+
+def test_what_keeps_topics_from_being_read_is_told_from_other_troubles(troubles: Troubles) -> None:
+    """A consumer that waits for topics says why, whatever else stands still for longer."""
+    troubles.begin("threads that hang", "2 threads hang", mended="none hangs")
+    troubles.begin("dead letters on d", "d takes none", mended="d has all")
+    assert troubles.of_topics == ""
+    troubles.begin("reading north", "north is held", mended="north is read")
+    troubles.begin("looking for south", "south is away", mended="south is known")
+    assert troubles.of_topics == "north is held"
+    troubles.end("reading north")
+    assert troubles.of_topics == "south is away"

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # A broker that goes away takes every topic with it: a few of them are named, the rest are counted.
 MOST_LINES = 5
+# What troubles are about that keep a topic from being read.
+OF_TOPICS = ("reading ", "looking for ")
 
 
 @dataclass(slots=True)
@@ -61,6 +63,13 @@ class Troubles:
         """What is wrong now, the longest lasting first."""
         with self._lock:
             return tuple(trouble.sentence for trouble in self._found.values())
+
+    @property
+    def of_topics(self) -> str:
+        """Why topics are not read, the longest lasting reason, or nothing."""
+        with self._lock:
+            found = (t.sentence for about, t in self._found.items() if about.startswith(OF_TOPICS))
+            return next(found, "")
 
     def say(self) -> None:
         """Log what is new, what has lasted for another minute, and what is over."""
