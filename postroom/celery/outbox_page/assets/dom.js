@@ -109,7 +109,7 @@ export function table(titles, rows, { label, wide = true, empty = "Nothing to sh
   // Where there is no room for columns each cell stands below the one before it, with its title.
   for (const row of rows) [...row.children].forEach((cell, index) => { cell.dataset.title = titles[index] || ""; });
   return h("div", { class: "table-responsive", "data-scroll": true, tabindex: 0, role: "region", "aria-label": label, "data-key": `table-${label}` },
-    h("table", { class: `table outbox-table align-middle ${wide ? "outbox-wide" : ""}` },
+    h("table", { class: `table outbox-table align-top ${wide ? "outbox-wide" : ""}` },
       h("thead", {}, h("tr", {}, titles.map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, rows.length ? rows : h("tr", {}, h("td", { colspan: titles.length, class: "outbox-muted" }, empty)))));
 }
