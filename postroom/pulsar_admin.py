@@ -13,6 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from postroom import errors
+from postroom.access import admin
+from postroom.reminders import Reminders
 from postroom.secured import has_tls
 
 if TYPE_CHECKING:
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
     from postroom.access.pulsar import Access
     from postroom.topics import Topic
 
-__all__ = ["Policy", "PulsarAdmin"]
+__all__ = ["VERSION", "Policy", "PulsarAdmin"]
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 2.0
 OK = 200
 NO_CONTENT = 204
+UNAUTHORIZED = 401
 NOT_FOUND = 404
+# It tells that to whomever it lets in, whatever else he may not do.
+VERSION = "brokers/version"
 
 
 class _Answer(NamedTuple):
@@ -54,6 +59,9 @@ class PulsarAdmin:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        # Why it is not asked, or lets nobody in, in a sentence without an end.
+        self.refusal: str | None = None
+        self._looked = Reminders()
         self._urls = _urls(access.admin_url)
 
     def holder(self, topic: str, subscription: str) -> dict[str, str] | None:
@@ -152,7 +160,7 @@ class PulsarAdmin:
 
     def _ask_at(self, url: str, method: str, path: str, body: bytes | None) -> _Answer | None:
         try:
-            headers = self._headers(url)
+            headers = _headers(self._access, url)
             if headers is None:
                 return None
             told = dict(headers) | ({} if body is None else {"Content-Type": "application/json"})
@@ -164,27 +172,30 @@ class PulsarAdmin:
                 return _Answer(answer.status, answer.read())
         except urllib.error.HTTPError as error:
             with error:
+                self._look_into(url, path, error)
                 return _Answer(error.code, b"")
-        except (OSError, http.client.HTTPException, errors.ServiceUnavailable):
+        except (OSError, http.client.HTTPException, errors.ServiceUnavailable) as error:
             # Certificates may have been replaced meanwhile.
             self.__dict__.pop("_opener", None)
+            self._look_into(url, path, error)
             return None
+
+    def _look_into(self, url: str, path: str, error: Exception) -> None:
+        if (reason := admin.why(self._access, url, error)) is None:
+            return
+        if isinstance(error, urllib.error.HTTPError) and path != VERSION:
+            # The same code is given to who is let in and lacks a right; the version is for all.
+            if self._looked.is_due(url):
+                self._ask_at(url, "GET", VERSION, None)
+            return
+        self.refusal = reason
+        admin.tell(reason)
 
     @functools.cached_property
     def _opener(self) -> urllib.request.OpenerDirector:
         return urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=self._access.tls()), _StaySecret()
         )
-
-    def _headers(self, url: str) -> Mapping[str, str] | None:
-        credentials = self._access.credentials
-        if credentials.secret_is_sent and has_tls(self._access.url) and not has_tls(url):
-            _say_once(
-                "POSTROOM_PULSAR_ADMIN_URL is http://…, and the secret of "
-                f"{credentials.setting} is not sent in clear: the admin interface is not asked"
-            )
-            return None
-        return credentials.headers()
 
 
 class _StaySecret(urllib.request.HTTPRedirectHandler):
@@ -203,6 +214,17 @@ class _StaySecret(urllib.request.HTTPRedirectHandler):
         if has_tls(req.full_url) and not has_tls(newurl):
             return None
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _headers(access: Access, url: str) -> Mapping[str, str] | None:
+    credentials = access.credentials
+    if credentials.secret_is_sent and has_tls(access.url) and not has_tls(url):
+        _say_once(
+            "POSTROOM_PULSAR_ADMIN_URL is http://…, and the secret of "
+            f"{credentials.setting} is not sent in clear: the admin interface is not asked"
+        )
+        return None
+    return credentials.headers()
 
 
 @functools.cache

@@ -14,22 +14,25 @@ from typing import TYPE_CHECKING
 from postroom.access.answers import Answers
 from postroom.access.conversation import AUTHENTICATION_ERROR, Conversation, Refused
 from postroom.access.server import servers
+from postroom.access.tls import tls_reason
 from postroom.secured import has_tls
 
 if TYPE_CHECKING:
     from postroom.access.pulsar import Access
     from postroom.access.server import Server
 
-__all__ = ["TIMEOUT_SECONDS", "flaw", "reason_for_refusal", "speaks_tls", "tls_reason"]
+__all__ = [
+    "TIMEOUT_SECONDS",
+    "not_let_in",
+    "reason_for_refusal",
+    "shown",
+    "speaks_tls",
+    "trusted",
+]
 
 TIMEOUT_SECONDS = 3.0
 MOST_SERVERS = 3
 SAME_SECONDS = 2.0
-
-# What OpenSSL says of a certificate (X509_verify_cert_error_string).
-UNKNOWN_AUTHORITY = ("unable to get", "self-signed certificate", "self signed certificate")
-OTHER_HOST = ("Hostname mismatch", "IP address mismatch", "certificate is not valid for")
-EXPIRED = "has expired"
 
 
 def reason_for_refusal(access: Access) -> str | None:
@@ -63,7 +66,7 @@ def _reason(access: Access, server: Server) -> str | None:
     except Refused as refused:
         return _refusal(access, refused)
     except ssl.SSLError as error:
-        return tls_reason(error, trusted=_trusted(access), shown=_shown(access))
+        return tls_reason(error, trusted=trusted(access), shown=shown(access))
     except (OSError, ValueError) as error:
         if not has_tls(access.url) and not isinstance(error, TimeoutError) and speaks_tls(server):
             return "speaks TLS, and POSTROOM_PULSAR_URL is pulsar://…: say pulsar+ssl://…"
@@ -74,6 +77,11 @@ def _reason(access: Access, server: Server) -> str | None:
 def _refusal(access: Access, refused: Refused) -> str:
     if refused.code != AUTHENTICATION_ERROR:
         return f"answers {str(refused)!r}"
+    return not_let_in(access)
+
+
+def not_let_in(access: Access) -> str:
+    """Say that a server does not accept who we are, or wants to know it, with the setting."""
     if not access.credentials.setting:
         return (
             "wants to know who this is, and no POSTROOM_PULSAR_TOKEN_FILE, _TLS_CERT_FILE, "
@@ -99,40 +107,15 @@ def speaks_tls(server: Server) -> bool:
     return False
 
 
-def tls_reason(error: ssl.SSLError, *, trusted: str, shown: str) -> str:
-    """Say what is wrong with a certificate, or with the encryption.
-
-    `trusted` names the setting with the authorities, `shown` the one with our certificate.
-    """
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"shows a certificate {flaw(error.verify_message, trusted)}"
-    name = (error.reason or type(error).__name__).replace("_", " ").lower()
-    if "alert" in name:
-        return f"ends the TLS handshake ({name}): it does not accept {shown}"
-    if "wrong version number" in name or "record layer failure" in name:
-        return "does not speak TLS at that port"
-    return f"cannot be spoken to by TLS ({name})"
-
-
-def flaw(said: str, trusted: str) -> str:
-    """Say what is wrong with a certificate, of what OpenSSL has `said`."""
-    said = said.rstrip(". ")
-    if any(words in said for words in UNKNOWN_AUTHORITY):
-        return f"of an authority that is not in {trusted}"
-    if any(words in said for words in OTHER_HOST):
-        return f"for another host ({said})"
-    if EXPIRED in said:
-        return "that has expired"
-    return f"that is not accepted ({said})"
-
-
-def _trusted(access: Access) -> str:
+def trusted(access: Access) -> str:
+    """Name the setting with the authorities that are trusted."""
     if access.ca_file:
         return f"POSTROOM_PULSAR_TLS_CA_FILE ({access.ca_file})"
     return f"the system's {access.authorities}, and POSTROOM_PULSAR_TLS_CA_FILE is not set"
 
 
-def _shown(access: Access) -> str:
+def shown(access: Access) -> str:
+    """Name the setting with our certificate."""
     if access.credentials.method == "tls":
         return access.credentials.description()
     return "a client without POSTROOM_PULSAR_TLS_CERT_FILE"

@@ -15,8 +15,9 @@ from pymongo import errors as mongo
 from pymongo.uri_parser import parse_uri
 
 from postroom.access.answers import Answers
-from postroom.access.diagnosis import TIMEOUT_SECONDS, flaw, speaks_tls, tls_reason
+from postroom.access.diagnosis import TIMEOUT_SECONDS, speaks_tls
 from postroom.access.server import Server
+from postroom.access.tls import flaw_within, tls_reason
 from postroom.mongodb_options import for_pymongo
 from postroom.server_codes import UNAUTHORIZED
 
@@ -40,7 +41,6 @@ NOT_LET_IN = {11, 18, 8000}
 COMMAND = re.compile(
     r'not authorized on (?P<database>\S+) to execute command \{ (?P<command>\w+): "?(?P<on>[^",}]*)'
 )
-FLAW = re.compile(r"certificate verify failed: (?P<said>[^(]*[^(. ])")
 
 
 def why(error: mongo.PyMongoError, uri: str) -> str:
@@ -54,9 +54,8 @@ def why(error: mongo.PyMongoError, uri: str) -> str:
     if isinstance(error, mongo.OperationFailure):
         return f"{name}: {_refusal(error)}"
     text = _text(error)
-    if (found := FLAW.search(text)) is not None:
-        trusted = f"tlsCAFile of {SETTING}"
-        return f"{name}: it shows a certificate {flaw(found['said'], trusted)}"
+    if (flaw := flaw_within(text, f"tlsCAFile of {SETTING}")) is not None:
+        return f"{name}: {flaw}"
     if (reason := _misnamed(text, uri)) is not None:
         return f"{name}: {reason}"
     if "connection closed" in text and (reason := _reason(uri)) is not None:

@@ -16,6 +16,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
+from postroom.access.tls import of_tls, tls_reason
 from postroom.secret_files import content_of
 from postroom.secured import keeps_secrets
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientCredentials"]
 
 TIMEOUT_SECONDS = 5.0
+TRUSTED = "POSTROOM_PULSAR_TLS_CA_FILE, and none that the system trusts"
 MOST_BYTES = 64 * 1024
 MOST_CHARACTERS = 80
 # A token whose issuer does not say how long it lasts.
@@ -125,7 +127,10 @@ class ClientCredentials:
                 "with client_id and client_secret"
             )
         reason = getattr(error, "reason", error)
-        why = str(reason) if isinstance(reason, (OSError, ValueError)) else type(error).__name__
+        if (cause := of_tls(error)) is not None:
+            why = f"it {tls_reason(cause, trusted=TRUSTED, shown='a client without a certificate')}"
+        else:
+            why = str(reason) if isinstance(reason, (OSError, ValueError)) else type(error).__name__
         return (
             f"POSTROOM_PULSAR_OAUTH2_ISSUER_URL: {self._issuer} gives no token for Pulsar ({why}); "
             "it is asked again"

@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from postroom import address
+from postroom.access.tls import flaw_within
 from postroom.celery import adapter
 from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Outage", "go_on_without_broker", "named", "wait_for_broker"]
+__all__ = ["Outage", "go_on_without_broker", "named", "setting_of", "wait_for_broker", "why"]
 
 logger = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 200
+# What Redis says of who asks, and what it means; `{}` is the setting that holds the address.
+REFUSALS = {
+    "invalid username-password pair": "does not accept user and password of {}",
+    "Authentication required": "wants to know who this is, and {} has no password",
+    "AUTH <password> called without": "has no password, and {} has one",
+    "has no permissions to": "does not allow the user of {} what Celery needs",
+}
 # What a call to Redis may take, if the application says nothing or more. The client makes up to
 # sixteen one after another before it says that Redis does not answer.
 LONGEST_CALL_SECONDS = 2.0
@@ -31,9 +39,9 @@ class Outage(logging.Filter):
     words, and then one a minute. Called by any thread; a race costs a line too many.
     """
 
-    def __init__(self, broker: str, meanwhile: str) -> None:
+    def __init__(self, app: Celery, meanwhile: str) -> None:
         super().__init__()
-        self._broker = broker
+        self._broker, self._setting = named(app), setting_of(app)
         self._meanwhile = meanwhile
         self._reminders = Reminders()
         self._is_away = False
@@ -59,11 +67,25 @@ class Outage(logging.Filter):
             logger.info("%s answers again", self._broker)
 
     def _sentence(self, error: BaseException) -> str:
-        text = " ".join(str(error).partition(", with args")[0].split())[:MOST_CHARACTERS]
         return (
-            f"{self._broker} does not do what Celery asks ({type(error).__name__}: {text}); "
+            f"{self._broker} does not do what Celery asks ({why(error, self._setting)}); "
             f"{self._meanwhile}, and what needs it (inspect, Flower) waits. It is asked again"
         )
+
+
+def why(error: BaseException, setting: str) -> str:
+    """Say in words that fit into brackets what a call to the broker failed of, without a secret.
+
+    What a certificate or password is at fault for is said with the setting that it stands in.
+    """
+    name, text = type(error).__name__, " ".join(str(error).partition(", with args")[0].split())
+    if (flaw := flaw_within(text, f"ssl_ca_certs of {setting}")) is not None:
+        return f"{name}: {flaw}"
+    text = text[:MOST_CHARACTERS]
+    for words, refusal in REFUSALS.items():
+        if words in text:
+            return f"{name}: it {refusal.format(setting)} ({text})"
+    return f"{name}: {text}"
 
 
 def _error_in(record: logging.LogRecord) -> BaseException | None:
@@ -81,7 +103,7 @@ def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:
     The application's own choices for its task workers mean nothing here: nothing that this worker
     does came through the broker.
     """
-    outage = Outage(named(worker.app), meanwhile)
+    outage = Outage(worker.app, meanwhile)
     adapter.listen_to_brokers_talk(outage)
     adapter.outlive_broker(worker, passing=(Exception,), on_ready=outage.over)
     conf = worker.app.conf
@@ -104,9 +126,17 @@ def wait_for_broker(worker: Any) -> None:
     As it waits for one that is gone: by the application's broker_connection_retry and so on. It
     says so once a minute.
     """
-    outage = Outage(named(worker.app), "this worker waits for it")
+    outage = Outage(worker.app, "this worker waits for it")
     adapter.listen_to_brokers_talk(outage)
     adapter.outlive_broker(worker, passing=(RedisError,), on_ready=outage.over)
+
+
+def setting_of(app: Celery) -> str:
+    """Return what says where the broker is: our setting, or Celery's where that is another one."""
+    ours = getattr(app, "postroom", None)
+    url = str(app.conf.broker_url or "")
+    same = ours is not None and address.shown(str(ours.settings.redis_url)) == address.shown(url)
+    return "POSTROOM_REDIS_URL" if same else "broker_url"
 
 
 def named(app: Celery) -> str:

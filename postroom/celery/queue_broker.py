@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from postroom.celery.outage import named
+from postroom.celery.outage import named, setting_of, why
 from postroom.findings import Finding, Grade
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ KEY = "postroom-probe"
 # Of one call; the client makes several before it says that Redis does not answer.
 CALL_SECONDS = 1.0
 SECONDS = 2.5
-MOST_CHARACTERS = 200
 REMEDY = (
     "redis-cli ping, and info replication, memory, persistence. Relaying and consuming go on "
     "without it; application tasks, inspect and what Flower shows of workers wait"
@@ -56,8 +55,7 @@ class _Trial:
         try:
             _try(app)
         except Exception as error:  # noqa: BLE001 - whatever kombu raises: that is what was found
-            said = " ".join(str(error).split())[:MOST_CHARACTERS]
-            self.trouble = f"{type(error).__name__}: {said}"
+            self.trouble = why(error, setting_of(app))
         else:
             self.trouble = ""
         self.is_over.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from postroom.pulsar_admin import PulsarAdmin
+from postroom.pulsar_admin import VERSION, PulsarAdmin
 
 if TYPE_CHECKING:
     from postroom.topics import Topic
@@ -22,7 +22,7 @@ class Provisioning(PulsarAdmin):
 
     def version(self) -> str | None:
         """Return the broker's version, None where the interface does not answer."""
-        answer = self._ask("GET", "brokers/version")
+        answer = self._ask("GET", VERSION)
         if answer is None or answer.status not in FINE:
             return None
         return answer.body.decode(errors="replace").strip()[:MOST_SHOWN]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
 
 import pytest
 from pymongo import errors as mongo
 
-from postroom import Outbox, wire
+from postroom import Outbox, Settings, address, wire
 from postroom.sentences import Sentences
 from postroom.store import clients, quarantine_index
 from tests.certificates import Authority
+from tests.name_server import NameServer
 from tests.tls_proxy import TlsProxy
 
 if TYPE_CHECKING:
@@ -151,6 +153,64 @@ def test_hosts_of_a_name_server_are_refused_where_there_are_none() -> None:
     """mongodb+srv is read as any other URI, and what the name server says is told."""
     said = refusal(f"mongodb+srv://writer:{WRONG}@cluster.example.invalid/")
     assert "MongoDB at cluster.example.invalid failed (ConfigurationError: " in said
+
+
+CLUSTER, MEMBER = "cluster.hospital.test", "one.hospital.test"
+
+
+def names(port: int, text: str = "authSource=admin&replicaSet=rs0") -> NameServer:
+    """Return a name server that knows a cluster of one member, which is here at a port."""
+    return NameServer(
+        {
+            (f"_mongodb._tcp.{CLUSTER}.", "SRV"): f"0 0 {port} {MEMBER}.",
+            (f"{CLUSTER}.", "TXT"): f'"{text}"',
+            (f"{MEMBER}.", "A"): "127.0.0.1",
+        }
+    )
+
+
+def by_name(server: SecuredMongoDB, password: str = PASSWORD) -> str:
+    """Return the address that a name server completes."""
+    ca_file = quote_plus(str(server.authority.file))
+    return f"mongodb+srv://writer:{quote_plus(password)}@{CLUSTER}/?tlsCAFile={ca_file}"
+
+
+def test_hosts_of_a_name_server_are_found(server: SecuredMongoDB, authority: Authority) -> None:
+    """Host and port are of its SRV record, options of its TXT record; TLS is on without a word."""
+    uri = by_name(server)
+    assert address.shown(Settings(mongodb_uri=uri).mongodb_uri) == CLUSTER
+    certificate = authority.sign("member", hosts=[MEMBER])
+    with TlsProxy(server.port, certificate, encrypted=True) as proxy, names(proxy.port) as found:
+        publish(uri)
+        with clients.for_relay(uri) as client:
+            assert client[DATABASE][wire.OUTBOX].find_one({"data.name": "Told"})
+        assert {f"_mongodb._tcp.{CLUSTER}. SRV", f"{CLUSTER}. TXT"} <= set(found.asked)
+        assert proxy.received > 0
+        said = refusal(by_name(server, WRONG))
+        assert f"MongoDB at {CLUSTER} failed" in said
+        assert "does not accept the user or certificate of POSTROOM_MONGODB_URI" in said
+
+
+def test_a_host_that_a_name_server_names_shows_its_certificate(
+    server: SecuredMongoDB, authority: Authority
+) -> None:
+    """One for another host gets nothing, whatever the name server says."""
+    certificate = authority.sign("other", hosts=["two.hospital.test"])
+    with TlsProxy(server.port, certificate, encrypted=True) as proxy, names(proxy.port):
+        said = refusal(by_name(server))
+        assert "it shows a certificate for another host (" in said
+        assert proxy.received == 0
+
+
+def test_a_name_server_turns_off_no_encryption(
+    server: SecuredMongoDB, authority: Authority
+) -> None:
+    """Of its options the driver takes those alone that it may set."""
+    with TlsProxy(server.port, authority.sign("x"), encrypted=True) as proxy:
+        with names(proxy.port, text="tls=false"):
+            said = refusal(by_name(server))
+        assert f"MongoDB at {CLUSTER} failed (ConfigurationError: " in said
+        assert proxy.received == 0
 
 
 COMMAND = re.compile(r'db\.getCollection\("(.+)"\)\.createIndex\({(.+)}, {name: "(.+)"}\)')

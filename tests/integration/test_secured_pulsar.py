@@ -12,8 +12,10 @@ import pytest
 
 from devstack.service import free_port
 from postroom import Settings, broker, errors
+from postroom.access import admin
 from postroom.access import pulsar as access
 from postroom.pulsar_admin import PulsarAdmin
+from postroom.reminders import Reminders
 from tests.certificates import Authority
 from tests.issuer import Issuer
 from tests.secured_pulsar import PASSWORD, USER, SecuredPulsar, token
@@ -21,8 +23,10 @@ from tests.tls_proxy import TlsProxy
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.certificates import Certificate
 
 pytestmark = pytest.mark.pulsar
 
@@ -46,6 +50,26 @@ def issuer() -> Iterator[Issuer]:
     """Lend an issuer that knows one client."""
     with Issuer(lambda: token("relay"), client="client", secret=SECRET, audience=AUDIENCE) as found:
         yield found
+
+
+@pytest.fixture
+def told_of_admin(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Settings], str]:
+    """Return how an admin interface is asked three times, and the one line is returned."""
+    monkeypatch.setattr(admin, "_reminders", Reminders())
+
+    def ask(chosen: Settings) -> str:
+        asked = PulsarAdmin(access.of(chosen))
+        for _ in range(3):
+            assert not asked.statistics(broker.canonical(topic()))
+        (said,) = [r.getMessage() for r in caplog.records if "admin interface" in r.getMessage()]
+        assert asked.refusal
+        assert said.startswith(asked.refusal)
+        assert "(POSTROOM_PULSAR_ADMIN_URL); what it would tell is left out" in said
+        return said
+
+    return ask
 
 
 def settings(server: SecuredPulsar, **given: Any) -> Settings:
@@ -174,6 +198,16 @@ def test_who_lacks_a_right_is_told_which(server: SecuredPulsar) -> None:
     )
 
 
+def flawed(authority: Authority, folder: Path, flaw: str) -> Certificate:
+    """Return the certificate of a server that is not to be trusted."""
+    return {
+        "authority": lambda: Authority(folder / "others", "other").sign("broker"),
+        "host": lambda: authority.sign("elsewhere", hosts=["elsewhere.example", "127.0.0.2"]),
+        "expired": lambda: authority.sign("expired", lifetime=timedelta(hours=-1)),
+        "system": lambda: authority.sign("right"),
+    }[flaw]()
+
+
 @pytest.mark.parametrize(
     ("flaw", "words"),
     [
@@ -187,13 +221,7 @@ def test_a_server_that_cannot_be_trusted_gets_nothing(
     server: SecuredPulsar, authority: Authority, tmp_path: Path, flaw: str, words: str
 ) -> None:
     """Neither token nor anything else is sent to it, and it is not asked a hundred times."""
-    made = {
-        "authority": Authority(tmp_path / "others", "other").sign("broker"),
-        "host": authority.sign("elsewhere", hosts=["elsewhere.example", "127.0.0.2"]),
-        "expired": authority.sign("expired", lifetime=timedelta(hours=-1)),
-        "system": authority.sign("right"),
-    }[flaw]
-    with TlsProxy(server.port, made, encrypted=True) as proxy:
+    with TlsProxy(server.port, flawed(authority, tmp_path, flaw), encrypted=True) as proxy:
         given: dict[str, Any] = {"pulsar_url": f"pulsar+ssl://127.0.0.1:{proxy.port}"}
         chosen = settings(server, **given, pulsar_token=token("relay"))
         if flaw == "system":
@@ -256,6 +284,75 @@ def test_the_admin_interface_gets_no_secret_in_clear(
         assert admin.keeps_for_minutes(NAMESPACE) is None
         assert proxy.connections == 0
     assert "POSTROOM_PULSAR_ADMIN_URL is http://" in caplog.text
+
+
+FLAWS = {
+    "authority": "of an authority that is not in POSTROOM_PULSAR_TLS_CA_FILE",
+    "host": "for another host (",
+    "expired": "that has expired",
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_an_admin_interface_that_cannot_be_trusted_gets_nothing(
+    server: SecuredPulsar,
+    authority: Authority,
+    tmp_path: Path,
+    flaw: str,
+    told_of_admin: Callable[[Settings], str],
+) -> None:
+    """Server, setting and reason are told once, however often it is asked; no token is sent."""
+    with TlsProxy(server.port, flawed(authority, tmp_path, flaw)) as proxy:
+        url = f"https://127.0.0.1:{proxy.port}"
+        said = told_of_admin(settings(server, pulsar_admin_url=url, pulsar_token=token("relay")))
+        assert f"at 127.0.0.1:{proxy.port} shows a certificate {FLAWS[flaw]}" in said
+        assert proxy.received == 0
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "oauth2"])
+def test_the_admin_interface_says_whom_it_does_not_let_in(
+    server: SecuredPulsar,
+    authority: Authority,
+    tmp_path: Path,
+    way: str,
+    told_of_admin: Callable[[Settings], str],
+) -> None:
+    """In the same words as the broker; none of them is a secret."""
+    with Issuer(str, client="", secret="", audience="") as unasked:
+        given = a_way_in(way, authority, unasked, tmp_path, right=False)
+    said = told_of_admin(settings(server, **given))
+    assert f"at {server.admin_url.partition('://')[2]} " in said
+    assert REFUSED[way] in said
+    for secret in (WRONG, str(given.get("pulsar_token", WRONG))):
+        assert secret not in said
+
+
+def test_a_right_that_is_lacking_at_the_admin_interface_is_no_refusal(
+    server: SecuredPulsar, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Relays and consumers need none there: that is not warned of."""
+    asked = PulsarAdmin(access.of(settings(server, pulsar_token=token("nobody"))))
+    assert asked.keeps_for_minutes(NAMESPACE) is None
+    assert asked.refusal is None
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_an_issuer_that_cannot_be_trusted_gets_no_secret(
+    server: SecuredPulsar, authority: Authority, issuer: Issuer, tmp_path: Path, flaw: str
+) -> None:
+    """The sentence names the issuer, its setting and what is wrong with its certificate."""
+    given = a_way_in("oauth2", authority, issuer, tmp_path)
+    port = int(issuer.url.rpartition(":")[2])
+    with TlsProxy(port, flawed(authority, tmp_path, flaw)) as proxy:
+        url = f"https://127.0.0.1:{proxy.port}"
+        said = refusal(settings(server, **{**given, "pulsar_oauth2_issuer_url": url}))
+        assert (
+            f"POSTROOM_PULSAR_OAUTH2_ISSUER_URL: {url} gives no token for Pulsar (it shows a"
+            in (said)
+        )
+        assert FLAWS[flaw] in said
+        assert proxy.received == 0
 
 
 def test_a_token_is_replaced_while_connected(server: SecuredPulsar, tmp_path: Path) -> None:

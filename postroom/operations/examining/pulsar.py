@@ -52,7 +52,7 @@ def examine(wiring: Wiring) -> list[Finding]:
     )
     version = admin.version()
     if version is None:
-        found.append(_no_admin(settings.pulsar_admin_url))
+        found.append(_no_admin(settings.pulsar_admin_url, admin.refusal))
         return found
     client_version = metadata.version("pulsar-client")
     found.append(
@@ -100,14 +100,15 @@ def _rights(client: pulsar.Client, access: Access, wiring: Wiring) -> Iterator[F
                 yield from rights.in_pulsar(client, [at], wanted=wanted)
 
 
-def _no_admin(url: str) -> Finding:
-    return Finding(
-        what="Pulsar's admin interface",
-        found=f"It does not answer at {broker.masked(url)}, or lets nobody in: its version, "
-        "retention, subscriptions, consumers and dead letters were not looked at",
-        grade=Grade.WARN,
-        remedy="Set POSTROOM_PULSAR_ADMIN_URL to it",
-    )
+def _no_admin(url: str, refusal: str | None) -> Finding:
+    unseen = "its version, retention, subscriptions, consumers and dead letters were not looked at"
+    if refusal is None:
+        found = f"It does not answer at {broker.masked(url)}: {unseen}"
+        remedy = "Set POSTROOM_PULSAR_ADMIN_URL to it"
+    else:
+        found, remedy = f"{refusal}: {unseen}", "Put right what it names: docs/security.md says how"
+    what = "Pulsar's admin interface"
+    return Finding(what=what, found=found, grade=Grade.WARN, remedy=remedy)
 
 
 def _subscription(admin: Provisioning, subscription: str, topic: Topic) -> Iterator[Finding]:
