@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import sys
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from postroom.celery.commands.printing import shown
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TextIO
 
 __all__ = ["Group"]
 
+MOST_CHARACTERS = 60
 # No room, no more of it for this user, and a device that fails.
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
@@ -21,8 +26,31 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 class Group(click.Group):
     """A group whose commands end in a sentence where their output cannot be written.
 
-    A character that the terminal's encoding lacks stands as its escape.
+    A character that the terminal's encoding lacks stands as its escape. What was typed and is no
+    text (bytes of another encoding, half a surrogate pair) is refused before anything is asked.
     """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Begin with the words behind the group's name.
+
+        Raises:
+            UsageError: one of them could be in no name, key or id that a service knows.
+
+        """
+        for word in args:
+            try:
+                word.encode()
+            except UnicodeEncodeError:
+                said = ascii(word[:MOST_CHARACTERS])
+                raise click.UsageError(f"{said} is no text in UTF-8", parent) from None
+        with _harmless():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for.
@@ -33,7 +61,8 @@ class Group(click.Group):
         """
         _escape_what_is_lacking(sys.stdout)
         try:
-            found = super().invoke(ctx)
+            with _harmless():
+                found = super().invoke(ctx)
             sys.stdout.flush()
         except OSError as error:
             if error.errno not in UNWRITABLE:
@@ -43,6 +72,18 @@ class Group(click.Group):
             ) from None
         else:
             return found
+
+
+@contextlib.contextmanager
+def _harmless() -> Iterator[None]:
+    """Have what click quotes of the words that were typed move no cursor."""
+    try:
+        yield
+    except click.UsageError as error:
+        said = error.format_message()
+        if said.isprintable():
+            raise
+        raise click.UsageError(shown(said), error.ctx) from None
 
 
 def _escape_what_is_lacking(stream: TextIO) -> None:

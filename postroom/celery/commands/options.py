@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from postroom import errors
 from postroom.celery.commands.printing import console
 from postroom.operations.filters import Filter
 
@@ -121,9 +122,17 @@ def filter_options(command: Any) -> Any:
 
 
 def filter_of(given: dict[str, Any]) -> Filter:
-    """Take the filter's options out of all that were given."""
+    """Take the filter's options out of all that were given.
+
+    Raises:
+        UsageError: one of them is what nothing stored could have.
+
+    """
     names = ("ids", "name", "handler", "reason", "kind", "key", "since", "until", "topic")
-    return Filter(**{name: given.pop(name) for name in names})
+    try:
+        return Filter(**{name: given.pop(name) for name in names})
+    except errors.ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def require_yes(question: str, *, yes: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from postroom import broker, errors, topics
+from postroom import broker, errors, names, topics
 from postroom.access import pulsar as pulsar_access
 from postroom.inbox.parking.letters import DeadLetter
 from postroom.inbox.parking.waiting_letters import WaitingLetters
@@ -60,6 +60,11 @@ class _Asked:
             topics.checked(chosen)
         except ValueError as error:
             raise errors.ConfigurationError(f"{quoted(chosen)} is no topic: {error}") from None
+        try:
+            names.checked(subscription)
+        except ValueError as error:
+            said = f"{quoted(subscription)} is no subscription: {error}"
+            raise errors.ConfigurationError(said) from None
         Selection.of(settings, subscription, [chosen])
         return cls(
             topic=base_topic(canonical(chosen)),
