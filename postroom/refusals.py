@@ -49,8 +49,8 @@ MEANINGS = AWAY | {
     "ProducerBlockedQuotaExceededException": "its backlog quota is used up: consume what its "
     "subscriptions keep, or raise the quota",
     "ProducerBusy": "another producer has it to itself, or the same name, or it takes no more "
-    "producers by a policy (maxProducersPerTopic)",
-    "ProducerFenced": "another producer has it to itself",
+    "producers by a policy (maxProducersPerTopic): end that one, or raise the limit",
+    "ProducerFenced": "another producer has it to itself: end that one",
     "SubscriptionNotFound": "the subscription does not exist, and the broker makes none by itself: "
     "create it",
     "TopicNotFound": "it does not exist, or its namespace does not, and the broker makes none by "

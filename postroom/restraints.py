@@ -19,6 +19,10 @@ __all__ = ["added", "demands_encryption", "lacks_subscription", "on_giving", "si
 
 GIVING = ("dispatchRate", "subscriptionDispatchRate")
 TAKING = ("publishRate",)
+ENCRYPTION = (
+    "encryptionRequired, which takes encrypted messages alone: turn it off for its namespace, or "
+    "use a topic of another one"
+)
 MOST_ASKED_ABOUT = 3
 PREFIXES = ("dispatchThrottlingRateIn", "publishThrottlingRateIn")
 
@@ -31,7 +35,7 @@ def silence(sentence: str, admin: PulsarAdmin, topics: Sequence[Topic]) -> str:
         if policies is None:
             break  # nobody is there: it is not asked again
         if demands_encryption(admin, topic):
-            policies.append("encryptionRequired, which takes encrypted messages alone")
+            policies.append(ENCRYPTION)
         found += _sentences(topic, policies)
     return added(sentence, "; ".join(found))
 
@@ -79,7 +83,7 @@ def _rates(admin: PulsarAdmin, topic: Topic, names: tuple[str, ...]) -> list[str
             if not policy.is_told:
                 return None
             if rate := _rate(policy.value):
-                found.append(f"{name} ({rate})")
+                found.append(f"{name} ({rate}): raise or remove it")
                 break
     return found
 
