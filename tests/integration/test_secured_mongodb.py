@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from pymongo import errors as mongo
 from postroom import Outbox, Settings, address, wire
 from postroom.sentences import Sentences
 from postroom.store import clients, quarantine_index
+from postroom.store.oplog import Oplog
 from tests.certificates import Authority
 from tests.name_server import NameServer
+from tests.pages import DOCS
 from tests.tls_proxy import TlsProxy
 
 if TYPE_CHECKING:
@@ -241,3 +244,16 @@ def test_an_index_that_mongodb_refuses_keeps_nobody_from_relaying(
         client["other"][wire.QUARANTINE].create_index([("reason", 1)], name=wire.QUARANTINE_INDEX)
         quarantine_index.prepare_if_allowed(client["other"])
     assert "MongoDB refuses to make it (code 86)" in caplog.text
+
+
+def test_the_pages_right_to_look_at_the_oplog_is_enough(server: SecuredMongoDB) -> None:
+    """For the line of `outbox doctor` that says how far it reaches."""
+    page = (DOCS / "security.md").read_text()
+    (privilege,) = re.findall(r'`(\{"resource": \{"db": "local".*\})`', page)
+    server.make_role("sees_oplog", [json.loads(privilege)])
+    server.make_user("looks", "l", ["sees_oplog"])
+    with clients.for_command_line(server.address("looks", "l")) as client:
+        assert Oplog.of(client) is not None
+    without = clients.for_command_line(server.address("reader", "r"))
+    with without as client, pytest.raises(mongo.OperationFailure):
+        Oplog.of(client)
