@@ -295,7 +295,7 @@ def test_topics_that_come_and_go_hide_no_dispatcher_that_hangs() -> None:
         _is_open=None,
         _tell=tell,
         _reading=SimpleNamespace(topics=["a/b/c"], subscription="s"),
-        _troubles=SimpleNamespace(sentences=("a/b/c cannot be read",)),
+        _troubles=SimpleNamespace(of_topics="a/b/c cannot be read"),
     )
     tell(inbox_facts.StateEntered, state="connecting")
     tell(
