@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bson import ObjectId
 from pymongo import errors as mongo
 
-from postroom import errors, wire, writing
+from postroom import errors, wire
 from postroom.server_codes import ILLEGAL_OPERATION
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal
@@ -18,6 +18,7 @@ from postroom.store.row_writer import Publishable, RowWriter, listed
 from postroom.store.transactions import Attempts, Fate, require_open, transaction
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import OutboxField
+from postroom.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,19 +69,13 @@ class Outbox:
         self._client = database.client
         self._database = database
         self._rows: Collection[Any] = database[wire.OUTBOX]
+        writing = Writing.of(
+            database.name, partitions=partitions, max_message_bytes=max_message_bytes
+        )
         self._placement = Placement.of_client(
-            database.client,
-            database.name,
-            base=partition,
-            count=writing.partitions() if partitions is None else partitions,
+            database.client, database.name, base=partition, count=writing.partitions
         )
-        self._writer = RowWriter(
-            placement=self._placement,
-            key=key,
-            max_bytes=writing.max_message_bytes(max_message_bytes),
-            cloud_events=writing.cloud_events(database.name),
-            encrypts_all=writing.encrypts_all(),
-        )
+        self._writer = RowWriter.of(writing, placement=self._placement, key=key)
 
     def publish(
         self,

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import FrameType, TracebackType
 
-__all__ = ["described", "faults", "is_ours_or_the_applications", "quoted", "shown"]
+__all__ = ["described", "faults", "is_ours_or_the_applications", "one_line", "quoted", "shown"]
 
 LONGEST_QUOTED = 100
 HIGHEST_QUOTED = 10**20
 # How a JSON web token begins, and what stands before one in a header of HTTP.
 TOKENS = ("eyJ", "Bearer ", "Basic ")
 LONGEST_LINE = 500
+LONGEST_WORDS = 300
 MOST_FAULTS = 5
 RAISE = opcode.opmap["RAISE_VARARGS"]
 LIBRARIES = tuple(
@@ -72,6 +73,11 @@ def shown(error: BaseException, *, package: str = "", everything: bool = False) 
         return error
     described_as = described(error, package=package)
     return errors.InboxError(described_as).with_traceback(error.__traceback__)
+
+
+def one_line(words: str) -> str:
+    """Return the words of a driver's error, cut to what fits into a sentence of ours."""
+    return " ".join(words.split())[:LONGEST_WORDS]
 
 
 def quoted(value: object, *, hidden: str = "something that is not shown") -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,10 +22,10 @@ from postroom.settings import (
     stripped,
 )
 
-__all__ = ["cloud_events", "encrypts_all", "max_message_bytes", "partitions"]
+__all__ = ["Writing"]
 
 
-class _Writing(BaseSettings):
+class _Variables(BaseSettings):
     """What programs that write events read, by the same rules as Settings does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
@@ -41,56 +42,48 @@ class _Writing(BaseSettings):
         return stripped(values)
 
 
-def cloud_events(database: str) -> CloudEvents | None:
-    """Read POSTROOM_CLOUDEVENTS alone: what it adds counts for the size of an event.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """What an outbox's rows are made by: into how many outbox partitions, how large, in what form.
 
-    Raises:
-        ConfigurationError: it has a value that cannot be used.
-
+    `max_message_bytes` is of a message with all that `cloud_events` and encryption add to it, which
+    concerns every event where it `encrypts_all`.
     """
-    found = _writing()
-    return CloudEvents.of(found.cloudevents_source, database) if found.cloudevents else None
+
+    partitions: int
+    max_message_bytes: int
+    cloud_events: CloudEvents | None
+    encrypts_all: bool
+
+    @classmethod
+    def of(
+        cls, database: str, *, partitions: int | None = None, max_message_bytes: int | None = None
+    ) -> Self:
+        """Take what an outbox of this database is given, and the variables for all else.
+
+        Raises:
+            ConfigurationError: a variable, or `max_message_bytes`, cannot be used.
+
+        """
+        try:
+            found = _Variables()
+        except ValidationError as error:
+            raise errors.ConfigurationError(sentence(error)) from None
+        given = max_message_bytes
+        return cls(
+            partitions=found.partitions if partitions is None else partitions,
+            max_message_bytes=found.max_message_bytes if given is None else _checked(given),
+            cloud_events=(
+                CloudEvents.of(found.cloudevents_source, database) if found.cloudevents else None
+            ),
+            encrypts_all=found.encrypt == "all",
+        )
 
 
-def encrypts_all() -> bool:
-    """Read POSTROOM_ENCRYPT alone, as max_message_bytes() does; it counts for an event's size.
-
-    Raises:
-        ConfigurationError: it has a value that cannot be used.
-
-    """
-    return _writing().encrypt == "all"
-
-
-def max_message_bytes(given: int | None = None) -> int:
-    """Return what an outbox is given, or POSTROOM_MAX_MESSAGE_BYTES alone where that is nothing.
-
-    Raises:
-        ConfigurationError: it is no number that can be used.
-
-    """
-    if given is None:
-        return _writing().max_message_bytes
+def _checked(most: int) -> int:
     try:
-        return TypeAdapter(MessageBytes).validate_python(given, strict=True)
+        return TypeAdapter(MessageBytes).validate_python(most, strict=True)
     except ValidationError as error:
         raise errors.ConfigurationError(
-            f"Outbox(): max_message_bytes is {quoted(given)}: {error.errors()[0]['msg']}"
+            f"Outbox(): max_message_bytes is {quoted(most)}: {error.errors()[0]['msg']}"
         ) from None
-
-
-def partitions() -> int:
-    """Read POSTROOM_PARTITIONS alone, as max_message_bytes() does.
-
-    Raises:
-        ConfigurationError: it is no number that can be used.
-
-    """
-    return _writing().partitions
-
-
-def _writing() -> _Writing:
-    try:
-        return _Writing()
-    except ValidationError as error:
-        raise errors.ConfigurationError(sentence(error)) from None

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from postroom.access import frames
+from postroom.private_text import one_line
 from postroom.secured import has_tls
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ __all__ = ["AUTHENTICATION_ERROR", "Conversation", "Refused"]
 
 PROTOCOL_VERSION = 19
 MOST_BYTES = 64 * 1024 * 1024
-MOST_CHARACTERS = 300
 
 CONNECT, CONNECTED, ERROR, PING, PONG = 2, 3, 14, 18, 19
 AUTHENTICATION_ERROR = 3
@@ -30,7 +30,7 @@ class Refused(Exception):
     """The broker answered with an error; `code` is its number in the protocol."""
 
     def __init__(self, code: int, said: str) -> None:
-        super().__init__(" ".join(said.split())[:MOST_CHARACTERS])
+        super().__init__(one_line(said))
         self.code = code
 
 

@@ -19,6 +19,7 @@ from postroom.access.diagnosis import TIMEOUT_SECONDS, speaks_tls
 from postroom.access.server import Server
 from postroom.access.tls import flaw_within, tls_reason
 from postroom.mongodb_options import for_pymongo
+from postroom.private_text import one_line
 from postroom.server_codes import UNAUTHORIZED
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["why"]
 
 SETTING = "POSTROOM_MONGODB_URI"
 CERTIFICATE = "tlsCertificateKeyFile"
-MOST_CHARACTERS = 300
 SAME_SECONDS = 2.0
 SOON_MS = 500
 REPLICA_SET = "replicaSet"
@@ -76,7 +76,7 @@ def _misnamed(text: str, uri: str) -> str | None:
 
 def _text(error: Exception) -> str:
     text = str(error).partition(" (configured timeouts:")[0].partition(", Timeout:")[0]
-    return " ".join(text.split())[:MOST_CHARACTERS]
+    return one_line(text)
 
 
 def _refusal(error: mongo.OperationFailure) -> str:

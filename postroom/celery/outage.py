@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from postroom import address
 from postroom.access.tls import flaw_within
 from postroom.celery import adapter
+from postroom.private_text import one_line
 from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ __all__ = ["Outage", "go_on_without_broker", "named", "setting_of", "wait_for_br
 
 logger = logging.getLogger(__name__)
 
-MOST_CHARACTERS = 200
 # What Redis says of who asks, and what it means; `{}` is the setting that holds the address.
 REFUSALS = {
     "invalid username-password pair": "does not accept user and password of {}",
@@ -81,7 +81,7 @@ def why(error: BaseException, setting: str) -> str:
     name, text = type(error).__name__, " ".join(str(error).partition(", with args")[0].split())
     if (flaw := flaw_within(text, f"ssl_ca_certs of {setting}")) is not None:
         return f"{name}: {flaw}"
-    text = text[:MOST_CHARACTERS]
+    text = one_line(text)
     for words, refusal in REFUSALS.items():
         if words in text:
             return f"{name}: it {refusal.format(setting)} ({text})"

@@ -88,7 +88,7 @@ def draft(row: Row, routing: Routing, max_bytes: int) -> Letter:
     if isinstance(row, Unreadable):
         raise errors.Poison(row.reason)
     try:
-        event = row[DATA]
+        event, identifier = row[DATA], row[ROW_ID]
         name, data = event["name"], event["data"]
     except (KeyError, TypeError):
         raise errors.Poison(_what_is_wrong(row)) from None
@@ -101,7 +101,7 @@ def draft(row: Row, routing: Routing, max_bytes: int) -> Letter:
     if key is None:
         key = routing.key(name, data)
     headers = _headers(row[HEADERS]) if HEADERS in row else NO_HEADERS
-    row_id = events.id_text(row[ROW_ID])
+    row_id = events.id_text(identifier)
     occurred_at = _milliseconds(row.get(OCCURRED_AT))
     if routing.cloud_events is not None:
         headers = routing.cloud_events.dress(
@@ -177,6 +177,8 @@ def foreseen(
 def _what_is_wrong(row: Mapping[str, object]) -> str:
     if DATA not in row:
         return "The row has no `data`"
+    if ROW_ID not in row:
+        return "The row has no `_id`"
     try:
         events.checked(row[DATA])
     except errors.InvalidEvent as error:

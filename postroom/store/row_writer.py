@@ -6,7 +6,7 @@ import datetime as dt
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import bson
 from bson import ObjectId
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from postroom.cloud_events import CloudEvents
     from postroom.routing import Key
     from postroom.store.placement import Placement
+    from postroom.writing import Writing
 
 __all__ = ["Publishable", "RowWriter", "listed"]
 
@@ -82,6 +83,17 @@ class RowWriter:
             envelopes=self._envelopes,
         )
         self._max_bytes = max_bytes
+
+    @classmethod
+    def of(cls, writing: Writing, *, placement: Placement, key: Key | None) -> Self:
+        """Make the one of an outbox, whose settings these are."""
+        return cls(
+            placement=placement,
+            key=key,
+            max_bytes=writing.max_message_bytes,
+            cloud_events=writing.cloud_events,
+            encrypts_all=writing.encrypts_all,
+        )
 
     def row(
         self, event: Publishable, *, row_id: ObjectId, headers: Mapping[str, str] | None

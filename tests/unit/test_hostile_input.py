@@ -138,6 +138,7 @@ def test_bytes_that_are_no_bson_are_a_row_that_is_unreadable(document: bytes) ->
 @given(
     st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4)
 )
+@example([(WHOLE.index(b"_id"), 1)])
 def test_a_row_with_some_bytes_changed_is_read_or_poison(changes: list[tuple[int, int]]) -> None:
     """As what a disk or a stranger makes of it."""
     changed = bytearray(WHOLE)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo import errors as pymongo_errors
 
-from postroom import ConfigurationError, Settings, address, handles, sentences, settings, writing
+from postroom import ConfigurationError, Settings, address, handles, sentences, settings
 from postroom.access import mongodb as mongodb_access
 from postroom.async_outbox import AsyncOutbox
 from postroom.celery import install
@@ -28,6 +28,7 @@ from postroom.operations.examining import configured
 from postroom.outbox import Outbox
 from postroom.store import clients
 from postroom.supervision import Supervisor
+from postroom.writing import Writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -386,14 +387,15 @@ def test_writers_read_their_variables_by_the_relays_rule(
         with pytest.raises(ConfigurationError) as by_settings:
             settings.load()
         with pytest.raises(ConfigurationError) as by_writer:
-            writing.cloud_events("aid-kit")
+            Writing.of("aid-kit")
         assert str(by_writer.value) == str(by_settings.value)
         return
     found, relays = settings.load(), settings.load().cloud_events_of_database
-    writers = writing.cloud_events(found.mongodb_database)
+    writing = Writing.of(found.mongodb_database)
+    writers = writing.cloud_events
     assert (writers is not None) is (relays is not None) is expected
     assert writers is None or relays is None or vars(writers) == vars(relays)
-    assert writing.max_message_bytes() == found.max_message_bytes
+    assert writing.max_message_bytes == found.max_message_bytes
 
 
 @options(deadline=None, max_examples=300)

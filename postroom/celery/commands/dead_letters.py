@@ -25,6 +25,7 @@ from postroom.celery.commands.options import (
 )
 from postroom.celery.commands.printing import print_json, print_table, shown
 from postroom.celery.commands.services import database_of, told
+from postroom.counts import bound
 from postroom.operations import dead_letters as letters
 from postroom.operations.actions import operator
 
@@ -108,8 +109,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
 
 def _footer(page: Page[DeadLetter]) -> str:
     of = f"{len(page.items)} of " if page.at_least or page.matching != len(page.items) else ""
-    at_least = "at least " if page.at_least else ""
-    return f"{of}{at_least}{page.matching} dead letters"
+    return f"{of}{bound(more=page.at_least)}{page.matching} dead letters"
 
 
 @dead_letters.command()
@@ -192,9 +192,9 @@ def discard(
     with told(settings):
         page = letters.count(settings, where, subscription=subscription, seconds=COUNT_SECONDS)
     if page.matching:
-        at_least = "at least " if page.at_least else ""
+        count = f"{bound(more=page.at_least)}{page.matching}"
         of = f"{shown(subscription or settings.subscription)} on {shown(topic or settings.topic)}"
-        require_yes(f"Discard {at_least}{page.matching} dead letters of {of}, unhandled?", yes=yes)
+        require_yes(f"Discard {count} dead letters of {of}, unhandled?", yes=yes)
     with (
         database_of(settings, done="what was discarded before that stays discarded") as database,
         progress("Discarding", unit="discarded") as hear,

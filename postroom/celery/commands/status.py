@@ -17,6 +17,7 @@ from postroom.celery.commands import settings_of
 from postroom.celery.commands.options import json_option
 from postroom.celery.commands.printing import cell, console, print_json, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.counts import bound
 from postroom.relay.watching.view import PartitionView, Views, views
 
 if TYPE_CHECKING:
@@ -109,9 +110,8 @@ def _table(view: PartitionView) -> Table:
 
 
 def _bound(view: PartitionView, name: str) -> str:
-    if name == "waiting" and view.waiting_at_least:
-        return "at least "
-    return "more than " if name == "quarantined_now" and view.quarantined_more else ""
+    cut_short = {"waiting": view.waiting_at_least, "quarantined_now": view.quarantined_more}
+    return bound(more=cut_short.get(name, False))
 
 
 def _shown(value: object) -> object:

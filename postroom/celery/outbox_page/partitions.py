@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from postroom.counts import bound
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -131,7 +133,7 @@ def _aside(view: PartitionView) -> str:
     count = view.quarantined_now
     if not count:
         return ""
-    least = "at least " if view.quarantined_more else ""
+    least = bound(more=view.quarantined_more)
     return f"; {least}{count:,} {'is' if count == 1 else 'are'} in quarantine"
 
 
@@ -149,7 +151,7 @@ def _waiting(view: PartitionView) -> str:
         return "what waits is not known"
     if view.waiting == 0:
         return "nothing waits"
-    least = "at least " if view.waiting_at_least else ""
+    least = bound(more=view.waiting_at_least)
     one = view.waiting == 1 and not least
     return f"{least}{view.waiting:,} committed event{'' if one else 's'} wait{'s' if one else ''}"
 

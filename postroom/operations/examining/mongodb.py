@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import errors as mongo
 
 from postroom import preflight, rights, wire
+from postroom.counts import bound
 from postroom.findings import Finding, Grade
 from postroom.relay.watching.view import views
 from postroom.store import clients
@@ -215,8 +216,9 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
     if view.quarantined_now or view.quarantined_more:
         yield Finding(
             what=f"quarantine of {name}",
-            found=f"{'More than ' if view.quarantined_more else ''}{view.quarantined_now} rows are "
-            "set aside",
+            found=(
+                f"{bound(more=view.quarantined_more)}{view.quarantined_now} rows are set aside"
+            ).capitalize(),
             grade=Grade.WARN,
             remedy=f"celery -A … outbox quarantine list --partition {name}",
         )
@@ -225,7 +227,7 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
 def _rows(view: PartitionView) -> str:
     if not view.waiting:
         return "rows may" if view.waiting is None or view.waiting_at_least else "0 rows"
-    return f"{'at least ' if view.waiting_at_least else ''}{view.waiting} rows"
+    return f"{bound(more=view.waiting_at_least)}{view.waiting} rows"
 
 
 def _hours(span: timedelta) -> str:
