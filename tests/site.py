@@ -205,18 +205,19 @@ class Site:
 
     def admin_namespace(self, namespace: str, policy: str, value: object) -> None:
         """Make a namespace of real Pulsar if it is not there, and set a policy of it."""
-        where = f"{self.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2/namespaces/{namespace}"
-        for method, url, body in (
-            ("PUT", where, None),
-            ("POST", f"{where}/{policy}", json.dumps(value).encode()),
-        ):
-            headers = {"Content-Type": "application/json"}
-            request = urllib.request.Request(url, body, headers, method=method)
-            try:
-                urllib.request.urlopen(request, timeout=10).close()
-            except urllib.error.HTTPError as error:
-                if error.code != HTTPStatus.CONFLICT:
-                    raise
+        self.admin_at("PUT", f"namespaces/{namespace}", None)
+        self.admin_at("POST", f"namespaces/{namespace}/{policy}", json.dumps(value).encode())
+
+    def admin_at(self, method: str, what: str, body: bytes | None) -> None:
+        """Ask the admin interface of real Pulsar for what may be so already."""
+        admin = f"{self.environment['POSTROOM_PULSAR_ADMIN_URL']}/admin/v2"
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{admin}/{what}", body, headers, method=method)
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.CONFLICT:
+                raise
 
     def receive(
         self, consumer: pulsar.Consumer, count: int, *, seconds: float = 30

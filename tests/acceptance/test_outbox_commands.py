@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import orjson
+import pytest
 
+from postroom import wire
+from tests.relays import relaying, saved
 from tests.site import ids, row
 from tests.waiting import wait_until
 
@@ -104,3 +108,26 @@ def test_a_quarantined_row_is_mended_and_sent(lite_site: Site) -> None:
     assert lite_site.run(f"{OUTBOX} quarantine discard --all --yes") == "1 discarded.\n"
     assert lite_site.run(f"{OUTBOX} quarantine list --json") == ""
     assert relay.stop() == 0
+
+
+@pytest.mark.pulsar
+def test_two_operators_put_back_all_rows_at_once_beside_a_relay(pulsar_site: Site) -> None:
+    """Two commands: what one of them puts back the other one does not, and each is sent once."""
+    site = pulsar_site
+    good = [row(number) for number in range(150)]
+    poison = [row(number) | {"data": {"name": "Mended"}} for number in range(150)]
+    with relaying(site):
+        site.outbox.insert_many([each for both in zip(good, poison, strict=True) for each in both])
+        saved(site, 300)
+        site.outbox.update_many({"data.name": "Mended"}, {"$set": {"data.data": {}}})
+        with ThreadPoolExecutor(2) as pool:
+            said = list(pool.map(site.run, [f"{OUTBOX} quarantine redrive --all --json"] * 2))
+        done = [orjson.loads(each) for each in said]
+        assert sum(each["put_back"] for each in done) == len(poison)
+        assert sum(each["left"] for each in done) > 0, "they met"
+        written = [str(each["_id"]) for each in [*good, *poison]]
+        wait_until(lambda: len(site.stored()) >= len(written), description="all of them")
+        last = site.insert(1)
+        wait_until(lambda: site.stored()[-1:] == last, description="the last one")
+    assert sorted(site.stored()) == sorted([*written, *last])
+    assert site.database[wire.QUARANTINE].count_documents({"retriedAt": None}) == 0

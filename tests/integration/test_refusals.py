@@ -58,7 +58,7 @@ def id_of(made: dict[str, Any]) -> str:
 def test_a_row_that_a_policy_refuses_is_set_aside_by_name_and_the_rest_flows(
     policies_site: Site, *, admin: bool
 ) -> None:
-    """Keyed rows, one of them larger than the topic takes; others follow at once and later."""
+    """Keyed rows, one of them larger than the topic takes; others follow at once and then later."""
     site = policies_site
     plain = site.subscribe()
     rows = [sized(n, size, key="k") for n, size in enumerate((10, 100_000, 10, 10))]
@@ -68,8 +68,8 @@ def test_a_row_that_a_policy_refuses_is_set_aside_by_name_and_the_rest_flows(
         saved(site, 1)
         set_policy(site, "maxMessageSize", 20_000)
         site.outbox.insert_many(rows)
-        second = site.insert(1, first=5)
         wait_until(lambda: quarantined(site), description="the quarantine", seconds=60)
+        second = site.insert(1, first=5)
         saved(site, 6)
         site.admin("DELETE", "/maxMessageSize")
         third = site.insert(1, first=6)
@@ -187,6 +187,45 @@ def test_a_policy_that_comes_and_goes_reorders_and_repeats_nothing(
     aside = quarantined(site)
     assert all("maxMessageSize" in reason or "refuses" in reason for reason in aside.values())
     assert site.stored(second) == [each for each in sent if each not in aside]
+
+
+@pytest.mark.parametrize(
+    ("policy", "value"),
+    [
+        ("schemaValidationEnforced", True),
+        ("backlogQuota", QUOTA),
+        ("publishRate", RATE),
+        ("dispatchRate", {"dispatchThrottlingRateInMsg": 5, "dispatchThrottlingRateInByte": -1}),
+        ("maxProducersPerTopic", 1),
+        ("maxConsumersPerTopic", 1),
+        ("maxSubscriptionsPerTopic", 1),
+    ],
+)
+def test_a_policy_of_its_namespace_that_comes_and_goes_reorders_and_repeats_nothing(
+    pulsar_site: Site, policy: str, value: Any
+) -> None:
+    """As one of the topic's own does, beside topics of another namespace."""
+    site, namespace = pulsar_site, f"public/{pulsar_site.name}"
+    second, path = f"persistent://{namespace}/second", f"namespaces/{namespace}/{policy}"
+    site.admin_namespace(namespace, "deduplication", value=True)
+    with_schema(site, second)
+    site.subscribe("slow", second).close()
+    with relaying(site, topics={"B": second}):
+        sent, written = site.insert(20, name="B"), site.insert(1)
+        saved(site, 21)
+        site.admin_at("POST", path, json.dumps(value).encode())
+        site.admin("PUT", "/unload", topic=second)
+        sent += site.insert(20, name="B")
+        written += site.insert(5)
+        wait_until(lambda: site.stored() == written, description="others flow")
+        is_switch = value is True
+        site.admin_at("POST" if is_switch else "DELETE", path, b"false" if is_switch else None)
+        sent += site.insert(20, name="B")
+        wait_until(
+            lambda: site.stored(second)[-1:] == sent[-1:], description="the last one", seconds=60
+        )
+    assert not quarantined(site)
+    assert site.stored(second) == sent
 
 
 def test_small_rows_are_never_made_too_large_by_being_batched(policies_site: Site) -> None:

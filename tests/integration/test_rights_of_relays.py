@@ -69,7 +69,7 @@ def test_a_topic_whose_right_is_taken_away_waits_alone_and_goes_on_when_it_is_ba
     second = f"{site.topic}-second"
     grant(server, site, [site.topic, second])
     site.subscribe(topic=site.topic).close()
-    with relaying(site, topics={"B*": second}, pulsar_token=token(ROLE)):
+    with relaying(site, topics={"B*": second}, pulsar_token=token(ROLE)) as relay:
         first, written = site.insert(5, name="B"), site.insert(5)
         saved(site, 10)
         server.admin("DELETE", f"{path(second)}/permissions/{ROLE}")
@@ -83,6 +83,8 @@ def test_a_topic_whose_right_is_taken_away_waits_alone_and_goes_on_when_it_is_ba
         found = list(site.database[wire.QUARANTINE].find())
         assert {each["topic"] for each in found} == {second}
         assert all("the right" in each["reason"] and second in each["reason"] for each in found)
+        shut = relay.status.topics_shut[second]
+        assert "grant it the right" in shut or "grant it `produce` and `consume`" in shut
         server.grant(ROLE, ["produce", "consume"], on=path(second))
         wait_until(
             lambda: not site.database[wire.QUARANTINE].count_documents({}),

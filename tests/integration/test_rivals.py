@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import urllib.error
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,13 @@ def without_probe(pulsar_site: Site) -> Iterator[None]:
         pulsar_site.admin("DELETE", "?force=true", topic=f"public/default/{PROBE}")
 
 
+def make_namespace(site: Site, namespace: str) -> None:
+    """Make a namespace, and its tenant, unless they are there."""
+    tenant = json.dumps({"allowedClusters": ["standalone"]}).encode()
+    site.admin_at("PUT", f"tenants/{namespace.partition('/')[0]}", tenant)
+    site.admin_namespace(namespace, "deduplication", value=True)
+
+
 def refused(relay: Relay, *words: str) -> None:
     """Wait until a relay stands by, with these words."""
 
@@ -44,13 +52,15 @@ def refused(relay: Relay, *words: str) -> None:
     wait_until(stands_by, description=f"{words}")
 
 
+@pytest.mark.parametrize("namespace", ["public/default", "elsewhere/default"])
 def test_a_relay_with_another_mutex_topic_is_refused_for_as_long_as_the_first_one_lives(
-    pulsar_site: Site, caplog: pytest.LogCaptureFixture
+    pulsar_site: Site, caplog: pytest.LogCaptureFixture, namespace: str
 ) -> None:
     """It names the first one and its mutex, sends nothing, and takes over when that one leaves."""
     site = pulsar_site
+    make_namespace(site, namespace)
     plain = site.subscribe()
-    other = f"public/default/{site.name}-other"
+    other = f"{namespace}/{site.name}-other"
     elsewhere = site.subscribe(topic=other)
     with relaying(site) as first:
         second = relaying(site, wait=False, topic=other, mutex_topic=f"{other}-mutex")

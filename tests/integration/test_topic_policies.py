@@ -124,6 +124,7 @@ def test_what_a_dispatch_rate_holds_up_is_named_and_ends(
     with relaying(site, wait=False) as relay:
         named = f"{site.topic} has the policy {rate} (1 messages a second)"
         wait_until(lambda: named in relay.status.reason, description="what it waits for")
+        assert f"{named}: raise or remove it" in relay.status.reason
         assert "Reading what" in relay.status.reason
         written += site.insert(3, first=6)
         saved(site, 9)
@@ -144,6 +145,7 @@ def test_what_a_publish_rate_holds_up_names_it(
         written = site.insert(100)
         named = f"{site.topic} has the policy publishRate (5 messages a second)"
         wait_until(lambda: named in caplog.text, description="the policy is named")
+        assert f"{named}: raise or remove it" in caplog.text
         remove_policy(site, namespace, "publishRate")
         saved(site, 100)
     assert site.stored() == written
@@ -201,5 +203,6 @@ def test_a_namespace_that_takes_encrypted_messages_alone_is_named(
         )
         wait_until(lambda: site.stored(second) == flowing, description="others flow")
         assert named in caplog.text
+        assert "turn it off for its namespace, or use a topic of another one" in caplog.text
         site.admin_namespace(namespace, "encryptionRequired", value=False)
         wait_until(lambda: site.stored() == waiting, description="what waited goes there")

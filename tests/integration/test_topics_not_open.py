@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson import ObjectId
+from pulsar.schema import JsonSchema, Record, String
 
 from postroom import wire
 from postroom.relay import facts
@@ -72,6 +73,50 @@ def test_a_terminated_topic_holds_up_itself_alone_and_gets_its_rows_when_it_is_m
         assert not relay.status.topics_shut
     assert site.stored(second) == waiting + later
     assert site.stored() == first
+
+
+class Told(Record):  # type: ignore[misc]
+    """A schema."""
+
+    name = String()
+
+
+def refuse(site: Site, topic: str, by: str) -> None:
+    """Have a topic take nothing more from a relay, in one of the ways in which topics do."""
+    if by == "terminated":
+        site.admin("POST", "/terminate", topic=topic)
+        return
+    site.pulsar.create_producer(topic, schema=JsonSchema(Told)).close()
+    site.admin("POST", f"/{by}", topic=topic, body=b"true")
+    wait_until(lambda: site.admin("GET", f"/{by}", topic=topic), description=f"{by} is set")
+    site.admin("PUT", "/unload", topic=topic)
+
+
+REMEDIES = {
+    "terminated": "use another one, or delete it and have it made anew",
+    "schemaValidationEnforced": "allow producers and consumers without one",
+}
+
+
+@pytest.mark.parametrize("by", REMEDIES)
+def test_a_restart_beside_a_topic_that_takes_nothing_names_it_and_what_to_do(
+    policies_site: Site, caplog: pytest.LogCaptureFixture, by: str
+) -> None:
+    """No row waits for it yet: all else flows, and log and status say which topic and remedy."""
+    site, second = policies_site, f"{policies_site.topic}-second"
+    with relaying(site, topics={"B*": second}):
+        site.insert(3, name="B")
+        saved(site, 3)
+    refuse(site, second, by)
+    with relaying(site, topics={"B*": second}) as relay:
+        written = site.insert(3)
+        saved(site, 6)
+        assert site.stored() == written
+        assert REMEDIES[by] in relay.status.topics_shut[second]
+        assert relay.status.counts.terms == 1
+    (said,) = [each for each in caplog.messages if "all else flows" in each]
+    assert second in said
+    assert REMEDIES[by] in said
 
 
 def test_rows_that_wait_for_a_topic_return_behind_a_restart_and_once(pulsar_site: Site) -> None:
