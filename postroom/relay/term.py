@@ -152,7 +152,7 @@ class Term:
     def _relay(self, on_idle: Callable[[], None]) -> None:
         idled = looked = time.monotonic()
         while not (self._mandate.stopping.is_set() or self._mandate.paused.is_set()):
-            self._receive(self._outfit.saver.patience())
+            self._receive(self._outfit.saver.idle_seconds())
             # Before new rows take all the room, which they do while the broker is the bottleneck.
             self._return_rows()
             while self._outfit.landing.flight.has_room:

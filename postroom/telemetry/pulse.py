@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hang", "Pulse", "of_consumer", "of_relay"]
 
-# Within its own patience with each service, a thread may be silent a little longer than any one of
+# Within its own limits for each service, a thread may be silent a little longer than any one of
 # them may hang; while a relay opens its term it reads topics, which takes as long as it takes.
 SILENCE = 2.0
 SILENCE_WHILE_OPENING = 10.0

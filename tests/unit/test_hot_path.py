@@ -24,7 +24,7 @@ from postroom.relay.sending.experience import Experience
 from postroom.relay.sending.lane import BURST_MESSAGES, Lane
 from postroom.relay.sending.lanes import Lanes
 from postroom.relay.sending.outbound import Outbound
-from postroom.relay.sending.outlet import Outlet, Patience
+from postroom.relay.sending.outlet import Outlet, SendTimeout
 from postroom.relay.sending.tail import Tail
 from postroom.relay.sending.tap import Tap
 from postroom.relay.sending.unanswered import Unanswered
@@ -119,7 +119,7 @@ def outbound(*, keyed: bool) -> Outbound:
         Tap(cast("pulsar.Producer", Broker())),
         Acknowledgements(topic, counted=True, batched=not keyed, tell=fail),
         batch_messages=None if keyed else BURST_MESSAGES,
-        patience=Patience(30, threading.Event()),
+        timeout=SendTimeout(30, threading.Event()),
         fail=fail,
     )
     outlet.proven = BATCH_BYTES

@@ -105,7 +105,7 @@ class Saver:
         """Have what is stored next be saved at once, as the end of a scan is."""
         self._saved = 0.0
 
-    def patience(self) -> float:
+    def idle_seconds(self) -> float:
         """Return for how many seconds nothing has to be saved."""
         if self._stored is None or self._saving is not None:
             return LONGEST_WAIT_SECONDS

@@ -14,7 +14,7 @@ from postroom.access.client import access_of
 from postroom.refusals import is_away, why
 from postroom.relay.sending.acknowledgements import Acknowledgements
 from postroom.relay.sending.lane import BURST_MESSAGES, Lane
-from postroom.relay.sending.outlet import Outlet, Patience
+from postroom.relay.sending.outlet import Outlet, SendTimeout
 from postroom.relay.sending.readback import ConnectionLostError
 from postroom.relay.sending.tail import Tail, TailReader
 from postroom.relay.sending.tap import Tap
@@ -88,7 +88,7 @@ class Opening:
         self._tenure = tenure
         self._cursors = cursors
         self._tell = tell
-        self._patience = Patience(options.send_timeout.total_seconds(), stopping)
+        self._timeout = SendTimeout(options.send_timeout.total_seconds(), stopping)
 
     def open(self, topic: Topic, span: Span | None) -> Opened:
         """Fence a topic, then read its tail over a span.
@@ -274,7 +274,7 @@ class Opening:
             Tap(producer),
             acknowledgements,
             batch_messages=BURST_MESSAGES if batching else None,
-            patience=self._patience,
+            timeout=self._timeout,
             fail=self.fail,
         )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.acknowledgements import Acknowledgements, Stored
     from postroom.relay.sending.tap import Tap
 
-__all__ = ["Outlet", "Patience"]
+__all__ = ["Outlet", "SendTimeout"]
 
 LOOK_SECONDS = 0.02
 STOPPING_SECONDS = 5.0
@@ -26,7 +26,7 @@ RECONNECTION_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SendTimeout:
     """How long the broker may take to store something; less where the relay is to stop."""
 
     seconds: float
@@ -55,7 +55,7 @@ class Outlet:
         acknowledgements: Acknowledgements,
         *,
         batch_messages: int | None,
-        patience: Patience,
+        timeout: SendTimeout,
         fail: Callable[[Refusal], NoReturn],
     ) -> None:
         # Of how many messages a batch is that the client cuts by itself, None where it makes none.
@@ -71,7 +71,7 @@ class Outlet:
         self._tap = tap
         self._acknowledgements = acknowledgements
         self._handed = 0
-        self._patience = patience
+        self._timeout = timeout
         self._fail = fail
 
     def hand_over(
@@ -149,7 +149,7 @@ class Outlet:
         while self.is_waiting:
             self.require_sound()
             waited = time.monotonic() - began
-            if self._patience.is_over(waited):
+            if self._timeout.is_over(waited):
                 self.give_up(waited)
             news.wait(LOOK_SECONDS)
             news.clear()
@@ -169,7 +169,7 @@ class Outlet:
             if lost_at is not None and now - lost_at > RECONNECTION_SECONDS:
                 self.abandon()
                 raise errors.Refused(f"The connection to {topic} was lost over an event")
-            if self._patience.is_over(now - began):
+            if self._timeout.is_over(now - began):
                 self.give_up(now - began)
             acknowledgements.news.wait(LOOK_SECONDS)
             acknowledgements.news.clear()

@@ -102,7 +102,7 @@ class Readback:
     def _handed_out(self) -> pulsar.Message:
         import pulsar
 
-        began, patience = time.monotonic(), self._around.options.read_timeout.total_seconds()
+        began, limit = time.monotonic(), self._around.options.read_timeout.total_seconds()
         while True:
             try:
                 return self._reader.read_next(LOOK_MS)
@@ -110,7 +110,7 @@ class Readback:
                 self._around.require_office()
                 self._require_connection()
                 held_back = self._speak()
-                if time.monotonic() - began > patience and not (held_back or self._restraints()):
+                if time.monotonic() - began > limit and not (held_back or self._restraints()):
                     raise
 
     def _require_connection(self) -> None:

@@ -42,8 +42,8 @@ class Sharer:
 class Plan:
     """What to do now: locks to ask for, rows to mark, rows to give, marks to strike out.
 
-    `knocks` are the outbox partitions of each rival at whose lock it may be looked whether that one
-    lives, and `free` those that nobody serves as far as this worker can tell.
+    `knocks` are the outbox partitions of each other worker at whose lock it may be looked
+    whether that one lives, and `free` those that nobody serves as far as this worker can tell.
     """
 
     ask: list[OutboxPartition] = field(default_factory=list)
@@ -68,7 +68,7 @@ def plan(holdings: Sequence[Holding], sharer: Sharer) -> Plan:
         _want(seen, found)
     else:
         _claim_pins(seen, found)
-    _look_after_rivals(seen, found)
+    _look_after_others(seen, found)
     return found
 
 
@@ -197,7 +197,7 @@ def _pinned(holdings: Iterable[Holding], pins: Iterable[OutboxPartition]) -> lis
     return [each for each in holdings if each.partition in wanted]
 
 
-def _look_after_rivals(seen: _Seen, found: Plan) -> None:
+def _look_after_others(seen: _Seen, found: Plan) -> None:
     me = seen.sharer
     if not _room(seen, found, me.most):
         return  # it could keep nothing of what it finds

@@ -45,13 +45,13 @@ class Steward:
 
     def answered(self, partition: OutboxPartition, *, is_ours: bool) -> None:
         """Note what became of a lock that was asked for."""
-        rival = self._holders.get(partition, self._sharer.name)
-        if rival == self._sharer.name:
+        other = self._holders.get(partition, self._sharer.name)
+        if other == self._sharer.name:
             return
         if is_ours:
-            self._fallen.add(rival)
+            self._fallen.add(other)
         else:
-            self._doubted[rival] = partition
+            self._doubted[other] = partition
 
     def decide(
         self,
@@ -63,7 +63,7 @@ class Steward:
     ) -> Plan:
         """Return the plan of this round: `asked` are locks that are being asked for, since when.
 
-        A rival's lock is asked for now and then, to see whether that one lives.
+        Another worker's lock is asked for now and then, to see whether that one lives.
         """
         self._learn(holdings, asked, now)
         sharer = dataclasses.replace(
@@ -88,9 +88,9 @@ class Steward:
         self._doubted.clear()
         self._fallen &= set(self._holders.values())
         for partition, since in asked.items():
-            rival = self._holders.get(partition, self._sharer.name)
-            if now - since > SLOW_SECONDS and rival != self._sharer.name:
-                self._fallen.add(rival)
+            other = self._holders.get(partition, self._sharer.name)
+            if now - since > SLOW_SECONDS and other != self._sharer.name:
+                self._fallen.add(other)
 
     def _overdue(self, holdings: Sequence[Holding], now: float) -> frozenset[OutboxPartition]:
         return frozenset(
@@ -109,9 +109,9 @@ class Steward:
 
     def _knocks(self, found: Plan, now: float) -> list[OutboxPartition]:
         knocks = []
-        for rival, theirs in found.knocks.items():
-            at, count = self._knocked.get(rival, (float("-inf"), 0))
+        for other, theirs in found.knocks.items():
+            at, count = self._knocked.get(other, (float("-inf"), 0))
             if now - at >= KNOCK_SECONDS:
-                self._knocked[rival] = now, count + 1
+                self._knocked[other] = now, count + 1
                 knocks.append(theirs[count % len(theirs)])
         return [each for each in knocks if each not in found.ask]

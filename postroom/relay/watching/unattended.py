@@ -67,8 +67,8 @@ def find(database: Database[Any], *, known: Sequence[str], seconds: float) -> Fo
         _collect(database, values, NEWEST, seconds / 4)
     found, values = [], values[len(known) :]
     for index, value in enumerate(values):
-        share = (end - time.monotonic()) / (len(values) - index)
-        waiting = backlog.in_collection(database, value, seconds=share)
+        part_seconds = (end - time.monotonic()) / (len(values) - index)
+        waiting = backlog.in_collection(database, value, seconds=part_seconds)
         found.append(Unattended(partition=_named(value), backlog=waiting))
     return Found(partitions=found, complete=complete)
 

@@ -110,8 +110,8 @@ def views(database: Database[Any]) -> Views:
     found = unattended.find(database, known=known, seconds=UNATTENDED_SECONDS)
     views, end = [], time.monotonic() + WAITING_SECONDS
     for index, checkpoint in enumerate(checkpoints):
-        share = (end - time.monotonic()) / (len(checkpoints) - index)
-        waiting = backlog.behind(database, checkpoint, seconds=share)
+        part_seconds = (end - time.monotonic()) / (len(checkpoints) - index)
+        waiting = backlog.behind(database, checkpoint, seconds=part_seconds)
         views.append(_relayed(database, checkpoint, waiting, now))
     views += [_unattended(database, each, now) for each in found.partitions]
     views = _shared(database, views, now)
