@@ -58,7 +58,6 @@ __all__ = [
     "outlive_broker",
     "patched_by",
     "pool_name",
-    "publish",
     "queues",
     "run",
     "trace_in",
@@ -205,11 +204,6 @@ def event(app: Celery, kind: str, hostname: str, fields: dict[str, Any]) -> dict
     """Make a task event as Celery's dispatcher does, with the time and clock of now."""
     made: dict[str, Any] = Event(kind, hostname=hostname, clock=app.clock.forward(), **fields)
     return made
-
-
-def publish(dispatcher: Any, events: list[dict[str, Any]]) -> None:
-    """Send task events in one message; the dispatcher's own flush() does just this."""
-    dispatcher._publish(events, dispatcher.producer, "task.multi")  # noqa: SLF001 - see above
 
 
 def ask_to_end(code: int) -> None:

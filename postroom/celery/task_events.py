@@ -7,16 +7,20 @@ import contextlib
 import threading
 from typing import Any
 
+import orjson
+
 from postroom import tracing
 from postroom.celery import adapter
 
-__all__ = ["TaskEvents"]
+__all__ = ["TaskEvents", "publish"]
 
 # While Redis is away the newest are kept; Flower shows no more than what it was told anyway.
 MOST_KEPT = 10_000
 MOST_AT_ONCE = 200
 PAUSE_SECONDS = 0.1
 RETRY_SECONDS = 2.0
+# What kombu calls what is in JSON already.
+JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
 
 
 class TaskEvents:
@@ -82,6 +86,29 @@ class TaskEvents:
         while left > 0:
             batch = [self._waiting[i] for i in range(min(MOST_AT_ONCE, len(self._waiting)))]
             left -= len(batch)
-            adapter.publish(dispatcher, batch)
+            publish(dispatcher, batch)
             for _ in batch:
                 self._waiting.popleft()
+
+
+def publish(dispatcher: Any, events: list[dict[str, Any]]) -> None:
+    """Send task events in one message, as the dispatcher's own flush() does."""
+    body, form = _encoded(events, dispatcher.serializer)
+    dispatcher.producer.publish(
+        body,
+        routing_key="task.multi",
+        exchange=dispatcher.exchange.name,
+        retry=False,
+        declare=[dispatcher.exchange],
+        headers=dispatcher.headers,
+        delivery_mode=dispatcher.delivery_mode,
+        **form,
+    )
+
+
+def _encoded(events: list[dict[str, Any]], serializer: str) -> tuple[Any, dict[str, str]]:
+    # kombu's own JSON takes ten times as long, three times for each task; it knows more types.
+    if serializer == "json":
+        with contextlib.suppress(orjson.JSONEncodeError):
+            return orjson.dumps(events), JSON
+    return events, {"serializer": serializer}

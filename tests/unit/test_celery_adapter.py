@@ -14,13 +14,16 @@ from celery import Celery, Task, current_app
 from celery.app import trace
 from celery.app.routes import Router
 from celery.concurrency.base import apply_target
-from celery.events import Event, EventDispatcher
+from celery.events import Event
 from celery.utils import nodenames
 from celery.worker import state
 from celery.worker.request import Request
 from celery.worker.worker import WorkController
+from kombu.messaging import Producer
+from kombu.serialization import loads
 
 from postroom.celery import adapter
+from postroom.celery.task_events import publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +40,6 @@ USED: list[tuple[str, Any, set[str]]] = [
         {"target", "args", "kwargs", "callback", "accept_callback"},
     ),
     ("celery.events.Event", Event, {"type", "fields"}),
-    (
-        "EventDispatcher._publish",
-        EventDispatcher._publish,
-        {"event", "producer", "routing_key"},
-    ),
     ("nodenames.default_nodename", nodenames.default_nodename, {"hostname"}),
     ("nodenames.nodename", nodenames.nodename, {"name", "hostname"}),
     ("nodenames.nodesplit", nodenames.nodesplit, {"name"}),
@@ -78,24 +76,36 @@ def test_the_pool_step_is_where_it_was() -> None:
     assert adapter.POOL in WorkController.Blueprint.default_steps
 
 
-def test_publish_sends_what_the_dispatchers_own_flush_sends() -> None:
-    """The same events leave with the same words to the producer."""
+@pytest.mark.parametrize("serializer", ["json", "yaml"])
+@pytest.mark.parametrize("value", ["7", "ä\u2028", "\ud800", 2**70], ids=ascii)
+def test_publish_sends_what_the_dispatchers_own_flush_sends(serializer: str, value: Any) -> None:
+    """The same events leave with the same words, and are read as the same, whatever they are."""
     sent: list[Any] = []
 
-    class Producer:
-        def publish(self, body: Any, **words: Any) -> None:
-            sent.append((body, words))
+    class Recorded(Producer):
+        def publish(self, body: Any, **words: Any) -> None:  # type: ignore[override]
+            form = ("serializer", "content_type", "content_encoding")
+            given = {name: words.pop(name, None) for name in form}
+            sent.append((self._prepare(body, **given), words))  # type: ignore[no-untyped-call]
 
     app = Celery("contract", set_as_current=False)
+    app.conf.event_serializer = serializer
     dispatcher = app.events.Dispatcher(None, hostname="here", enabled=False)
-    dispatcher.producer = Producer()
-    made = adapter.event(app, "task-received", "here", {"uuid": "7"})
-    assert (made["type"], made["hostname"], made["uuid"]) == ("task-received", "here", "7")
+    dispatcher.producer = Recorded.__new__(Recorded)
+    made = adapter.event(app, "task-received", "here", {"uuid": value})
+    assert (made["type"], made["hostname"], made["uuid"]) == ("task-received", "here", value)
     dispatcher._group_buffer["task"] = [made]
     dispatcher.flush()
-    adapter.publish(dispatcher, [made])
-    [by_flush, by_us] = sent
-    assert by_us == by_flush
+    publish(dispatcher, [made])
+    [(by_flush, words), (by_us, own)] = sent
+    assert {"retry_policy": None, **own} == words
+    assert _read(by_us) == _read(by_flush) == [made]
+
+
+def _read(prepared: tuple[Any, str, str]) -> Any:
+    body, kind, encoding = prepared
+    assert encoding == "utf-8"
+    return loads(body, kind, encoding, accept={kind})  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

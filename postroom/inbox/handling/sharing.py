@@ -73,8 +73,8 @@ class Sharing:
         self._tasks: Sequence[Callable[[], object] | None] = ()
         self._context = contextvars.Context()
         self._next = 0
-        # The members that are done, should the transaction be committed.
-        self._passed: list[int] = []
+        # The ids of the events that are done, should the transaction be committed, by member.
+        self._passed: dict[int, str] = {}
         self._results: list[Result] = [(Undone(), None)] * len(job.members)
 
     def refuse(self, member: Job, outcome: GiveUp) -> None:
@@ -104,7 +104,7 @@ class Sharing:
         except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
             self._results[index] = self._undo(index, raised)
         else:
-            self._passed.append(index)
+            self._passed[index] = identity(member.events[0].id)
             self._go_on()
         if isinstance(self._results[index][0], Applied):
             self._do_after(index)
@@ -183,8 +183,8 @@ class Sharing:
         applying, session = self._lent
         job, event = self._job, self._job.events[index]
         job.call.enter(Stage.PREPARING)
-        done = {identity(job.events[each].id) for each in self._passed}
-        if identity(event.id) not in applying.fresh or identity(event.id) in done:
+        event_id = identity(event.id)
+        if event_id not in applying.fresh or event_id in self._passed.values():
             return
         prepared = job.handler.prepared(event)
         job.call.enter(Stage.HANDLER)
