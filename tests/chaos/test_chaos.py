@@ -91,6 +91,23 @@ def test_relays_without_the_tail_repeat(tmp_path: Path) -> None:
     assert not outcome.verdict.lost, str(outcome)
 
 
+def test_relays_that_share_without_the_fence_repeat(tmp_path: Path) -> None:
+    """The same driver sees what a woken worker sends where nobody was fenced out: it can fail."""
+    scenario = Scenario(seed=3, partitions=4, relays=2, deduplication=False, backlog=0)
+    with running(scenario, tmp_path) as services:
+        outcome = RelayChaos(
+            scenario=scenario,
+            services=services,
+            name="fenceless",
+            seconds=10,
+            logs=tmp_path,
+            application="tests.fenceless",
+            only=["worker freeze"],
+        ).run()
+    assert outcome.verdict.duplicated > 0, str(outcome)
+    assert not outcome.verdict.lost, str(outcome)
+
+
 def test_consumers_apply_everything_once_in_order(tmp_path: Path) -> None:
     """A pattern of topics, handlers of each kind, bursts of dead letters, Redis in bad states."""
     scenario = Scenario(seed=random.randrange(10**6), pattern=True)
