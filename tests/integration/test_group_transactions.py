@@ -1,0 +1,94 @@
+"""A group's one transaction, while MongoDB's members change and answers are lost."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pymongo import MongoClient
+
+from postroom.inbox.handling.outcome import Applied
+from tests.bench import Bench
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.client_session import ClientSession
+
+    from devstack.replica_set import ReplicaSet
+    from postroom import Event
+    from tests.site import Site
+
+COUNT = 16
+
+
+@pytest.fixture
+def bench(replicated_site: Site) -> Iterator[Bench]:
+    """Lend an inbox on three members."""
+    found = Bench(replicated_site.environment["POSTROOM_MONGODB_URI"], replicated_site.name)
+    yield found
+    found.client.close()
+
+
+def require_once(bench: Bench, handler: Any, **options: Any) -> None:
+    """Have what is delivered again handled, and make sure that all of it is, once."""
+
+    def all_applied() -> bool:
+        outcomes = bench.run_together(handler, COUNT, **options)
+        return all(isinstance(outcome, Applied) for outcome in outcomes)
+
+    wait_until(all_applied, description="MongoDB has a primary again")
+    assert sorted(bench.notes) == list(range(COUNT))
+    assert bench.remembered == COUNT
+
+
+def test_a_stepdown_behind_the_commit_repeats_nothing(
+    bench: Bench, replica_set: ReplicaSet
+) -> None:
+    """What was not acknowledged comes again, and is known."""
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session, event.data["n"])
+
+    assert all(isinstance(each, Applied) for each in bench.run_together(handler, COUNT))
+    replica_set.step_down(2)
+    require_once(bench, handler)
+
+
+LOST: dict[str, dict[str, Any]] = {
+    "the connection breaks": {"closeConnection": True},
+    "no primary any more": {"errorCode": 10107, "errorLabels": ["RetryableWriteError"]},
+    "a majority too late": {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}},
+}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("answer", LOST)
+def test_a_commit_of_unknown_result_is_asked_for_until_it_is_known(
+    bench: Bench, replica_set: ReplicaSet, answer: str, times: int
+) -> None:
+    """All are applied once, and what follows the commit comes once for each."""
+    after: list[str] = []
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session, event.data["n"])
+
+    primary = replica_set.primary()
+    fails = {
+        "configureFailPoint": "failCommand",
+        "mode": {"times": times},
+        "data": {"failCommands": ["commitTransaction"], **LOST[answer]},
+    }
+    with contextlib.closing(MongoClient[Any](primary.direct_url)) as client:
+        client.admin.command(fails)
+        try:
+            outcomes = bench.run_together(
+                handler, COUNT, after_commit=lambda event: after.append(event.id)
+            )
+        finally:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert all(isinstance(outcome, Applied) for outcome in outcomes), outcomes
+    require_once(bench, handler, after_commit=lambda event: after.append(event.id))
+    assert sorted(after) == sorted(f"e{number}" for number in range(COUNT))
