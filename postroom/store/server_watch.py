@@ -36,9 +36,11 @@ class ServerWatch(monitoring.ServerListener):
         """Take no notice."""
 
     def description_changed(self, event: monitoring.ServerDescriptionChangedEvent) -> None:
-        """Note a server that was known and is not any more."""
-        if event.previous_description.is_server_type_known and not (
-            event.new_description.is_server_type_known
+        """Note a server that was known, or a primary, and is not any more."""
+        before, now = event.previous_description, event.new_description
+        # One that tells itself that it has stepped down is never doubted, though calls to it fail.
+        if (before.is_server_type_known and not now.is_server_type_known) or (
+            before.is_writable and not now.is_writable
         ):
             with self._lock:
                 self._doubted_at = time.monotonic()
@@ -59,5 +61,9 @@ class ServerWatch(monitoring.ServerListener):
         servers = client.topology_description.server_descriptions().values()
         if not all(server.is_server_type_known for server in servers):
             return True
+        return self.is_doubted(since=since)
+
+    def is_doubted(self, *, since: float) -> bool:
+        """Say whether the driver has told of a server that was lost since a monotonic time."""
         with self._lock:
             return self._doubted_at >= since
