@@ -36,6 +36,7 @@ class KnownIds:
         self._recent: set[str] = set()
         self._file: sqlite3.Connection | None = None
         self._filed = 0
+        self._filed_until = FIRST_OBJECT_ID
         self._most = MOST_IN_MEMORY
         self.update(ids)
 
@@ -83,22 +84,23 @@ class KnownIds:
         else:
             self.clear()
             self._recent, self._file, self._filed = other._recent, other._file, other._filed
+            self._filed_until = other._filed_until
             other._recent, other._file, other._filed = set(), None, 0
+            other._filed_until = FIRST_OBJECT_ID
 
     def until(self) -> ObjectId | None:
         """Return the highest ObjectId among them, None if there are no ids.
 
         The least one of all where there are others only.
         """
-        found = map(ObjectId, filter(ObjectId.is_valid, self))
-        return max(found, default=FIRST_OBJECT_ID) if self else None
+        return max(_highest(self._recent), self._filed_until) if self else None
 
     def clear(self) -> None:
         """Forget all of them, and remove the file."""
         self._recent.clear()
         if self._file is not None:
             self._file.close()
-        self._file, self._filed = None, 0
+        self._file, self._filed, self._filed_until = None, 0, FIRST_OBJECT_ID
 
     def _make_room(self) -> None:
         if self._file is None:
@@ -117,12 +119,17 @@ class KnownIds:
             )
             file.execute("COMMIT")
         self._filed += done.rowcount
+        self._filed_until = max(self._filed_until, _highest(self._recent))
         self._recent.clear()
 
     def _is_filed(self, file: sqlite3.Connection, row_id: object) -> bool:
         with _room():  # which looking up may need, too: what was added may be in the cache still
             found = file.execute("SELECT 1 FROM ids WHERE id = ?", (row_id,)).fetchone()
         return found is not None
+
+
+def _highest(ids: Iterable[str]) -> ObjectId:
+    return max(map(ObjectId, filter(ObjectId.is_valid, ids)), default=FIRST_OBJECT_ID)
 
 
 @contextlib.contextmanager
