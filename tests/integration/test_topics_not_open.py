@@ -221,12 +221,13 @@ def test_a_topic_whose_quota_is_used_up_gets_its_rows_once_it_has_room(
     with relaying(site, topics={"B*": second}):
         first = site.insert(100, name="B")
         saved(site, 100)
-    with relaying(site, topics={"B*": second}):
+    with relaying(site, topics={"B*": second}) as relay:
         waiting = site.insert(10, name="B")
         written = site.insert(10)
         saved(site, 120)
         assert site.stored() == written
         assert {each["topic"] for each in quarantined(site)} == {second}
+        assert "consume what its subscriptions keep, or raise" in relay.status.topics_shut[second]
         namespace("/backlogQuota", {"limitSize": 5_000_000, "policy": policy})
         wait_until(lambda: is_empty(site), description="all have returned", seconds=60)
     assert site.stored(second) == first + waiting
