@@ -21,7 +21,7 @@ from postroom.relay.saving.chunk import Chunk
 from postroom.relay.sending.acknowledgements import Acknowledgements
 from postroom.relay.sending.brake import Brake
 from postroom.relay.sending.experience import Experience
-from postroom.relay.sending.lane import BURST_MESSAGES, Lane
+from postroom.relay.sending.lane import BATCH_MESSAGES, Lane
 from postroom.relay.sending.lanes import Lanes
 from postroom.relay.sending.outbound import Outbound
 from postroom.relay.sending.outlet import Outlet, SendTimeout
@@ -118,7 +118,7 @@ def outbound(*, keyed: bool) -> Outbound:
     outlet = Outlet(
         Tap(cast("pulsar.Producer", Broker())),
         Acknowledgements(topic, counted=True, batched=not keyed, tell=fail),
-        batch_messages=None if keyed else BURST_MESSAGES,
+        batch_messages=None if keyed else BATCH_MESSAGES,
         timeout=SendTimeout(30, threading.Event()),
         fail=fail,
     )

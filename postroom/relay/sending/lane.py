@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
-__all__ = ["BURST_MESSAGES", "Lane"]
+__all__ = ["BATCH_MESSAGES", "Lane"]
 
 logger = logging.getLogger(__name__)
 
 # Single messages leave in bursts, too, of which the last one's acknowledgement speaks for all: a
 # third of what one for each would cost.
 BURST_MESSAGES = 500
-BATCH_BYTES = 128 << 10
+# One batch is under way at a time. Half of this leaves the broker waiting for the next one.
+BATCH_MESSAGES = 1000
+BATCH_BYTES = 256 << 10
 # What a message's id, position and frame take beside its payload, key and headers.
 MESSAGE_BESIDE = 96
 ID, POSITION = wire.ID, wire.POSITION
@@ -123,7 +125,8 @@ class Lane:
     def _is_cut_before(self, size: int, delay: int) -> bool:
         burst, outlet = self._burst, self.outlet
         # A delayed message overtakes an open batch, and deduplication would then drop that.
-        if delay or burst.delay or len(burst.messages) >= BURST_MESSAGES:
+        most = outlet.batch_messages or BURST_MESSAGES
+        if delay or burst.delay or len(burst.messages) >= most:
             return True
         if outlet.is_batching:
             return burst.size + size > burst.room

@@ -13,7 +13,7 @@ from postroom.abilities import stores_anything
 from postroom.access.client import access_of
 from postroom.refusals import is_away, why
 from postroom.relay.sending.acknowledgements import Acknowledgements
-from postroom.relay.sending.lane import BURST_MESSAGES, Lane
+from postroom.relay.sending.lane import BATCH_MESSAGES, Lane
 from postroom.relay.sending.outlet import Outlet, SendTimeout
 from postroom.relay.sending.readback import ConnectionLostError
 from postroom.relay.sending.tail import Tail, TailReader
@@ -252,7 +252,7 @@ class Opening:
             producer_name=self._options.name_on(shared=shared),
             access_mode=mode.ExclusiveWithFencing if self._is_fenced(shared) else mode.Shared,
             batching_enabled=batching,
-            batching_max_messages=BURST_MESSAGES,
+            batching_max_messages=BATCH_MESSAGES,
             batching_max_allowed_size_in_bytes=CLIENT_BATCH_BYTES,
             batching_max_publish_delay_ms=CLIENT_BATCH_DELAY_MS,
             max_pending_messages=MAX_PENDING_MESSAGES,
@@ -273,7 +273,7 @@ class Opening:
         return Outlet(
             Tap(producer),
             acknowledgements,
-            batch_messages=BURST_MESSAGES if batching else None,
+            batch_messages=BATCH_MESSAGES if batching else None,
             timeout=self._timeout,
             fail=self.fail,
         )
