@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devstack.brokers import Broker
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell runs in the background ignores Ctrl-C, and so would every command under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_ALL = os.environ.get("POSTROOM_REQUIRE_ALL") == "1"
 REDIS_DATABASES = 16

@@ -51,8 +51,10 @@ def test_one_customer_has_one_key_however_the_number_is_stored(site: Site) -> No
             site.outbox.insert_one(row(1) | {"key": number, "headers": {"n": number, "no": None}})
         found = site.receive(plain, 9)
     assert {message.partition_key() for message in found} == {"5000000000"}
-    assert found[-1].properties()["n"] == "5000000000"
-    assert "no" not in found[-1].properties()
+    # The embedded broker may hand out a message twice, so that the last one need not be among them.
+    own = [message.properties() for message in found if "n" in message.properties()]
+    assert {each["n"] for each in own} == {"5000000000"}
+    assert not any("no" in each for each in own)
 
 
 def test_what_looks_like_a_reference_arrives_as_stored(site: Site) -> None:
