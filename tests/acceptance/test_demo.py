@@ -74,7 +74,7 @@ def test_the_demonstration_divides_the_outbox(tmp_path: Path) -> None:
         wait_until(
             lambda: "consumed" in screen.read_text() and served("relay") and served("relay2"),
             description="both relay, and an event is consumed",
-            seconds=90,
+            seconds=180,
         )
     finally:
         program.send_signal(signal.SIGINT)
