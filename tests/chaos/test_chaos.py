@@ -74,38 +74,36 @@ def test_relays_that_share_lose_repeat_and_reorder_nothing(tmp_path: Path) -> No
     assert outcome.verdict.written > 1000
 
 
-def test_relays_without_the_tail_repeat(tmp_path: Path) -> None:
-    """The same driver sees duplicates where the tail is switched off: it can fail."""
-    scenario = Scenario(seed=1, deduplication=False, backlog=0)
-    with running(scenario, tmp_path) as services:
+def require_repeats(
+    scenario: Scenario, folder: Path, *, application: str, only: str, seconds: float
+) -> None:
+    """Torment relays of an application that lacks something: the driver sees what they repeat."""
+    with running(scenario, folder) as services:
         outcome = RelayChaos(
             scenario=scenario,
             services=services,
-            name="tailless",
-            seconds=8,
-            logs=tmp_path,
-            application="tests.tailless",
-            only=["worker kill"],
+            name=application.rpartition(".")[2],
+            seconds=seconds,
+            logs=folder,
+            application=application,
+            only=[only],
         ).run()
     assert outcome.verdict.duplicated > 0, str(outcome)
     assert not outcome.verdict.lost, str(outcome)
+
+
+def test_relays_without_the_tail_repeat(tmp_path: Path) -> None:
+    """The same driver sees duplicates where the tail is switched off: it can fail."""
+    scenario = Scenario(seed=1, deduplication=False, backlog=0)
+    require_repeats(scenario, tmp_path, application="tests.tailless", only="worker kill", seconds=8)
 
 
 def test_relays_that_share_without_the_fence_repeat(tmp_path: Path) -> None:
     """The same driver sees what a woken worker sends where nobody was fenced out: it can fail."""
     scenario = Scenario(seed=3, partitions=4, relays=2, deduplication=False, backlog=0)
-    with running(scenario, tmp_path) as services:
-        outcome = RelayChaos(
-            scenario=scenario,
-            services=services,
-            name="fenceless",
-            seconds=10,
-            logs=tmp_path,
-            application="tests.fenceless",
-            only=["worker freeze"],
-        ).run()
-    assert outcome.verdict.duplicated > 0, str(outcome)
-    assert not outcome.verdict.lost, str(outcome)
+    require_repeats(
+        scenario, tmp_path, application="tests.fenceless", only="worker freeze", seconds=10
+    )
 
 
 def test_consumers_apply_everything_once_in_order(tmp_path: Path) -> None:

@@ -142,6 +142,27 @@ def with_schema(site: Site, topic: str) -> None:
     site.pulsar.create_producer(topic, schema=JsonSchema(Told)).close()
 
 
+def sent_around(
+    site: Site, second: str, asked: Callable[[str, bytes | None], None], value: Any
+) -> list[str]:
+    """Set a policy and take it away again; return what was sent there before, under and after it.
+
+    `asked` puts the request to the admin interface. Meanwhile all other topics get theirs.
+    """
+    sent, written = site.insert(20, name="B"), site.insert(1)
+    saved(site, 21)
+    asked("POST", json.dumps(value).encode())
+    site.admin("PUT", "/unload", topic=second)
+    sent += site.insert(20, name="B")
+    written += site.insert(5)
+    wait_until(lambda: site.stored() == written, description="others flow")
+    if value is True:
+        asked("POST", b"false")
+    else:
+        asked("DELETE", None)
+    return sent + site.insert(20, name="B")
+
+
 QUOTA = {"limitSize": 2_000, "policy": "producer_request_hold"}
 RATE = {"publishThrottlingRateInMsg": 5, "publishThrottlingRateInByte": -1}
 
@@ -165,19 +186,12 @@ def test_a_policy_that_comes_and_goes_reorders_and_repeats_nothing(
     site, second = policies_site, f"{policies_site.topic}-second"
     with_schema(site, second)
     site.subscribe("slow", second).close()
+
+    def asked(method: str, body: bytes | None = None) -> None:
+        site.admin(method, f"/{policy}", topic=second, body=body)
+
     with relaying(site, topics={"B": second}):
-        sent, written = site.insert(20, name="B"), site.insert(1)
-        saved(site, 21)
-        site.admin("POST", f"/{policy}", topic=second, body=json.dumps(value).encode())
-        site.admin("PUT", "/unload", topic=second)
-        sent += site.insert(20, name="B")
-        written += site.insert(5)
-        wait_until(lambda: site.stored() == written, description="others flow")
-        if value is True:
-            site.admin("POST", f"/{policy}", topic=second, body=b"false")
-        else:
-            site.admin("DELETE", f"/{policy}", topic=second)
-        sent += site.insert(20, name="B")
+        sent = sent_around(site, second, asked, value)
         wait_until(lambda: site.stored(second)[-1:] == sent[-1:], description="the last one")
         wait_until(
             lambda: len(site.stored(second)) + len(quarantined(site)) == len(sent),
@@ -210,17 +224,12 @@ def test_a_policy_of_its_namespace_that_comes_and_goes_reorders_and_repeats_noth
     site.admin_namespace(namespace, "deduplication", value=True)
     with_schema(site, second)
     site.subscribe("slow", second).close()
+
+    def asked(method: str, body: bytes | None = None) -> None:
+        site.admin_at(method, path, body)
+
     with relaying(site, topics={"B": second}):
-        sent, written = site.insert(20, name="B"), site.insert(1)
-        saved(site, 21)
-        site.admin_at("POST", path, json.dumps(value).encode())
-        site.admin("PUT", "/unload", topic=second)
-        sent += site.insert(20, name="B")
-        written += site.insert(5)
-        wait_until(lambda: site.stored() == written, description="others flow")
-        is_switch = value is True
-        site.admin_at("POST" if is_switch else "DELETE", path, b"false" if is_switch else None)
-        sent += site.insert(20, name="B")
+        sent = sent_around(site, second, asked, value)
         wait_until(
             lambda: site.stored(second)[-1:] == sent[-1:], description="the last one", seconds=60
         )
