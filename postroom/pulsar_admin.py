@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 2.0
 OK = 200
 NO_CONTENT = 204
-UNAUTHORIZED = 401
 NOT_FOUND = 404
 # It tells that to whomever it lets in, whatever else he may not do.
 VERSION = "brokers/version"

@@ -155,9 +155,9 @@ class Sharing:
 
     def _commit(self) -> None:
         applying, session = self._lent
-        ids = [identity(event.id) for event in self._job.events]
         fresh = set(applying.fresh)
-        handled = {ids[index]: index for index in reversed(self._passed) if ids[index] in fresh}
+        passed = reversed(self._passed.items())
+        handled = {event_id: index for index, event_id in passed if event_id in fresh}
         try:
             if handled:
                 less = fresh - handled.keys()
@@ -167,8 +167,8 @@ class Sharing:
             for index in self._passed:
                 self._results[index] = Undone(), named
             return
-        for index in self._passed:
-            is_first = handled.get(ids[index]) == index
+        for index, event_id in self._passed.items():
+            is_first = handled.get(event_id) == index
             self._results[index] = Applied(handled=is_first, repeated=not is_first), None
 
     @property
