@@ -11,8 +11,8 @@ import pytest
 from postroom.celery.outbox_page.desk import Desk
 from postroom.celery.outbox_page.fleet import Fleet, Member
 from postroom.celery.outbox_page.history import MOST_PARTITIONS, History
-from postroom.celery.outbox_page.lookout import Lookout
 from postroom.celery.outbox_page.partitions import Row, rows
+from postroom.celery.poller import Poller
 from postroom.operations.wiring import Wiring
 from postroom.relay.watching.view import PartitionView
 from postroom.routing import Routing
@@ -141,24 +141,24 @@ def test_a_look_that_fails_is_told_and_tried_again() -> None:
             raise found
         return int(found)
 
-    lookout = Lookout("It", look, why=lambda error: f"failed: {error}", every=0.01)
+    poller = Poller("It", look, why=lambda error: f"failed: {error}", every=0.01)
     wait_until(
-        lambda: lookout.seen().trouble == "failed: away" or not answers[1:], description="it failed"
+        lambda: poller.seen().trouble == "failed: away" or not answers[1:], description="it failed"
     )
-    wait_until(lambda: lookout.seen().value == 2, description="it succeeds again")
-    assert lookout.seen().trouble == ""
+    wait_until(lambda: poller.seen().value == 2, description="it succeeds again")
+    assert poller.seen().trouble == ""
 
 
 def test_a_look_that_hangs_holds_nobody() -> None:
     """It is said for how long nothing was answered, and asking returns at once."""
     ended = threading.Event()
-    lookout = Lookout("Redis", ended.wait, why=str, every=0.01, patience=0.05)
+    poller = Poller("Redis", ended.wait, why=str, every=0.01, patience=0.05)
     wait_until(
-        lambda: "Redis has not answered for" in lookout.seen().trouble, description="it hangs"
+        lambda: "Redis has not answered for" in poller.seen().trouble, description="it hangs"
     )
     assert threading.active_count() < 50
     ended.set()
-    wait_until(lambda: lookout.seen().value is True, description="it answers")
+    wait_until(lambda: poller.seen().value is True, description="it answers")
 
 
 @pytest.mark.parametrize(

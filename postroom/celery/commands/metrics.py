@@ -13,7 +13,7 @@ from pymongo import errors as mongo
 from postroom import broker, errors
 from postroom.access import mongodb as mongodb_access
 from postroom.celery.commands import settings_of, wiring_of
-from postroom.celery.outbox_page.lookout import Lookout
+from postroom.celery.poller import Poller
 from postroom.inbox.topic_view import Topics
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ def _topics(wiring: Wiring, *, once: bool) -> Callable[[], Sequence[TopicRow] | 
 
     if once:
         return functools.partial(_or_none, look)
-    lookout = Lookout("topics", look, why=str, every=LOOK_SECONDS, idle=LOOK_SECONDS)
-    lookout.start()
+    poller = Poller("topics", look, why=str, every=LOOK_SECONDS, idle=LOOK_SECONDS)
+    poller.start()
 
     def seen() -> Sequence[TopicRow] | None:
-        found = lookout.seen()
+        found = poller.seen()
         return None if found.trouble else found.value
 
     return seen

@@ -18,8 +18,8 @@ from postroom.celery.outbox_page.database import LateDatabase
 from postroom.celery.outbox_page.history import History
 from postroom.celery.outbox_page.jobs import Jobs
 from postroom.celery.outbox_page.listing import Listings
-from postroom.celery.outbox_page.lookout import Lookout, Seen
 from postroom.celery.outbox_page.pool import Pool
+from postroom.celery.poller import Poller, Seen
 from postroom.operations import doctor, journey, quarantined
 from postroom.relay.watching.view import views
 from postroom.sentences import is_named
@@ -58,20 +58,20 @@ class Desk:
         self.listings = Listings(wiring.settings, self.why)
         self._history = History()
         self._database = LateDatabase(wiring.settings)
-        self.views: Lookout[Views] = Lookout(
+        self.views: Poller[Views] = Poller(
             "MongoDB", self._look, why=self.why, every=EVERY_SECONDS, idle=IDLE_SECONDS
         )
-        self.fleet: Lookout[Fleet] = Lookout(
+        self.fleet: Poller[Fleet] = Poller(
             "Redis", lambda: fleet.look(app), why=_why_redis, every=EVERY_SECONDS
         )
-        self.topics: Lookout[list[TopicRow]] = Lookout(
+        self.topics: Poller[list[TopicRow]] = Poller(
             "Pulsar's admin interface",
             lambda: topics.look(self._relayed()),
             why=self.why,
             every=EVERY_SECONDS,
             idle=IDLE_SECONDS,
         )
-        self.doctor: Lookout[list[Finding]] = Lookout(
+        self.doctor: Poller[list[Finding]] = Poller(
             "The doctor",
             lambda: doctor.examine(
                 wiring,

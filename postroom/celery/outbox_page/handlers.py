@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from postroom.celery.outbox_page.desk import Desk
-    from postroom.celery.outbox_page.lookout import Seen
+    from postroom.celery.poller import Seen
 
 __all__ = ["routes"]
 

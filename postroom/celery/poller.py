@@ -1,4 +1,4 @@
-"""Lookouts: what is looked at again and again while somebody watches, in a thread of its own."""
+"""Pollers: what is looked at again and again while somebody watches, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Lookout", "Seen"]
+__all__ = ["Poller", "Seen"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Seen(Generic[T]):
     trouble: str = ""
 
 
-class Lookout(Generic[T]):
+class Poller(Generic[T]):
     """Looks every `every` seconds while it is asked, else every `idle` seconds, or not at all.
 
     `look` may block for as long as its service does: it has one thread, and seen() returns at once,
