@@ -54,7 +54,8 @@ def mongodb(client: MongoClient[Any]) -> list[Finding]:
     try:
         clients.require_fit_server(client)
     except errors.ServiceUnavailable as error:
-        return [Finding(what=FIT, found=str(error), grade=Grade.FAIL)]
+        remedy = 'mongosh "$POSTROOM_MONGODB_URI" --eval "db.hello()" shows what it is'
+        return [Finding(what=FIT, found=str(error), grade=Grade.FAIL, remedy=remedy)]
     return [
         Finding(what=FIT, found="MongoDB is recent enough and a replica set or a sharded cluster"),
         _sharding(client),
@@ -108,7 +109,13 @@ def _topic(client: pulsar.Client, topic: Topic, partitions: int) -> Finding:
         else:
             broker.require_topic_partitions(client, topic, partitions)
     except errors.PartitionedTopic as error:
-        return Finding(what=what, found=str(error), grade=Grade.FAIL, lasting=True)
+        return Finding(
+            what=what,
+            found=str(error),
+            grade=Grade.FAIL,
+            remedy=f"pulsar-admin topics get-partitioned-topic-metadata {topic} shows what it is",
+            lasting=True,
+        )
     except pulsar.PulsarException as error:
         if is_away(type(error).__name__):
             raise

@@ -43,6 +43,9 @@ __all__ = ["Connection", "Reading"]
 
 logger = logging.getLogger(__name__)
 
+# What it waits for where no trouble says more.
+NONE, CLOSED = "no topic fits", "its topics are not open at the moment; they are opened again"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -72,7 +75,7 @@ class Connection:
         self._tell = tell
         self._mailbox = Mailbox()
         self._troubles = Troubles(subscription, self._on_troubles)
-        self._is_open: bool | None = None
+        self._waits: str | None = None
         admission = Admission(settings.prefetch)
         self._feed = Feed(self._mailbox, admission)
         self._dead_letters = DeadLetters(
@@ -142,13 +145,13 @@ class Connection:
         """Have a run() that waits look at `stopping`; safe from any thread."""
         self._mailbox.post(Woken())
 
-    def _on_open(self, count: int) -> None:
-        """Note, in the thread of Sources, how many topics are read now."""
-        is_open = count > 0
-        if is_open == self._is_open:
+    def _on_open(self, count: int, known: int) -> None:
+        """Note, in the thread of Sources, how many of the known topics are read now."""
+        reason = "" if count else self._troubles.of_topics or (CLOSED if known else NONE)
+        if reason == self._waits:
             return
-        self._is_open = is_open
-        if is_open:
+        self._waits = reason
+        if not reason:
             logger.info(
                 "Consuming %s as %r",
                 ", ".join(self._reading.topics),
@@ -157,8 +160,8 @@ class Connection:
             )
         self._tell(
             facts.ReadingChanged,
-            state="consuming" if is_open else "waiting",
-            reason="" if is_open else self._troubles.of_topics or "no topic fits",
+            state="waiting" if reason else "consuming",
+            reason=reason,
         )
 
     def _on_troubles(self, sentences: tuple[str, ...]) -> None:

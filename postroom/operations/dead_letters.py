@@ -140,6 +140,7 @@ def discard(
     *,
     actor: Actor,
     subscription: str | None = None,
+    rate_per_second: float | None = None,
     told: Callable[[Done], None] = lambda _: None,
 ) -> Done:
     """Take the letters that match off their topic: nothing handles them any more.
@@ -160,7 +161,12 @@ def discard(
             told(Done(done=gone))
 
         gone = inbox.discard(
-            settings, topic=where.topic, subscription=subscription, where=fitting(where), told=hear
+            settings,
+            topic=where.topic,
+            subscription=subscription,
+            where=fitting(where),
+            rate_per_second=rate_per_second,
+            told=hear,
         )
         note.count = gone
     return Done(done=gone)

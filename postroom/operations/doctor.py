@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["examine", "exit_code", "fix"]
 
+REMEDIES = {
+    service: f"{command} says whether it is well: start it, or put right what the sentence names"
+    for service, command in {
+        "MongoDB": 'mongosh "$POSTROOM_MONGODB_URI" --eval "rs.status()"',
+        "Pulsar": "pulsar-admin brokers healthcheck",
+    }.items()
+}
+
 
 def examine(
     wiring: Wiring,
@@ -77,4 +85,4 @@ def _answered(what: str, look: Callable[[], list[Finding]], wiring: Wiring) -> l
         return look()
     except Exception as error:  # noqa: BLE001 - whatever it is: that is what was found
         sentence: Any = wiring.sentences.of(error)
-        return [Finding(what=what, found=str(sentence), grade=Grade.FAIL)]
+        return [Finding(what=what, found=str(sentence), grade=Grade.FAIL, remedy=REMEDIES[what])]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from postroom.events import EXTENDED_JSON
 from postroom.operations import actions
 from postroom.operations.done import Done
 from postroom.operations.filters import ALL, Filter, Page
+from postroom.pace import Pace
 from postroom.store.quarantine import Quarantine
 from postroom.store.quarantine_search import Found, QuarantineSearch, Wanted
 from postroom.store.values import OutboxPartition
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["count", "discard", "forms_of", "ids_of", "page", "redrive", "searchable"]
 
-MOST_AT_ONCE = 1000
 REFUSED_EXPRESSION = {51091, 51111, 2}
 
 
@@ -121,18 +121,17 @@ def redrive(
         pymongo.errors.PyMongoError: it does not answer.
 
     """
-    chosen = _chosen(database, where, partition, key_field)
+    chosen, pace = _chosen(database, where, partition, key_field), Pace(rate_per_second)
     target = _target(partition)
     with actions.noted(database, actor, "quarantine redrive", target=target, where=where) as note:
         done = Done(asked=len(chosen))
         for of_partition, row_id in chosen:
+            pace.wait(meanwhile=functools.partial(told, done))
             quarantine = Quarantine(database, partition=OutboxPartition(of_partition))
             again = quarantine.retry(row_id)
             done = done.and_more(done=again, left=not again)
             note.count = done.done
             told(done)
-            if rate_per_second and again:
-                time.sleep(1 / rate_per_second)
     return done
 
 
@@ -143,6 +142,7 @@ def discard(
     actor: Actor,
     partition: str | None = None,
     key_field: str | None = None,
+    rate_per_second: float | None = None,
     told: Callable[[Done], None] = lambda _: None,
 ) -> Done:
     """Forget the rows that match now: they are not sent, and pruned like those that were.
@@ -152,11 +152,12 @@ def discard(
         pymongo.errors.PyMongoError: it does not answer.
 
     """
-    chosen = _chosen(database, where, partition, key_field)
+    chosen, pace = _chosen(database, where, partition, key_field), Pace(rate_per_second)
     target = _target(partition)
     with actions.noted(database, actor, "quarantine discard", target=target, where=where) as note:
         done = Done(asked=len(chosen))
-        for of_partition, ids in _batches(chosen):
+        for of_partition, ids in _batches(chosen, pace.at_once):
+            pace.wait(len(ids), meanwhile=functools.partial(told, done))
             quarantine = Quarantine(database, partition=OutboxPartition(of_partition))
             gone = quarantine.discard(ids)
             done = done.and_more(done=gone, left=len(ids) - gone)
@@ -174,13 +175,13 @@ def _chosen(
         return _search(database, partition).ids(_wanted(where, key_field))
 
 
-def _batches(chosen: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+def _batches(chosen: Sequence[tuple[str, Any]], size: int) -> Iterator[tuple[str, list[Any]]]:
     of_partition: dict[str, list[Any]] = {}
     for partition, row_id in chosen:
         of_partition.setdefault(partition, []).append(row_id)
     for partition, ids in of_partition.items():
-        for first in range(0, len(ids), MOST_AT_ONCE):
-            yield partition, ids[first : first + MOST_AT_ONCE]
+        for first in range(0, len(ids), size):
+            yield partition, ids[first : first + size]
 
 
 def _search(database: Database[Any], partition: str | None) -> QuarantineSearch:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from postroom import broker, errors, refusals, topics, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.operations import actions
 from postroom.operations.done import Done
+from postroom.pace import Pace
 from postroom.private_text import quoted
 from postroom.store import codec, letter
 from postroom.store.checkpoints import Checkpoints
@@ -104,7 +105,7 @@ def replay(
     topic = target(database, wiring, asked)
     what = f"outbox partition {asked.partition} to topic {topic}"
     rows = asked.rows(database)
-    done = Done(asked=rows.count())
+    done, pace = Done(asked=rows.count()), Pace(rate_per_second)
     access = pulsar_access.of(wiring.settings)
     span = f"replay {asked.since.isoformat()} to {asked.until.isoformat()}"
     with (
@@ -119,11 +120,10 @@ def replay(
                 except errors.Poison as poison:
                     done = _refused(done, row, poison)
                     continue
+                pace.wait(meanwhile=functools.partial(told, done))
                 sender.send(made, codec.id_of(row))
                 done = done.and_more(done=1)
                 told(done)
-                if rate_per_second:
-                    time.sleep(1 / rate_per_second)
             sender.finish()
         except KeyboardInterrupt:
             if (since := sender.settle()) is not None:

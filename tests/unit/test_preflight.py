@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +38,18 @@ def test_what_no_wait_can_mend_is_refused_before_what_may_pass() -> None:
         findings.obey([passing])
     with pytest.raises(errors.ConfigurationError, match="partitioned"):
         findings.obey([passing, lasting])
+
+
+def test_whatever_is_less_than_well_names_a_remedy() -> None:
+    """No finding in the whole package warns or fails without saying what to do."""
+    made = [
+        (path.name, node.lineno, {each.arg for each in node.keywords})
+        for path in Path(findings.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding"
+    ]
+    assert len(made) > 30
+    assert [each for each in made if "grade" in each[2] and "remedy" not in each[2]] == []
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from postroom.celery.commands.options import (
     json_option,
     limit_option,
     progress,
+    rate_option,
     require_yes,
     yes_option,
 )
@@ -115,11 +116,7 @@ def _footer(page: Page[DeadLetter]) -> str:
 @dead_letters.command()
 @json_option
 @subscription_option
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Put back so many a second at most.",
-)
+@rate_option
 @dry_run_option
 @filter_options
 @click.pass_context
@@ -166,6 +163,7 @@ def redrive(
 @json_option
 @subscription_option
 @everything_option
+@rate_option
 @dry_run_option
 @yes_option
 @filter_options
@@ -176,6 +174,7 @@ def discard(
     *,
     subscription: str | None,
     everything: bool,
+    rate: float | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -200,7 +199,13 @@ def discard(
         progress("Discarding", unit="discarded") as hear,
     ):
         done = letters.discard(
-            settings, database, where, actor=operator(), subscription=subscription, told=hear
+            settings,
+            database,
+            where,
+            actor=operator(),
+            subscription=subscription,
+            rate_per_second=rate,
+            told=hear,
         )
     if as_json:
         print_json([{"discarded": done.done}])

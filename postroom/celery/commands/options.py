@@ -29,10 +29,12 @@ __all__ = [
     "named_partition",
     "partition_option",
     "progress",
+    "rate_option",
     "require_yes",
     "yes_option",
 ]
 
+MOST_RATE = 100_000.0
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 AGO = re.compile(r"(\d{1,6})([smhd])")
 
@@ -63,6 +65,12 @@ class _When(click.ParamType):  # type: ignore[type-arg]
 
 WHEN = _When()
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+rate_option = click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True, max=MOST_RATE),
+    callback=lambda _ctx, _option, value: _number(value),
+    help="So many a second at most.",
+)
 yes_option = click.option("--yes", is_flag=True, help="Ask nothing.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
 partition_option = click.option(
@@ -88,6 +96,12 @@ def named_partition(given: str | None, default: str) -> str:
     if not named or "\0" in named or any(0xD800 <= ord(c) <= 0xDFFF for c in named):
         raise click.BadParameter(f"{named!r} is no outbox partition", param_hint="--partition")
     return named
+
+
+def _number(value: float | None) -> float | None:
+    if value is not None and value != value:  # noqa: PLR0124 - such is NaN, which no bound excludes
+        raise click.BadParameter("nan is no number", param_hint="--rate")
+    return value
 
 
 def _pattern(_ctx: Any, _option: Any, value: str | None) -> re.Pattern[str] | None:

@@ -16,6 +16,7 @@ from postroom.celery.commands.options import (
     named_partition,
     partition_option,
     progress,
+    rate_option,
     require_yes,
     yes_option,
 )
@@ -37,9 +38,6 @@ __all__ = ["quarantine"]
 TITLES = ("row", "name", "position", "quarantined", "kind", "reason")
 everything_option = click.option(
     "--all", "everything", is_flag=True, help="All quarantined rows of the partition."
-)
-rate_option = click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="So many a second at most."
 )
 
 
@@ -148,6 +146,7 @@ def retry(ctx: click.Context, /, **given: Any) -> None:
 @json_option
 @partition_option
 @everything_option
+@rate_option
 @dry_run_option
 @yes_option
 @filter_options
@@ -158,6 +157,7 @@ def discard(
     *,
     partition: str | None,
     everything: bool,
+    rate: float | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -176,7 +176,9 @@ def discard(
         if count:
             require_yes(f"Discard {count} quarantined rows of {shown(named)}, unsent?", yes=yes)
         with progress("Discarding rows", unit="discarded") as told:
-            done: Done = quarantined.discard(database, where, actor=operator(), told=told, **of)
+            done: Done = quarantined.discard(
+                database, where, actor=operator(), rate_per_second=rate, told=told, **of
+            )
     _print({"discarded": done.done}, f"{done.done} discarded.", as_json=as_json)
 
 

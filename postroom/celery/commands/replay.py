@@ -14,6 +14,7 @@ from postroom.celery.commands.options import (
     named_partition,
     partition_option,
     progress,
+    rate_option,
     require_yes,
     yes_option,
 )
@@ -43,7 +44,7 @@ __all__ = ["replay"]
     help="Allow a topic that the relay sends to, whose subscriptions all read them again. Pause "
     "its relay for that time.",
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="So many a second.")
+@rate_option
 @dry_run_option
 @yes_option
 @click.pass_context

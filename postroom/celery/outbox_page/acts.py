@@ -49,15 +49,15 @@ def act_on_rows(
             "again and decide",
             status=http.HTTPStatus.CONFLICT,
         )
-    chosen = functools.partial(
+    act = functools.partial(
         quarantined.discard if what == "discard" else quarantined.redrive,
         desk.database,
         where,
         actor=Actor(who=who, by=BY),
         partition=partition,
         key_field=desk.wiring.key_field,
+        rate_per_second=rate,
     )
-    act = chosen if what == "discard" else functools.partial(chosen, rate_per_second=rate)
     return desk.jobs.begin(
         lambda told: act(told=told), kind=QUARANTINE, what=what, who=who, asked=confirmed
     )
@@ -79,15 +79,15 @@ def act_on_letters(
         Refused: an act is under way.
 
     """
-    chosen = functools.partial(
+    act = functools.partial(
         dead_letters.discard if what == "discard" else dead_letters.redrive,
         desk.settings,
         desk.database,
         where,
         actor=Actor(who=who, by=BY),
         subscription=subscription,
+        rate_per_second=rate,
     )
-    act = chosen if what == "discard" else functools.partial(chosen, rate_per_second=rate)
 
     def in_turn(told: Callable[[Done], None]) -> Done:
         with desk.listings.turn:

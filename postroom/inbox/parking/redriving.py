@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import functools
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from postroom.inbox.parking.waiting_letters import WaitingLetters
 from postroom.inbox.parking.way_back import WayBack
 from postroom.inbox.receiving.directory import topics_of
 from postroom.inbox.receiving.selection import Selection, dead_letter_topic
+from postroom.pace import Pace
 from postroom.private_text import quoted
 from postroom.topics import Topic, base_topic, canonical, namespace_of
 
@@ -140,6 +141,7 @@ def redrive(
     """
     asked, envelopes = _Asked.of(settings, topic, subscription), settings.envelopes
     access, done, in_a_row = pulsar_access.of(settings), Redriven(), 0
+    pace = Pace(rate_per_second)
     stored: set[bytes] = set()
     if not exists(access, asked.at):
         return done
@@ -158,6 +160,7 @@ def redrive(
             if not asked.is_for(letter) or not where(letter):
                 done.left += 1
                 continue
+            pace.wait(meanwhile=functools.partial(told, done))
             try:
                 back.send(message, letter, asked.topic)
             except errors.ServiceUnavailable as error:
@@ -170,8 +173,6 @@ def redrive(
             stored.add(letter.identity)
             done.put_back, in_a_row = done.put_back + 1, 0
             told(done)
-            if rate_per_second:
-                time.sleep(1 / rate_per_second)
     return done
 
 
@@ -181,6 +182,7 @@ def discard(
     topic: str | None = None,
     subscription: str | None = None,
     where: Callable[[DeadLetter], bool],
+    rate_per_second: float | None = None,
     told: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Take the dead letters for which `where` says yes off their topic, and return how many.
@@ -194,7 +196,7 @@ def discard(
 
     """
     asked, done, envelopes = _Asked.of(settings, topic, subscription), 0, settings.envelopes
-    access = pulsar_access.of(settings)
+    access, pace = pulsar_access.of(settings), Pace(rate_per_second)
     if not exists(access, asked.at):
         return done
     with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
@@ -202,6 +204,7 @@ def discard(
         for message in letters:
             letter = DeadLetter.of(message, envelopes)
             if asked.is_for(letter) and where(letter):
+                pace.wait(meanwhile=functools.partial(told, done))
                 letters.acknowledge(message)
                 done += 1
                 told(done)

@@ -37,7 +37,7 @@ class Sources:
 
     A topic that cannot be read waits, is said and tried again; no other topic waits for it.
     `source` makes what reads a topic. `changed` is told in that thread how many topics are open,
-    once each was tried, less those through which dead letters come back.
+    and of how many that fit, once each was tried, less those through which dead letters come back.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Sources:
         source: Callable[[Topic], Source],
         prefetch: int,
         troubles: Troubles,
-        changed: Callable[[int], None],
+        changed: Callable[[int, int], None],
     ) -> None:
         self._client = client
         self._lookout = lookout
@@ -84,17 +84,18 @@ class Sources:
             for keeper in self._keepers.values():
                 keeper.tend()
             if wanted is not None and all(k.was_tried for k in self._keepers.values()):
-                self._changed(self._reading)
+                self._changed(*self._reading)
             self._troubles.say()
 
     @property
-    def _reading(self) -> int:
+    def _reading(self) -> tuple[int, int]:
         # What comes back of the dead letters alone is no reason to say that all is well.
-        return sum(
+        reading = [
             keeper.is_reading
             for topic, keeper in self._keepers.items()
             if not base_topic(topic).endswith(wire.REDRIVE)
-        )
+        ]
+        return sum(reading), len(reading)
 
     def _follow(self, wanted: frozenset[Topic]) -> None:
         for topic in wanted - self._keepers.keys():

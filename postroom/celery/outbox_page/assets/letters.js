@@ -147,7 +147,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
         e.preventDefault();
         go.disabled = true;
         try {
-          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...(what === "redrive" && rate.value ? { rate: Number(rate.value) } : {}) });
+          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...(rate.value ? { rate: Number(rate.value) } : {}) });
           state.chosen.clear();
           close();
           again();
@@ -159,7 +159,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
       h("h2", { class: "h5" }, `${what === "redrive" ? "Redrive" : "Discard"} ${words}?`),
       h("p", {}, explained(key, what)),
       Object.keys(state.filters).length && !ids.length ? h("p", { class: "outbox-muted" }, `Filter: ${Object.entries(state.filters).map(([a, b]) => `${a} ${b}`).join(", ")}`) : null,
-      what === "redrive" ? h("div", { class: "mb-3" }, h("label", { for: id("rate") }, "At most so many a second"), rate) : null,
+      h("div", { class: "mb-3" }, h("label", { for: id("rate") }, "At most so many a second"), rate),
       trouble,
       h("div", { class: "d-flex gap-2 justify-content-end" },
         h("button", { class: "btn btn-outline-secondary", type: "button", onclick: close }, "Cancel"), go)));
