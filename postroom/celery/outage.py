@@ -14,6 +14,8 @@ from postroom.private_text import one_line
 from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from celery import Celery
 
 __all__ = ["Outage", "go_on_without_broker", "named", "setting_of", "wait_for_broker", "why"]
@@ -91,10 +93,17 @@ def why(error: BaseException, setting: str) -> str:
 def _error_in(record: logging.LogRecord) -> BaseException | None:
     raised = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     told = record.args if isinstance(record.args, tuple) else ()
-    for found in (raised, *told):
+    for found in (*_with_what_led_to(raised), *told):
         if isinstance(found, adapter.OF_THE_BROKER):
             return found
     return None
+
+
+def _with_what_led_to(raised: BaseException | None) -> Iterator[BaseException]:
+    # Celery stumbles over a connection that is gone already, and tells of that.
+    while raised is not None:
+        yield raised
+        raised = raised.__cause__ or raised.__context__
 
 
 def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:

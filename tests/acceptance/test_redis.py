@@ -93,6 +93,8 @@ def test_a_redis_that_goes_bad_stops_nothing(
         assert "Traceback" not in worker.text()
     assert patient.process.poll() is None, patient.text()[-3000:]
     shop.runs_tasks(tmp_path / "touched")
+    assert "Traceback" not in patient.text()
+    assert "Deprecation" not in patient.text()
     for worker in ours:
         if "does not do what Celery asks" in worker.text():
             worker.wait_for("answers again", seconds=60)

@@ -153,9 +153,10 @@ def test_a_consumer_and_a_task_worker_tell_how_they_are(lite_site: Site) -> None
 
 
 def test_a_redis_that_is_away_changes_neither_answer(lite_site: Site, valkey: Valkey) -> None:
-    """Relay and consumer go on, and say so."""
+    """Relay and consumer go on, a task worker waits, and each says so."""
     variables = {**ANY_PORT, "POSTROOM_REDIS_URL": valkey.url}
-    workers = lite_site.relay(**variables), lite_site.consumer(**variables)
+    tasks = lite_site.start("celery -A tasks worker -c 1 --loglevel=INFO", **variables)
+    workers = lite_site.relay(**variables), lite_site.consumer(**variables), tasks
     urls = [ready(each) for each in workers]
     workers[0].wait_for("Relaying partition")  # ready was it before, standing by
     valkey.stop()

@@ -292,7 +292,7 @@ def test_topics_that_come_and_go_hide_no_dispatcher_that_hangs() -> None:
     found, hear = pulse.of_consumer("s", hang_seconds=60)
     tell = inbox_facts.Teller(Observer(hear), "s")
     connection: Any = SimpleNamespace(
-        _is_open=None,
+        _waits=None,
         _tell=tell,
         _reading=SimpleNamespace(topics=["a/b/c"], subscription="s"),
         _troubles=SimpleNamespace(of_topics="a/b/c cannot be read"),
@@ -309,12 +309,35 @@ def test_topics_that_come_and_go_hide_no_dispatcher_that_hangs() -> None:
     )
     found._noted.heard_at -= 1000
     for topics, state in ((0, "waiting"), (1, "consuming"), (0, "waiting")):
-        Connection._on_open(connection, topics)
+        Connection._on_open(connection, topics, 1)
         assert found.state == state
         assert [hang.what for hang in found.hangs()] == ["handler", "thread"]
     assert (found.not_ready or "").endswith("waiting: a/b/c cannot be read")
     tell(inbox_facts.StateEntered, state="connecting")
     assert not found.hangs()
+
+
+def test_what_a_consumer_waits_for_is_what_is_known_now() -> None:
+    """A trouble that is met later than its topic was closed takes the place of what was said."""
+    found, hear = pulse.of_consumer("s", hang_seconds=60)
+    troubles = SimpleNamespace(of_topics="")
+    connection: Any = SimpleNamespace(
+        _waits=None,
+        _tell=inbox_facts.Teller(Observer(hear), "s"),
+        _reading=SimpleNamespace(topics=["a/b/c"], subscription="s"),
+        _troubles=troubles,
+    )
+    for known, trouble, said in (
+        (0, "", "no topic fits"),
+        (1, "", "its topics are not open at the moment; they are opened again"),
+        (1, "Pulsar is away", "Pulsar is away"),
+        (1, "Pulsar refuses", "Pulsar refuses"),
+    ):
+        troubles.of_topics = trouble
+        Connection._on_open(connection, 0, known)
+        assert (found.not_ready or "").endswith(f"waiting: {said}")
+    Connection._on_open(connection, 1, 1)
+    assert found.not_ready is None
 
 
 def test_leader_and_standby_are_ready_and_others_say_why_not() -> None:
