@@ -1,0 +1,88 @@
+"""Handling: a handler run on an event in the calling thread, by the rules of the inbox."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+
+from postroom.errors import ConfigurationError
+from postroom.events import DomainEvent, Event, decode, encode
+from postroom.inbox.handling.applying import Applying
+from postroom.inbox.handling.call import Call
+from postroom.inbox.handling.handlers import Handler, registry
+from postroom.inbox.handling.lifetime import Lifetime
+from postroom.store.inbox_rows import InboxRows
+from postroom.testing.published import Published
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pymongo.database import Database
+
+    from postroom.inbox.handling.handlers import Registry
+    from postroom.inbox.handling.outcome import Applied
+
+__all__ = ["Given", "as_event", "handler_of", "run"]
+
+Given = DomainEvent | Published | Event[Any]
+TOPIC = "public/default/events"
+
+
+def handler_of(wanted: str | Callable[..., Any], among: Registry = registry) -> Handler:
+    """Return a registered handler, by its function or its name.
+
+    Raises:
+        ConfigurationError: it is not registered.
+
+    """
+    for handler in among.handlers.values():
+        if wanted in (handler.name, handler.function):
+            return handler
+    shown = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", wanted)
+    raise ConfigurationError(
+        f"{shown} is no registered handler: put @handles(…) on it, and import its module"
+    )
+
+
+def as_event(given: Given, *, headers: Mapping[str, str]) -> Event[Any]:
+    """Return what is given as a consumer gets it: it has been JSON on the way.
+
+    Raises:
+        Poison: it holds what JSON has no form for.
+
+    """
+    if isinstance(given, Published):
+        return given.event(TOPIC)
+    if isinstance(given, DomainEvent):
+        name, data = decode(encode(given.to_wire()))
+        event_id = str(ObjectId())
+        return Event(id=event_id, name=name, data=data, topic=TOPIC, headers=dict(headers))
+    data = given.data.to_wire()["data"] if isinstance(given.data, DomainEvent) else given.data
+    _, data = decode(encode({"name": given.name, "data": data}))
+    return replace(given, data=data, headers={**given.headers, **headers})
+
+
+def run(
+    handler: Handler, events: Sequence[Event[Any]], database: Database[Any], *, subscription: str
+) -> Applied:
+    """Run a handler in one transaction with its inbox rows, unless it has handled the events.
+
+    Raises:
+        Exception: whatever the handler raised; nothing was written.
+
+    """
+    applying = Applying(
+        handler,
+        events,
+        subscription=subscription,
+        rows=InboxRows(database),
+        lifetime=Lifetime(None),
+    )
+    call = Call()
+    call.begin()
+    with database.client.start_session() as session:
+        applying.transact(session, call)
+    applying.afterwards(call)
+    return applying.applied

@@ -1,0 +1,99 @@
+"""Published: what a test finds of an event that was published, and how it is looked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from postroom import events
+from postroom.events import DomainEvent
+from postroom.wire import OutboxField
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from postroom.events import Event
+
+__all__ = ["Kind", "Published", "described", "of_row"]
+
+Kind = type[DomainEvent] | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """An event that was published, as a consumer gets it.
+
+    `data` is the plain object of the wire. `transaction` numbers the transaction that it was
+    published in, from 1 in each test: what has the same number was written together. `database`
+    is the one whose outbox has it.
+    """
+
+    id: str
+    name: str
+    data: Mapping[str, Any]
+    key: str | None
+    headers: Mapping[str, str]
+    transaction: int
+    database: str
+    occurred_at: datetime
+
+    def fits(self, kind: Kind, fields: Mapping[str, Any]) -> bool:
+        """Say whether it is of a class or a name, and has these values in these fields.
+
+        The fields of a class are named as in Python, those of a name as on the wire.
+
+        Raises:
+            TypeError: the class has no such field.
+
+        """
+        if isinstance(kind, str):
+            return self.name == kind and all(self.data.get(n) == v for n, v in fields.items())
+        if unknown := sorted(
+            set(fields) - set(kind.model_fields) - set(kind.model_computed_fields)
+        ):
+            raise TypeError(f"{kind.__name__} has no field {', '.join(unknown)}")
+        if self.name != kind.event_name:
+            return False
+        event = kind.model_validate(self.data)
+        return all(getattr(event, name) == value for name, value in fields.items())
+
+    def event(self, topic: str = "public/default/events") -> Event[dict[str, Any]]:
+        """Return it as the consumer of a topic gets it."""
+        return events.Event(
+            id=self.id,
+            name=self.name,
+            data=dict(self.data),
+            topic=topic,
+            key=self.key,
+            occurred_at=self.occurred_at,
+            headers=dict(self.headers),
+        )
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.data.items())
+        return f"{self.name}({fields}) in transaction {self.transaction}"
+
+
+def of_row(row: Mapping[str, Any], *, transaction: int, database: str) -> Published:
+    """Return what a row of the outbox says."""
+    name, data = events.checked(orjson.loads(events.encode(row[OutboxField.DATA])))
+    return Published(
+        id=events.id_text(row[OutboxField.ID]),
+        name=name,
+        data=data,
+        key=row.get(OutboxField.KEY),
+        headers=dict(row.get(OutboxField.HEADERS) or {}),
+        transaction=transaction,
+        database=database,
+        occurred_at=row[OutboxField.OCCURRED_AT],
+    )
+
+
+def described(kind: Kind, fields: Mapping[str, Any]) -> str:
+    """Say what is looked for."""
+    name = kind if isinstance(kind, str) else kind.__name__
+    return f"{name}({', '.join(f'{field}={value!r}' for field, value in fields.items())})"
