@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks import consuming, failover, relaying, report, sharing, streams, writing
+from benchmarks import (
+    consuming,
+    failover,
+    relaying,
+    report,
+    scheduling,
+    sharing,
+    streams,
+    writing,
+)
 from devstack.stack import Stack
 from tests.site import Site
 
@@ -47,6 +56,8 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "sharing-latency": lambda: sharing.latency(site(), site(), rate=1000, seconds=6, rounds=5),
         "sharing-moves": lambda: sharing.moves(site()),
         "streams": lambda: streams.streams(site),
+        "scheduled-latency": lambda: scheduling.latency(site(), rate=100, seconds=15),
+        "scheduled-burst": lambda: scheduling.burst([site() for _ in range(6)], 10_000),
         "publish": lambda: writing.publish(site(), 3000),
         "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000, consuming.UNGROUPED),
         "consuming-grouped": lambda: consuming.rate(

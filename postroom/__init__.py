@@ -6,6 +6,7 @@ them, `@handles` registers what a consumer does with an event. Nothing is opened
 
 from postroom.async_outbox import AsyncOutbox, AsyncTransaction
 from postroom.errors import (
+    AlreadyScheduled,
     ConfigurationError,
     InvalidEvent,
     OutboxError,
@@ -18,8 +19,10 @@ from postroom.events import DomainEvent, Event
 from postroom.inbox.handling.registration import handles
 from postroom.outbox import Outbox, Transaction
 from postroom.settings import Settings
+from postroom.store.plan import PlanChange
 
 __all__ = [
+    "AlreadyScheduled",
     "AsyncOutbox",
     "AsyncTransaction",
     "ConfigurationError",
@@ -28,6 +31,7 @@ __all__ = [
     "InvalidEvent",
     "Outbox",
     "OutboxError",
+    "PlanChange",
     "PostroomError",
     "Reject",
     "Retry",

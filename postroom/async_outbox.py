@@ -10,11 +10,14 @@ from bson import ObjectId
 from pymongo import errors as mongo
 
 from postroom import errors, wire
-from postroom.outbox import RowIds, explained
+from postroom.outbox import explained
+from postroom.store import plan, plan_indexes
 from postroom.store.async_transactions import async_transaction
 from postroom.store.partitioning_record import PLAIN
 from postroom.store.partitionings import is_refusal
 from postroom.store.placement import Placement
+from postroom.store.plan import Due, PlanChange, Which
+from postroom.store.row_ids import RowIds
 from postroom.store.row_writer import Publishable, RowWriter, listed
 from postroom.store.transactions import Attempts, Fate, require_open
 from postroom.store.values import DEFAULT_PARTITION
@@ -23,6 +26,7 @@ from postroom.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from datetime import datetime, timedelta
 
     from pymongo.asynchronous.client_session import AsyncClientSession
     from pymongo.asynchronous.collection import AsyncCollection
@@ -68,6 +72,10 @@ class AsyncOutbox:
         session: AsyncClientSession | None = None,
         *,
         headers: Mapping[str, str] | None = None,
+        deliver_at: datetime | None = None,
+        deliver_in: timedelta | None = None,
+        schedule: str | None = None,
+        replace: bool = False,
     ) -> list[str]:
         """Store one event or several, in order, and return their ids; see Outbox.publish().
 
@@ -79,14 +87,18 @@ class AsyncOutbox:
             Exception: what the key function raised, for a reason that passes.
 
         """
+        due = Due.of(deliver_at, deliver_in, schedule, replace=replace)
         if session is None:
-            return await self.transact(lambda tx: tx.publish(events, headers=headers))
+            return await self.transact(lambda tx: tx._put(events, headers, due))  # noqa: SLF001
         if not session.in_transaction:
             raise errors.OutboxError(
                 "publish() was given a session without a transaction, so that data and event would "
                 "not be one; start a transaction in it, or use scope(); nothing was written"
             )
-        return await self._insert(events, session, headers, (ObjectId() for _ in iter(int, 1)))
+        ids = (ObjectId() for _ in iter(int, 1))
+        if due is not None:
+            return await self._schedule(events, session, headers, ids, due)
+        return await self._insert(events, session, headers, ids)
 
     @contextlib.asynccontextmanager
     async def scope(self) -> AsyncIterator[AsyncTransaction]:
@@ -152,6 +164,31 @@ class AsyncOutbox:
             raise
         return [str(row[OutboxField.ID]) for row in rows]
 
+    async def _schedule(
+        self,
+        events: Publishable | Iterable[Publishable],
+        session: AsyncClientSession,
+        headers: Mapping[str, str] | None,
+        ids: Iterator[ObjectId],
+        due: Due,
+    ) -> list[str]:
+        if not self._placement.has_plan:
+            await _run(self._database, plan_indexes.commands())
+            self._placement.has_plan = True
+        rows = [
+            self._writer.scheduled(event, row_id=next(ids), headers=headers, more=due.fields())
+            for event in listed(events)
+        ]
+        await _run(self._database, plan.schedule(rows, self._placement.base, due), session)
+        return [str(row[OutboxField.ID]) for row in rows]
+
+    async def _change(
+        self, name: str | None, event_id: str | None, due: Due | None, session: AsyncClientSession
+    ) -> PlanChange:
+        which = Which.of(self._placement.base, name, event_id)
+        change = plan.cancel(which) if due is None else plan.reschedule(which, due)
+        return await _run(self._database, change, session)
+
 
 class AsyncTransaction:
     """An open transaction: pass `session` to your own writes, publish() events beside them.
@@ -177,19 +214,74 @@ class AsyncTransaction:
         events: Publishable | Iterable[Publishable],
         *,
         headers: Mapping[str, str] | None = None,
+        deliver_at: datetime | None = None,
+        deliver_in: timedelta | None = None,
+        schedule: str | None = None,
+        replace: bool = False,
     ) -> list[str]:
         """Store one event or several within this transaction; see Transaction.publish().
 
         Raises:
             ScopeClosed: the scope has ended, or its block has ended the transaction.
             InvalidEvent: an event is not one, or too large; the transaction should be given up.
+            AlreadyScheduled: an event waits under the name, and is not to be replaced.
             OtherPartitioning: the outbox has another number of outbox partitions.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
 
         """
+        due = Due.of(deliver_at, deliver_in, schedule, replace=replace)
+        return await self._put(events, headers, due)
+
+    async def cancel(
+        self, schedule: str | None = None, *, event_id: str | None = None
+    ) -> PlanChange:
+        """Cancel an event that is not due yet, by its name or id, within this transaction.
+
+        Where it becomes due at the same time one of both transactions fails with a write conflict,
+        so that it is either cancelled or fired. What came too late says so.
+
+        Raises:
+            ScopeClosed: the scope has ended, or its block has ended the transaction.
+            InvalidEvent: neither or both are given, or no event can be called so.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+        """
         require_open(self.session, is_open=self._open)
-        return await self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
+        return await self._outbox._change(schedule, event_id, None, self.session)  # noqa: SLF001
+
+    async def reschedule(
+        self,
+        schedule: str | None = None,
+        *,
+        event_id: str | None = None,
+        deliver_at: datetime | None = None,
+        deliver_in: timedelta | None = None,
+    ) -> PlanChange:
+        """Have an event that waits be due at another time; as cancel() does, and its id stays.
+
+        Raises:
+            ScopeClosed: the scope has ended, or its block has ended the transaction.
+            InvalidEvent: no event can be called so, or that is no time.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+        """
+        require_open(self.session, is_open=self._open)
+        due = Due.to(deliver_at, deliver_in)
+        return await self._outbox._change(schedule, event_id, due, self.session)  # noqa: SLF001
+
+    async def _put(
+        self,
+        events: Publishable | Iterable[Publishable],
+        headers: Mapping[str, str] | None,
+        due: Due | None,
+    ) -> list[str]:
+        require_open(self.session, is_open=self._open)
+        if due is None:
+            return await self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
+        return await self._outbox._schedule(  # noqa: SLF001
+            events, self.session, headers, self._ids, due
+        )
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
@@ -200,14 +292,21 @@ class AsyncTransaction:
                 self._open = False
 
 
-async def _run(database: AsyncDatabase[Any], commands: Commands[None]) -> None:
+async def _run(
+    database: AsyncDatabase[Any],
+    commands: Commands[Result],
+    session: AsyncClientSession | None = None,
+) -> Result:
     """Run commands as postroom.store.partitioning_record.run() does."""
-    with contextlib.suppress(StopIteration):
+    try:
         command = next(commands)
         while True:
             try:
-                reply = await database.command(command, codec_options=PLAIN)
+                reply = await database.command(command, codec_options=PLAIN, session=session)
             except mongo.PyMongoError as error:
                 command = commands.throw(error)
             else:
                 command = commands.send(reply)
+    except StopIteration as end:
+        result: Result = end.value
+        return result

@@ -8,6 +8,7 @@ PostroomError
 ├── InvalidEvent              an event is not one: refused where it was made or read
 │   └── KeyMissing            it is encrypted under a key that is not here
 ├── OutboxError
+│   ├── AlreadyScheduled      an event waits under that name, and was not to be replaced
 │   ├── PartitioningChanged   the outbox was divided anew; the transaction is to be run again
 │   └── ScopeClosed           publish() after the scope has ended
 ├── RelayError
@@ -44,6 +45,7 @@ from pymongo import errors as mongo
 
 __all__ = [
     "MONGO_TRANSIENT_CODES",
+    "AlreadyScheduled",
     "Blocked",
     "CheckpointRefused",
     "ConfigurationError",
@@ -116,6 +118,10 @@ class KeyMissing(InvalidEvent):
 
 class OutboxError(PostroomError):
     """The outbox refused to write an event."""
+
+
+class AlreadyScheduled(OutboxError):
+    """An event waits under that name, and was not to be replaced; nothing was written."""
 
 
 class PartitioningChanged(OutboxError):

@@ -11,9 +11,12 @@ from pymongo import errors as mongo
 
 from postroom import errors, wire
 from postroom.server_codes import ILLEGAL_OPERATION
+from postroom.store import plan, plan_indexes
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal
 from postroom.store.placement import Placement
+from postroom.store.plan import Due, PlanChange, Which
+from postroom.store.row_ids import RowIds
 from postroom.store.row_writer import Publishable, RowWriter, listed
 from postroom.store.transactions import Attempts, Fate, require_open, transaction
 from postroom.store.values import DEFAULT_PARTITION
@@ -22,6 +25,7 @@ from postroom.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime, timedelta
 
     from pymongo.client_session import ClientSession
     from pymongo.collection import Collection
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
     from postroom.routing import Key
 
-__all__ = ["Outbox", "RowIds", "Transaction", "explained"]
+__all__ = ["Outbox", "Transaction", "explained"]
 
 Result = TypeVar("Result")
 
@@ -83,11 +87,20 @@ class Outbox:
         session: ClientSession | None = None,
         *,
         headers: Mapping[str, str] | None = None,
+        deliver_at: datetime | None = None,
+        deliver_in: timedelta | None = None,
+        schedule: str | None = None,
+        replace: bool = False,
     ) -> list[str]:
         """Store one event or several, in order, and return their ids.
 
         With a session: within the transaction that the caller runs in it. Without: all or none, in
         a transaction of their own. `headers` travel as properties of the messages.
+
+        With `deliver_at`, or `deliver_in` from now on, they are sent when they are due by MongoDB's
+        clock, in the order of the due moments, and can be cancelled until then: by the id, or the
+        name in `schedule`. An event that waits under that name is refused, or with `replace` put in
+        the place of the other one.
 
         Raises:
             InvalidEvent: an event is not one, or too large; nothing was written.
@@ -97,14 +110,18 @@ class Outbox:
             Exception: what the key function raised, for a reason that passes.
 
         """
+        due = Due.of(deliver_at, deliver_in, schedule, replace=replace)
         if session is None:
-            return self.transact(lambda tx: tx.publish(events, headers=headers))
+            return self.transact(lambda tx: tx._put(events, headers, due))  # noqa: SLF001
         if not session.in_transaction:
             raise errors.OutboxError(
                 "publish() was given a session without a transaction, so that data and event would "
                 "not be one; start a transaction in it, or use scope(); nothing was written"
             )
-        return self._insert(events, session, headers, (ObjectId() for _ in iter(int, 1)))
+        ids = (ObjectId() for _ in iter(int, 1))
+        if due is not None:
+            return self._schedule(events, session, headers, ids, due)
+        return self._insert(events, session, headers, ids)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[Transaction]:
@@ -180,6 +197,31 @@ class Outbox:
             raise
         return [str(row[OutboxField.ID]) for row in rows]
 
+    def _schedule(
+        self,
+        events: Publishable | Iterable[Publishable],
+        session: ClientSession,
+        headers: Mapping[str, str] | None,
+        ids: Iterator[ObjectId],
+        due: Due,
+    ) -> list[str]:
+        if not self._placement.has_plan:
+            run(self._database, plan_indexes.commands())
+            self._placement.has_plan = True
+        rows = [
+            self._writer.scheduled(event, row_id=next(ids), headers=headers, more=due.fields())
+            for event in listed(events)
+        ]
+        run(self._database, plan.schedule(rows, self._placement.base, due), session)
+        return [str(row[OutboxField.ID]) for row in rows]
+
+    def _change(
+        self, name: str | None, event_id: str | None, due: Due | None, session: ClientSession
+    ) -> PlanChange:
+        which = Which.of(self._placement.base, name, event_id)
+        change = plan.cancel(which) if due is None else plan.reschedule(which, due)
+        return run(self._database, change, session)
+
 
 class Transaction:
     """An open transaction: pass `session` to your own writes, publish() events beside them.
@@ -205,19 +247,72 @@ class Transaction:
         events: Publishable | Iterable[Publishable],
         *,
         headers: Mapping[str, str] | None = None,
+        deliver_at: datetime | None = None,
+        deliver_in: timedelta | None = None,
+        schedule: str | None = None,
+        replace: bool = False,
     ) -> list[str]:
         """Store one event or several, in order, within this transaction, and return their ids.
 
         Raises:
             ScopeClosed: the scope has ended, or its block has ended the transaction.
             InvalidEvent: an event is not one, or too large; the transaction should be given up.
+            AlreadyScheduled: an event waits under the name, and is not to be replaced.
             OtherPartitioning: the outbox has another number of outbox partitions.
             pymongo.errors.PyMongoError: MongoDB refused or did not answer.
             Exception: what the key function raised, for a reason that passes.
 
         """
+        due = Due.of(deliver_at, deliver_in, schedule, replace=replace)
+        return self._put(events, headers, due)
+
+    def cancel(self, schedule: str | None = None, *, event_id: str | None = None) -> PlanChange:
+        """Cancel an event that is not due yet, by its name or id, within this transaction.
+
+        Where it becomes due at the same time one of both transactions fails with a write conflict,
+        so that it is either cancelled or fired. What came too late says so.
+
+        Raises:
+            ScopeClosed: the scope has ended, or its block has ended the transaction.
+            InvalidEvent: neither or both are given, or no event can be called so.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+        """
         require_open(self.session, is_open=self._open)
-        return self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
+        return self._outbox._change(schedule, event_id, None, self.session)  # noqa: SLF001
+
+    def reschedule(
+        self,
+        schedule: str | None = None,
+        *,
+        event_id: str | None = None,
+        deliver_at: datetime | None = None,
+        deliver_in: timedelta | None = None,
+    ) -> PlanChange:
+        """Have an event that waits be due at another time; as cancel() does, and its id stays.
+
+        Raises:
+            ScopeClosed: the scope has ended, or its block has ended the transaction.
+            InvalidEvent: no event can be called so, or that is no time.
+            pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+        """
+        require_open(self.session, is_open=self._open)
+        due = Due.to(deliver_at, deliver_in)
+        return self._outbox._change(schedule, event_id, due, self.session)  # noqa: SLF001
+
+    def _put(
+        self,
+        events: Publishable | Iterable[Publishable],
+        headers: Mapping[str, str] | None,
+        due: Due | None,
+    ) -> list[str]:
+        require_open(self.session, is_open=self._open)
+        if due is None:
+            return self._outbox._insert(events, self.session, headers, self._ids)  # noqa: SLF001
+        return self._outbox._schedule(  # noqa: SLF001
+            events, self.session, headers, self._ids, due
+        )
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -226,28 +321,6 @@ class Transaction:
                 yield
             finally:
                 self._open = False
-
-
-class RowIds:
-    """Row ids in order; again() begins from the first, for a callback that runs again."""
-
-    def __init__(self) -> None:
-        self._made: list[ObjectId] = []
-        self._next = 0
-
-    def __iter__(self) -> RowIds:
-        return self
-
-    def __next__(self) -> ObjectId:
-        if self._next == len(self._made):
-            self._made.append(ObjectId())
-        self._next += 1
-        return self._made[self._next - 1]
-
-    def again(self) -> RowIds:
-        """Begin from the first one again."""
-        self._next = 0
-        return self
 
 
 @contextlib.contextmanager

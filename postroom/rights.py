@@ -24,11 +24,17 @@ __all__ = ["PARTS", "in_mongodb", "in_pulsar"]
 # times: for what can never be sent, for pruning, to make what is not there yet.
 PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "writer": {wire.OUTBOX: (("insert",), ())},
+    # Besides, where it gives events a time.
+    "scheduler": {
+        wire.SCHEDULED: (("find", "insert", "remove", "update"), ("createIndex",)),
+    },
     "relay": {
         "": (("listCollections",), ()),
-        wire.OUTBOX: (("changeStream", "find"), ("createCollection", "remove", "update")),
+        wire.OUTBOX: (("changeStream", "find"), ("createCollection", "insert", "remove", "update")),
         wire.CHECKPOINTS: (("createIndex", "find", "insert", "update"), ()),
         wire.QUARANTINE: (("find",), ("createIndex", "insert", "remove", "update")),
+        wire.PARTITIONS: ((), ("find",)),
+        wire.SCHEDULED: ((), ("createIndex", "find", "remove", "update")),
     },
     "consumer": {
         wire.INBOX: (("createIndex", "find", "insert", "update"), ("collMod", "remove")),
@@ -40,7 +46,7 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         wire.OUTBOX: ((), ("changeStream", "find", "insert", "remove")),
         wire.CHECKPOINTS: ((), ("find", "update")),
         wire.QUARANTINE: ((), ("find", "remove", "update")),
-        wire.SCHEDULED: ((), ("find", "remove")),
+        wire.SCHEDULED: ((), ("find", "remove", "update")),
         wire.INBOX: ((), ("find", "remove")),
         wire.BEGUN: ((), ("find",)),
         wire.ACTIONS: ((), ("createIndex", "find", "insert", "update")),

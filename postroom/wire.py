@@ -28,6 +28,9 @@ BEGUN_EXPIRY_INDEX = "idx_begunAt_ttl"
 REPERTOIRES_EXPIRY_INDEX = "idx_seenAt_ttl"
 ACTIONS_EXPIRY_INDEX = "idx_beganAt_ttl"
 QUARANTINE_INDEX = "idx_partitionKey_retriedAt_topic_position"
+SCHEDULED_DUE_INDEX = "idx_partitionKey_dueAt_id_slot"
+SCHEDULED_NAME_INDEX = "idx_partitionKey_schedule_firedId"
+SCHEDULED_FIRED_INDEX = "idx_firedInto_firedAt"
 
 
 class OutboxField:
@@ -73,6 +76,8 @@ class CheckpointField:
     # Where relay workers share the outbox partitions: who has this one's lock, and who wants it.
     HELD_BY = "heldBy"
     WANTED_BY = "wantedBy"
+    # The session of who moves scheduled events last: a transaction that it left open is ended.
+    MOVER = "mover"
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"
     SCAN = "scan"
@@ -112,6 +117,28 @@ class QuarantineField:
     RETRIED_AT = "retriedAt"
     # Beside RETRIED_AT, which hides the entry, where the row is never to be sent.
     DISCARDED_AT = "discardedAt"
+
+
+class ScheduledField:
+    """An event that is not due yet: a row of the outbox with these fields more.
+
+    Its `partitionKey` is the name that all outbox partitions of its outbox share: which of them it
+    goes to is decided when it is due. What was fired keeps its id, the name and the last three.
+    """
+
+    ID = "_id"
+    PARTITION = "partitionKey"
+    # When it is due, by MongoDB's clock; not `deliverAt`, which is Pulsar's delay.
+    DUE_AT = "dueAt"
+    # The hash of its key, or of its id where it has none: modulo the number of outbox partitions it
+    # is the index of the one that it goes to.
+    SLOT = "slot"
+    SCHEDULE = "schedule"
+    # Why MongoDB does not take it into the outbox; there only while that is so.
+    REFUSED = "refused"
+    FIRED_ID = "firedId"
+    FIRED_AT = "firedAt"
+    FIRED_INTO = "firedInto"
 
 
 class InboxField:

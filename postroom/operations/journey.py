@@ -14,7 +14,7 @@ from postroom import broker, errors, inbox, refusals, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.inbox.parking.redriving import exists
 from postroom.inbox.receiving.directory import is_embedded
-from postroom.operations import quarantined
+from postroom.operations import quarantined, scheduled
 from postroom.operations.filters import Filter
 from postroom.operations.topic_search import MessageTrace, search
 from postroom.store.checkpoints import Checkpoints
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from postroom.inbox import DeadLetter
     from postroom.operations.wiring import Wiring
     from postroom.store.quarantine_search import Found
+    from postroom.store.scheduled_search import Scheduled
     from postroom.topics import Topic
 
 __all__ = ["Handled", "Journey", "journey"]
@@ -61,6 +62,7 @@ class Journey:
     """
 
     event_id: str
+    scheduled: Scheduled | None = None
     row: RowTrace | None = None
     committed_at: datetime | None = None
     relayed: bool | None = None
@@ -74,13 +76,23 @@ class Journey:
     @property
     def is_found(self) -> bool:
         """Whether any place knows the event."""
-        return any((self.row, self.quarantined, self.messages, self.handled, self.dead_letters))
+        return any(
+            (
+                self.scheduled,
+                self.row,
+                self.quarantined,
+                self.messages,
+                self.handled,
+                self.dead_letters,
+            )
+        )
 
     @property
     def name(self) -> str | None:
         """The event's name, where the row or a dead letter tells it."""
-        if self.row is not None and self.row.name is not None:
-            return self.row.name
+        for each in (self.row, self.scheduled):
+            if each is not None and each.name is not None:
+                return each.name
         return next((each.name for each in self.dead_letters if each.name), None)
 
 
@@ -110,6 +122,7 @@ def journey(database: Database[Any], wiring: Wiring, event_id: str) -> Journey:
 def _in_mongodb(found: Journey, database: Database[Any], wiring: Wiring) -> None:
     traces, ids = Traces(database), quarantined.ids_of(found.event_id)
     found.row = traces.row(ids)
+    found.scheduled = scheduled.one(database, found.event_id)
     if found.row is not None:
         found.committed_at = traces.committed_at(found.row, seconds=COMMIT_SECONDS)
         found.relayed = _is_relayed(found, database)
@@ -130,7 +143,7 @@ def _in_mongodb(found: Journey, database: Database[Any], wiring: Wiring) -> None
     ]
     found.looked += [
         f"the collection {database.name}.{name}"
-        for name in (wire.OUTBOX, wire.QUARANTINE, wire.INBOX, wire.BEGUN)
+        for name in (wire.OUTBOX, wire.SCHEDULED, wire.QUARANTINE, wire.INBOX, wire.BEGUN)
     ]
 
 

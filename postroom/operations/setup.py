@@ -14,7 +14,7 @@ from postroom.inbox.receiving.directory import is_embedded
 from postroom.inbox.receiving.selection import dead_letter_topic, redrive_topic
 from postroom.operations import actions
 from postroom.operations.provisioning import Provisioning
-from postroom.store import quarantine_index
+from postroom.store import plan_indexes, quarantine_index
 from postroom.store.action_log import ActionLog
 from postroom.store.begun import Begun
 from postroom.store.checkpoints import CheckpointStore
@@ -40,6 +40,7 @@ COLLECTIONS = (
     wire.OUTBOX,
     wire.CHECKPOINTS,
     wire.QUARANTINE,
+    wire.SCHEDULED,
     wire.INBOX,
     wire.BEGUN,
     wire.ACTIONS,
@@ -100,6 +101,7 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[Step]:
             CheckpointStore(database, partition=partition, owner="").prepare,
         ),
         (wire.QUARANTINE, lambda: quarantine_index.prepare(database)),
+        (wire.SCHEDULED, lambda: plan_indexes.prepare(database)),
         (wire.INBOX, lambda: InboxRows(database).prepare(keep=keep)),
         (wire.BEGUN, Begun(database, owner="").prepare),
         (wire.ACTIONS, ActionLog(database).prepare),

@@ -1,7 +1,8 @@
 """What a relay tells of itself: frozen facts for an Observer, once a chunk and never once a row.
 
-All but RowsPruned, which retention's thread tells, are told in the relay's own thread. Every fact
-names its outbox partition, so that one subscriber can follow several relays.
+All are told in the relay's own thread, but for RowsPruned and EventsFired, which those of retention
+and of the mover tell. Every fact names its outbox partition, so that one subscriber can follow
+several relays.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointWritten",
     "ChunkStored",
+    "EventsFired",
     "LoopTurned",
     "RelayFact",
     "RowsPruned",
@@ -132,6 +134,14 @@ class RowsPruned(RelayFact):
     """So many relayed rows were deleted from the outbox."""
 
     rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsFired(RelayFact):
+    """So many scheduled events were due and are in the outbox; when the last of them was due."""
+
+    events: int
+    last_due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from postroom import wire
 from postroom.access import pulsar as pulsar_access
 from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import facts
+from postroom.relay.mover import Mover
 from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.reading.origin import Origin
 from postroom.relay.saving.heartbeat import Heartbeat
@@ -106,6 +107,7 @@ class Office:
         OutboxRows(services.database, partition=partition).ensure_collection()
         quarantine = Quarantine(services.database, partition=partition)
         quarantine_index.prepare_if_allowed(services.database)
+        mover = self._mover(services.database)
         retention = self._retention(services.database, quarantine)
         self._term = self._new_term(services, quarantine)
         heartbeat = Heartbeat(services.checkpoints)
@@ -114,11 +116,13 @@ class Office:
             if retention is not None:
                 retention.start()
             self._bystander.start(services.database)
+            mover.start()
             self._term.run(on_idle=lambda: _on_idle(services, on_idle))
             heartbeat.stop()
             services.checkpoints.leave()
         finally:
             heartbeat.stop()
+            mover.stop()
             self._bystander.stop()
             if retention is not None:
                 retention.stop()
@@ -195,6 +199,14 @@ class Office:
             age=age,
             margin=timedelta(hours=self._settings.history_margin_hours),
             pruned=self._count_pruned,
+        )
+
+    def _mover(self, database: Database[Any]) -> Mover:
+        return Mover(
+            database,
+            partition=self._candidate.partition,
+            margin=timedelta(hours=self._settings.history_margin_hours),
+            tell=self._observer.tell,
         )
 
     def _count_pruned(self, rows: int) -> None:

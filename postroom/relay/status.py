@@ -40,6 +40,7 @@ class Counts:
     skipped: int = 0
     quarantined_by_this_relay: int = 0
     pruned: int = 0
+    fired: int = 0
 
 
 @dataclass(slots=True)
@@ -48,7 +49,8 @@ class Status:
 
     What has a name of PartitionView's means the same here, as this relay knows it. `relayed_until`
     is a cluster time in seconds. hear() is called in the relay's thread, and for RowsPruned in
-    retention's, which touches `pruned` alone: there is no lock.
+    retention's, for EventsFired in the mover's, which touch `pruned` and `fired` alone: there is no
+    lock.
     """
 
     partition: str
@@ -83,6 +85,8 @@ class Status:
                 self.counts.quarantined_by_this_relay += rows
             case facts.RowsPruned(rows=rows):
                 self.counts.pruned += rows
+            case facts.EventsFired(events=events):
+                self.counts.fired += events
             case facts.TopicsShut(reasons=reasons):
                 self.topics_shut = reasons
 

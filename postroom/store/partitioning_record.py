@@ -19,6 +19,7 @@ from postroom.wire import PartitioningField
 
 if TYPE_CHECKING:
     from bson import Timestamp
+    from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
 __all__ = [
@@ -72,8 +73,10 @@ class Record:
         return frozenset(name for each in over for name in each.names)
 
 
-def run(database: Database[Any], commands: Commands[Result]) -> Result:
-    """Run commands, one after another, and return their result.
+def run(
+    database: Database[Any], commands: Commands[Result], session: ClientSession | None = None
+) -> Result:
+    """Run commands, one after another, in a session where one is given; return their result.
 
     Raises:
         pymongo.errors.PyMongoError: MongoDB refused or did not answer.
@@ -84,7 +87,7 @@ def run(database: Database[Any], commands: Commands[Result]) -> Result:
         command = next(commands)
         while True:
             try:
-                reply = database.command(command, codec_options=PLAIN)
+                reply = database.command(command, codec_options=PLAIN, session=session)
             except mongo.PyMongoError as error:
                 command = commands.throw(error)
             else:

@@ -21,7 +21,7 @@ from postroom.wire import CheckpointField, OutboxField
 if TYPE_CHECKING:
     from postroom.store.partitioning_record import Commands
 
-__all__ = ["is_refusal", "successor", "to_relay", "to_write"]
+__all__ = ["is_refusal", "neighbours", "successor", "to_relay", "to_write"]
 
 DOCUMENT_VALIDATION = 121
 CHANGE = "celery -A … outbox partitions --to"
@@ -94,6 +94,32 @@ def successor(name: str) -> Commands[Partitioning | None]:
                 )
             return record.partitioning
     return None
+
+
+def neighbours(
+    name: str, *, sure: bool = False
+) -> Commands[tuple[Partitioning, tuple[str, ...]] | None]:
+    """Return among which outbox partitions one is now, and those of theirs that are closed.
+
+    None of one that is closed, or is being closed. It is alone where nothing is recorded of it, or
+    the record may not be read, unless that has to be `sure`.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+    """
+    try:
+        records = yield from read_all()
+    except mongo.OperationFailure as error:
+        if error.code != UNAUTHORIZED or sure:
+            raise
+        records = []
+    for record in records:
+        if name in record.closed_names:
+            return None
+        if name in record.partitioning.names:
+            return record.partitioning, tuple(sorted(record.closed_names))
+    return Partitioning(base=name), ()
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors, names
-from postroom.partitioning import MOST_PARTITIONS, Partitioning
+from postroom.partitioning import MOST_PARTITIONS, Partitioning, murmur3_32
 from postroom.private_text import quoted
 from postroom.store.partitionings import to_write
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from postroom.partitioning import OutboxPartition
     from postroom.store.partitioning_record import Commands
 
-__all__ = ["Placement"]
+__all__ = ["Placement", "slot_of"]
 
 # Writers are made for a request or a task at times, clients are not.
 _known: weakref.WeakKeyDictionary[Any, dict[tuple[str, str, int], Placement]]
@@ -33,6 +33,8 @@ class Placement:
     def __init__(self, base: str, count: int) -> None:
         self._base = base
         self._count = count
+        # Whether the indexes of the plan were looked at; asked again for no harm.
+        self.has_plan = False
         self._partitioning = Partitioning(base=base) if count == 1 else None
 
     @classmethod
@@ -53,6 +55,11 @@ class Placement:
         return of_it.setdefault((database, base, count), cls(base, count))
 
     @property
+    def base(self) -> str:
+        """The name that the outbox partitions share, whatever their number."""
+        return self._base
+
+    @property
     def is_known(self) -> bool:
         """Whether rows can be placed."""
         return self._partitioning is not None
@@ -66,9 +73,7 @@ class Placement:
     def of(self, key: str | None, row_id: ObjectId) -> OutboxPartition:
         """Return the outbox partition of a row by its key; those without one are spread."""
         there = self._partitioning or Partitioning(base=self._base, count=self._count)
-        if key is None:
-            return there.names[int.from_bytes(row_id.binary[-3:]) % there.count]
-        return there.names[there.of_key(key)]
+        return there.names[slot_of(key, row_id) % there.count]
 
     def learn(self) -> Commands[None]:
         """Find out what there is.
@@ -92,6 +97,11 @@ class Placement:
         yield from self.learn()
         if self._partitioning != before:
             raise errors.PartitioningChanged
+
+
+def slot_of(key: str | None, row_id: ObjectId) -> int:
+    """Return the number that places a row: modulo how many there are, its outbox partition."""
+    return int.from_bytes(row_id.binary[-3:]) if key is None else murmur3_32(key)
 
 
 def _require_name(given: object) -> None:

@@ -9,7 +9,6 @@ from pymongo import ASCENDING, ReadPreference, UpdateOne, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
-from postroom.store.moment import Moment, at_one_time
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import successor
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from bson import Timestamp
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
+    from postroom.store.moment import Moment
     from postroom.store.values import OutboxPartition
     from postroom.topics import Topic
 
@@ -210,13 +209,13 @@ class Quarantine:
         limit: dict[str, Any] = {"limit": most} if most else {}
         return self._rows.count_documents(self._waiting, maxTimeMS=READ_MS, **limit)
 
-    def retried_since(self, since: datetime) -> tuple[list[Any], Timestamp]:
-        """Return the ids of rows that were retried since, and at which cluster time it was so.
+    def retried_since(self, since: datetime, moment: Moment) -> list[Any]:
+        """Return the ids of rows that were retried since, as it was at a moment.
 
         The change stream behind that time shows those that are retried later.
 
         Raises:
-            SnapshotGone: the collection was made, or changed, just now.
+            SnapshotGone: that moment is too long ago.
 
         """
         command = {
@@ -229,12 +228,8 @@ class Quarantine:
             "projection": {QuarantineField.ID: 1},
             "batchSize": IDS_A_REPLY,
         }
-
-        def read(moment: Moment) -> tuple[list[Any], Timestamp]:
-            found = moment.find_all(command, self._rows.codec_options)
-            return [row[QuarantineField.ID] for row in found], moment.time
-
-        return at_one_time(self._rows.database, read)
+        found = moment.find_all(command, self._rows.codec_options)
+        return [row[QuarantineField.ID] for row in found]
 
     def forget_retried(self, before: datetime) -> None:
         """Let go of those that were retried, or discarded, before a time.

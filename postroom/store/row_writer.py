@@ -20,7 +20,8 @@ from postroom.events import DomainEvent, checked
 from postroom.routing import Routing
 from postroom.store import letter
 from postroom.store.codec import RAW, WRITING, decoded
-from postroom.wire import OutboxField
+from postroom.store.placement import slot_of
+from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
     from postroom.cloud_events import CloudEvents
@@ -106,24 +107,58 @@ class RowWriter:
             Exception: the key function failed for a reason that may pass.
 
         """
+        only = self._placement.only
+        name, encoded, key = self._keyed(event, row_id, headers, only)
+        if only is None:
+            encoded = _with_field(encoded, OutboxField.PARTITION, self._placement.of(key, row_id))
+        return _fitting(name, encoded)
+
+    def scheduled(
+        self,
+        event: Publishable,
+        *,
+        row_id: ObjectId,
+        headers: Mapping[str, str] | None,
+        more: Mapping[str, Any],
+    ) -> RawBSONDocument:
+        """Return the row of an event that is due later, with what the plan says of it.
+
+        Raises:
+            InvalidEvent: as row() does.
+            Exception: the key function failed for a reason that may pass.
+
+        """
+        name, encoded, key = self._keyed(event, row_id, headers, self._placement.base)
+        encoded = _with_field(encoded, ScheduledField.SLOT, slot_of(key, row_id))
+        for field, value in more.items():
+            encoded = _with_field(encoded, field, value)
+        return _fitting(name, encoded)
+
+    def _keyed(
+        self,
+        event: Publishable,
+        row_id: ObjectId,
+        headers: Mapping[str, str] | None,
+        partition: str | None,
+    ) -> tuple[str, bytes, str | None]:
         wire = event.to_wire() if isinstance(event, DomainEvent) else event
         name, _ = checked(wire)
-        if not tracing.is_on():
-            return self._row(name, wire, row_id, dict(headers or {}))
-        with tracing.creating(name, str(row_id)) as carried:
-            return self._row(name, wire, row_id, {**carried, **(headers or {})})
-
-    def _row(
-        self, name: str, wire: Mapping[str, Any], row_id: ObjectId, headers: Mapping[str, str]
-    ) -> RawBSONDocument:
         row: dict[str, Any] = {
             OutboxField.ID: row_id,
-            OutboxField.PARTITION: self._placement.only,
+            OutboxField.PARTITION: partition,
             OutboxField.OCCURRED_AT: dt.datetime.now(dt.UTC),
             OutboxField.DATA: dict(wire),
         }
-        if row[OutboxField.PARTITION] is None:
+        if partition is None:
             del row[OutboxField.PARTITION]
+        if not tracing.is_on():
+            return name, *self._encoded(name, row, dict(headers or {}))
+        with tracing.creating(name, str(row_id)) as carried:
+            return name, *self._encoded(name, row, {**carried, **(headers or {})})
+
+    def _encoded(
+        self, name: str, row: dict[str, Any], headers: Mapping[str, str]
+    ) -> tuple[bytes, str | None]:
         if headers:
             row[OutboxField.HEADERS] = headers
         is_sealed = self._envelopes.wants(name)
@@ -139,16 +174,7 @@ class RowWriter:
             self._max_bytes - letter.SEALED_BYTES * is_sealed,
         )
         key = self._key_when_sent(name, encoded) if known is None else known.key
-        if key is not None:
-            encoded = _with_field(encoded, OutboxField.KEY, key)
-        if OutboxField.PARTITION not in row:
-            encoded = _with_field(encoded, OutboxField.PARTITION, self._placement.of(key, row_id))
-        if len(encoded) > MOST_ROW_BYTES:
-            raise errors.InvalidEvent(
-                f"The event {name[:100]!r} has {len(encoded)} bytes, more than MongoDB takes; "
-                "nothing was written"
-            )
-        return RawBSONDocument(encoded, RAW)
+        return encoded if key is None else _with_field(encoded, OutboxField.KEY, key), key
 
     def _key_when_sent(self, name: str, encoded: bytes) -> str | None:
         try:
@@ -202,7 +228,16 @@ def _within(value: Any) -> list[Any]:
     return [each for each in found if isinstance(each, (dict, list))]
 
 
-def _with_field(document: bytes, name: str, value: str) -> bytes:
+def _fitting(name: str, encoded: bytes) -> RawBSONDocument:
+    if len(encoded) > MOST_ROW_BYTES:
+        raise errors.InvalidEvent(
+            f"The event {name[:100]!r} has {len(encoded)} bytes, more than MongoDB takes; "
+            "nothing was written"
+        )
+    return RawBSONDocument(encoded, RAW)
+
+
+def _with_field(document: bytes, name: str, value: Any) -> bytes:
     # Put behind the others: to encode all of them anew would cost as much as the first time.
     field = bson.encode({name: value})[4:-1]
     return _LENGTH.pack(len(document) + len(field)) + document[4:-1] + field + b"\x00"

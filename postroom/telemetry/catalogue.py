@@ -65,6 +65,11 @@ RELAY: Mapping[str, Described] = {
     "postroom_relay_rows_pruned_total": Described(
         Counter, "Relayed rows that were deleted by age", PARTITION
     ),
+    "postroom_relay_events_fired_total": Described(
+        Counter,
+        "Scheduled events that were due, and that this relay moved to the outbox",
+        PARTITION,
+    ),
     "postroom_relay_terms_total": Described(
         Counter,
         "Terms and candidacies that ended, by the class of the error, or by a stop",
@@ -187,6 +192,18 @@ DATABASE: Mapping[str, Described] = {
     ),
     "postroom_relay_oplog_window_seconds": Described(
         Gauge, "How far back MongoDB's oplog reaches; absent where it may not be read"
+    ),
+    "postroom_scheduled_events": Described(
+        Gauge, "Events that are due later, or were not moved yet; counted up to 100,000", PARTITION
+    ),
+    "postroom_scheduled_overdue_events": Described(
+        Gauge, "Those of them that are due; counted up to 100,000", PARTITION
+    ),
+    "postroom_scheduled_refused_events": Described(
+        Gauge, "Those that MongoDB does not take into the outbox", PARTITION
+    ),
+    "postroom_scheduled_oldest_overdue_seconds": Described(
+        Gauge, "For how long the oldest of those has been due, 0 where none is", PARTITION
     ),
     "postroom_database_readable": Described(
         Gauge, "Whether MongoDB told all this a few seconds ago; where 0, the rest is absent"

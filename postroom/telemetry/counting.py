@@ -53,6 +53,8 @@ class Counting:
                 self._relay.add("postroom_relay_events_returned_total", rows, partition)
             case relay_facts.RowsPruned(partition=partition, rows=rows):
                 self._relay.add("postroom_relay_rows_pruned_total", rows, partition)
+            case relay_facts.EventsFired(partition=partition, events=events):
+                self._relay.add("postroom_relay_events_fired_total", events, partition)
             case relay_facts.TopicsShut(partition=partition, reasons=reasons):
                 self._relay.set("postroom_relay_shut_topics", len(reasons), partition)
             case relay_facts.TermEnded(partition=partition, error=error):

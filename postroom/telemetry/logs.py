@@ -108,7 +108,7 @@ class RelayFields:
     def hear(self, fact: Fact) -> None:
         """Note where the relay is."""
         match fact:
-            case facts.RowsPruned():
+            case facts.RowsPruned() | facts.EventsFired():
                 pass  # another thread's
             case facts.TermBegan(partition=partition, epoch=epoch, position=position):
                 _of_this_thread.fields = {

@@ -18,6 +18,7 @@ from postroom import tracing
 from postroom.relay.watching.view import NOBODY, views
 from postroom.store import clients
 from postroom.store.oplog import first_time
+from postroom.store.scheduled_search import Overview, ScheduledSearch
 from postroom.telemetry.catalogue import DATABASE, family
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import GaugeMetricFamily
     from pymongo import MongoClient
+    from pymongo.database import Database
 
     from postroom.relay.watching.view import PartitionView
     from postroom.settings import Settings
@@ -46,6 +48,7 @@ class _Seen:
 
     partitions: Sequence[PartitionView]
     oplog_seconds: float | None
+    scheduled: Sequence[Overview]
     members_away: int
     at: float
 
@@ -128,10 +131,11 @@ class Partitions(Collector):
             logger.debug("The outbox partitions could not be looked at (%s)", type(error).__name__)
 
     def _look(self, client: MongoClient[Any]) -> None:
-        found = views(client[self._settings.mongodb_database])
+        database = client[self._settings.mongodb_database]
         self._seen = _Seen(
-            partitions=found.partitions,
+            partitions=views(database).partitions,
             oplog_seconds=_oplog(client),
+            scheduled=_scheduled(database),
             members_away=len(clients.members_away(client)),
             at=time.monotonic(),
         )
@@ -160,8 +164,23 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
             tell("checkpoint_age_seconds", max(0.0, age), name)
     tell("oplog_window_seconds", seen.oplog_seconds)
     metrics["postroom_database_members_away"].add_metric([], float(seen.members_away))
+    for each in seen.scheduled:
+        for name, value in (
+            ("events", each.waiting),
+            ("overdue_events", each.overdue),
+            ("refused_events", each.refused),
+            ("oldest_overdue_seconds", each.oldest_overdue_seconds),
+        ):
+            metrics[f"postroom_scheduled_{name}"].add_metric((each.outbox,), float(value))
     del metrics["postroom_database_readable"]
     yield from metrics.values()
+
+
+def _scheduled(database: Database[Any]) -> Sequence[Overview]:
+    """Return what is scheduled; nothing where the plan may not be read."""
+    with contextlib.suppress(mongo.OperationFailure):
+        return ScheduledSearch(database).overview()
+    return ()
 
 
 def _oplog(client: MongoClient[Any]) -> float | None:

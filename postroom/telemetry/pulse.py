@@ -165,7 +165,7 @@ def of_relay(
                         f"MongoDB does not write the checkpoint of {who}",
                     ),
                 )
-            case relay_facts.RowsPruned():
+            case relay_facts.RowsPruned() | relay_facts.EventsFired():
                 pass  # another thread's
             case relay_facts.RelayFact():
                 pulse.beat()

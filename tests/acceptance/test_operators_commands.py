@@ -44,6 +44,8 @@ COMMANDS = (
     *("outbox pause", "outbox resume", "outbox prune", "outbox setup", "outbox actions"),
     "outbox forget",
     *("outbox quarantine list", "outbox quarantine redrive", "outbox quarantine discard"),
+    *("outbox scheduled list", "outbox scheduled show", "outbox scheduled cancel"),
+    *("outbox scheduled reschedule", "outbox scheduled fire"),
     *("dead-letters list", "dead-letters redrive", "dead-letters discard"),
 )
 AWAY = {

@@ -40,6 +40,9 @@ def test_the_names_are_frozen() -> None:
         "ACTIONS": "__outboxActions",
         "PARTITIONS": "__outboxPartitions",
         "SCHEDULED": "__outboxScheduled",
+        "SCHEDULED_DUE_INDEX": "idx_partitionKey_dueAt_id_slot",
+        "SCHEDULED_NAME_INDEX": "idx_partitionKey_schedule_firedId",
+        "SCHEDULED_FIRED_INDEX": "idx_firedInto_firedAt",
         "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
         "QUARANTINE_INDEX": "idx_partitionKey_retriedAt_topic_position",
     }
@@ -64,6 +67,7 @@ def test_the_fields_are_frozen() -> None:
             *(
                 "heldBy",
                 "wantedBy",
+                "mover",
                 "collection",
                 "scan",
                 "version",
@@ -79,6 +83,10 @@ def test_the_fields_are_frozen() -> None:
         "QuarantineField": [
             *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt"),
             *("retriedAt", "discardedAt"),
+        ],
+        "ScheduledField": [
+            *("_id", "partitionKey", "dueAt", "slot", "schedule", "refused", "firedId"),
+            *("firedAt", "firedInto"),
         ],
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),
@@ -101,6 +109,7 @@ def test_the_fields_are_frozen() -> None:
 def test_the_public_names_are_frozen() -> None:
     """What users import; a name is added here on purpose and never taken away."""
     assert postroom.__all__ == [
+        "AlreadyScheduled",
         "AsyncOutbox",
         "AsyncTransaction",
         "ConfigurationError",
@@ -109,6 +118,7 @@ def test_the_public_names_are_frozen() -> None:
         "InvalidEvent",
         "Outbox",
         "OutboxError",
+        "PlanChange",
         "PostroomError",
         "Reject",
         "Retry",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from postroom.operations.done import Done
 
 __all__ = [
+    "AHEAD",
     "WHEN",
     "dry_run_option",
     "filter_of",
@@ -63,7 +64,23 @@ class _When(click.ParamType):  # type: ignore[type-arg]
             )
 
 
+class _Ahead(click.ParamType):  # type: ignore[type-arg]
+    """A time: RFC 3339 (UTC unless it says otherwise), or in how long, as 90m, 12h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """Read it, or fail with a sentence."""
+        if isinstance(value, datetime):
+            return value
+        if found := AGO.fullmatch(str(value).strip()):
+            with contextlib.suppress(OverflowError):
+                return datetime.now(UTC) + timedelta(**{UNITS[found[2]]: int(found[1])})
+        return WHEN.convert(value, param, ctx)
+
+
 WHEN = _When()
+AHEAD = _Ahead()
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 rate_option = click.option(
     "--rate",

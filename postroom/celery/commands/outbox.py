@@ -11,6 +11,7 @@ from postroom.celery.commands.metrics import metrics
 from postroom.celery.commands.partitions import partitions
 from postroom.celery.commands.quarantine import quarantine
 from postroom.celery.commands.replay import replay
+from postroom.celery.commands.scheduled import scheduled
 from postroom.celery.commands.show import show
 from postroom.celery.commands.status import status
 from postroom.celery.commands.steering import actions, pause, prune, resume
@@ -35,6 +36,7 @@ for _command in (
     quarantine,
     replay,
     resume,
+    scheduled,
     setup,
     show,
     status,

@@ -75,6 +75,15 @@ def _print(found: Journey, data: Any) -> None:
 
 def _pairs(found: Journey) -> Iterator[tuple[str, object]]:
     yield "name", found.name or "-"
+    if found.scheduled is not None:
+        plan = found.scheduled
+        name = f" under the name {plan.schedule!r}" if plan.schedule else ""
+        yield (
+            "scheduled",
+            f"due {time_shown(plan.due_at)}{name}"
+            if plan.fired_at is None
+            else f"fired {time_shown(plan.fired_at)}{name}",
+        )
     if found.row is None:
         yield "row", "none in the outbox: pruned, or never there"
     else:

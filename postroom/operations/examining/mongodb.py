@@ -14,6 +14,7 @@ from postroom.relay.watching.view import views
 from postroom.store import clients
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.oplog import Oplog
+from postroom.store.scheduled_search import ScheduledSearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ __all__ = ["examine"]
 MOST_SKEW = timedelta(seconds=5)
 LAGGING = timedelta(minutes=1)
 SHORT_WINDOW = timedelta(hours=1)
+OVERDUE_SECONDS = 10.0
 SETUP = "celery -A … outbox setup"
 # A little longer than the driver gives a member to take a connection.
 CONNECT_SECONDS = 5.5
@@ -45,7 +47,8 @@ def examine(database: Database[Any], wiring: Wiring) -> list[Finding]:
         return fit
     version = database.client.server_info()["version"]
     found = [*fit, Finding(what="MongoDB's version", found=f"MongoDB is {version}")]
-    for look in (_members, _rights, _clock, _indexes, _oplog, _partitions):
+    looks = (_members, _rights, _clock, _indexes, _oplog, _partitions, _scheduled)
+    for look in looks:
         found += _allowed(look, database, wiring)
     return found
 
@@ -116,9 +119,14 @@ def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
     for name, index, seconds in (
         (wire.CHECKPOINTS, wire.CHECKPOINT_INDEX, None),
         (wire.QUARANTINE, wire.QUARANTINE_INDEX, None),
+        (wire.SCHEDULED, wire.SCHEDULED_DUE_INDEX, None),
+        (wire.SCHEDULED, wire.SCHEDULED_NAME_INDEX, None),
+        (wire.SCHEDULED, wire.SCHEDULED_FIRED_INDEX, None),
         (wire.INBOX, wire.INBOX_EXPIRY_INDEX, keep),
         (wire.BEGUN, wire.BEGUN_EXPIRY_INDEX, None),
     ):
+        if name == wire.SCHEDULED and name not in there:
+            continue  # nothing was ever scheduled
         what = f"index of {name}"
         found = database[name].index_information() if name in there else {}
         if index not in found:
@@ -135,6 +143,28 @@ def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
             )
         else:
             yield Finding(what=what, found=f"{name} has {index}")
+
+
+def _scheduled(database: Database[Any], _: Wiring) -> Iterator[Finding]:
+    for found in ScheduledSearch(database).overview():
+        what = f"scheduled events of {found.outbox}"
+        if found.refused:
+            yield Finding(
+                what=what,
+                found=f"MongoDB does not take {found.refused} of them into the outbox",
+                grade=Grade.WARN,
+                remedy=f"celery -A … outbox scheduled list --partition {found.outbox}",
+            )
+        if found.overdue > found.refused and found.oldest_overdue_seconds > OVERDUE_SECONDS:
+            yield Finding(
+                what=what,
+                found=f"{found.overdue} were due and are not sent, the oldest for "
+                f"{found.oldest_overdue_seconds:.0f} s: no relay moves them, or one that lags",
+                grade=Grade.WARN,
+                remedy="celery -A … outbox status",
+            )
+        if not found.overdue:
+            yield Finding(what=what, found=f"{found.waiting} wait, none is overdue")
 
 
 def _oplog(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:

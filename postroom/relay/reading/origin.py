@@ -18,7 +18,8 @@ from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
 from postroom.store.checkpoints import Point
 from postroom.store.codec import id_of
-from postroom.store.moment import snapshot_time
+from postroom.store.due_rows import Fired
+from postroom.store.moment import Moment, at_one_time, snapshot_time
 from postroom.store.order import Bound
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.scans import Frontier, Scan
@@ -185,9 +186,10 @@ class Origin:
     ) -> Iterator[Batch]:
         """Begin the stream anew, and the scan with it.
 
-        First what was put back from quarantine, and stands where the scan does not look.
+        First what was put back from quarantine, or was scheduled and is fired, and stands where the
+        scan does not look.
         """
-        retried, at = self._retried(noted)
+        unseen, at = self._unseen(noted)
         token = open_stream(self._reading[wire.OUTBOX], partition=self._partition, after=at)
         if noted.frontier is not None:
             sent = noted.frontier.sent
@@ -195,7 +197,7 @@ class Origin:
         # Hermes skips all that is stored where it finds no token.
         self._checkpoints.begin_scan(noted, token=token)
         span = pages.Span(partition=self._partition, since=noted.since)
-        for rows in pages.rows_of(self._reading, span, retried, after=at):
+        for rows in pages.rows_of(self._reading, span, unseen, after=at):
             # As they are by now: of what is put back later the stream tells.
             missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
             yield Batch(slices=[missed] if missed else [], point=None)
@@ -225,11 +227,21 @@ class Origin:
             if batch.point is not None and batch.point.scan is None:
                 yield from self._streamed(batch.point.token)
 
-    def _retried(self, noted: Scan) -> tuple[list[Any], Timestamp]:
-        """Return what was put back from quarantine by now, and the time that this is."""
-        if noted.published_since is None or (noted.since is None and noted.frontier is None):
+    def _unseen(self, noted: Scan) -> tuple[list[Any], Timestamp]:
+        """Return what was put back or fired by now, and the time that this is."""
+        since = noted.published_since
+        if since is None or (noted.since is None and noted.frontier is None):
             return [], snapshot_time(self._reading)  # the scan shows all of it
-        return self._quarantine.retried_since(noted.published_since)
+        # Of what was fired most have an id that the scan comes to.
+        first = pages.Span(partition=self._partition, since=noted.since).first
+        before = first if noted.frontier is None else None
+        fired = Fired(self._database, [self._partition])
+
+        def read(moment: Moment) -> tuple[list[Any], Timestamp]:
+            retried = self._quarantine.retried_since(since, moment)
+            return [*retried, *fired.since(since, moment, before=before)], moment.time
+
+        return at_one_time(self._database, read)
 
     def lose_history(self) -> None:
         """Note that the stream no longer reaches back to the checkpoint: the next term scans."""

@@ -220,10 +220,11 @@ def rows_of(
     In the order of the ids, but for rows that are so large that they come in several parts.
     """
     for start in range(0, len(ids), IDS_A_FIND):
+        some_ids = list(ids[start : start + IDS_A_FIND])
         command = {
             "find": wire.OUTBOX,
             "filter": {
-                "_id": {"$in": list(ids[start : start + IDS_A_FIND])},
+                "_id": {"$in": some_ids},
                 OutboxField.PARTITION: span.partition,
             },
             "batchSize": IDS_A_FIND,
@@ -231,7 +232,7 @@ def rows_of(
         }
         found = database.cursor_command(command, codec_options=codec.RAW)
         # Ids may be objects, which are no keys of a dictionary.
-        places = {repr(row_id): place for place, row_id in enumerate(ids)}
+        places = {repr(row_id): place for place, row_id in enumerate(some_ids)}
         for some in _some_at_a_time(bytes(document.raw) for document in found):
             yield sorted(some, key=lambda row: places.get(repr(codec.id_of(row)), 0))
 

@@ -1,0 +1,227 @@
+"""`celery -A tasks outbox scheduled …`: events that are due later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from postroom.celery.commands import wiring_of
+from postroom.celery.commands.options import (
+    AHEAD,
+    dry_run_option,
+    filter_of,
+    filter_options,
+    json_option,
+    limit_option,
+    named_partition,
+    progress,
+    require_yes,
+    yes_option,
+)
+from postroom.celery.commands.printing import (
+    print_json,
+    print_pairs,
+    print_table,
+    shown,
+    time_shown,
+)
+from postroom.celery.commands.services import database_of
+from postroom.events import id_text
+from postroom.operations import scheduled as plan
+from postroom.operations.actions import operator
+from postroom.operations.filters import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from pymongo.database import Database
+
+    from postroom.operations.done import Done
+    from postroom.store.scheduled_search import Scheduled
+
+__all__ = ["scheduled"]
+
+TITLES = ("event", "name", "schedule", "due", "refused")
+outbox_option = click.option(
+    "--partition", help="The outbox, by its outbox partitions' name; POSTROOM_PARTITION's."
+)
+schedule_option = click.option("--schedule", help="Only the event that waits under this name.")
+everything_option = click.option(
+    "--all", "everything", is_flag=True, help="All scheduled events of the outbox."
+)
+
+
+@click.group("scheduled")
+def scheduled() -> None:
+    """Events that are due later: by when that is, under the names that they were given."""
+
+
+@scheduled.command("list")
+@json_option
+@outbox_option
+@limit_option
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@schedule_option
+@filter_options
+@click.pass_context
+def list_(
+    ctx: click.Context,
+    /,
+    *,
+    partition: str | None,
+    limit: int,
+    skip: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """List scheduled events in the order in which they are due, without their data.
+
+    --from and --to say when that is; --reason is why MongoDB does not take one into the outbox.
+    """
+    wiring = wiring_of(ctx)
+    named = named_partition(partition, wiring.settings.partition)
+    schedule, where = given.pop("schedule"), filter_of(given)
+    with database_of(wiring.settings) as database:
+        page = plan.page(
+            database,
+            where,
+            outbox=named,
+            schedule=schedule,
+            key_field=wiring.key_field,
+            skip=skip,
+            limit=limit,
+        )
+    if as_json:
+        print_json(page.items)
+        return
+    of = f"{len(page.items)} of " if page.matching != len(page.items) else ""
+    print_table(TITLES, list(map(_row, page.items)), f"{of}{page.matching} scheduled events")
+
+
+@scheduled.command()
+@json_option
+@click.argument("event_id")
+@click.pass_context
+def show(ctx: click.Context, /, *, event_id: str, as_json: bool) -> None:
+    """Show one scheduled event by its id, without its data; also a while after it was fired."""
+    with database_of(wiring_of(ctx).settings) as database:
+        found = plan.one(database, event_id)
+    if found is None:
+        raise click.ClickException(f"Not scheduled: {shown(event_id)}")
+    if as_json:
+        print_json([found])
+        return
+    print_pairs([*zip(TITLES, _row(found), strict=True), ("fired", time_shown(found.fired_at))])
+
+
+@scheduled.command()
+@json_option
+@outbox_option
+@everything_option
+@dry_run_option
+@yes_option
+@schedule_option
+@filter_options
+@click.pass_context
+def cancel(ctx: click.Context, /, *, yes: bool, **given: Any) -> None:
+    """Cancel scheduled events: they are never sent."""
+
+    def act(database: Database[Any], where: Filter, told: Callable[..., None], of: Any) -> Done:
+        return plan.cancel(database, where, actor=operator(), told=told, **of)
+
+    _act(ctx, given, act, words=("Cancel", "cancelled"), yes=yes)
+
+
+@scheduled.command()
+@json_option
+@outbox_option
+@everything_option
+@dry_run_option
+@schedule_option
+@click.option("--at", type=AHEAD, required=True, help="When they are due: a time, or 2h from now.")
+@filter_options
+@click.pass_context
+def reschedule(ctx: click.Context, /, *, at: datetime, **given: Any) -> None:
+    """Have scheduled events be due at another time."""
+
+    def act(database: Database[Any], where: Filter, told: Callable[..., None], of: Any) -> Done:
+        return plan.reschedule(database, where, actor=operator(), at=at, told=told, **of)
+
+    _act(ctx, given, act, words=("Reschedule", "rescheduled"))
+
+
+@scheduled.command()
+@json_option
+@outbox_option
+@everything_option
+@dry_run_option
+@schedule_option
+@filter_options
+@click.pass_context
+def fire(ctx: click.Context, /, **given: Any) -> None:
+    """Have scheduled events be due now, and those tried again that MongoDB refused."""
+
+    def act(database: Database[Any], where: Filter, told: Callable[..., None], of: Any) -> Done:
+        return plan.reschedule(database, where, actor=operator(), at=None, told=told, **of)
+
+    _act(ctx, given, act, words=("Fire", "fired"))
+
+
+def _act(
+    ctx: click.Context,
+    given: dict[str, Any],
+    act: Callable[[Database[Any], Filter, Callable[..., None], Any], Done],
+    *,
+    words: tuple[str, str],
+    yes: bool = True,
+) -> None:
+    wiring, (verb, past) = wiring_of(ctx), words
+    named = named_partition(given.pop("partition"), wiring.settings.partition)
+    everything, dry_run = given.pop("everything"), given.pop("dry_run")
+    as_json, schedule = given.pop("as_json"), given.pop("schedule")
+    where = filter_of(given)
+    if (where.is_all and schedule is None) is not everything:
+        raise click.UsageError("Say which events: --id, --schedule, another filter, or --all alone")
+    of = {"outbox": named, "schedule": schedule, "key_field": wiring.key_field}
+    with database_of(wiring.settings) as database:
+        _require_known(database, where, named)
+        count = plan.count(database, where, **of)
+        if dry_run:
+            _print({f"would_be_{past}": count}, f"{count} would be {past}.", as_json=as_json)
+            return
+        if count:
+            require_yes(f"{verb} {count} scheduled events of {shown(named)}?", yes=yes)
+        with progress(f"{verb}: scheduled events", unit=past) as told:
+            done = act(database, where, told, of)
+    others = f", {done.left} due or cancelled meanwhile." if done.left else "."
+    _print({past: done.done, "left": done.left}, f"{done.done} {past}{others}", as_json=as_json)
+
+
+def _row(found: Scheduled) -> tuple[object, ...]:
+    return (
+        found.row_id,
+        found.name or "-",
+        found.schedule or "-",
+        time_shown(found.due_at),
+        found.refused or "-",
+    )
+
+
+def _require_known(database: Database[Any], where: Filter, outbox: str) -> None:
+    """Refuse ids that are not there: one that is mistyped would be passed by without a word."""
+    if not where.ids:
+        return
+    found = plan.page(database, Filter(ids=where.ids), outbox=outbox, limit=len(where.ids))
+    known = {id_text(each.row_id) for each in found.items}
+    unknown = [row_id for row_id in where.ids if row_id not in known]
+    if unknown:
+        raise click.ClickException(f"Not scheduled: {shown(', '.join(unknown))}; nothing was done")
+
+
+def _print(value: dict[str, int], text: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json([value])
+    else:
+        click.echo(text)

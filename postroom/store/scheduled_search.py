@@ -1,0 +1,171 @@
+"""Search of the plan: what waits until it is due, for people to look at and change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ASCENDING, WriteConcern
+from pymongo.read_concern import ReadConcern
+
+from postroom import wire
+from postroom.store.codec import SHOWING
+from postroom.wire import OutboxField, ScheduledField
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymongo.database import Database
+
+__all__ = ["Overview", "Scheduled", "ScheduledSearch"]
+
+MS = 15_000
+MOST_COUNTED = 100_000
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduled:
+    """One event that waits, without its data; `refused` says why it stays there though it is due.
+
+    One that was fired has `fired_at` and no more than its id and name.
+    """
+
+    row_id: Any
+    outbox: str
+    name: str | None = None
+    schedule: str | None = None
+    due_at: datetime | None = None
+    refused: str | None = None
+    fired_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """How many events of an outbox wait, are due and were not fired, and since when the oldest is.
+
+    `refused` are those of the due ones that MongoDB does not take into the outbox. No count goes
+    beyond 100,000.
+    """
+
+    outbox: str
+    waiting: int
+    overdue: int
+    refused: int
+    oldest_overdue_seconds: float
+
+
+class ScheduledSearch:
+    """Finds what waits in the plan, of one outbox or of all; each call is bounded."""
+
+    def __init__(self, database: Database[Any], *, base: str | None = None) -> None:
+        self._rows = database.get_collection(
+            wire.SCHEDULED,
+            codec_options=SHOWING,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority", wtimeout=MS),
+        )
+        self._base = base
+
+    def count(self, wanted: Mapping[str, Any]) -> int:
+        """Return how many match."""
+        return self._rows.count_documents(self._matching(wanted), maxTimeMS=MS)
+
+    def some(self, wanted: Mapping[str, Any], *, skip: int, limit: int) -> list[Scheduled]:
+        """Return some of those that match, in the order in which they are due."""
+        found = self._rows.find(self._matching(wanted), _shown(), max_time_ms=MS)
+        order = [(ScheduledField.DUE_AT, ASCENDING), (ScheduledField.ID, ASCENDING)]
+        return [_scheduled(row) for row in found.sort(order).skip(skip).limit(limit)]
+
+    def ids(self, wanted: Mapping[str, Any]) -> list[Any]:
+        """Return the ids of all that match, in that order."""
+        found = self._rows.find(
+            self._matching(wanted), {ScheduledField.ID: 1}, max_time_ms=MS, allow_disk_use=True
+        )
+        return [row[ScheduledField.ID] for row in found.sort(ScheduledField.DUE_AT, ASCENDING)]
+
+    def one(self, ids: Sequence[Any]) -> Scheduled | None:
+        """Return the event with one of some ids, as it waits or once it was fired."""
+        row = self._rows.find_one({ScheduledField.ID: {"$in": list(ids)}}, _shown())
+        return None if row is None else _scheduled(row)
+
+    def cancel(self, ids: Sequence[Any]) -> int:
+        """Delete those that still wait; return how many."""
+        return self._rows.delete_many(self._still(ids)).deleted_count
+
+    def reschedule(self, ids: Sequence[Any], at: datetime | None) -> int:
+        """Have those that still wait be due at a time, by MongoDB's clock now where that is None.
+
+        Returns how many were there.
+        """
+        due = "$$NOW" if at is None else at
+        change: list[Mapping[str, Any]] = [
+            {"$set": {ScheduledField.DUE_AT: due}},
+            {"$unset": ScheduledField.REFUSED},
+        ]
+        return self._rows.update_many(self._still(ids), change).matched_count
+
+    def overview(self) -> list[Overview]:
+        """Return what waits of each outbox; entries of an index are counted, MOST_COUNTED each."""
+        now = self._rows.database.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
+        return [
+            self._overview_of(base, now)
+            for base in sorted(self._rows.distinct(ScheduledField.PARTITION, self._mine()))
+        ]
+
+    def _overview_of(self, base: str, now: datetime) -> Overview:
+        mine = {ScheduledField.PARTITION: base}
+        due = {**mine, ScheduledField.DUE_AT: {"$gte": EARLIEST, "$lte": now}}
+        oldest = self._rows.find_one(
+            due,
+            {ScheduledField.DUE_AT: 1},
+            sort=[(ScheduledField.DUE_AT, ASCENDING)],
+            max_time_ms=MS,
+        )
+        age = 0.0 if oldest is None else (now - oldest[ScheduledField.DUE_AT]).total_seconds()
+        return Overview(
+            outbox=base,
+            waiting=self._counted({**mine, ScheduledField.DUE_AT: {"$gte": EARLIEST}}),
+            overdue=self._counted(due),
+            refused=self._counted({**due, ScheduledField.REFUSED: {"$ne": None}}),
+            oldest_overdue_seconds=age,
+        )
+
+    def _counted(self, wanted: Mapping[str, Any]) -> int:
+        return self._rows.count_documents(wanted, limit=MOST_COUNTED, maxTimeMS=MS)
+
+    def _mine(self) -> dict[str, Any]:
+        return {} if self._base is None else {ScheduledField.PARTITION: self._base}
+
+    def _matching(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self._mine(), ScheduledField.FIRED_ID: None, **wanted}
+
+    def _still(self, ids: Sequence[Any]) -> dict[str, Any]:
+        return {ScheduledField.ID: {"$in": list(ids)}, **self._matching({})}
+
+
+def _shown() -> dict[str, int]:
+    fields = (
+        ScheduledField.PARTITION,
+        ScheduledField.SCHEDULE,
+        ScheduledField.DUE_AT,
+        ScheduledField.REFUSED,
+        ScheduledField.FIRED_AT,
+        f"{OutboxField.DATA}.name",
+    )
+    return dict.fromkeys(fields, 1)
+
+
+def _scheduled(row: Mapping[str, Any]) -> Scheduled:
+    data = row.get(OutboxField.DATA)
+    name = data.get("name") if isinstance(data, dict) else None
+    return Scheduled(
+        row_id=row[ScheduledField.ID],
+        outbox=str(row.get(ScheduledField.PARTITION, "")),
+        name=name if isinstance(name, str) else None,
+        schedule=row.get(ScheduledField.SCHEDULE),
+        due_at=row.get(ScheduledField.DUE_AT),
+        refused=row.get(ScheduledField.REFUSED),
+        fired_at=row.get(ScheduledField.FIRED_AT),
+    )

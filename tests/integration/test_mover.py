@@ -1,0 +1,403 @@
+"""Scheduled events through a relay: fired once when due, in order, or cancelled, and never both."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pulsar
+import pytest
+from bson import ObjectId
+from pymongo import errors as mongo
+
+from postroom import DomainEvent, Outbox, PlanChange, wire
+from postroom.relay.mover import LOOK_SECONDS
+from postroom.store.due_rows import DueRows, take_over
+from postroom.store.partitioning_record import run
+from postroom.store.partitionings import neighbours
+from postroom.store.values import DEFAULT_PARTITION
+from postroom.wire import ScheduledField
+from tests.relays import relaying
+from tests.waiting import beside, wait_until
+
+if TYPE_CHECKING:
+    from postroom.store.due_rows import Clock
+    from tests.site import Site
+
+SECOND = timedelta(seconds=1)
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class Reminded(DomainEvent):
+    """A sample."""
+
+    number: int = 0
+    patient_id: str = "p"
+
+
+@pytest.fixture
+def outbox(lite_site: Site) -> Outbox:
+    """Return the outbox of a site."""
+    return Outbox(lite_site.database, key="patientId")
+
+
+def now(site: Site) -> datetime:
+    """Return MongoDB's time."""
+    found: datetime = site.mongodb.admin.command("hello")["localTime"]
+    return found.replace(tzinfo=UTC)
+
+
+def numbers(site: Site) -> list[int]:
+    """Return what was moved into the outbox, in the order of the commits as far as ids tell."""
+    return [row["data"]["data"]["number"] for row in site.outbox.find().sort("$natural")]
+
+
+class Arrivals:
+    """A plain subscriber, by ids: the embedded broker may hand it one message twice."""
+
+    def __init__(self, site: Site) -> None:
+        self._plain = site.subscribe()
+        self._ids: set[str] = set()
+
+    def wait(self, count: int) -> None:
+        """Wait until so many events have come."""
+        wait_until(lambda: self._receive() >= count, description=f"{count} events")
+
+    def _receive(self) -> int:
+        with contextlib.suppress(pulsar.Timeout):
+            while True:
+                message = self._plain.receive(100)
+                self._plain.acknowledge(message)
+                self._ids.add(message.properties()["id"])
+        return len(self._ids)
+
+
+@pytest.fixture
+def arrivals(lite_site: Site) -> Arrivals:
+    """Return what comes to a subscriber of a site's topic."""
+    return Arrivals(lite_site)
+
+
+def waiting(site: Site) -> list[dict[str, Any]]:
+    """Return what is still scheduled."""
+    return list(site.database[wire.SCHEDULED].find({"firedAt": None}))
+
+
+def due_rows(site: Site) -> DueRows:
+    """Return the plan as the relay of the only outbox partition sees it."""
+    found = run(site.database, neighbours("default"))
+    assert found is not None
+    return DueRows(site.database, partitioning=found[0], partition=found[0].names[0])
+
+
+def clock_of(rows: DueRows) -> Clock:
+    """Return the clock where something waits."""
+    found = rows.clock()
+    assert found is not None
+    return found
+
+
+def test_events_are_sent_when_they_are_due_and_not_before(lite_site: Site, outbox: Outbox) -> None:
+    """Each under the id that publish returned, in the order of the due moments, with its fields."""
+    plain = lite_site.subscribe()
+    with relaying(lite_site, key="patientId"):
+        begun = now(lite_site)
+        (third,) = outbox.publish(Reminded(number=3), deliver_in=1.2 * SECOND)
+        (second,) = outbox.publish(
+            Reminded(number=2), deliver_at=begun + 0.8 * SECOND, headers={"a": "b"}
+        )
+        (first,) = outbox.publish(Reminded(number=1), deliver_at=PAST)
+        got = lite_site.receive(plain, 3)
+    assert [message.properties()["id"] for message in got] == [first, second, third]
+    assert got[1].properties()["a"] == "b"
+    assert got[1].partition_key() == "p"
+    fired = {str(r["_id"]): r for r in lite_site.database[wire.SCHEDULED].find()}
+    assert fired[second]["firedAt"] >= begun + 0.8 * SECOND
+    assert set(fired[second]) == {"_id", "partitionKey", "firedId", "firedAt", "firedInto"}
+    row = lite_site.outbox.find_one({"_id": ObjectId(second)}) or {}
+    assert list(row) == ["_id", "partitionKey", "occurredAt", "data", "headers", "key"]
+
+
+def test_an_earlier_one_wakes_the_relay(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """A relay that sleeps until tomorrow sees what is due before that."""
+    outbox.publish(Reminded(number=1), deliver_in=timedelta(days=1), schedule="tomorrow")
+    with relaying(lite_site):
+        outbox.publish(Reminded(number=2), deliver_in=LOOK_SECONDS * SECOND)
+        arrivals.wait(1)
+        with outbox.scope() as tx:
+            assert tx.reschedule("tomorrow", deliver_in=timedelta())
+        arrivals.wait(2)
+    assert numbers(lite_site) == [2, 1]
+
+
+def test_a_cancel_that_comes_too_late_says_so(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """By name and by id, and so does a move; then the name is free again."""
+    (event_id,) = outbox.publish(Reminded(), deliver_at=PAST, schedule="name")
+    with relaying(lite_site):
+        arrivals.wait(1)
+        with outbox.scope() as tx:
+            assert tx.cancel("name") is PlanChange.TOO_LATE
+            assert tx.reschedule(event_id=event_id, deliver_in=SECOND) is PlanChange.TOO_LATE
+        for count in (2, 3):
+            outbox.publish(Reminded(), deliver_at=PAST, schedule="name")
+            arrivals.wait(count)
+    assert len(lite_site.stored()) == 3
+
+
+def test_a_write_conflict_decides_between_cancel_and_fire(lite_site: Site, outbox: Outbox) -> None:
+    """Of a cancel and a move that meet one fails, whichever comes first."""
+    outbox.publish([Reminded(number=n) for n in range(2)], deliver_at=PAST)
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    due = rows.due(clock.now, limit=10)
+    with outbox.scope() as tx:
+        assert tx.cancel(event_id=str(due[0]["_id"]))
+        with pytest.raises(mongo.OperationFailure) as refused:
+            rows.move(due, clock.now)
+        assert refused.value.has_error_label("TransientTransactionError")
+    assert not rows.move(due, clock.now)  # one of them is gone
+    assert rows.move(rows.due(clock.now, limit=10), clock.now)
+    assert numbers(lite_site) == [1]
+    assert not rows.move(due[1:], clock.now)  # as one that was frozen would
+
+
+def test_what_was_put_off_meanwhile_is_not_moved(lite_site: Site, outbox: Outbox) -> None:
+    """A relay that wakes up with rows that it read long ago moves none of them early."""
+    outbox.publish(Reminded(), deliver_at=PAST, schedule="name")
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    due = rows.due(clock.now, limit=10)
+    with outbox.scope() as tx:
+        assert tx.reschedule("name", deliver_in=timedelta(hours=1))
+    assert not rows.move(due, clock.now)
+    assert numbers(lite_site) == []
+    assert len(waiting(lite_site)) == 1
+
+
+def test_one_that_is_held_up_holds_up_its_key_alone(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """A transaction that stays open over an event delays its key, in order, and no other."""
+    outbox.publish(Reminded(number=1, patient_id="held"), deliver_at=PAST, schedule="held")
+    outbox.publish(Reminded(number=2, patient_id="held"), deliver_at=PAST + SECOND)
+    others = [Reminded(number=n, patient_id=str(n)) for n in range(3, 30)]
+    with outbox.scope() as tx:
+        tx.reschedule("held", deliver_at=PAST + SECOND / 2)
+        outbox.publish(others, deliver_at=PAST + 2 * SECOND)
+        with relaying(lite_site, key="patientId"):
+            arrivals.wait(len(others))
+            assert not {1, 2} & set(numbers(lite_site))
+            tx.session.abort_transaction()
+            arrivals.wait(len(others) + 2)
+    assert [n for n in numbers(lite_site) if n < 3] == [1, 2]
+
+
+def test_a_paused_outbox_partition_fires_nothing(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """What is due waits, and can be cancelled, until it is resumed."""
+    where = {"partitionKey": "default"}
+    with relaying(lite_site) as relay:
+        checkpoints = lite_site.database[wire.CHECKPOINTS]
+        checkpoints.update_one(where, {"$set": {"pausedAt": now(lite_site), "pausedBy": "me"}})
+        wait_until(lambda: relay.status.state.value == "paused", description="the pause")
+        outbox.publish(Reminded(number=1), deliver_at=PAST, schedule="a")
+        outbox.publish(Reminded(number=2), deliver_at=PAST, schedule="b")
+        threading.Event().wait(3 * LOOK_SECONDS)  # as long as a relay would need
+        with outbox.scope() as tx:
+            assert tx.cancel("a")
+        checkpoints.update_one(where, {"$unset": {"pausedAt": 1, "pausedBy": 1}})
+        arrivals.wait(1)
+    assert numbers(lite_site) == [2]
+
+
+def test_an_event_that_is_in_the_outbox_already_is_set_aside(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """It says so, harms no other, and is tried again when it is rescheduled."""
+    (twice,) = outbox.publish(Reminded(number=1), deliver_at=PAST)
+    outbox.publish([Reminded(number=n) for n in range(2, 6)], deliver_at=PAST + SECOND)
+    lite_site.outbox.insert_one({"_id": ObjectId(twice), "partitionKey": "other"})
+    with relaying(lite_site):
+        arrivals.wait(4)
+        (left,) = waiting(lite_site)
+        assert left["refused"] == "An event with this id is in the outbox already"
+        lite_site.outbox.delete_one({"_id": ObjectId(twice)})
+        with outbox.scope() as tx:
+            assert tx.reschedule(event_id=twice, deliver_at=PAST)
+        arrivals.wait(5)
+    assert waiting(lite_site) == []
+
+
+def test_many_that_are_due_at_once_leave_room_for_others(lite_site: Site, outbox: Outbox) -> None:
+    """They come in order, and what is published meanwhile does not wait for the last of them."""
+    outbox.publish([Reminded(number=n) for n in range(3000)], deliver_at=PAST)
+    with relaying(lite_site) as relay:
+        outbox.publish(Reminded(number=-1))
+        wait_until(lambda: not waiting(lite_site), description="an empty plan")
+        wait_until(lambda: relay.status.position >= 3001, description="all of them")
+        assert relay.status.counts.events_sent == 3001
+    found = numbers(lite_site)
+    assert [number for number in found if number >= 0] == list(range(3000))
+    assert found[-1] != -1
+
+
+def test_writers_that_cancel_and_move_all_the_time(lite_site: Site, outbox: Outbox) -> None:
+    """Each event is sent once or was cancelled, never both, and none before it was due."""
+    done: dict[str, str] = {}
+
+    def write(stopping: threading.Event) -> None:
+        number = 0
+        while not stopping.is_set():
+            number += 1
+            name = f"{threading.get_ident()}-{number}"
+            (event_id,) = outbox.publish(
+                Reminded(number=number), deliver_in=0.02 * SECOND, schedule=name
+            )
+            verdict = PlanChange.UNKNOWN
+            if number % 3 == 0:
+                verdict = outbox.transact(lambda tx, n=name: tx.cancel(n))  # type: ignore[misc]
+            elif number % 3 == 1:
+                outbox.transact(
+                    lambda tx, n=name: tx.reschedule(n, deliver_in=0.01 * SECOND)  # type: ignore[misc]
+                )
+            done[event_id] = "cancelled" if verdict else "fired"
+
+    with relaying(lite_site), beside(write), beside(write):
+        wait_until(lambda: len(done) > 300, description="events")
+    with relaying(lite_site):
+        wait_until(lambda: not waiting(lite_site), description="the rest")
+        fired = {event_id for event_id, what in done.items() if what == "fired"}
+        wait_until(
+            lambda: set(lite_site.stored()) >= fired, description="all that were not cancelled"
+        )
+    assert sorted(lite_site.stored()) == sorted(fired)
+
+
+def test_what_a_killed_relay_left_open_is_ended_by_the_next(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """MongoDB keeps such a transaction for a minute: its events are sent within a moment."""
+    outbox.publish([Reminded(number=n, patient_id=str(n)) for n in range(300)], deliver_at=PAST)
+    with relaying(lite_site):
+        arrivals.wait(300)
+    outbox.publish([Reminded(number=n, patient_id=str(n)) for n in range(300)], deliver_at=PAST)
+    with lite_site.mongodb.start_session() as session:
+        assert take_over(lite_site.database, DEFAULT_PARTITION, session)
+        session.start_transaction()
+        lite_site.database[wire.SCHEDULED].update_many(
+            {"firedAt": None}, {"$set": {"firedAt": PAST}}, session=session
+        )
+        began = time.monotonic()
+        with relaying(lite_site):
+            arrivals.wait(600)
+        assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_find_their_outbox_partition_when_they_are_due(lite_site: Site, count: int) -> None:
+    """Whatever the outbox was divided into when they were scheduled, and each of exactly one."""
+    from postroom.partitioning import Partitioning
+
+    outbox = Outbox(lite_site.database, key="patientId")
+    events = [Reminded(number=n, patient_id=str(n % 7)) for n in range(40)]
+    outbox.publish(events, deliver_at=PAST)
+    outbox.publish({"name": "Keyless", "data": {}}, deliver_at=PAST)
+    partitioning = Partitioning(count=count, generation=2)
+    for name in partitioning.names:
+        rows = DueRows(lite_site.database, partitioning=partitioning, partition=name)
+        while (clock := rows.clock()) is not None:
+            assert rows.move(rows.due(clock.now, limit=5), clock.now)
+    placed: dict[str, int] = {}
+    for row in lite_site.outbox.find():
+        if key := row.get("key"):
+            index = partitioning.names.index(row["partitionKey"])
+            assert index == partitioning.of_key(key)
+            assert placed.setdefault(key, index) == index
+    assert lite_site.outbox.count_documents({}) == 41
+    assert waiting(lite_site) == []
+
+
+def test_looking_for_what_is_due_reads_an_entry_of_an_index(
+    lite_site: Site, outbox: Outbox
+) -> None:
+    """Among thousands that wait, and thousands that were fired."""
+    outbox.publish([Reminded(number=n) for n in range(5000)], deliver_in=timedelta(days=1))
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    plan = lite_site.database[wire.SCHEDULED]
+    mine = {"partitionKey": "default", "refused": None}
+    order = [("dueAt", 1), ("_id", 1)]
+    since = datetime.min.replace(tzinfo=UTC)
+    found = plan.find({**mine, ScheduledField.DUE_AT: {"$gte": since, "$lte": clock.now}})
+    explained = found.sort(order).limit(500).explain()["executionStats"]
+    assert explained["totalDocsExamined"] == 0
+    assert explained["totalKeysExamined"] <= 1
+    found = plan.find({**mine, ScheduledField.DUE_AT: {"$gte": since}})
+    assert found.sort(order).limit(1).explain()["executionStats"]["totalDocsExamined"] == 1
+
+
+def test_an_outbox_without_scheduled_events_is_left_as_it_was(lite_site: Site) -> None:
+    """No collection, no index, nothing in the checkpoint, and a look reads nothing."""
+    with relaying(lite_site):
+        lite_site.insert(3)
+        threading.Event().wait(3 * LOOK_SECONDS)  # as long as looks take
+        assert wire.SCHEDULED not in lite_site.database.list_collection_names()
+        assert "mover" not in lite_site.checkpoint
+
+
+def test_a_row_that_a_validator_refuses_is_left_alone(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """It says so, the others are sent, and it is tried again when it is rescheduled."""
+    validator = {"data.data.number": {"$gte": 0}}
+    lite_site.database.create_collection(wire.OUTBOX, validator=validator)
+    (refused,) = outbox.publish(Reminded(number=-2), deliver_at=PAST)
+    outbox.publish([Reminded(number=n) for n in range(5)], deliver_at=PAST + SECOND)
+    with relaying(lite_site):
+        arrivals.wait(5)
+        (left,) = waiting(lite_site)
+        assert (str(left["_id"]), left["refused"]) == (
+            refused,
+            "MongoDB refused to insert it into the outbox (code 121)",
+        )
+        lite_site.database.command("collMod", wire.OUTBOX, validator={})
+        with outbox.scope() as tx:
+            assert tx.reschedule(event_id=refused, deliver_at=PAST)
+        arrivals.wait(6)
+
+
+@pytest.mark.pulsar
+def test_what_was_fired_is_found_after_lost_history(pulsar_site: Site) -> None:
+    """Though its id is older than all that a scan looks at."""
+    outbox, arrivals = Outbox(pulsar_site.database), Arrivals(pulsar_site)
+    old = ObjectId.from_datetime(datetime.now(UTC) - timedelta(days=30))
+    with relaying(pulsar_site):
+        pulsar_site.insert(3)
+        arrivals.wait(3)
+        wait_until(lambda: pulsar_site.checkpoint["position"] == 3, description="the checkpoint")
+    outbox.publish(Reminded(number=1), deliver_at=PAST)
+    plan = pulsar_site.database[wire.SCHEDULED]
+    row = plan.find_one_and_delete({}) or {}
+    plan.insert_one({**row, "_id": old})
+    rows = due_rows(pulsar_site)
+    clock = clock_of(rows)
+    assert rows.move(rows.due(clock.now, limit=10), clock.now)
+    broken = {"resumeToken": {"_data": "82" + "0" * 60}}
+    pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": broken})
+    with relaying(pulsar_site, wait=False):
+        arrivals.wait(4)
+        wait_until(
+            lambda: "scan" not in pulsar_site.checkpoint,
+            description="the end of its scan, which begins before anything is sent",
+        )
+    assert sorted(pulsar_site.stored()) == sorted(
+        str(row["_id"]) for row in pulsar_site.outbox.find()
+    )
