@@ -97,7 +97,7 @@ def cancel(
     """
     search = ScheduledSearch(database, base=outbox)
     ids = search.ids(_wanted(where, schedule, key_field))
-    target = _target(outbox)
+    target = _target(outbox, schedule)
     with actions.noted(database, actor, "scheduled cancel", target=target, where=where) as note:
         done = Done(asked=len(ids))
         for first in range(0, len(ids), MOST_AT_ONCE):
@@ -129,7 +129,9 @@ def reschedule(
     search = ScheduledSearch(database, base=outbox)
     ids = search.ids(_wanted(where, schedule, key_field))
     what = "scheduled fire" if at is None else "scheduled reschedule"
-    with actions.noted(database, actor, what, target=_target(outbox), where=where) as note:
+    with actions.noted(
+        database, actor, what, target=_target(outbox, schedule), where=where
+    ) as note:
         done = Done(asked=len(ids))
         for first in range(0, len(ids), MOST_AT_ONCE):
             some = ids[first : first + MOST_AT_ONCE]
@@ -140,8 +142,9 @@ def reschedule(
     return done
 
 
-def _target(outbox: str | None) -> str:
-    return "all outboxes" if outbox is None else f"outbox {outbox}"
+def _target(outbox: str | None, schedule: str | None) -> str:
+    of = "all outboxes" if outbox is None else f"outbox {outbox}"
+    return of if schedule is None else f"{of}, schedule {schedule}"
 
 
 def _wanted(where: Filter, schedule: str | None, key_field: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +13,7 @@ from bson import ObjectId
 from playwright.sync_api import expect
 
 from devstack.service import free_port
-from postroom import wire
+from postroom import Outbox, wire
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import OutboxPartition
 from tests import chromium
@@ -148,6 +148,43 @@ def test_quarantined_rows_are_found_chosen_and_acted_upon(
     expect(first).to_contain_text("quarantine redrive")
     expect(first).to_contain_text("flower")
     expect(first).to_contain_text("58")
+    assert page.evaluate("window.hurt") is None
+    assert window.wrong == []
+
+
+def test_scheduled_events_are_found_moved_and_cancelled(browser: Browser, lite_site: Site) -> None:
+    """By filter, behind a question that asks when; one is followed by its id, and all is noted."""
+    outbox = Outbox(lite_site.database)
+    at = datetime(2040, 5, 1, 12, tzinfo=UTC)
+    outbox.publish({"name": EVIL, "data": {}}, deliver_at=at, schedule=EVIL)
+    events = [{"name": "Reminded", "data": {"n": n}} for n in range(60)]
+    outbox.publish(events, deliver_at=at + timedelta(hours=1))
+    window = screen(browser, start(lite_site))
+    page = window.open("scheduled")
+    expect(page.get_by_role("heading", name="61 match")).to_be_visible()
+    expect(page.locator("td", has_text=EVIL).first).to_be_visible()
+    page.get_by_label("Schedule", exact=True).fill(EVIL)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="1 match")).to_be_visible()
+    page.get_by_role("button", name="Reschedule all 1 that match").click()
+    page.get_by_label("Due at (UTC)").fill("2041-02-03T04:05:06")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("reschedule: 1 of 1 done")).to_be_visible()
+    expect(page.locator("tbody")).to_contain_text("2041-02-03 04:05:06")
+    page.get_by_role("button", name="Clear").click()
+    page.locator("tbody input[type=checkbox]").nth(0).check()
+    page.get_by_role("button", name="Fire 1 selected").click()
+    page.get_by_role("dialog").get_by_role("button", name="Fire 1").click()
+    expect(page.get_by_text("fire: 1 of 1 done")).to_be_visible()
+    page.get_by_label("Event name").fill("Reminded")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Cancel all 60 that match").click()
+    expect(page.get_by_role("button", name="Back")).to_be_focused()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel 60").click()
+    expect(page.get_by_text("cancel: 60 of 60 done")).to_be_visible()
+    expect(page.get_by_text("No scheduled event matches.")).to_be_visible()
+    page.get_by_role("link", name="Actions").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
     assert page.evaluate("window.hurt") is None
     assert window.wrong == []
 

@@ -6,13 +6,14 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from bson import ObjectId
 
 from devstack.service import accepts, free_port
-from postroom import wire
+from postroom import Outbox, wire
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import OutboxPartition
 from tests.site import Site
@@ -217,6 +218,11 @@ def ended(flower: Flower) -> Any:
         ("/api/quarantine/redrive", {"confirmed": 3, "rate": 0}, {}, 400, "rate"),
         ("/api/quarantine/redrive", {"confirmed": 3, "rate": "inf"}, {}, 400, "rate"),
         ("/api/quarantine/delete", {"confirmed": 3}, {}, 404, ""),
+        ("/api/scheduled/cancel", {"confirmed": 1}, {}, 409, "0 match now, and 1 were confirmed"),
+        ("/api/scheduled/reschedule", {"confirmed": 0}, {}, 400, "at is to be a time"),
+        ("/api/scheduled/reschedule", {"confirmed": 0, "at": "soon"}, {}, 400, "at is to be"),
+        ("/api/scheduled/fire", {"confirmed": 0, "schedule": 7}, {}, 400, "schedule is to be"),
+        ("/api/scheduled/delete", {"confirmed": 0}, {}, 404, ""),
         ("/api/dead-letters/redrive", {"confirmed": 1, "topic": 7}, {}, 400, "topic"),
         ("/api/jobs/77/stop", {}, {}, 404, "not under way"),
         ("/api/partitions/pause", {}, {}, 400, "Say which outbox partition"),
@@ -279,13 +285,47 @@ def test_some_are_chosen_by_their_ids_and_it_is_noted(lite_site: Site) -> None:
     assert action["where"] == {"ids": f"{first}, {second}"}
 
 
+def test_scheduled_events_are_found_moved_fired_and_cancelled(lite_site: Site) -> None:
+    """By the filters, as many as were confirmed; each act is noted."""
+    outbox = Outbox(lite_site.database, key="patientId")
+    at = datetime(2040, 5, 1, 12, tzinfo=UTC)
+    for n, patient in enumerate(("anna", "bert", "anna")):
+        event = {"name": "Reminded", "data": {"patientId": patient, "secret": "mumps"}}
+        outbox.publish(event, deliver_at=at + timedelta(hours=n), schedule=f"s{n}")
+    flower = start(lite_site)
+
+    def matching(query: str) -> list[str]:
+        answer = flower.ask(f"/api/scheduled{query}")
+        assert "mumps" not in str(answer.body)
+        return [item["schedule"] for item in answer.body["page"]["items"]]
+
+    assert matching("") == ["s0", "s1", "s2"]
+    assert matching("?key=anna") == ["s0", "s2"]
+    assert matching("?schedule=s1&name=Reminded&outbox=default") == ["s1"]
+    assert matching("?outbox=billing") == []
+    assert matching("?since=2040-05-01T13:00:00Z&limit=1") == ["s1"]
+    moved = {"schedule": "s0", "confirmed": 1, "at": "2041-01-01T00:00:00Z"}
+    assert flower.ask("/api/scheduled/reschedule", moved).status == 200
+    ended(flower)
+    assert matching("") == ["s1", "s2", "s0"]
+    assert flower.ask("/api/scheduled/fire", {"schedule": "s2", "confirmed": 1}).status == 200
+    ended(flower)
+    assert matching("") == ["s2", "s1", "s0"]
+    assert flower.ask("/api/scheduled/cancel", {"key": "anna", "confirmed": 2}).status == 200
+    assert ended(flower)["done"]["done"] == 2
+    assert matching("") == ["s1"]
+    noted = [(each["what"], each["count"]) for each in flower.ask("/api/actions").body["actions"]]
+    assert noted == [("scheduled cancel", 2), ("scheduled fire", 1), ("scheduled reschedule", 1)]
+
+
 def test_who_is_no_operator_may_look_alone(lite_site: Site) -> None:
     """The server refuses, and says by which setting."""
     quarantine(lite_site, 1, reason="too large")
     flower = start(lite_site, POSTROOM_FLOWER_OPERATORS="ann")
     assert flower.ask("/api/quarantine").body["page"]["matching"] == 1
     acts = ("quarantine/redrive", "quarantine/discard", "dead-letters/redrive", "jobs/1/stop")
-    for path in (*acts, "partitions/pause", "partitions/resume"):
+    plan = ("scheduled/cancel", "scheduled/reschedule", "scheduled/fire")
+    for path in (*acts, *plan, "partitions/pause", "partitions/resume"):
         answer = flower.ask(f"/api/{path}", {"confirmed": 1})
         assert (answer.status, "POSTROOM_FLOWER_OPERATORS" in answer.body["sentence"]) == (
             403,

@@ -7,21 +7,22 @@ import http
 from typing import TYPE_CHECKING
 
 from postroom.celery.outbox_page.requests import Refused
-from postroom.operations import dead_letters, pausing, quarantined
+from postroom.operations import dead_letters, pausing, quarantined, scheduled
 from postroom.operations.actions import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from postroom.celery.outbox_page.desk import Desk
     from postroom.celery.outbox_page.jobs import Job
     from postroom.operations.done import Done
     from postroom.operations.filters import Filter
 
-__all__ = ["act_on_letters", "act_on_rows", "steer"]
+__all__ = ["act_on_letters", "act_on_plan", "act_on_rows", "steer"]
 
 BY = "Flower"
-QUARANTINE, DEAD_LETTERS = "quarantine", "dead letters"
+QUARANTINE, DEAD_LETTERS, SCHEDULED = "quarantine", "dead letters", "scheduled"
 
 
 def act_on_rows(
@@ -43,12 +44,7 @@ def act_on_rows(
     matching = quarantined.count(
         desk.database, where, partition=partition, key_field=desk.wiring.key_field
     )
-    if matching != confirmed:
-        raise Refused(
-            f"{matching:,} match now, and {confirmed:,} were confirmed: nothing was done; look "
-            "again and decide",
-            status=http.HTTPStatus.CONFLICT,
-        )
+    _require_confirmed(matching, confirmed)
     act = functools.partial(
         quarantined.discard if what == "discard" else quarantined.redrive,
         desk.database,
@@ -60,6 +56,41 @@ def act_on_rows(
     )
     return desk.jobs.begin(
         lambda told: act(told=told), kind=QUARANTINE, what=what, who=who, asked=confirmed
+    )
+
+
+def act_on_plan(
+    desk: Desk,
+    what: str,
+    where: Filter,
+    *,
+    who: str,
+    outbox: str | None,
+    schedule: str | None,
+    at: datetime | None,
+    confirmed: int,
+) -> Job:
+    """Begin to cancel, reschedule or fire scheduled events: as many as were confirmed, no others.
+
+    Raises:
+        Refused: another number matches now than was confirmed, no time was given for a reschedule,
+            or an act is under way.
+
+    """
+    if what == "reschedule" and at is None:
+        raise Refused("at is to be a time, as 2026-01-31T12:00:00Z")
+    actor = Actor(who=who, by=BY)
+    meant = {"outbox": outbox, "schedule": schedule, "key_field": desk.wiring.key_field}
+    _require_confirmed(scheduled.count(desk.database, where, **meant), confirmed)
+    act = scheduled.cancel
+    if what != "cancel":
+        act = functools.partial(scheduled.reschedule, at=at if what == "reschedule" else None)
+    return desk.jobs.begin(
+        lambda told: act(desk.database, where, actor=actor, told=told, **meant),
+        kind=SCHEDULED,
+        what=what,
+        who=who,
+        asked=confirmed,
     )
 
 
@@ -100,6 +131,15 @@ def act_on_letters(
         who=who,
         asked=confirmed,
     )
+
+
+def _require_confirmed(matching: int, confirmed: int) -> None:
+    if matching != confirmed:
+        raise Refused(
+            f"{matching:,} match now, and {confirmed:,} were confirmed: nothing was done; look "
+            "again and decide",
+            status=http.HTTPStatus.CONFLICT,
+        )
 
 
 def steer(desk: Desk, what: str, *, who: str, partition: str | None) -> bool:

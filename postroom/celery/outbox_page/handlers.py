@@ -11,8 +11,15 @@ import tornado.web
 from postroom.celery.outbox_page import acts, adapter
 from postroom.celery.outbox_page.answers import Answers
 from postroom.celery.outbox_page.listing import Place
-from postroom.celery.outbox_page.requests import Refused, filter_of, rate_of, text_of, whole_of
-from postroom.operations import actions, quarantined
+from postroom.celery.outbox_page.requests import (
+    Refused,
+    filter_of,
+    rate_of,
+    text_of,
+    time_in,
+    whole_of,
+)
+from postroom.operations import actions, quarantined, scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +75,7 @@ class Watched(Answers):
             "places": lambda: {
                 "places": [{"subscription": s, "topic": t} for s, t in desk.wiring.subscribed()],
                 "partitions": _names(desk),
+                "outboxes": [desk.settings.partition],
             },
         }
         self.answer({"now": datetime.now(UTC), "may_not_act": self.may_not_act, **parts[part]()})
@@ -116,6 +124,46 @@ class QuarantineActs(Answers):
             partition=text_of(self.told, "partition"),
             confirmed=whole_of(self.told, "confirmed", default=None, most=MOST),
             rate=rate_of(self.told),
+        )
+        self.answer({"job": job})
+
+
+class Scheduled(Answers):
+    """A page of the scheduled events that match."""
+
+    async def get(self) -> None:
+        """Answer with a page, and how many match."""
+        desk, told = self.desk, self.told
+        found = await self.ask(
+            lambda: scheduled.page(
+                desk.database,
+                filter_of(told),
+                outbox=text_of(told, "outbox"),
+                schedule=text_of(told, "schedule"),
+                key_field=desk.wiring.key_field,
+                skip=whole_of(told, "skip", default=0, most=MOST),
+                limit=whole_of(told, "limit", default=50, most=MOST_ON_A_PAGE),
+            )
+        )
+        self.answer({"page": found, "at": datetime.now(UTC), "may_not_act": self.may_not_act})
+
+
+class ScheduledActs(Answers):
+    """Cancels, reschedules or fires scheduled events."""
+
+    async def post(self, what: str) -> None:
+        """Begin, and answer with the job."""
+        told = self.told
+        job = await self.ask(
+            acts.act_on_plan,
+            self.desk,
+            what,
+            filter_of(told),
+            who=self.who,
+            outbox=text_of(told, "outbox"),
+            schedule=text_of(told, "schedule"),
+            at=time_in(told, "at"),
+            confirmed=whole_of(told, "confirmed", default=None, most=MOST),
         )
         self.answer({"job": job})
 
@@ -227,6 +275,8 @@ def routes(desk: Desk) -> Sequence[tuple[str, type, dict[str, Any]]]:
         (r"/outbox/api/partitions/(pause|resume)", Steering, given),
         (r"/outbox/api/quarantine", Quarantine, given),
         (r"/outbox/api/quarantine/(redrive|discard)", QuarantineActs, given),
+        (r"/outbox/api/scheduled", Scheduled, given),
+        (r"/outbox/api/scheduled/(cancel|reschedule|fire)", ScheduledActs, given),
         (r"/outbox/api/dead-letters", DeadLetters, given),
         (r"/outbox/api/dead-letters/(redrive|discard)", DeadLetterActs, given),
         (r"/outbox/api/jobs/(\d{1,9})/stop", StopJob, given),

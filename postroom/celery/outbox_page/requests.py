@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["Refused", "filter_of", "rate_of", "text_of", "whole_of"]
+__all__ = ["Refused", "filter_of", "rate_of", "text_of", "time_in", "whole_of"]
 
 MOST_IDS = 1000
 MOST_RATE = 100_000.0
@@ -42,8 +42,8 @@ def filter_of(told: Mapping[str, Any]) -> Filter:
         reason=None if reason is None else containing(reason),
         key=text_of(told, "key"),
         topic=text_of(told, "topic"),
-        since=_time(told, "since"),
-        until=_time(told, "until"),
+        since=time_in(told, "since"),
+        until=time_in(told, "until"),
     )
 
 
@@ -97,6 +97,20 @@ def rate_of(told: Mapping[str, Any]) -> float | None:
     return rate
 
 
+def time_in(told: Mapping[str, Any], name: str) -> datetime | None:
+    """Return a time, or None where there is none.
+
+    Raises:
+        Refused: it is no time.
+
+    """
+    text = text_of(told, name)
+    found = None if text is None else time_of(text)
+    if text is not None and found is None:
+        raise Refused(f"{name} is to be a time, as 2026-01-31T12:00:00Z")
+    return found
+
+
 def _ids(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -105,11 +119,3 @@ def _ids(value: Any) -> tuple[str, ...]:
     if not value or len(value) > MOST_IDS:
         raise Refused(f"Between 1 and {MOST_IDS} ids can be given; choose all that match instead")
     return tuple(value)
-
-
-def _time(told: Mapping[str, Any], name: str) -> datetime | None:
-    text = text_of(told, name)
-    found = None if text is None else time_of(text)
-    if text is not None and found is None:
-        raise Refused(f"{name} is to be a time, as 2026-01-31T12:00:00Z")
-    return found

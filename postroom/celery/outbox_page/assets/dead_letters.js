@@ -21,5 +21,9 @@ export const deadLetters = letters({
       cell(time(item.last_failure)), reason(item.reason),
     ],
   }),
+  explained: {
+    redrive: "Each event is handled again by the handler that gave it up. What fails again becomes a dead letter again.",
+    discard: "The letters are taken off their topic: nothing handles these events any more.",
+  },
   empty: (filtered) => (filtered ? "No dead letter matches." : "No event was given up here."),
 });

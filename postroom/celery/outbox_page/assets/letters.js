@@ -1,4 +1,4 @@
-// Quarantine and dead letters: filters, a page of what matches, and acts on some or on all of it.
+// Quarantine, dead letters and what is scheduled: filters, a page of what matches, acts on some or on all of it.
 import { count, get, h, notice, paint, part_address, post, table, time, waiting } from "./dom.js";
 
 const PAGE = 50;
@@ -7,9 +7,13 @@ const FIELDS = [
   ["key", "Key", "text"], ["since", "From (UTC)", "datetime-local"], ["until", "Until (UTC)", "datetime-local"],
 ];
 
-const SCOPES = { partition: "Outbox partition", topic: "Topic", subscription: "Subscription" };
+const SCOPES = { partition: "Outbox partition", topic: "Topic", subscription: "Subscription", outbox: "Outbox" };
 
-export function letters({ key, title, places, columns, row, empty, read, scope }) {
+// An act is { what, verb, explained, harm, back, asks: { name, label, type, needed, value(text) } }.
+const RATE = { name: "rate", label: "At most so many a second", type: "number", min: "0.01", placeholder: "as fast as it goes", value: Number };
+const ACTS = [{ what: "redrive", verb: "Redrive", asks: RATE }, { what: "discard", verb: "Discard", harm: true, asks: RATE }];
+
+export function letters({ key, title, places, columns, row, empty, read, scope, fields = FIELDS, acts = ACTS, explained }) {
   const state = { filters: {}, where: {}, skip: 0, chosen: new Map(), matching: null, took: 0, jobs: [], again: false, places: {} };
   const id = (name) => `${key}-${name}`;
   let list = null, running = null, form = null;
@@ -41,7 +45,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
   function enter(place) {
     form = h("form", { class: "outbox-card", "aria-label": `Filter of ${title}`, onsubmit: (e) => { e.preventDefault(); changed(); } },
       h("div", { class: "outbox-filters" }, scope.map((name) => field([name, SCOPES[name], "text"])),
-        FIELDS.map(field),
+        fields.map(field),
         h("div", { class: "outbox-bar m-0" },
           h("button", { class: "btn btn-sm btn-primary", type: "submit" }, "Filter"),
           h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", onclick: () => { form.reset(); changed(); } }, "Clear"))));
@@ -128,26 +132,25 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
     const some = [...state.chosen.values()].reduce((a, b) => a + b, 0);
     const number = some || page.matching;
     const words = some ? `${count(some)} selected` : `all ${count(page.matching)} that match`;
-    const button = (what, style) => h("button", {
-      class: `btn btn-sm ${style}`, type: "button", disabled: !number, "data-key": `${key}-${what}`,
-      onclick: () => confirm(what, number, words),
-    }, `${what === "redrive" ? "Redrive" : "Discard"} ${words}`);
-    return [button("redrive", "btn-outline-primary"), button("discard", "btn-outline-danger")];
+    return acts.map((act) => h("button", {
+      class: `btn btn-sm ${act.harm ? "btn-outline-danger" : "btn-outline-primary"}`, type: "button", disabled: !number, "data-key": `${key}-${act.what}`,
+      onclick: () => confirm(act, number, words),
+    }, `${act.verb} ${words}`));
   }
 
-  function confirm(what, number, words) {
+  function confirm({ what, verb, harm, back, asks }, number, words) {
     const ids = [...state.chosen.keys()];
-    const rate = h("input", { id: id("rate"), type: "number", min: "0.01", step: "any", class: "form-control form-control-sm", placeholder: "as fast as it goes" });
+    const input = asks ? h("input", { id: id(asks.name), type: asks.type, min: asks.min || null, step: asks.step || "any", required: !!asks.needed, class: "form-control form-control-sm", placeholder: asks.placeholder || null }) : null;
     const trouble = h("div", {});
     const opener = document.activeElement;
-    const go = h("button", { class: `btn ${what === "discard" ? "btn-danger" : "btn-primary"}`, type: "submit" }, `${what === "redrive" ? "Redrive" : "Discard"} ${count(number)}`);
+    const go = h("button", { class: `btn ${harm ? "btn-danger" : "btn-primary"}`, type: "submit" }, `${verb} ${count(number)}`);
     const close = () => { dialog.close(); dialog.remove(); (document.querySelector(`[data-key="${key}-${what}"]`) || opener)?.focus(); };
     const dialog = h("dialog", { class: "outbox-dialog", "aria-label": "Confirm", oncancel: (e) => { e.preventDefault(); close(); } },
       h("form", { onsubmit: async (e) => {
         e.preventDefault();
         go.disabled = true;
         try {
-          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...(rate.value ? { rate: Number(rate.value) } : {}) });
+          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...(input && input.value ? { [asks.name]: asks.value(input.value) } : {}) });
           state.chosen.clear();
           close();
           again();
@@ -156,16 +159,16 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
           paint(trouble, notice("danger", error.message));
         }
       } },
-      h("h2", { class: "h5" }, `${what === "redrive" ? "Redrive" : "Discard"} ${words}?`),
-      h("p", {}, explained(key, what)),
+      h("h2", { class: "h5" }, `${verb} ${words}?`),
+      h("p", {}, explained[what]),
       Object.keys(state.filters).length && !ids.length ? h("p", { class: "outbox-muted" }, `Filter: ${Object.entries(state.filters).map(([a, b]) => `${a} ${b}`).join(", ")}`) : null,
-      h("div", { class: "mb-3" }, h("label", { for: id("rate") }, "At most so many a second"), rate),
+      asks ? h("div", { class: "mb-3" }, h("label", { for: id(asks.name) }, asks.label), input) : null,
       trouble,
       h("div", { class: "d-flex gap-2 justify-content-end" },
-        h("button", { class: "btn btn-outline-secondary", type: "button", onclick: close }, "Cancel"), go)));
+        h("button", { class: "btn btn-outline-secondary", type: "button", onclick: close }, back || "Cancel"), go)));
     document.body.append(dialog);
     dialog.showModal();
-    (what === "redrive" ? go : dialog.querySelector("button[type=button]")).focus();
+    (harm ? dialog.querySelector("button[type=button]") : asks && asks.needed ? input : go).focus();
   }
 
   function progress() {
@@ -197,17 +200,6 @@ export function letters({ key, title, places, columns, row, empty, read, scope }
     // What takes long is not asked for all the time.
     pause: (answer) => (answer && (answer.reading || state.jobs.some((job) => !job.ended_at)) ? 1000 : Math.max(3000, 10 * state.took)),
   };
-}
-
-function explained(key, what) {
-  if (key === "quarantine") {
-    return what === "redrive"
-      ? "Each row is put behind all that is in the outbox and relayed as it is now. Mend the rows first: one that still cannot be sent comes back here."
-      : "The rows are forgotten: they are never sent, and pruned like those that were.";
-  }
-  return what === "redrive"
-    ? "Each event is handled again by the handler that gave it up. What fails again becomes a dead letter again."
-    : "The letters are taken off their topic: nothing handles these events any more.";
 }
 
 export function cell(...content) { return h("td", {}, ...content); }

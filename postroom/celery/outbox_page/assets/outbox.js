@@ -4,12 +4,13 @@ import { h, notice, paint, part_address, waiting } from "./dom.js";
 import { partitions } from "./partitions.js";
 import { topics } from "./topics.js";
 import { quarantine } from "./quarantine.js";
+import { scheduled } from "./scheduled.js";
 import { deadLetters } from "./dead_letters.js";
 import { doctor } from "./doctor.js";
 import { journey } from "./journey.js";
 import { actions } from "./actions.js";
 
-const PARTS = { partitions, topics, quarantine, "dead-letters": deadLetters, journey, doctor, actions };
+const PARTS = { partitions, topics, scheduled, quarantine, "dead-letters": deadLetters, journey, doctor, actions };
 const EVERY = 3000;
 const SOON = 700;
 

@@ -18,5 +18,9 @@ export const quarantine = letters({
       cell(item.topic || "an operator"),
     ],
   }),
+  explained: {
+    redrive: "Each row is put behind all that is in the outbox and relayed as it is now. Mend the rows first: one that still cannot be sent comes back here.",
+    discard: "The rows are forgotten: they are never sent, and pruned like those that were.",
+  },
   empty: (filtered) => (filtered ? "No quarantined row matches." : "No row is in quarantine."),
 });
