@@ -20,7 +20,7 @@ def main() -> None:
     """Start the services of development."""
 
 
-real = click.option("--real-pulsar", is_flag=True, help="Apache Pulsar itself; needs Java 17.")
+real = click.option("--real-pulsar", is_flag=True, help="Apache Pulsar itself.")
 
 
 @main.command()
@@ -76,11 +76,11 @@ def up(*, real_pulsar: bool, folder: Path) -> None:
 
 @main.command("pulsar-jars")
 def pulsar_jars() -> None:
-    """Fetch the jars of Apache Pulsar with Maven."""
-    from devstack.jars import fetch_jars, has_java
+    """Fetch the jars of Apache Pulsar."""
+    from devstack.jars import NEEDED, fetch_jars, has_java
 
     if not has_java():
-        raise SystemExit("Apache Pulsar needs Java 17 or later and Maven; the tests on it are left")
+        raise SystemExit(f"{NEEDED}; the tests on it are left")
     try:
         click.echo(fetch_jars())
     except DevstackError as error:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from devstack.brokers import Pulsar
 from devstack.cluster import PulsarCluster
-from devstack.jars import has_java
+from devstack.jars import NEEDED, has_java
 from devstack.replica_set import ReplicaSet
 from devstack.service import free_port
 from devstack.stack import Stack
@@ -135,8 +135,7 @@ def pulsar_with_policies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 def _require_java() -> None:
     if not has_java():
-        reason = "Apache Pulsar needs Java 17 or later and Maven"
-        pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
+        pytest.fail(NEEDED) if REQUIRE_ALL else pytest.skip(NEEDED)
 
 
 def _running_pulsar(folder: Path, **options: Any) -> Iterator[Pulsar]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devstack.jars import has_java
+from devstack.jars import NEEDED, has_java
 from devstack.service import free_port
 from tests.certificates import Authority
 from tests.secured_pulsar import SecuredPulsar, token
@@ -31,8 +31,7 @@ REQUIRE_ALL = os.environ.get("POSTROOM_REQUIRE_ALL") == "1"
 def secured_pulsar(tmp_path: Path) -> Iterator[SecuredPulsar]:
     """Lend a broker on which nobody but its superuser may do anything."""
     if not has_java():
-        reason = "Apache Pulsar needs Java 17 or later and Maven"
-        pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
+        pytest.fail(NEEDED) if REQUIRE_ALL else pytest.skip(NEEDED)
     found = SecuredPulsar(tmp_path / "secured", Authority(tmp_path / "authority"), port=free_port())
     found.start()
     found.wait_ready()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devstack.jars import has_java
+from devstack.jars import NEEDED, has_java
 from tests.chaos.consumer_chaos import ConsumerChaos
 from tests.chaos.relay_chaos import RelayChaos
 from tests.chaos.scenario import Scenario
@@ -26,8 +26,7 @@ pytestmark = [pytest.mark.pulsar, pytest.mark.chaos, pytest.mark.timeout(400)]
 def running(scenario: Scenario, folder: Path) -> Iterator[Services]:
     """Run the services of a scenario."""
     if not has_java():
-        reason = "Apache Pulsar needs Java 17 or later and Maven"
-        pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
+        pytest.fail(NEEDED) if REQUIRE_ALL else pytest.skip(NEEDED)
     print(f"seed {scenario.seed}: {scenario}")
     services = Services(scenario, folder)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devstack.jars import has_java
+from devstack.jars import NEEDED, has_java
 from devstack.service import free_port
 from postroom import wire
 from tests.certificates import Authority
@@ -29,8 +29,7 @@ ROLE = "relay"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredPulsar]:
     """Lend a broker where nobody but the superuser may do anything."""
     if not has_java():
-        reason = "Apache Pulsar needs Java 17 or later and Maven"
-        pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
+        pytest.fail(NEEDED) if REQUIRE_ALL else pytest.skip(NEEDED)
     folder = tmp_path_factory.mktemp("rights")
     found = SecuredPulsar(folder, Authority(folder / "certificates"), port=free_port())
     found.start()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devstack.brokers import Pulsar
-from devstack.jars import has_java
+from devstack.jars import NEEDED, has_java
 from devstack.service import free_port
 from postroom import wire
 from tests.conftest import REQUIRE_ALL, addresses
@@ -44,8 +44,7 @@ CONF = {
 def forgetful_pulsar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulsar]:
     """Lend a broker that deletes at once what all subscriptions have acknowledged."""
     if not has_java():
-        reason = "Apache Pulsar needs Java 17 or later and Maven"
-        pytest.fail(reason) if REQUIRE_ALL else pytest.skip(reason)
+        pytest.fail(NEEDED) if REQUIRE_ALL else pytest.skip(NEEDED)
     folder = tmp_path_factory.mktemp("forgetful")
     server = Pulsar(folder, port=free_port(), light=True, topic_policies=True, conf=CONF)
     server.start()
