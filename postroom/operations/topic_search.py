@@ -20,6 +20,7 @@ __all__ = ["MessageTrace", "Searched", "search"]
 
 # The writer's clock may be ahead of the relay's and the broker's.
 SKEW = timedelta(minutes=1)
+EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 QUIET_MS = 700
 QUEUE = 1000
 
@@ -73,7 +74,8 @@ def search(
     import pulsar
 
     end, read, found = time.monotonic() + seconds, 0, []
-    since = None if written_at is None else written_at - SKEW
+    # An id may be the text of a time before all brokers.
+    since = None if written_at is None else max(written_at, EARLIEST) - SKEW
     reader = client.create_reader(
         topic, pulsar.MessageId.earliest, receiver_queue_size=QUEUE, reader_name="postroom-show"
     )

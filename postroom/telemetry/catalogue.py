@@ -185,6 +185,9 @@ DATABASE: Mapping[str, Described] = {
         "1 where a relay worker has this outbox partition of a divided outbox, 0 where nobody has",
         PARTITION,
     ),
+    "postroom_relay_paused": Described(
+        Gauge, "1 while an operator has it stand still, whether or not a relay runs", PARTITION
+    ),
     "postroom_relay_scanning": Described(
         Gauge,
         "1 while the collection itself is relayed, in which the backlog is not known",

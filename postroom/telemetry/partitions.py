@@ -158,6 +158,7 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
         tell("ever_relayed", view.ever_relayed, name)
         if view.served_by is not None:
             tell("served", view.served_by != NOBODY, name)
+        tell("paused", view.paused_by is not None, name)
         tell("scanning", view.scanning, name)
         if view.checkpointed_at is not None:
             age = (now - view.checkpointed_at).total_seconds()

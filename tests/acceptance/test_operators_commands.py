@@ -337,7 +337,7 @@ def test_tail_follows_until_its_reader_goes_away(lite_site: Site) -> None:
 
 def test_ctrl_c_ends_a_watch_quietly(lite_site: Site) -> None:
     """`status --watch` and `tail --follow` end by SIGINT with code 0, and without a traceback."""
-    for words in ("status --watch --json", "tail --follow"):
+    for words in ("status --watch", "status --watch --json", "tail --follow"):
         lite_site.insert(1)
         watching = lite_site.start(f"celery -A tasks outbox {words}")
         watching.wait_for("default")

@@ -103,6 +103,11 @@ def test_a_relay_and_its_standby_tell_how_they_are(lite_site: Site) -> None:
         becomes(url, "postroom_relay_backlog_events", 0, **own)
         assert value(url, "postroom_relay_oldest_unsent_seconds", **own) == 0
         assert (value(url, "postroom_relay_oplog_window_seconds") or 0) > 0
+    lite_site.run("celery -A tasks outbox pause")
+    becomes(in_office, "postroom_relay_state", 1, **own, state="paused")
+    for url in urls:
+        becomes(url, "postroom_relay_paused", 1, **own)
+        assert value(url, "postroom_relay_paused", partition="unserved") == 0
     ids = [str(each["_id"]) for each in lite_site.outbox.find()]
     told = "".join(get(f"{url}/metrics")[1] for url in urls)
     assert not [each for each in ids if each in told]

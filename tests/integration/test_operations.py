@@ -168,6 +168,8 @@ def test_the_journey_of_an_event(site: Site) -> None:
     (handled,) = was.handled
     assert (handled.trace.handler, handled.task_id) == ("shop.pay", event_id)
     assert handled.trace.handled_at is not None
+    for never in ("0" * 24, "f" * 24):
+        assert journey(site.database, wiring_of(site), never).not_looked == []
     nobody = journey(site.database, wiring_of(site), str(ObjectId()))
     assert not nobody.is_found
     assert any(site.topic in where for where in nobody.looked)

@@ -70,13 +70,16 @@ def _watch(settings: Settings, *, as_json: bool) -> None:
             try:
                 found = _looked(settings)
             except click.ClickException as error:
-                if as_json:
+                if as_json or not where.is_terminal:
                     click.echo(error.message, err=True)
                 else:
                     live.update(cell(error.message), refresh=True)
             else:
                 if as_json:
                     print_json(found.partitions)
+                elif not where.is_terminal:
+                    # A file has no lines to write over: each look is there to be read.
+                    where.print(*_drawn(found))
                 else:
                     live.update(Group(*_drawn(found)), refresh=True)
             time.sleep(EVERY_SECONDS)
