@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import signal
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DevstackError", "Service", "accepts", "free_port"]
 
-LEASH = Path(__file__).with_name("leash.py")
+# The package's own, also where it is installed and not here.
+_PACKAGE = importlib.util.find_spec("postroom")
+assert _PACKAGE is not None and _PACKAGE.origin is not None  # noqa: S101, PT018
+LEASH = Path(_PACKAGE.origin).with_name("testing") / "leash.py"
 LOG_LINES_SHOWN = 8
 SERVER_PORTS = (15_000, 30_000)
 # Debian's and Ubuntu's names of the packages with libraries that the servers are linked to.

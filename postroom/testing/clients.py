@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bson import CodecOptions
 from bson.binary import UuidRepresentation
 
-from postroom.testing.collections import Collection
+from postroom.testing.collection import Collection
 from postroom.testing.refusal import not_faked
 from postroom.testing.sessions import AsyncSession, Session
 from postroom.testing.shelf import Shelf

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from postroom import events
+from postroom.errors import Poison
 from postroom.events import DomainEvent
+from postroom.store.codec import Unreadable
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from postroom.events import Event
+    from postroom.store.codec import Row
 
-__all__ = ["Kind", "Published", "described", "of_row"]
+__all__ = ["Kind", "Published", "described", "of_event", "of_row"]
 
 Kind = type[DomainEvent] | str
 
@@ -27,8 +30,8 @@ class Published:
     """An event that was published, as a consumer gets it.
 
     `data` is the plain object of the wire. `transaction` numbers the transaction that it was
-    published in, from 1 in each test: what has the same number was written together. `database`
-    is the one whose outbox has it.
+    published in, from 1 in each test: what has the same number was written together; 0 where the
+    real services do not tell. `database` is the one whose outbox has it.
     """
 
     id: str
@@ -38,7 +41,21 @@ class Published:
     headers: Mapping[str, str]
     transaction: int
     database: str
-    occurred_at: datetime
+    occurred_at: datetime | None
+
+    @classmethod
+    def unreadable(cls, event_id: str, database: str) -> Published:
+        """Return what is known of an event that nobody can read."""
+        return cls(
+            id=event_id,
+            name="?",
+            data={},
+            key=None,
+            headers={},
+            transaction=0,
+            database=database,
+            occurred_at=None,
+        )
 
     def fits(self, kind: Kind, fields: Mapping[str, Any]) -> bool:
         """Say whether it is of a class or a name, and has these values in these fields.
@@ -78,8 +95,15 @@ class Published:
         return f"{self.name}({fields}) in transaction {self.transaction}"
 
 
-def of_row(row: Mapping[str, Any], *, transaction: int, database: str) -> Published:
-    """Return what a row of the outbox says."""
+def of_row(row: Row, *, transaction: int, database: str) -> Published:
+    """Return what a row of the outbox says.
+
+    Raises:
+        Poison: it cannot be decoded.
+
+    """
+    if isinstance(row, Unreadable):
+        raise Poison(row.reason)
     name, data = events.checked(orjson.loads(events.encode(row[OutboxField.DATA])))
     return Published(
         id=events.id_text(row[OutboxField.ID]),
@@ -89,7 +113,21 @@ def of_row(row: Mapping[str, Any], *, transaction: int, database: str) -> Publis
         headers=dict(row.get(OutboxField.HEADERS) or {}),
         transaction=transaction,
         database=database,
-        occurred_at=row[OutboxField.OCCURRED_AT],
+        occurred_at=row.get(OutboxField.OCCURRED_AT),
+    )
+
+
+def of_event(event: Event[Any], database: str) -> Published:
+    """Return what a consumer has got."""
+    return Published(
+        id=event.id,
+        name=event.name,
+        data=event.data,
+        key=event.key,
+        headers=dict(event.headers),
+        transaction=0,
+        database=database,
+        occurred_at=event.occurred_at,
     )
 
 

@@ -3,10 +3,14 @@
 Not imported but run, so that it needs nothing but the standard library.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import signal
 import sys
+
+__all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1
 

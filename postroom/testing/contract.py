@@ -1,0 +1,120 @@
+"""Contract: what a handler has to bear, tried on real MongoDB: retried, killed, delivered twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from postroom import errors
+from postroom.inbox.handling.applying import Applying
+from postroom.inbox.handling.call import Call
+from postroom.inbox.handling.lifetime import Lifetime
+from postroom.store.inbox_rows import InboxRows
+from postroom.testing.watching import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.database import Database
+
+    from postroom.events import Event
+    from postroom.inbox.handling.handlers import Handler
+    from postroom.testing.watching import Write
+
+__all__ = ["Contract"]
+
+OURS = "__"
+
+
+class _Undo(errors.Retry):
+    """The transaction is undone here, as where another one has written the same document."""
+
+
+class Contract:
+    """Tries a handler on one event, which has to take effect once; faults() says where it does not.
+
+    First its transaction is undone behind its last line, as by a conflict, and tried again. Then
+    the worker is killed, so to speak, between the commit and what follows it, and the event is
+    delivered again. What a handler writes without its session outlives the first and is done twice.
+    """
+
+    def __init__(self, handler: Handler, database: Database[Any], *, subscription: str) -> None:
+        self._handler = handler
+        self._database = database
+        self._subscription = subscription
+        self._outside: list[Write] = []
+
+    def faults(self, events: Sequence[Event[Any]]) -> list[str]:
+        """Return a sentence for each thing that goes wrong; none where the effect is there once.
+
+        Raises:
+            Exception: whatever the handler raised.
+
+        """
+        name, found = self._handler.name, []
+        before = self._state()
+        self._run(events, undo=True)
+        if self._state() != before and not self._outside:
+            found.append(
+                f"The handler {name} has changed the database although its transaction was undone: "
+                "by a client that was made before the test kit could watch it"
+            )
+        self._run(events, undo=False)
+        once = self._state()
+        again = self._run(events, undo=False, afterwards=True)
+        if again:
+            found.append(f"The handler {name} was called again for an event that it had handled")
+        if self._handler.after_commit is None and self._state() != once:
+            found.append(f"The handler {name} has changed the database when its event came again")
+        return [*found, *(_outside(name, write) for write in dict.fromkeys(self._outside))]
+
+    def _run(self, events: Sequence[Event[Any]], *, undo: bool, afterwards: bool = False) -> bool:
+        """Run it in a transaction, and say whether the handler was called."""
+        client = self._database.client
+        applying = Applying(
+            self._handler,
+            events,
+            subscription=self._subscription,
+            rows=InboxRows(self._database),
+            lifetime=Lifetime(None),
+        )
+        call = Call()
+        call.begin()
+        with client.start_session() as session:
+            own = session.session_id
+            with watch.on() as seen:
+                if undo:
+                    self._undo(applying, events, session, call)
+                else:
+                    applying.transact(session, call)
+            self._outside += [write for session_id, write in seen if session_id != own]
+        if afterwards:
+            applying.afterwards(call)
+        return applying.applied.handled > 0
+
+    def _undo(
+        self, applying: Applying, events: Sequence[Event[Any]], session: Any, call: Call
+    ) -> None:
+        prepared = [self._handler.prepared(each) for each in events]
+        applying.open(session, call)
+        try:
+            applying.handle(prepared if self._handler.batched else prepared[0], session)
+        except BaseException as error:
+            applying.undone(session, call, error)
+            raise
+        applying.undone(session, call, _Undo())
+
+    def _state(self) -> dict[str, list[Any]]:
+        names = self._database.list_collection_names()
+        return {
+            name: sorted(map(repr, self._database[name].find()))
+            for name in names
+            if not name.startswith(OURS)
+        }
+
+
+def _outside(name: str, write: Write) -> str:
+    return (
+        f"The handler {name} writes outside of its session: {write}. That stays where its "
+        "transaction is undone, and is done again with each try; pass session=session, or do it in "
+        "after_commit, by an id that makes the second time harmless"
+    )

@@ -1,0 +1,170 @@
+"""The kit's corner of the real services: relayed, consumed and told, without a sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pymongo import MongoClient
+
+from postroom import AsyncOutbox, DomainEvent, Event, Outbox, Reject, Settings, handles
+from postroom.inbox.handling.handlers import Registry, registry
+from postroom.testing import NotDrained, OutboxSite, Wired
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class SiteOrderPaid(DomainEvent, key="order_id"):
+    """Of these tests."""
+
+    order_id: str
+
+
+@pytest.fixture(scope="session")
+def outbox_services(stack: Any) -> dict[str, str]:
+    """Take the services that these tests have already, as a user's settings would name them."""
+    return dict(stack.environment)
+
+
+@pytest.fixture(scope="session")
+def outbox_routing() -> Wired:
+    """Have some events go to a topic that another subscription reads as well."""
+    billing = "shop/prod/billing"
+    consume = {"test": ["public/default/events"], "billing": [billing]}
+    return Wired(topics={"Billed*": billing, "*": "public/default/events"}, consume=consume)
+
+
+@pytest.fixture(autouse=True)
+def own() -> Iterator[Registry]:
+    """Have handlers be gone at the end of the test."""
+    before = dict(registry.handlers)
+    yield registry
+    registry.handlers.clear()
+    registry.handlers.update(before)
+    registry._found.clear()
+
+
+def test_what_waits_is_relayed_and_handled(outbox_site: OutboxSite) -> None:
+    """Once, with what handlers publish, each to the subscription that reads its topic."""
+
+    @handles(SiteOrderPaid, name="site.invoice", subscription="test")
+    def invoice(event: Event[SiteOrderPaid], session: Any) -> None:
+        database = session.client[Settings().mongodb_database]
+        database.invoices.insert_one({"order": event.data.order_id}, session=session)
+        Outbox(database).publish({"name": "BilledOrder", "data": {"id": event.id}}, session)
+
+    @handles("Billed*", name="site.bill", subscription="billing", batch=10)
+    def bill(events: list[Event[Any]], session: Any) -> None:
+        assert [each.topic for each in events] == ["persistent://shop/prod/billing"] * len(events)
+
+    outbox_site.outbox.publish([SiteOrderPaid(order_id="a"), SiteOrderPaid(order_id="b")])
+    outbox_site.outbox.publish({"name": "Other", "data": {}})
+    assert outbox_site.waiting() == 3
+    done = outbox_site.drain()
+    done.assert_no_dead_letters()
+    assert [each.data["orderId"] for each in done.handled_by(invoice)] == ["a", "b"]
+    assert len(done.handled_by("site.bill")) == 2
+    assert [each.name for each in done.ignored] == ["Other"]
+    assert done.assert_published(SiteOrderPaid, order_id="a").key == "a"
+    assert outbox_site.database.invoices.count_documents({}) == 2
+    assert str(outbox_site.drain()) == "Nothing waited."
+
+
+def test_what_fails_is_tried_again_and_given_up(outbox_site: OutboxSite) -> None:
+    """Without waiting for a backoff; what is given up and what can never be sent is told."""
+    tries: list[str] = []
+
+    @handles(SiteOrderPaid, name="site.fails", max_attempts=3, subscription="test")
+    def fails(event: Event[SiteOrderPaid]) -> None:
+        tries.append(event.data.order_id)
+        if event.data.order_id == "never":
+            raise Reject("never")
+        if event.data.order_id == "bad" or tries.count("slow") == 1:
+            raise ValueError
+
+    ids = outbox_site.outbox.publish([SiteOrderPaid(order_id=n) for n in ("bad", "slow", "never")])
+    outbox_site.database["__outboxMessages"].insert_one({"_id": "odd", "data": {"name": 1}})
+    done = outbox_site.drain()
+    assert tries == ["bad"] * 3 + ["slow"] * 2 + ["never"]
+    assert [(each.event.id, each.attempts) for each in done.dead_letters] == [
+        (ids[0], 3),
+        (ids[2], 1),
+    ]
+    assert [(each.event.id, each.attempts) for each in done.handled] == [(ids[1], 2)]
+    assert [each.row_id for each in done.quarantined] == ["odd"]
+    with pytest.raises(AssertionError, match=r"Dead letter of site\.fails"):
+        done.assert_no_dead_letters()
+
+
+def test_asyncio_is_drained_as_well(outbox_site: OutboxSite) -> None:
+    """By a client of the test's own event loop."""
+
+    async def main() -> None:
+        async with outbox_site.async_client() as client:
+            outbox = AsyncOutbox(client[outbox_site.settings.mongodb_database])
+            async with outbox.scope() as tx:
+                await tx.publish(SiteOrderPaid(order_id="a"), headers={"request-id": "r"})
+
+    asyncio.run(main())
+    assert outbox_site.drain().published[0].event.headers["request-id"] == "r"
+
+
+def test_what_hangs_is_named(outbox_site: OutboxSite) -> None:
+    """drain() ends in time, and says what it waits for."""
+    go_on = threading.Event()
+
+    @handles(SiteOrderPaid, name="site.hangs", subscription="test")
+    def hangs(_event: Event[SiteOrderPaid]) -> None:
+        go_on.wait(20)
+
+    (event_id,) = outbox_site.outbox.publish(SiteOrderPaid(order_id="a"))
+    try:
+        with pytest.raises(
+            NotDrained, match=rf"waits for the handler site\.hangs, at .*{event_id}"
+        ):
+            outbox_site.drain(seconds=1)
+    finally:
+        go_on.set()
+
+
+def test_a_good_handler_keeps_the_contract(outbox_site: OutboxSite) -> None:
+    """What it writes with its session is there once; what follows its commit may come again."""
+    after: list[str] = []
+
+    @handles(
+        SiteOrderPaid,
+        name="site.good",
+        after_commit=lambda event: after.append(event.data.order_id),
+    )
+    def good(event: Event[SiteOrderPaid], session: Any) -> None:
+        database = session.client[outbox_site.settings.mongodb_database]
+        database.stock.update_one({"_id": 1}, {"$inc": {"count": -1}}, session=session)
+        Outbox(database).publish({"name": "Counted", "data": {}}, session)
+
+    outbox_site.database.stock.insert_one({"_id": 1, "count": 10})
+    outbox_site.assert_contract(good, SiteOrderPaid(order_id="a"))
+    assert outbox_site.database.stock.find_one() == {"_id": 1, "count": 9}
+    assert outbox_site.waiting() == 1
+    assert after == ["a"]
+
+
+def test_writes_outside_of_the_session_are_found(outbox_site: OutboxSite) -> None:
+    """By the handler's own client, or by an outbox without the session: with the line of each."""
+    own: MongoClient[Any] = MongoClient(outbox_site.settings.mongodb_uri)
+
+    @handles(SiteOrderPaid, name="site.bad", batch=5)
+    def bad(events: list[Event[SiteOrderPaid]], session: Any) -> None:
+        database = own[outbox_site.settings.mongodb_database]
+        database.mails.insert_one({"to": events[0].data.order_id})
+        session.client["shop"].drop_me.delete_many({"_id": "none"})
+        Outbox(database).publish({"name": "Counted", "data": {}})
+
+    with own, pytest.raises(AssertionError) as caught:
+        outbox_site.assert_contract(bad, SiteOrderPaid(order_id="a"), SiteOrderPaid(order_id="b"))
+    found = str(caught.value)
+    for words in ("insert on ", ".mails (", "test_testing_site.py:", "delete on shop.drop_me"):
+        assert words in found
+    assert "__outboxMessages" in found
