@@ -104,6 +104,8 @@ class Keeper:
                 self._begin(self.source.close)
             case Condition.STALE if lasts > SETTLE_SECONDS:
                 self._begin(self._try)
+            case Condition.GOOD:
+                self.source.tend()
             case Condition.CLOSED if now >= self._attempts.due:
                 self._begin(self._try)
 

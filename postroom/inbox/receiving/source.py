@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -12,8 +13,15 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from postroom import broker, tracing
+from postroom.access.answers import Answers
+from postroom.access.client import access_of
+from postroom.inbox.receiving.directory import is_embedded
+from postroom.inbox.receiving.succession import Succession
+from postroom.inbox.scheduling.delivery import place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pulsar
 
     from postroom.inbox.receiving.feed import Feed
@@ -29,6 +37,10 @@ QUIET_SECONDS = 1.0
 HANG_SECONDS = 10.0
 RECEIVE_MILLISECONDS = 1000
 READY_SECONDS = 10.0
+LOOK_SECONDS = 2.0
+
+
+_embedded: Answers[bool] = Answers(seconds=60.0)
 
 
 class Condition(Enum):
@@ -52,13 +64,21 @@ class _Times:
     asked: float | None = None
 
 
+@dataclass(slots=True)
+class _Permits:
+    """What the broker may send ahead, and how much of that the client has lost count of."""
+
+    queue_size: int = 1
+    lost: int = 0
+
+
 class Source:
     """A consumer that may be closed and opened again while its messages are held.
 
     It is Key_Shared, or one of a Failover subscription: then it receives while no consumer comes
-    before it in the broker's order. One thread at a time opens and closes it; the dispatcher's
-    acknowledges; the client's receives, or one of its own. The broker delivers again what was not
-    acknowledged before it was closed.
+    before it in the broker's order, and passes on what its Succession admits. One thread at a time
+    opens, tends and closes it; the dispatcher's acknowledges; the client's receives, or one of its
+    own. The broker delivers again what was not acknowledged before it was closed.
     """
 
     def __init__(
@@ -69,8 +89,8 @@ class Source:
         self._kind = kind
         self._feed = feed
         self._consumer: pulsar.Consumer | None = None
-        self._queue_size = 1
-        self._lost_permits = 0
+        self._permits = _Permits()
+        self._succession: Succession | None = None
         self._interrupted = False
         self._ready = threading.Event()
         self._times = _Times()
@@ -91,9 +111,15 @@ class Source:
     @property
     def _is_stalled(self) -> bool:
         # Of an encrypted batch that nobody can open the client counts one message, the broker all.
-        starved = self._lost_permits > 0 and self._lost_permits >= self._queue_size // 2
+        starved = self._permits.lost > 0 and self._permits.lost >= self._permits.queue_size // 2
         quiet = time.monotonic() - self._times.received > QUIET_SECONDS
         return starved and quiet and self._feed.has_room
+
+    def tend(self) -> None:
+        """Have a good source go on where the broker has left it standing."""
+        succession = self._succession
+        if succession is not None and self._feed.has_room:
+            succession.tend()
 
     def open(self, client: pulsar.Client, *, queue_size: int, own_thread: bool) -> None:
         """Subscribe, from the topic's beginning where the subscription is new.
@@ -108,9 +134,11 @@ class Source:
         import pulsar
 
         self.close()
-        self._queue_size, self._lost_permits, self._interrupted = queue_size, 0, False
+        self._permits, self._interrupted = _Permits(queue_size), False
         self._times.asked = None
         self._ready.clear()
+        succession = Succession(self._go_back) if self._may_change_hands(client) else None
+        on_message = functools.partial(self._on_message, succession)
         consumer = client.subscribe(
             self.topic,
             self.subscription,
@@ -118,16 +146,19 @@ class Source:
             consumer_name=f"{socket.gethostname()}-{os.getpid()}",
             initial_position=pulsar.InitialPosition.Earliest,
             receiver_queue_size=queue_size,
-            message_listener=None if own_thread else self._on_message,
+            message_listener=None if own_thread else on_message,
             # By default an encrypted message is kept in the client, and its room with it.
             crypto_failure_action=pulsar.ConsumerCryptoFailureAction.CONSUME,
         )
-        self._consumer = consumer
+        self._consumer, self._succession = consumer, succession
         self._ready.set()
         if own_thread:
             name = f"consumer-{self.topic.rpartition('/')[2]}"
             threading.Thread(
-                target=tracing.silently(self._receive), args=(consumer,), name=name, daemon=True
+                target=tracing.silently(self._receive),
+                args=(consumer, on_message),
+                name=name,
+                daemon=True,
             ).start()
 
     def _consumer_type(self) -> pulsar.ConsumerType:
@@ -135,6 +166,13 @@ class Source:
 
         kinds = pulsar.ConsumerType
         return kinds.Failover if self._kind == "failover" else kinds.KeyShared
+
+    def _may_change_hands(self, client: pulsar.Client) -> bool:
+        # The embedded broker serves one worker, and does not go back when it is asked to.
+        if self._kind != "failover":
+            return False
+        access = access_of(client)
+        return not _embedded.of(access, lambda: is_embedded(access, timeout_seconds=LOOK_SECONDS))
 
     def close(self) -> None:
         """Hand back what was not acknowledged."""
@@ -154,7 +192,11 @@ class Source:
         except pulsar.PulsarException as error:
             logger.debug("A message on %s comes again: %s", self.topic, error)
 
-    def _receive(self, consumer: pulsar.Consumer) -> None:
+    def _receive(
+        self,
+        consumer: pulsar.Consumer,
+        on_message: Callable[[pulsar.Consumer, pulsar.Message], None],
+    ) -> None:
         import pulsar
 
         while self._reads_by(consumer):
@@ -170,17 +212,25 @@ class Source:
             finally:
                 if self._reads_by(consumer):
                     self._times.asked = None
-            self._on_message(consumer, message)
+            on_message(consumer, message)
 
     def _reads_by(self, consumer: pulsar.Consumer) -> bool:
         return self._consumer is consumer
 
-    def _on_message(self, _: pulsar.Consumer, message: pulsar.Message) -> None:
+    def _on_message(
+        self, succession: Succession | None, _: pulsar.Consumer, message: pulsar.Message
+    ) -> None:
         # The client may hand out the first messages before it has returned the consumer.
         if not self._ready.is_set():
             self._ready.wait(READY_SECONDS)
         self._times.received = time.monotonic()
         sealed = message.encryption_context()
         if sealed is not None:
-            self._lost_permits += max(0, sealed.batch_size() - 1)
-        self._feed.take(self, message)
+            self._permits.lost += max(0, sealed.batch_size() - 1)
+        if succession is None or succession.admits(place_of(message)):
+            self._feed.take(self, message)
+
+    def _go_back(self) -> None:
+        consumer = self._consumer
+        if consumer is not None:
+            consumer.redeliver_unacknowledged_messages()

@@ -1,0 +1,109 @@
+"""Succession: which messages of a Failover topic are handed on, so that none overtakes another.
+
+Pulsar gives a topic to another consumer without a word to Python's client, and its broker
+(PersistentDispatcherSingleActiveConsumer, as of 4.2) goes back to what is unacknowledged a moment
+later (activeConsumerFailoverDelayTimeMillis). Where a write to the consumer before was under way,
+it reads on for the new one in that moment: the newest messages come first, the ones before them
+later, and not before something new is sent where the topic had come to its end. So nothing is taken
+for the next message that is not seen to be.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from postroom.doubling import Doubling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postroom.inbox.scheduling.delivery import Place
+
+__all__ = ["Succession"]
+
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 30.0
+# Of a topic from which many messages are gone, as behind a worker that handled them side by side.
+MOST_STEPS = 1000
+
+
+class Succession:
+    """Admits the messages of one consumer of Pulsar's each once, in their order, without a gap.
+
+    A message is admitted where it stands right behind the one that was admitted last, or where the
+    broker has come from that one to it twice, having gone back in between to what is
+    unacknowledged, as `go_back` asks it to. Any other is left out, for the broker to deliver again:
+    the first one of all, and one behind a gap, which may be messages that were acknowledged, or
+    markers, or ones still to come. One that was admitted before is held already, or done.
+
+    admits() belongs to the thread that receives, tend() to the one that looks after the consumer:
+    it reads what was admitted last, and `go_back` is safe from both.
+    """
+
+    def __init__(self, go_back: Callable[[], None]) -> None:
+        self._go_back = go_back
+        self._last: Place | None = None
+        # While messages are left out: the one that came last, and whether all that came since the
+        # broker went back had been admitted before.
+        self._before: Place | None = None
+        self._is_fresh = False
+        self._steps: set[tuple[Place | None, Place]] = set()
+        self._looked_at: Place | None = None
+        self._waits = Doubling(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
+        self._due = time.monotonic() + self._waits.take()
+
+    def admits(self, place: Place) -> bool:
+        """Say whether the message there is the next one; otherwise it is left out."""
+        last = self._last
+        if last is None or not _follows(last, place):
+            if last is not None and place <= last:
+                if self._before is not None:
+                    self._before, self._is_fresh = place, True
+                return False
+            begins = self._begins(place)
+            if not begins or (last, place) not in self._steps:
+                self._leave_out(place, begins=begins)
+                return False
+        self._last, self._before = place, None
+        return True
+
+    def _begins(self, place: Place) -> bool:
+        """Say whether this is the first one that is new, at all or since the broker went back."""
+        return self._before is None or self._is_fresh or place <= self._before
+
+    def _leave_out(self, place: Place, *, begins: bool) -> None:
+        before = self._before
+        if before is None:
+            self._steps.clear()
+        if begins:
+            self._steps.add((self._last, place))
+        elif before is not None and not _follows(before, place) and len(self._steps) < MOST_STEPS:
+            self._steps.add((before, place))
+        self._before, self._is_fresh = place, False
+        if begins:
+            self._go_back()
+
+    def tend(self) -> None:
+        """Ask the broker to go back where nothing has been admitted for a while.
+
+        It takes no notice while another consumer has the topic, and for a moment after that.
+        """
+        now, last = time.monotonic(), self._last
+        if last is not self._looked_at:
+            self._looked_at = last
+            self._waits.reset()
+            self._due = now + self._waits.take()
+        elif now >= self._due:
+            self._due = now + self._waits.take()
+            self._go_back()
+
+
+def _follows(last: Place, place: Place) -> bool:
+    _, ledger, entry, index = last
+    _, next_ledger, next_entry, next_index = place
+    if ledger != next_ledger:
+        return False
+    if entry == next_entry:
+        return index + 1 == next_index > 0
+    return entry + 1 == next_entry and next_index <= 0
