@@ -13,7 +13,7 @@ from bson import ObjectId
 from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 
-from postroom import errors, tracing
+from postroom import carrying, errors, tracing
 from postroom.answering import checked_key
 from postroom.envelope import Envelopes
 from postroom.events import DomainEvent, checked
@@ -151,10 +151,11 @@ class RowWriter:
         }
         if partition is None:
             del row[OutboxField.PARTITION]
+        around = carrying.carried()
         if not tracing.is_on():
-            return name, *self._encoded(name, row, dict(headers or {}))
+            return name, *self._encoded(name, row, {**around, **(headers or {})})
         with tracing.creating(name, str(row_id)) as carried:
-            return name, *self._encoded(name, row, {**carried, **(headers or {})})
+            return name, *self._encoded(name, row, {**around, **carried, **(headers or {})})
 
     def _encoded(
         self, name: str, row: dict[str, Any], headers: Mapping[str, str]
