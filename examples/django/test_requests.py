@@ -88,6 +88,3 @@ def test_the_command_line_is_there(outbox_site):
     asked = manage("outbox", "show", event_id, EXAMPLE_ENGINE="sqlite")
     done = subprocess.run(**asked, check=True, capture_output=True, text=True)
     assert "Waits" in done.stdout
-    wrong = subprocess.run(**manage("dead_letters", "lst"), capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "No such command" in wrong.stderr
