@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from postroom.celery import logs
+from postroom.celery.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ __all__ = ["install", "let_in"]
 
 logger = logging.getLogger(__name__)
 
-COMMAND, VIEWS = "flower.command", "flower.views"
+COMMAND, VIEWS, EVENTS = "flower.command", "flower.views", "flower.events"
 VARIABLE = "FLOWER_BASIC_AUTH"
 
 
@@ -48,6 +49,7 @@ class _Guarded:
                 oauth=bool(options.auth),
             )
             logs.keep_flower_to_lines(installation.settings)
+            _say_outages_once(capp)
             _tell_partitions(installation.settings)
             return self._with_page(installation, capp=capp, options=options, **settings)
         return self._server(capp=capp, options=options, **settings)
@@ -76,6 +78,12 @@ def install() -> None:
         return
     command.Flower = _Guarded(command.Flower)  # type: ignore[attr-defined]
     views.hmac = SimpleNamespace(compare_digest=_same)  # type: ignore[attr-defined]
+
+
+def _say_outages_once(app: Celery) -> None:
+    # Left to itself it says so at each attempt, of which there may be one a second.
+    meanwhile = "the Outbox page shows what the database knows"
+    logging.getLogger(EVENTS).addFilter(Outage(app, meanwhile))
 
 
 def _tell_partitions(settings: Settings) -> None:

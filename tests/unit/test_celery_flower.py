@@ -7,9 +7,11 @@ import sys
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from postroom import Settings
 from postroom.celery import flower
+from postroom.celery.flower import _say_outages_once
 
 SECRET = "s3cr3t"  # noqa: S105 - it is looked for
 PASSWORDS = ["a,b", "a,b:c", "wörd", "p w", ",", "x:y", '"', "密码", "a" * 300]
@@ -74,6 +76,7 @@ def test_two_ways_to_say_it_are_refused() -> None:
 def test_what_is_leaned_on_is_there() -> None:
     """A Flower that has changed it fails here, by name."""
     import flower.command
+    import flower.events
     import flower.views
 
     command, views = sys.modules[flower.command.__name__], sys.modules[flower.views.__name__]
@@ -81,3 +84,26 @@ def test_what_is_leaned_on_is_there() -> None:
     made = inspect.getsource(views.BaseHandler.get_current_user)
     assert "hmac.compare_digest(stored_credential, credentials)" in made
     assert "options.basic_auth" in made
+    assert "Failed to capture events" in inspect.getsource(flower.events.Events.run)
+
+
+def test_a_redis_that_is_away_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """In a sentence, not at each of Flower's attempts; what else it says stays as it is."""
+    import flower.events
+
+    said = flower.events.logger
+    before = list(said.filters)
+    _say_outages_once(Celery("x", broker="redis://127.0.0.1:1/0"))
+    try:
+        for seconds in (1, 2, 4):
+            error = ConnectionError(f"Error 111 ({seconds})")
+            said.error(
+                "Failed to capture events: '%s', trying again in %s seconds.", error, seconds
+            )
+        said.error("Failed to load state")
+    finally:
+        for own in [each for each in said.filters if each not in before]:
+            said.removeFilter(own)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("Redis at 127.0.0.1:1 does not do what Celery asks (ConnectionError: ")
+    assert second == "Failed to load state"

@@ -11,6 +11,7 @@ from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import json_option
 from postroom.celery.commands.printing import json_line, print_json, print_pairs, shown, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.operations.filters import time_of
 from postroom.operations.journey import Journey, journey
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.values import OutboxPartition
@@ -109,4 +110,9 @@ def _pairs(found: Journey) -> Iterator[tuple[str, object]]:
     for letter in found.dead_letters:
         of = f"{letter.handler or 'no handler'} of {letter.subscription}"
         yield "dead letter", f"after {letter.attempts} attempts by {of}: {letter.reason}"
-        yield "attempts", f"from {letter.first_failure or '-'} to {letter.last_failure or '-'}"
+        yield "attempts", f"from {_moment(letter.first_failure)} to {_moment(letter.last_failure)}"
+
+
+def _moment(text: str) -> str:
+    found = time_of(text)
+    return time_shown(found) if found is not None else text or "-"
