@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from postroom.celery.commands.dead_letters import dead_letters
 from postroom.celery.commands.outbox import outbox
+from postroom.celery.commands.show import _moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,3 +53,17 @@ def test_programs_are_answered_and_what_destroys_asks(words: str) -> None:
     assert "as_json" in names or words == SERVES
     if words.rpartition(" ")[2] in DESTROYS:
         assert {"dry_run", "yes"} <= names
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-05-01T12:00:01.25+02:00", "2026-05-01 10:00:01"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
+        ("yesterday", "yesterday"),
+        ("", "-"),
+    ],
+)
+def test_a_time_that_a_stranger_wrote_is_shown_as_one_or_as_it_is(text: str, shown: str) -> None:
+    """In UTC where it is one, and never as an error."""
+    assert _moment(text) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -114,5 +115,7 @@ def _pairs(found: Journey) -> Iterator[tuple[str, object]]:
 
 
 def _moment(text: str) -> str:
-    found = time_of(text)
-    return time_shown(found) if found is not None else text or "-"
+    with contextlib.suppress(OverflowError):  # whoever wrote it
+        if (found := time_of(text)) is not None:
+            return time_shown(found)
+    return text or "-"
