@@ -53,7 +53,9 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "idle": lambda: relaying.idle(site(), 30),
         "failover": lambda: failover.failover(site()),
         "sharing": lambda: sharing.processor([site() for _ in range(9)], 200_000),
-        "sharing-latency": lambda: sharing.latency(site(), site(), rate=1000, seconds=6, rounds=5),
+        "sharing-latency": lambda: sharing.latency(
+            site(), site(), rate=1000, rows=4, seconds=6, rounds=7
+        ),
         "sharing-moves": lambda: sharing.moves(site()),
         "streams": lambda: streams.streams(site),
         "scheduled-latency": lambda: scheduling.latency(site(), rate=100, seconds=15),

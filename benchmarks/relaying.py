@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ import psutil
 import pulsar
 from bson import ObjectId
 
+from benchmarks import committing
 from benchmarks.report import Figure, percentile
 from postroom import wire
 from tests.waiting import wait_until
@@ -346,29 +346,6 @@ def medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
     )
 
 
-# One writer alone does not get to a thousand transactions a second beside all the others.
-WRITERS = 5
-WRITER = """
-import sys, time, pymongo
-from bson import ObjectId
-from datetime import UTC, datetime
-uri, database, rate, count, first = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
-partitions = sys.argv[6:]
-client = pymongo.MongoClient(uri)
-outbox = client[database]["__outboxMessages"]
-client.admin.command("ping")
-print("ready", flush=True)
-began = time.perf_counter() + float(sys.stdin.readline()) - time.time()
-with client.start_session() as session:
-    for n in range(count):
-        time.sleep(max(0.0, began + n / rate - time.perf_counter()))
-        data = {"name": "Timed", "data": {"n": first + n}}
-        row = {"_id": ObjectId(), "partitionKey": partitions[n % len(partitions)], "data": data}
-        row["occurredAt"] = datetime.now(UTC)
-        with session.start_transaction():
-            outbox.insert_one(row, session=session)
-        print(time.time_ns(), flush=False)
-"""
 THIN = """
 import sys, os, threading, orjson, pulsar, pymongo
 uri, database, url, topic = sys.argv[1:]
@@ -388,9 +365,14 @@ _next_number = {"n": 0}
 
 
 def latencies(
-    site: Site, *, rate: int, seconds: float, partitions: Sequence[str] = ("default",)
+    site: Site,
+    *,
+    rate: int,
+    seconds: float,
+    rows: int = 1,
+    partitions: Sequence[str] = ("default",),
 ) -> Round:
-    """Commit single-event transactions into outbox partitions in turn, and time each event."""
+    """Commit transactions of so many events to outbox partitions in turn, and time each event."""
     count, first = int(rate * seconds), _next_number["n"]
     _next_number["n"] += count
     consumer = site.pulsar.subscribe(site.topic, f"timing{first}")
@@ -405,7 +387,9 @@ def latencies(
 
     receiver = threading.Thread(target=receive)
     receiver.start()
-    committed = _write(site, rate=rate, count=count, first=first, partitions=partitions)
+    committed = committing.commit(
+        site, rate=rate, count=count, first=first, rows=rows, partitions=partitions
+    )
     receiver.join()
     consumer.close()
     assert len(arrived) == count, f"{len(arrived)} of {count} arrived"
@@ -414,42 +398,8 @@ def latencies(
     counted = {n: at for n, at in committed.items() if at > times[0] + 1e9}
     return Round(
         [(arrived[n] - at) / 1e6 for n, at in counted.items()],
-        (len(times) - 1) / (times[-1] - times[0]) * 1e9,
+        (len(times) - rows) / (times[-1] - times[0]) * 1e9,
     )
-
-
-def _write(
-    site: Site, *, rate: int, count: int, first: int, partitions: Sequence[str]
-) -> dict[int, int]:
-    """Commit events at a rate; return the time of each one's commit by its number."""
-    share = count // WRITERS
-    uri = site.environment["POSTROOM_MONGODB_URI"]
-    writers = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c", WRITER, uri, site.name),
-                *map(str, (rate // WRITERS, share, first + n * share)),
-                *partitions,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(WRITERS)
-    ]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-    # One after the other, not all at once.
-    begin = [f"{time.time() + 0.5 + n / rate}\n" for n in range(WRITERS)]
-    with ThreadPoolExecutor(WRITERS) as readers:
-        said = list(readers.map(lambda writer, at: writer.communicate(at)[0], writers, begin))
-    assert not any(writer.returncode for writer in writers)
-    return {
-        first + n * share + number: int(line)
-        for n, lines in enumerate(said)
-        for number, line in enumerate(lines.split())
-    }
 
 
 @contextlib.contextmanager

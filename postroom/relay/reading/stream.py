@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from pymongo import errors as mongo
 from postroom import errors
 from postroom.pymongo_adapter import post_batch_resume_token
 from postroom.relay.reading.batch import BATCH_ROWS, SLICE_ROWS
+from postroom.relay.reading.gathering import GATHERING
 from postroom.store import codec
 from postroom.store.values import ResumeToken
 from postroom.wire import OutboxField
@@ -34,11 +34,9 @@ __all__ = ["Reply", "has_passed", "open_stream", "replies"]
 
 # One getMore a second while idle; a reply comes at once when there is something.
 AWAIT_MS = 1000
-# Behind a reply with few rows the next ones gather before they are asked for: at a thousand a
-# second a third less work for the relay, a fifth less for server and broker, and on a busy machine
-# that is what events wait for. The first row after a silence does not wait, nor does a backlog.
+# Behind a reply with few rows the next ones gather before they are asked for. The first row after a
+# silence does not wait, nor does a backlog.
 FEW_ROWS = 100
-GATHER_SECONDS = 0.002
 NOT_NEEDED = (
     *("operationType", "clusterTime", "ns"),
     *("documentKey", "lsid", "txnNumber"),
@@ -135,7 +133,7 @@ def replies(
                 if reply.is_last:
                     return
                 if 0 < reply.rows < FEW_ROWS:
-                    time.sleep(GATHER_SECONDS)
+                    GATHERING.wait()
     raise errors.TermEnded("The change stream was closed by MongoDB; a new term begins")
 
 
