@@ -7,7 +7,7 @@ The fixtures come by themselves with pytest: `outbox_recorder` and `outbox_site`
 from postroom.testing.active import assert_nothing_published, assert_published, recording
 from postroom.testing.draining import NotDrained
 from postroom.testing.published import Published
-from postroom.testing.recorder import Delivered, OutboxRecorder
+from postroom.testing.recorder import Delivered, OutboxRecorder, Scheduled
 from postroom.testing.refusal import NotFaked
 from postroom.testing.report import DeadLetter, Drained, Handled, Quarantined, Relayed
 from postroom.testing.site import OutboxSite
@@ -25,6 +25,7 @@ __all__ = [
     "Published",
     "Quarantined",
     "Relayed",
+    "Scheduled",
     "Wired",
     "assert_nothing_published",
     "assert_published",

@@ -19,7 +19,7 @@ from postroom.testing.published import Published, of_event, of_row
 from postroom.testing.report import DeadLetter, Drained, Handled, Quarantined, Relayed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pymongo.database import Database
 
@@ -39,7 +39,10 @@ class NotDrained(PostroomError):
 
 
 class Draining:
-    """Relays and consumes until nothing waits. What is `relayed` already is left out."""
+    """Relays and consumes until nothing waits. What is `relayed` already is left out.
+
+    `fire` moves into the outbox what is due by now.
+    """
 
     def __init__(
         self,
@@ -49,12 +52,14 @@ class Draining:
         handlers_database: Database[Any],
         settings: Settings,
         relayed: set[str],
+        fire: Callable[[], None],
     ) -> None:
         self._mail = mail
         self._database = database
         self._handlers_database = handlers_database
         self._settings = settings
         self._relayed = relayed
+        self._fire = fire
         self._report = Drained()
         self._stopping = threading.Event()
         self._waits_for = "MongoDB"
@@ -91,6 +96,7 @@ class Draining:
     def _relay(self) -> bool:
         """Send the rows that wait, and say whether there were any."""
         self._waits_for = "MongoDB's rows of the outbox"
+        self._fire()
         rows = self._database[wire.OUTBOX].with_options(codec_options=RAW)
         found = {str(raw["_id"]): decoded(bytes(raw.raw)) for raw in rows.find(sort=[("_id", 1)])}
         new = {row_id: row for row_id, row in found.items() if row_id not in self._relayed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import bson
@@ -11,10 +12,11 @@ from postroom import wire
 from postroom.errors import OutboxError
 from postroom.inbox.handling.handlers import registry
 from postroom.store.codec import SHOWING
-from postroom.testing import handling
+from postroom.testing import handling, plan
 from postroom.testing.clients import AsyncClient, Client
 from postroom.testing.published import Kind, Published, described, of_row
 from postroom.testing.storage import Storage
+from postroom.wire import ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +30,20 @@ if TYPE_CHECKING:
     from postroom.testing.handling import Given
     from postroom.testing.storage import Documents, Transaction
 
-__all__ = ["Delivered", "OutboxRecorder"]
+__all__ = ["Delivered", "OutboxRecorder", "Scheduled"]
 
 SUBSCRIPTION = "test"
 # Handlers that publish what they handle would go on for ever.
 MOST_DELIVERED = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduled:
+    """An event that is due later; `schedule` is the name under which it can be found until then."""
+
+    event: Published
+    due_at: datetime
+    schedule: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +55,14 @@ class Delivered:
     handled: bool
 
 
-class OutboxRecorder:
-    """Databases in memory, of which Outbox and AsyncOutbox are made as of any other.
-
-    `Outbox(recorder.database)` is the real one: it refuses what it refuses in production, and its
-    rows are in the transaction with what is written beside them. `client` and `async_client` stand
-    in for MongoClient and AsyncMongoClient and show the same documents; what they do not have is
-    refused by a sentence (NotFaked) and never guessed.
-    """
+class _Databases:
+    """What an application needs in the place of MongoDB."""
 
     def __init__(self, database: str = "test") -> None:
         self._storage = Storage()
         self._name = database
         self._delivered: set[str] = set()
+        self._ahead = timedelta(0)
 
     @property
     def client(self) -> MongoClient[Any]:
@@ -78,6 +84,20 @@ class OutboxRecorder:
         """The same database, for asyncio."""
         return self.async_client[self._name]
 
+    def clear(self) -> None:
+        """Forget all events and documents."""
+        self._storage.clear()
+
+
+class OutboxRecorder(_Databases):
+    """Databases in memory, of which Outbox and AsyncOutbox are made as of any other.
+
+    `Outbox(recorder.database)` is the real one: it refuses what it refuses in production, and its
+    rows are in the transaction with what is written beside them. `client` and `async_client` stand
+    in for MongoClient and AsyncMongoClient and show the same documents; what they do not have is
+    refused by a sentence (NotFaked) and never guessed.
+    """
+
     @property
     def events(self) -> list[Published]:
         """All events that were published and committed, in commit order, of whatever database."""
@@ -87,6 +107,26 @@ class OutboxRecorder:
     def rolled_back(self) -> list[Published]:
         """Those whose transaction was rolled back: nobody will ever get them."""
         return [*self._of("rolled back")]
+
+    @property
+    def scheduled(self) -> list[Scheduled]:
+        """Those that wait in the recorder's database until they are due, the earliest first."""
+        return [
+            Scheduled(
+                event=of_row(row, transaction=0, database=self._name),
+                due_at=row[ScheduledField.DUE_AT].replace(tzinfo=UTC),
+                schedule=row.get(ScheduledField.SCHEDULE),
+            )
+            for row in plan.waiting(self.database)
+        ]
+
+    def advance(self, by: timedelta = timedelta(0)) -> int:
+        """Put the clock forward, and publish what is due then; return how many there were.
+
+        Only of events that are due later; what publish() adds a deliver_in to stays the real time.
+        """
+        self._ahead += by
+        return plan.fire(self.database, (datetime.now(UTC) + self._ahead).replace(tzinfo=None))
 
     def published(self, kind: Kind, /, **fields: Any) -> list[Published]:
         """Return the committed events of a class or name with these values in these fields.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from postroom.store.server_watch import ServerWatch
 from postroom.testing import watching
 from postroom.testing.contract import Contract
 from postroom.testing.draining import Draining
+from postroom.testing.firing import fire_due
 from postroom.testing.handling import as_event, handler_of
 from postroom.testing.mail import Mail
 
@@ -93,6 +95,7 @@ class OutboxSite:
         self._shared = shared
         self._mail = Mail(shared.pulsar, wiring, settings)
         self._relayed: set[str] = set()
+        self._ahead = timedelta(0)
 
     @property
     def database(self) -> Database[Any]:
@@ -107,6 +110,10 @@ class OutboxSite:
     def async_client(self) -> AsyncMongoClient[Any]:
         """Return a client for the test's event loop, to be closed by `async with`."""
         return AsyncMongoClient(self.settings.mongodb_uri, tz_aware=True)
+
+    def advance(self, by: timedelta) -> None:
+        """Put the clock forward by which drain() finds what is due later; MongoDB's stays."""
+        self._ahead += by
 
     def drain(self, *, seconds: float = 10.0) -> Drained:
         """Relay and consume all that waits, what handlers publish too, and return what happened.
@@ -126,6 +133,7 @@ class OutboxSite:
             handlers_database=self._shared.handlers[self.settings.mongodb_database],
             settings=self.settings,
             relayed=self._relayed,
+            fire=functools.partial(fire_due, self.database, self._ahead),
         )
         return draining.within(seconds)
 

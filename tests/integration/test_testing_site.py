@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -168,3 +169,18 @@ def test_writes_outside_of_the_session_are_found(outbox_site: OutboxSite) -> Non
     for words in ("insert on ", ".mails (", "test_testing_site.py:", "delete on shop.drop_me"):
         assert words in found
     assert "__outboxMessages" in found
+
+
+def test_the_clock_of_scheduled_events_can_be_moved(outbox_site: OutboxSite) -> None:
+    """What is due then is relayed, the rest waits, and MongoDB's own clock stays."""
+    with outbox_site.outbox.scope() as tx:
+        for name, days in (("late", 2), ("early", 1)):
+            tx.publish(SiteOrderPaid(order_id=name), deliver_in=timedelta(days=days))
+        tx.publish(SiteOrderPaid(order_id="gone"), deliver_in=timedelta(1), schedule="gone")
+    with outbox_site.outbox.scope() as tx:
+        assert tx.cancel("gone")
+    assert outbox_site.drain().published == []
+    for name in ("early", "late"):
+        outbox_site.advance(timedelta(days=1))
+        (relayed,) = outbox_site.drain().published
+        assert relayed.event.data["orderId"] == name

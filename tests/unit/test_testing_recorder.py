@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +11,9 @@ from pymongo import MongoClient
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from postroom import AsyncOutbox, DomainEvent, Event, InvalidEvent, Outbox, handles
-from postroom.errors import ConfigurationError, TransactionTouched
+from postroom.errors import AlreadyScheduled, ConfigurationError, TransactionTouched
 from postroom.inbox.handling.handlers import Registry, registry
+from postroom.store.plan import PlanChange
 from postroom.testing import (
     NotFaked,
     OutboxRecorder,
@@ -305,3 +306,43 @@ def test_without_the_fixture_the_assertions_say_so() -> None:
     """Nothing is taken for published where nobody has looked."""
     with pytest.raises(ConfigurationError, match="outbox_recorder"):
         assert_published(KitOrderPaid)
+
+
+def test_the_clock_of_scheduled_events_can_be_moved(
+    outbox_recorder: OutboxRecorder, outbox: Outbox
+) -> None:
+    """They are published when they are due, under the id that they had; cancelled, never."""
+    with outbox.scope() as tx:
+        for name, days in (("late", 2), ("early", 1), ("never", 1), ("later", 1)):
+            event = KitOrderPaid(order_id=name)
+            tx.publish(event, deliver_in=timedelta(days=days), schedule=name)
+    with outbox.scope() as tx:
+        assert tx.cancel("never")
+        assert tx.reschedule("later", deliver_in=timedelta(days=9))
+        assert not tx.cancel("nobody")
+        with pytest.raises(AlreadyScheduled):
+            tx.publish(KitOrderPaid(order_id="x"), deliver_in=timedelta(1), schedule="late")
+    with pytest.raises(ZeroDivisionError), outbox.scope() as tx:
+        tx.publish(KitOrderPaid(order_id="x"), deliver_in=timedelta(0))
+        1 / 0  # noqa: B018
+    assert [each.schedule for each in outbox_recorder.scheduled] == ["early", "late", "later"]
+    assert outbox_recorder.advance() == 0
+    assert_nothing_published()
+    assert outbox_recorder.advance(timedelta(days=1)) == 1
+    assert_published(KitOrderPaid, order_id="early", times=1)
+    assert outbox_recorder.advance(timedelta(days=2)) == 1
+    assert [each.data["orderId"] for each in outbox_recorder.events] == ["early", "late"]
+    with outbox.scope() as tx:
+        assert tx.cancel("early") is PlanChange.TOO_LATE
+
+
+def test_asyncio_schedules_as_well(outbox_recorder: OutboxRecorder) -> None:
+    """By the same rules."""
+
+    async def main() -> None:
+        outbox = AsyncOutbox(outbox_recorder.async_database)
+        await outbox.publish(KitOrderPaid(order_id="a"), deliver_in=timedelta(hours=1))
+
+    asyncio.run(main())
+    outbox_recorder.advance(timedelta(hours=2))
+    assert_published(KitOrderPaid, order_id="a")
