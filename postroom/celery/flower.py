@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import ssl
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,13 @@ from postroom.celery import logs
 from postroom.celery.outage import Outage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from celery import Celery
 
     from postroom.settings import Settings
 
-__all__ = ["install", "let_in"]
+__all__ = ["install", "let_in", "require_certificate"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class _Guarded:
                 variable=os.environ.get(VARIABLE),
                 oauth=bool(options.auth),
             )
+            require_certificate(settings.get("ssl_options"))
             logs.keep_flower_to_lines(installation.settings)
             _say_outages_once(capp)
             _tell_partitions(installation.settings)
@@ -112,6 +114,34 @@ def let_in(
             "out."
         )
     return [f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"]
+
+
+def require_certificate(given: Mapping[str, str] | None) -> None:
+    """Make sure that Flower can show the certificate that it was given, if it was given one.
+
+    Left to itself it starts without a word, and ends each connection.
+
+    Raises:
+        SystemExit: it cannot.
+
+    """
+    if not given:
+        return
+    certificate, key = given["certfile"], given["keyfile"]
+    named = f"FLOWER_CERTFILE ({certificate}) and FLOWER_KEYFILE ({key})"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An empty password, so that an encrypted key is refused and nobody is asked for one.
+        context.load_cert_chain(certificate, key, password="")
+        if "ca_certs" in given:
+            named = f"FLOWER_CA_CERTS ({given['ca_certs']})"
+            context.load_verify_locations(given["ca_certs"])
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise SystemExit(
+            f"Flower cannot serve HTTPS by {named}: {reason.replace('_', ' ').lower()}. It does "
+            "not start; set a certificate in PEM and its own key, without a password."
+        ) from None
 
 
 def _by_flowers_own_options(

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+<<<<<<< HEAD
 from celery import Celery
 
 from postroom import Settings
 from postroom.celery import flower
 from postroom.celery.flower import _say_outages_once
+=======
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from postroom import Settings
+from postroom.celery import flower
+from tests.certificates import Authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
+>>>>>>> fbe1d60 (feat: Flower refuses a certificate that it cannot show in one sentence, where it served nothing without a word)
 
 SECRET = "s3cr3t"  # noqa: S105 - it is looked for
 PASSWORDS = ["a,b", "a,b:c", "wörd", "p w", ",", "x:y", '"', "密码", "a" * 300]
@@ -73,6 +85,41 @@ def test_two_ways_to_say_it_are_refused() -> None:
     assert "other" not in str(refused.value)
 
 
+def test_a_certificate_that_flower_cannot_show_is_refused(tmp_path: Path) -> None:
+    """By a sentence with both settings and the reason; what is right, or absent, is accepted."""
+    authority = Authority(tmp_path)
+    right, other = authority.sign("right"), authority.sign("other")
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    locked = tmp_path / "locked.pem"
+    loaded = serialization.load_pem_private_key(right.key.read_bytes(), None)
+    assert isinstance(loaded, rsa.RSAPrivateKey)
+    locked.write_bytes(
+        loaded.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    flower.require_certificate(None)
+    flower.require_certificate({"certfile": str(right.certificate), "keyfile": str(right.key)})
+    pairs = [
+        (tmp_path / "absent.pem", right.key, "no such file"),
+        (junk, right.key, "pem"),
+        (right.certificate, junk, "pem"),
+        (right.certificate, other.key, "mismatch"),
+        (right.certificate, locked, "flower cannot serve"),
+    ]
+    for certificate, key, reason in pairs:
+        with pytest.raises(SystemExit) as refused:
+            flower.require_certificate({"certfile": str(certificate), "keyfile": str(key)})
+        assert f"FLOWER_CERTFILE ({certificate}) and FLOWER_KEYFILE ({key})" in str(refused.value)
+        assert reason in str(refused.value).lower()
+    trusted = {"certfile": str(right.certificate), "keyfile": str(right.key), "ca_certs": str(junk)}
+    with pytest.raises(SystemExit, match="FLOWER_CA_CERTS"):
+        flower.require_certificate(trusted)
+
+
 def test_what_is_leaned_on_is_there() -> None:
     """A Flower that has changed it fails here, by name."""
     import flower.command
@@ -81,6 +128,7 @@ def test_what_is_leaned_on_is_there() -> None:
 
     command, views = sys.modules[flower.command.__name__], sys.modules[flower.views.__name__]
     assert "Flower(capp=app, options=options, **settings)" in inspect.getsource(command)
+    assert "settings['ssl_options'] = {'certfile'" in inspect.getsource(command)
     made = inspect.getsource(views.BaseHandler.get_current_user)
     assert "hmac.compare_digest(stored_credential, credentials)" in made
     assert "options.basic_auth" in made
