@@ -7,23 +7,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-<<<<<<< HEAD
 from celery import Celery
-
-from postroom import Settings
-from postroom.celery import flower
-from postroom.celery.flower import _say_outages_once
-=======
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from postroom import Settings
 from postroom.celery import flower
+from postroom.celery.flower import _say_outages_once
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
->>>>>>> fbe1d60 (feat: Flower refuses a certificate that it cannot show in one sentence, where it served nothing without a word)
 
 SECRET = "s3cr3t"  # noqa: S105 - it is looked for
 PASSWORDS = ["a,b", "a,b:c", "wörd", "p w", ",", "x:y", '"', "密码", "a" * 300]
