@@ -122,6 +122,12 @@ def stack(folder: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
+def outbox_services(stack: Stack) -> dict[str, str]:
+    """Have the test kit take the services that are here already, as settings would name them."""
+    return dict(stack.environment)
+
+
+@pytest.fixture(scope="session")
 def pulsar_server(folder: Path) -> Iterator[Pulsar]:
     """Lend real Apache Pulsar, or skip where it cannot run."""
     yield from _running_pulsar(folder)

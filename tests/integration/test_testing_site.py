@@ -25,12 +25,6 @@ class SiteOrderPaid(DomainEvent, key="order_id"):
 
 
 @pytest.fixture(scope="session")
-def outbox_services(stack: Any) -> dict[str, str]:
-    """Take the services that these tests have already, as a user's settings would name them."""
-    return dict(stack.environment)
-
-
-@pytest.fixture(scope="session")
 def outbox_routing() -> Wired:
     """Have some events go to a topic that another subscription reads as well."""
     billing = "shop/prod/billing"
