@@ -15,7 +15,7 @@ from postroom.errors import (
     Retry,
     ScopeClosed,
 )
-from postroom.events import DomainEvent, Event
+from postroom.events import DomainEvent, Event, upcasts
 from postroom.inbox.handling.registration import handles
 from postroom.outbox import Outbox, Transaction
 from postroom.settings import Settings
@@ -39,4 +39,5 @@ __all__ = [
     "Settings",
     "Transaction",
     "handles",
+    "upcasts",
 ]

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
@@ -17,7 +17,7 @@ from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE, UuidRepresentation
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from postroom import errors, event_classes
+from postroom import errors, event_classes, versions
 from postroom.event_classes import key_field
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "key_field",
     "plain_size",
     "text",
+    "upcasts",
     "utc",
 ]
 
@@ -46,7 +47,9 @@ class DomainEvent(BaseModel):
     whose value keys the event: events of one key keep their order at the consumers. That holds for
     every event of this name that a process with this class publishes or relays, whoever wrote its
     row. `class Assigned(DomainEvent, encrypted=True)` says that the broker is not to be able to
-    read it, with the same reach (docs/security.md). Subclasses inherit both.
+    read it, with the same reach (docs/security.md). `class Assigned(DomainEvent, version=2)` says
+    that events of this name had another form before, which @upcasts brings to this one
+    (docs/schemas.md). Subclasses inherit all three.
 
     Raises:
         pydantic.ValidationError: a field is missing or has a wrong type; the message names it.
@@ -62,6 +65,7 @@ class DomainEvent(BaseModel):
     event_name: ClassVar[str] = "DomainEvent"
     event_key: ClassVar[str | None] = None
     event_encrypted: ClassVar[bool] = False
+    event_version: ClassVar[int] = 1
 
     def __init_subclass__(
         cls,
@@ -69,6 +73,7 @@ class DomainEvent(BaseModel):
         name: str | None = None,
         key: str | None = None,
         encrypted: bool | None = None,
+        version: int | None = None,
         **_config: Any,
     ) -> None:
         """Give the subclass its name on the wire; pydantic takes the other keywords."""
@@ -76,6 +81,8 @@ class DomainEvent(BaseModel):
         cls.event_name = name or cls.__name__
         cls.event_key = key or cls.event_key
         cls.event_encrypted = cls.event_encrypted if encrypted is None else bool(encrypted)
+        if version is not None:
+            cls.event_version = versions.checked(version, cls.__qualname__)
         if cls.event_encrypted:
             event_classes.encrypt(cls.event_name)
 
@@ -89,6 +96,34 @@ class DomainEvent(BaseModel):
     def to_wire(self) -> dict[str, Any]:
         """Return {"name", "data"} as it is stored in the outbox row; datetimes stay datetimes."""
         return {"name": self.event_name, "data": self.model_dump(by_alias=True)}
+
+
+Upcaster = TypeVar("Upcaster", bound=Callable[[dict[str, Any]], dict[str, Any]])
+
+
+def upcasts(event: type[DomainEvent], *, from_version: int) -> Callable[[Upcaster], Upcaster]:
+    """Register a function that makes the wire data of the next version of those of this one.
+
+    Handlers get an event of an older version through all functions from there on, whenever and by
+    whomever it was published: as it comes from its topic, from a replay or from the dead letters.
+    The function gets the plain object of the wire, which it may change, and returns one. A step
+    that needs no change needs no function.
+
+    Raises:
+        ConfigurationError: the class has no later version, or another function does this step.
+
+    """
+    if not 1 <= from_version < event.event_version:
+        raise errors.ConfigurationError(
+            f"@upcasts({event.__qualname__}, from_version={from_version}): the class has version "
+            f"{event.event_version}; give it a later one by version=…"
+        )
+
+    def register(function: Upcaster) -> Upcaster:
+        versions.register(event.event_name, from_version, function)
+        return function
+
+    return register
 
 
 Data = TypeVar("Data")

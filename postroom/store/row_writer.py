@@ -13,7 +13,7 @@ from bson import ObjectId
 from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 
-from postroom import carrying, errors, tracing
+from postroom import carrying, errors, tracing, versions
 from postroom.answering import checked_key
 from postroom.envelope import Envelopes
 from postroom.events import DomainEvent, checked
@@ -141,7 +141,11 @@ class RowWriter:
         headers: Mapping[str, str] | None,
         partition: str | None,
     ) -> tuple[str, bytes, str | None]:
-        wire = event.to_wire() if isinstance(event, DomainEvent) else event
+        wire, headers = event, headers or {}
+        if isinstance(event, DomainEvent):
+            wire = event.to_wire()
+            if event.event_version > 1:
+                headers = {versions.HEADER: str(event.event_version), **headers}
         name, _ = checked(wire)
         row: dict[str, Any] = {
             OutboxField.ID: row_id,
@@ -153,9 +157,9 @@ class RowWriter:
             del row[OutboxField.PARTITION]
         around = carrying.carried()
         if not tracing.is_on():
-            return name, *self._encoded(name, row, {**around, **(headers or {})})
+            return name, *self._encoded(name, row, {**around, **headers})
         with tracing.creating(name, str(row_id)) as carried:
-            return name, *self._encoded(name, row, {**around, **carried, **(headers or {})})
+            return name, *self._encoded(name, row, {**around, **carried, **headers})
 
     def _encoded(
         self, name: str, row: dict[str, Any], headers: Mapping[str, str]

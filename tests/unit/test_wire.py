@@ -126,4 +126,5 @@ def test_the_public_names_are_frozen() -> None:
         "Settings",
         "Transaction",
         "handles",
+        "upcasts",
     ]

@@ -12,6 +12,7 @@ from postroom.celery.commands.partitions import partitions
 from postroom.celery.commands.quarantine import quarantine
 from postroom.celery.commands.replay import replay
 from postroom.celery.commands.scheduled import scheduled
+from postroom.celery.commands.schema import schema
 from postroom.celery.commands.show import show
 from postroom.celery.commands.status import status
 from postroom.celery.commands.steering import actions, pause, prune, resume
@@ -37,6 +38,7 @@ for _command in (
     replay,
     resume,
     scheduled,
+    schema,
     setup,
     show,
     status,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from postroom import errors, private_text
+from postroom import errors, private_text, versions
 from postroom.events import DomainEvent, Event
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class Handler:
         data = marshal.loads(marshal.dumps(event.data))  # noqa: S302
         for match in self.matches:
             if isinstance(match, type) and match.event_name == event.name:
+                if match.event_version > 1:
+                    data = versions.upcast(
+                        event.name, data, event.headers, to_version=match.event_version
+                    )
                 return _with(event, _validated(match, data))
         return _with(event, data)
 
