@@ -37,6 +37,8 @@ class World:
         self.most: dict[str, int] = {}
         self.pins: dict[str, frozenset[OutboxPartition]] = {}
         self.now, self.moves = 0.0, 0
+        self.drain_seconds = 0.0
+        self._draining: dict[OutboxPartition, float] = {}
 
     def join(self, name: str, *, most: int = 99, pins: Iterable[OutboxPartition] = ()) -> None:
         """Have a worker come."""
@@ -70,8 +72,8 @@ class World:
             if view[self.partitions.index(partition)].wanted_by == self.rows[partition].wanted_by:
                 self._write(partition, wanted_by=None, is_wanted_pinned=False)
         for partition in set(found.give) & held:
-            del self.locks[partition]
-            self._write(partition, holder=None, is_pinned=False)
+            self._draining.setdefault(partition, self.now + self.drain_seconds)
+        self._end_drains()
         for partition in found.want:
             of = view[self.partitions.index(partition)].holder
             row = self.rows[partition]
@@ -79,6 +81,12 @@ class World:
                 self._write(partition, wanted_by=name, is_wanted_pinned=name in self.pins)
         for partition in found.ask:
             self._ask(name, partition)
+
+    def _end_drains(self) -> None:
+        for partition in [p for p, until in self._draining.items() if until <= self.now]:
+            del self._draining[partition]
+            if self.locks.pop(partition, None):
+                self._write(partition, holder=None, is_pinned=False)
 
     def _ask(self, name: str, partition: OutboxPartition) -> None:
         is_ours = partition not in self.locks and (
@@ -258,3 +266,17 @@ def test_a_wish_of_a_dead_worker_keeps_nothing_from_being_served() -> None:
     world.kill("b")
     world.settle(5)
     assert world.shares() == {"a": 4}
+
+
+@pytest.mark.parametrize("drain_seconds", [1.0, 2.0, 5.0])
+def test_what_is_given_slowly_goes_to_who_asked_for_it(drain_seconds: float) -> None:
+    """A busy broker takes long over what is under way; nobody else takes it meanwhile."""
+    world = World(8)
+    world.join("a")
+    world.join("b")
+    world.settle(2)
+    world.drain_seconds, moved = drain_seconds, world.moves
+    world.join("c")
+    world.settle(drain_seconds + 2)
+    assert sorted(world.shares().values()) == [2, 3, 3]
+    assert world.moves == moved + 2

@@ -43,7 +43,7 @@ class Plan:
     """What to do now: locks to ask for, rows to mark, rows to give, marks to strike out.
 
     `knocks` are the outbox partitions of each other worker at whose lock it may be looked
-    whether that one lives, and `free` those that nobody serves as far as this worker can tell.
+    whether that one lives.
     """
 
     ask: list[OutboxPartition] = field(default_factory=list)
@@ -51,7 +51,6 @@ class Plan:
     give: list[OutboxPartition] = field(default_factory=list)
     decline: list[OutboxPartition] = field(default_factory=list)
     knocks: dict[str, list[OutboxPartition]] = field(default_factory=dict)
-    free: list[OutboxPartition] = field(default_factory=list)
 
 
 def plan(holdings: Sequence[Holding], sharer: Sharer) -> Plan:
@@ -61,7 +60,7 @@ def plan(holdings: Sequence[Holding], sharer: Sharer) -> Plan:
     falls with each: it ends, and nothing moves to and fro. Pinned ones go to who is pinned to them.
     """
     seen = _Seen(holdings, sharer)
-    found = Plan(free=[each.partition for each in holdings if seen.holder(each) is None])
+    found = Plan()
     _give(seen, found)
     if sharer.pins is None:
         _ask(seen, found)

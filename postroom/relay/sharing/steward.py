@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom.relay.sharing.plan import Plan, Sharer, plan
 
@@ -22,6 +22,14 @@ SLOW_SECONDS = 0.5
 OVERDUE_SECONDS = 1.5
 
 
+class _Unsettled(NamedTuple):
+    """An outbox partition that somebody wants, or that is free, or both."""
+
+    partition: OutboxPartition
+    wanted_by: str | None
+    is_free: bool
+
+
 class Steward:
     """Remembers what a plan needs beside the rows: who fell, and what has been free for how long.
 
@@ -35,7 +43,7 @@ class Steward:
         self._holders: dict[OutboxPartition, str] = {}
         self._fallen: set[str] = set()
         self._doubted: dict[str, OutboxPartition] = {}
-        self._unsettled: dict[tuple[OutboxPartition, str | None], float] = {}
+        self._unsettled: dict[_Unsettled, float] = {}
         self._knocked: dict[str, tuple[float, int]] = {}
 
     @property
@@ -71,10 +79,9 @@ class Steward:
             held=held,
             asked=frozenset(asked),
             fallen=frozenset(self._fallen),
-            overdue=self._overdue(holdings, now),
+            overdue=self._overdue(holdings, held, now),
         )
         found = plan(holdings, sharer)
-        self._note_unsettled(holdings, found, now)
         found.ask += self._knocks(found, now)
         return found
 
@@ -92,20 +99,32 @@ class Steward:
             if now - since > SLOW_SECONDS and other != self._sharer.name:
                 self._fallen.add(other)
 
-    def _overdue(self, holdings: Sequence[Holding], now: float) -> frozenset[OutboxPartition]:
+    def _overdue(
+        self, holdings: Sequence[Holding], held: frozenset[OutboxPartition], now: float
+    ) -> frozenset[OutboxPartition]:
+        about = {each.partition: self._unsettled_of(each, held) for each in holdings}
+        self._unsettled = {
+            each: self._unsettled.get(each, now) for each in about.values() if each is not None
+        }
         return frozenset(
-            each.partition
-            for each in holdings
-            if now - self._unsettled.get((each.partition, each.wanted_by), now) > OVERDUE_SECONDS
+            partition
+            for partition, each in about.items()
+            if each is not None and now - self._unsettled[each] > OVERDUE_SECONDS
         )
 
-    def _note_unsettled(self, holdings: Sequence[Holding], found: Plan, now: float) -> None:
-        self._unsettled = {
-            about: self._unsettled.get(about, now)
-            for each in holdings
-            if each.wanted_by is not None or each.partition in found.free
-            for about in [(each.partition, each.wanted_by)]
-        }
+    def _unsettled_of(
+        self, holding: Holding, held: frozenset[OutboxPartition]
+    ) -> _Unsettled | None:
+        """Return what is to be settled about an outbox partition, if anything is.
+
+        Who wants it has that long to take it from when it is free, however long its holder took to
+        give it: others would take it instead, on a busy machine again and again.
+        """
+        gone = {None, self._sharer.name, *self._fallen}
+        is_free = holding.partition not in held and holding.holder in gone
+        if not is_free and holding.wanted_by is None:
+            return None
+        return _Unsettled(holding.partition, holding.wanted_by, is_free)
 
     def _knocks(self, found: Plan, now: float) -> list[OutboxPartition]:
         knocks = []
