@@ -161,7 +161,7 @@ class TailReader:
             readback = Readback(topic, reader, self._around)
             if is_checked:
                 first = readback.next()
-                found.is_cut = first is None or first.message_id() != start
+                found.is_cut = first is None or _place(first.message_id()) != _place(start)
                 if found.is_cut:
                     self._note(first, found, own_name)
             yield readback
@@ -234,3 +234,12 @@ class TailReader:
     def _require_office(self) -> None:
         if self._stopping.is_set():
             raise errors.TermEnded("The relay was stopped while it opened a term")
+
+
+def _place(message_id: pulsar.MessageId) -> tuple[int, int, int]:
+    """Return where a message stands in its topic.
+
+    Without the number of the topic partition, by which the client compares, too: an acknowledgement
+    does not tell it, a message that is read does.
+    """
+    return message_id.ledger_id(), message_id.entry_id(), message_id.batch_index()
