@@ -222,6 +222,8 @@ def moves(site: Site) -> list[Figure]:
         flow.caught_up()
         before, since = owners(site), time.monotonic()
         (third,) = start_workers(site, 1, of=8)
+        third.wait_for(" ready.")
+        ready = time.monotonic() - since
         after = wait_for_shares(site, 3, 3, 2)
         balanced = time.monotonic() - since
         flow.caught_up()
@@ -229,6 +231,7 @@ def moves(site: Site) -> list[Figure]:
         stayed = [part for part in after if part not in moved]
         found += [
             _seconds("a third worker's start to shares of 3, 3 and 2", balanced, bar=10),
+            _seconds("of that, until Celery's worker was ready to begin", ready),
             _seconds(
                 "an event of a moved outbox partition waits", flow.worst(since, parts=moved), 1
             ),
