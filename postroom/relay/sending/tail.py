@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.lane_options import LaneOptions
     from postroom.topics import Topic
 
-__all__ = ["Span", "Tail", "TailReader"]
+__all__ = ["Span", "Tail", "TailReader", "place"]
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class TailReader:
             readback = Readback(topic, reader, self._around)
             if is_checked:
                 first = readback.next()
-                found.is_cut = first is None or _place(first.message_id()) != _place(start)
+                found.is_cut = first is None or place(first.message_id()) != place(start)
                 if found.is_cut:
                     self._note(first, found, own_name)
             yield readback
@@ -236,7 +236,7 @@ class TailReader:
             raise errors.TermEnded("The relay was stopped while it opened a term")
 
 
-def _place(message_id: pulsar.MessageId) -> tuple[int, int, int]:
+def place(message_id: pulsar.MessageId) -> tuple[int, int, int]:
     """Return where a message stands in its topic.
 
     Without the number of the topic partition, by which the client compares, too: an acknowledgement
