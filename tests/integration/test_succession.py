@@ -79,7 +79,7 @@ class Reading:
                     self.open()
             return len(set(self.numbers)) >= count
 
-        wait_until(is_there, description=f"{count} messages are passed on", seconds=15)
+        wait_until(is_there, description=f"{count} messages are passed on")
         assert list(dict.fromkeys(self.numbers)) == list(range(count))
 
 

@@ -80,7 +80,7 @@ class Broker:
         """Have the consumer receive some messages, and require that none is missing before one."""
         for _ in range(min(count, len(self._on_the_way))):
             place = self._on_the_way.popleft()
-            if self._succession.admits(place):
+            if self._succession.admits(place) and not self.has(place):
                 assert self.missing_before(place) == []
                 self.admitted.append(place)
 
@@ -118,7 +118,7 @@ acts = st.tuples(
 def test_none_is_admitted_before_an_earlier_one(
     sizes: list[int], acts: list[tuple[str, int]]
 ) -> None:
-    """However often it changes hands, each message is admitted once, in order, and none is left."""
+    """However often it changes hands, messages are admitted first in order, and none is left."""
     broker = Broker(places_of(sizes))
     for act, number in acts:
         if act in ("take_away", "end_moment"):
@@ -141,6 +141,7 @@ def test_what_comes_right_behind_is_admitted_without_a_word() -> None:
     found = Succession(lambda: asked.append(1))
     (first,), *rest = places_of([0, 0, 3, 1, 0])
     assert [found.admits(first), found.admits(first)] == [False, True]
+    assert found.admits(first)  # as one whose acknowledgement was lost
     assert all(found.admits(place) for entry in rest for place in entry)
     assert asked == [1]
 

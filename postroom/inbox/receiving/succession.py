@@ -29,13 +29,14 @@ MOST_STEPS = 1000
 
 
 class Succession:
-    """Admits the messages of one consumer of Pulsar's each once, in their order, without a gap.
+    """Admits the messages of one consumer of Pulsar's in their order, without a gap.
 
     A message is admitted where it stands right behind the one that was admitted last, or where the
     broker has come from that one to it twice, having gone back in between to what is
     unacknowledged, as `go_back` asks it to. Any other is left out, for the broker to deliver again:
     the first one of all, and one behind a gap, which may be messages that were acknowledged, or
-    markers, or ones still to come. One that was admitted before is held already, or done.
+    markers, or ones still to come. What comes again is admitted again: it is held already, or done
+    and its acknowledgement lost, as by a broker that was killed.
 
     admits() belongs to the thread that receives, tend() to the one that looks after the consumer:
     it reads what was admitted last, and `go_back` is safe from both.
@@ -54,13 +55,13 @@ class Succession:
         self._due = time.monotonic() + self._waits.take()
 
     def admits(self, place: Place) -> bool:
-        """Say whether the message there is the next one; otherwise it is left out."""
+        """Say whether the message there is the next one, or an earlier one; else it is left out."""
         last = self._last
         if last is None or not _follows(last, place):
             if last is not None and place <= last:
                 if self._before is not None:
                     self._before, self._is_fresh = place, True
-                return False
+                return True
             begins = self._begins(place)
             if not begins or (last, place) not in self._steps:
                 self._leave_out(place, begins=begins)
