@@ -33,12 +33,15 @@ def latency(site: Site, *, rate: int, seconds: int) -> list[Figure]:
     outbox = Outbox(site.database)
     plain = site.subscribe()
     with relaying(site):
-        count, begin = rate * seconds, _now(site) + AHEAD
+        count = rate * seconds
+        begin = _now(site) + AHEAD + timedelta(seconds=count / 200)
         due = {}
-        for n, event in enumerate(events(count)):
-            at = begin + timedelta(seconds=n / rate)
-            (event_id,) = outbox.publish(event, deliver_at=at)
-            due[event_id] = at
+        with outbox.scope() as tx:
+            for n, event in enumerate(events(count)):
+                at = begin + timedelta(seconds=n / rate)
+                (event_id,) = tx.publish(event, deliver_at=at)
+                due[event_id] = at
+        assert _now(site) < begin, "they were due before all were written"
         late = []
         for _ in range(count):
             message = plain.receive(30_000)

@@ -13,7 +13,7 @@ from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from pymongo.database import Database
 
@@ -114,13 +114,13 @@ def reschedule(
     where: Filter,
     *,
     actor: Actor,
-    at: datetime | None,
+    at: datetime | timedelta | None,
     outbox: str | None = None,
     schedule: str | None = None,
     key_field: str | None = None,
     told: Callable[[Done], None] = lambda _: None,
 ) -> Done:
-    """Have the events that match now be due at a time, or at once where that is None.
+    """Have the events that match now be due at a time, or so long from now; at once for None.
 
     Raises:
         pymongo.errors.PyMongoError: MongoDB does not answer.

@@ -49,7 +49,7 @@ LOOK_SECONDS = 0.2
 STOP_SECONDS = 2.0
 # Of an outbox that is being divided anew, and of one in which this one is closed.
 CLOSED_SECONDS = 1.0
-MOST_AT_ONCE = 500
+MOST_AT_ONCE = 1000
 MOST_CONTESTED = 100
 CONTESTED_SECONDS = 0.05
 CONTESTED_AT_MOST_SECONDS = 1.0

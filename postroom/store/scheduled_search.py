@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, WriteConcern
@@ -45,8 +45,8 @@ class Scheduled:
 class Overview:
     """How many events of an outbox wait, are due and were not fired, and since when the oldest is.
 
-    `refused` are those of the due ones that MongoDB does not take into the outbox. No count goes
-    beyond 100,000.
+    `refused` are those of the due ones that MongoDB does not take into the outbox; none of them is
+    the oldest one. No count goes beyond 100,000.
     """
 
     outbox: str
@@ -94,12 +94,14 @@ class ScheduledSearch:
         """Delete those that still wait; return how many."""
         return self._rows.delete_many(self._still(ids)).deleted_count
 
-    def reschedule(self, ids: Sequence[Any], at: datetime | None) -> int:
-        """Have those that still wait be due at a time, by MongoDB's clock now where that is None.
+    def reschedule(self, ids: Sequence[Any], at: datetime | timedelta | None) -> int:
+        """Have those that still wait be due at a time, or so long from MongoDB's now; None is now.
 
         Returns how many were there.
         """
-        due = "$$NOW" if at is None else at
+        due: Any = "$$NOW" if at is None else at
+        if isinstance(at, timedelta):
+            due = {"$add": ["$$NOW", at // timedelta(milliseconds=1)]}
         change: list[Mapping[str, Any]] = [
             {"$set": {ScheduledField.DUE_AT: due}},
             {"$unset": ScheduledField.REFUSED},
@@ -109,16 +111,14 @@ class ScheduledSearch:
     def overview(self) -> list[Overview]:
         """Return what waits of each outbox; entries of an index are counted, MOST_COUNTED each."""
         now = self._rows.database.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
-        return [
-            self._overview_of(base, now)
-            for base in sorted(self._rows.distinct(ScheduledField.PARTITION, self._mine()))
-        ]
+        bases = self._bases() if self._base is None else [self._base]
+        return [self._overview_of(base, now) for base in bases]
 
     def _overview_of(self, base: str, now: datetime) -> Overview:
         mine = {ScheduledField.PARTITION: base}
         due = {**mine, ScheduledField.DUE_AT: {"$gte": EARLIEST, "$lte": now}}
         oldest = self._rows.find_one(
-            due,
+            {**due, ScheduledField.REFUSED: None},
             {ScheduledField.DUE_AT: 1},
             sort=[(ScheduledField.DUE_AT, ASCENDING)],
             max_time_ms=MS,
@@ -136,10 +136,16 @@ class ScheduledSearch:
         return self._rows.count_documents(wanted, limit=MOST_COUNTED, maxTimeMS=MS)
 
     def _mine(self) -> dict[str, Any]:
-        return {} if self._base is None else {ScheduledField.PARTITION: self._base}
+        # Named one by one, so that all that is asked is answered by the index on what is due.
+        named = {"$in": self._bases()} if self._base is None else self._base
+        return {ScheduledField.PARTITION: named}
+
+    def _bases(self) -> list[str]:
+        return sorted(self._rows.distinct(ScheduledField.PARTITION))
 
     def _matching(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._mine(), ScheduledField.FIRED_ID: None, **wanted}
+        # What was fired has no date there.
+        return {**self._mine(), ScheduledField.DUE_AT: {"$gte": EARLIEST}, **wanted}
 
     def _still(self, ids: Sequence[Any]) -> dict[str, Any]:
         return {ScheduledField.ID: {"$in": list(ids)}, **self._matching({})}

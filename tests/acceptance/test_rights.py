@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.pulsar, pytest.mark.timeout(400)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 PASSWORD = "p@ss:w/ö,rd"  # noqa: S105 - it is looked for
+EVENT = {"name": "Reminded", "data": {}}
 WRITER = "celery -A tasks worker --loglevel=INFO -P solo"
 
 
@@ -158,6 +160,79 @@ def test_every_part_works_with_the_rights_of_the_page(secured_site: Site, roles:
         text = worker.text()
         for word in (" may not ", "Unauthorized", "AuthorizationError", PASSWORD):
             assert word not in text, f"{word}\n{text[-3000:]}"
+
+
+def test_scheduled_events_need_what_the_page_says(secured_site: Site, roles: Roles) -> None:
+    """Scheduled, moved, cancelled, fired and looked at; nobody is refused anything."""
+    site, hour = secured_site, timedelta(hours=1)
+    relay = site.relay(**roles.variables("relay"))
+    relay.wait_for("Relaying partition")
+    consumer = site.subscribe()
+    with MongoClient[Any](roles.settings("scheduler")["mongodb_uri"]) as client:
+        outbox = Outbox(client[site.name])
+        outbox.publish(EVENT, deliver_in=timedelta())
+        site.receive(consumer, 1)
+        for name in ("fired", "replaced", "cancelled", "moved"):
+            outbox.publish(EVENT, deliver_in=hour, schedule=name)
+        outbox.publish(EVENT, deliver_in=hour, schedule="replaced", replace=True)
+        with outbox.scope() as tx:
+            assert tx.cancel("cancelled")
+            assert tx.reschedule("moved", deliver_in=timedelta())
+        site.receive(consumer, 1)
+    with acting(site, roles.variables("operator")):
+        plan = "celery -A tasks outbox scheduled"
+        assert "1 rescheduled" in site.run(f"{plan} reschedule --schedule fired --at 2h")
+        assert "1 fired" in site.run(f"{plan} fire --schedule fired")
+        assert "1 cancelled" in site.run(f"{plan} cancel --schedule replaced --yes")
+    site.receive(consumer, 1)
+    with acting(site, roles.variables("monitor")):
+        assert "0 scheduled events" in site.run(f"{plan} list")
+    assert relay.stop() == 0
+    for word in (" may not ", "refuses", "Unauthorized"):
+        assert word not in relay.text()
+
+
+def test_a_relay_without_a_right_to_the_plan_relays_all_else(
+    secured_site: Site, roles: Roles
+) -> None:
+    """It says so; what was scheduled waits, and goes with a relay that has it."""
+    site, lacking = secured_site, ((a, wire.SCHEDULED) for a in ("find", "update"))
+    consumer = site.subscribe()
+    Outbox(site.database).publish(EVENT, deliver_in=timedelta())
+    for number, (action, where) in enumerate((*lacking, ("insert", wire.OUTBOX))):
+        relay = site.relay(**roles.variables("relay", less=Less(action=action, where=where)))
+        relay.wait_for("stay there. All else goes on", seconds=60)
+        (sent,) = site.insert(1, first=number)
+        assert site.receive(consumer, 1)[0].properties()["id"] == str(sent)
+        assert relay.stop() == 0
+        assert "Traceback" not in relay.text()
+    site.relay(**roles.variables("relay"))
+    site.receive(consumer, 1)
+
+
+def test_a_writer_without_a_right_to_the_plan_schedules_nothing(
+    secured_site: Site, roles: Roles
+) -> None:
+    """The driver's error reaches the application, and its data are not there either."""
+    site = secured_site
+    outbox = Outbox(site.database)
+    outbox.publish(EVENT, deliver_in=timedelta(hours=1), schedule="there")
+    before = list(site.database[wire.SCHEDULED].find())
+
+    def change(outbox: Outbox) -> None:
+        with outbox.scope() as tx:
+            tx.publish(EVENT, deliver_in=timedelta(hours=1), schedule="new")
+            tx.reschedule("there", deliver_in=timedelta())
+            tx.cancel("there")
+
+    always, _ = PARTS["scheduler"][wire.SCHEDULED]
+    for action in always:
+        less = roles.settings("scheduler", less=Less(action=action, where=wire.SCHEDULED))
+        with MongoClient[Any](less["mongodb_uri"]) as client:
+            with pytest.raises(mongo.OperationFailure, match="not authorized") as failed:
+                change(Outbox(client[site.name]))
+            assert failed.value.code == 13
+        assert list(site.database[wire.SCHEDULED].find()) == before
 
 
 def test_a_divided_outbox_needs_what_the_page_says_besides(

@@ -65,17 +65,19 @@ class _When(click.ParamType):  # type: ignore[type-arg]
 
 
 class _Ahead(click.ParamType):  # type: ignore[type-arg]
-    """A time: RFC 3339 (UTC unless it says otherwise), or in how long, as 90m, 12h, 7d."""
+    """A time: RFC 3339 (UTC unless it says otherwise), or in how long, as 90m, 12h, 7d.
+
+    That is for MongoDB to add to its own time.
+    """
 
     name = "time"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime | timedelta:
         """Read it, or fail with a sentence."""
-        if isinstance(value, datetime):
+        if isinstance(value, (datetime, timedelta)):
             return value
         if found := AGO.fullmatch(str(value).strip()):
-            with contextlib.suppress(OverflowError):
-                return datetime.now(UTC) + timedelta(**{UNITS[found[2]]: int(found[1])})
+            return timedelta(**{UNITS[found[2]]: int(found[1])})
         return WHEN.convert(value, param, ctx)
 
 

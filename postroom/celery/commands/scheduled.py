@@ -34,7 +34,7 @@ from postroom.operations.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from pymongo.database import Database
 
@@ -143,7 +143,7 @@ def cancel(ctx: click.Context, /, *, yes: bool, **given: Any) -> None:
 @click.option("--at", type=AHEAD, required=True, help="When they are due: a time, or 2h from now.")
 @filter_options
 @click.pass_context
-def reschedule(ctx: click.Context, /, *, at: datetime, **given: Any) -> None:
+def reschedule(ctx: click.Context, /, *, at: datetime | timedelta, **given: Any) -> None:
     """Have scheduled events be due at another time."""
 
     def act(database: Database[Any], where: Filter, told: Callable[..., None], of: Any) -> Done:
