@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bson import ObjectId
 from pymongo import errors as mongo
 
 from postroom import errors, wire
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
+    from bson import ObjectId
     from pymongo.asynchronous.client_session import AsyncClientSession
     from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.asynchronous.database import AsyncDatabase
@@ -90,15 +90,23 @@ class AsyncOutbox:
         due = Due.of(deliver_at, deliver_in, schedule, replace=replace)
         if session is None:
             return await self.transact(lambda tx: tx._put(events, headers, due))  # noqa: SLF001
+        return await self.within(session)._put(events, headers, due)  # noqa: SLF001
+
+    def within(self, session: AsyncClientSession) -> AsyncTransaction:
+        """Return the transaction that the caller has open in a session, as a handler has.
+
+        Its end is the caller's.
+
+        Raises:
+            OutboxError: the session has no transaction.
+
+        """
         if not session.in_transaction:
             raise errors.OutboxError(
-                "publish() was given a session without a transaction, so that data and event would "
+                "The session is without a transaction, so that data and event would "
                 "not be one; start a transaction in it, or use scope(); nothing was written"
             )
-        ids = (ObjectId() for _ in iter(int, 1))
-        if due is not None:
-            return await self._schedule(events, session, headers, ids, due)
-        return await self._insert(events, session, headers, ids)
+        return AsyncTransaction(self, session, RowIds())
 
     @contextlib.asynccontextmanager
     async def scope(self) -> AsyncIterator[AsyncTransaction]:

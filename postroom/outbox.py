@@ -6,7 +6,6 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bson import ObjectId
 from pymongo import errors as mongo
 
 from postroom import errors, wire
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
+    from bson import ObjectId
     from pymongo.client_session import ClientSession
     from pymongo.collection import Collection
     from pymongo.database import Database
@@ -113,15 +113,23 @@ class Outbox:
         due = Due.of(deliver_at, deliver_in, schedule, replace=replace)
         if session is None:
             return self.transact(lambda tx: tx._put(events, headers, due))  # noqa: SLF001
+        return self.within(session)._put(events, headers, due)  # noqa: SLF001
+
+    def within(self, session: ClientSession) -> Transaction:
+        """Return the transaction that the caller has open in a session, as a handler has.
+
+        Its end is the caller's.
+
+        Raises:
+            OutboxError: the session has no transaction.
+
+        """
         if not session.in_transaction:
             raise errors.OutboxError(
-                "publish() was given a session without a transaction, so that data and event would "
+                "The session is without a transaction, so that data and event would "
                 "not be one; start a transaction in it, or use scope(); nothing was written"
             )
-        ids = (ObjectId() for _ in iter(int, 1))
-        if due is not None:
-            return self._schedule(events, session, headers, ids, due)
-        return self._insert(events, session, headers, ids)
+        return Transaction(self, session, RowIds())
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[Transaction]:

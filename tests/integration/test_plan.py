@@ -17,6 +17,7 @@ from postroom import (
     DomainEvent,
     InvalidEvent,
     Outbox,
+    OutboxError,
     PlanChange,
     ScopeClosed,
     wire,
@@ -212,13 +213,38 @@ def test_an_outbox_for_asyncio_has_all_of_it(lite_site: Site) -> None:
                 await outbox.publish(Reminded(), deliver_in=HOUR, schedule="name")
             await outbox.publish(Reminded(number=2), deliver_at=AT, schedule="name", replace=True)
             await outbox.publish(Reminded(number=3), deliver_in=HOUR, schedule="gone")
+            await outbox.publish(Reminded(), deliver_in=HOUR, schedule="own")
             async with outbox.scope() as tx:
+                assert await outbox.within(tx.session).cancel("own")
                 assert await tx.reschedule("name", deliver_at=AT + HOUR)
                 assert await tx.cancel("gone") is PlanChange.DONE
                 assert await tx.cancel("gone") is PlanChange.UNKNOWN
 
     asyncio.run(run())
     assert [(r["data"]["data"]["number"], r["dueAt"]) for r in plan(lite_site)] == [(2, AT + HOUR)]
+
+
+def test_what_is_changed_with_the_callers_session_is_in_its_transaction(
+    lite_site: Site, outbox: Outbox
+) -> None:
+    """As in a handler; a session without a transaction is refused."""
+    outbox.publish(Reminded(), deliver_in=HOUR, schedule="name")
+    with lite_site.mongodb.start_session() as session:
+        with pytest.raises(OutboxError, match="without a transaction"):
+            outbox.within(session)
+        session.start_transaction()
+        tx = outbox.within(session)
+        assert tx.reschedule("name", deliver_at=AT)
+        assert tx.cancel("name") is PlanChange.DONE
+        tx.publish(Reminded(), deliver_in=HOUR, schedule="name")
+        session.abort_transaction()
+        with pytest.raises(ScopeClosed):
+            tx.cancel("name")
+        (row,) = plan(lite_site)
+        assert row["dueAt"] != AT
+        with session.start_transaction():
+            assert outbox.within(session).cancel("name") is PlanChange.DONE
+    assert plan(lite_site) == []
 
 
 def test_programs_cannot_be_told_in_two_ways(outbox: Outbox) -> None:
