@@ -32,6 +32,9 @@ REFUSALS = {
 # What a call to Redis may take, if the application says nothing or more. The client makes up to
 # sixteen one after another before it says that Redis does not answer.
 LONGEST_CALL_SECONDS = 2.0
+# The same for task workers, to which it is an application's own Redis.
+TASKS_CALL_SECONDS = 5.0
+BOUNDED = ("socket_timeout", "socket_connect_timeout")
 
 
 class Outage(logging.Filter):
@@ -87,7 +90,7 @@ def why(error: BaseException, setting: str) -> str:
     for words, refusal in REFUSALS.items():
         if words in text:
             return f"{name}: it {refusal.format(setting)} ({text})"
-    return f"{name}: {text}"
+    return f"{name}: {text}; its address is in {setting}"
 
 
 def _error_in(record: logging.LogRecord) -> BaseException | None:
@@ -124,7 +127,7 @@ def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:
         **given,
         **{
             name: min(given.get(name) or LONGEST_CALL_SECONDS, LONGEST_CALL_SECONDS)
-            for name in ("socket_timeout", "socket_connect_timeout")
+            for name in BOUNDED
         },
     }
 
@@ -133,8 +136,12 @@ def wait_for_broker(worker: Any) -> None:
     """Have one of the application's task workers, in worker_init, wait for a Redis that refuses.
 
     As it waits for one that is gone: by the application's broker_connection_retry and so on. It
-    says so once a minute.
+    says so once a minute. One that says nothing, as a Redis in clear is silent when it is spoken to
+    by TLS, is given up after a while, where the application has not chosen for how long.
     """
+    conf = worker.app.conf
+    given = conf.broker_transport_options or {}
+    conf.broker_transport_options = {**dict.fromkeys(BOUNDED, TASKS_CALL_SECONDS), **given}
     outage = Outage(worker.app, "this worker waits for it")
     adapter.listen_to_brokers_talk(outage)
     adapter.outlive_broker(worker, passing=(RedisError,), on_ready=outage.over)

@@ -107,6 +107,17 @@ def test_a_redis_that_cannot_be_trusted_gets_no_password(
     assert PASSWORD not in worker.text()
 
 
+def test_a_redis_that_speaks_no_tls_is_named(
+    lite_site: Site, authority: Authority, port: int
+) -> None:
+    """To TLS it says nothing; the worker gives it up, says so, and ends when it is told."""
+    worker = lite_site.start(WORKER, POSTROOM_REDIS_URL=url(port, authority))
+    worker.wait_for(f"Redis at 127.0.0.1:{port} does not do what Celery asks", seconds=60)
+    assert "its address is in POSTROOM_REDIS_URL" in worker.text()
+    assert PASSWORD not in worker.text()
+    assert worker.stop() == 0
+
+
 def test_a_wrong_password_of_redis_is_said_and_tried_again(
     lite_site: Site, authority: Authority, port: int
 ) -> None:
