@@ -157,7 +157,8 @@ class TaskRunner:
         )
         calls: list[Callable[[], object] | None] = []
         for each, request in zip(errands, requests, strict=True):
-            self._tell_received(request, attempt=each.job.attempt)
+            if self._events.enabled:
+                self._tell_received(request, attempt=each.job.attempt)
             try:
                 adapter.run(request, functools.partial(self._take_in, request, calls))
             except adapter.TaskRevokedError:

@@ -42,6 +42,8 @@ __all__ = ["Dispatcher"]
 
 TICK_SECONDS = 0.25
 DRAIN_SECONDS = 0.05
+# Less than any job takes, of which each thread has another one waiting.
+GATHER_SECONDS = 0.002
 
 
 class Dispatcher:
@@ -88,6 +90,10 @@ class Dispatcher:
 
         """
         self._start_ready()
+        if not self._underway.free:
+            # Nothing more can be started. Woken for each message and each job that ends, this
+            # thread would take the processor from the handlers.
+            time.sleep(GATHER_SECONDS)
         items = self._mailbox.take(self._schedule.wait_seconds(TICK_SECONDS))
         received = sum(self._take(item) for item in items)
         if received:

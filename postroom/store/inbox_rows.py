@@ -99,15 +99,14 @@ class InboxRows:
             }
             for each, name in rows
         ]
-        try:
-            if len(documents) == 1:
-                self._rows.insert_one(documents[0], session=session)
-            else:
-                self._rows.insert_many(documents, session=session)
-        except (mongo.DuplicateKeyError, mongo.BulkWriteError) as error:
-            if isinstance(error, mongo.BulkWriteError) and not _is_duplicate(error):
-                raise
-            raise Repeated from error
+        # The command that insert_many() sends: PyMongo's way there takes a third of its time.
+        insert = {"insert": wire.INBOX, "documents": documents}
+        reply = self._database.command(insert, session=session)
+        if faults := reply.get("writeErrors"):
+            error = mongo.WriteError(faults[0].get("errmsg", ""), faults[0].get("code"), reply)
+            if codes_of(error) == {DUPLICATE_KEY}:
+                raise Repeated from error
+            raise error
 
     def forget(self, ids: Iterable[RowId], session: ClientSession) -> None:
         """Take rows back within the session's transaction, which has inserted them."""
@@ -139,7 +138,3 @@ def codes_of(error: mongo.OperationFailure) -> set[int]:
     """Return the codes of an error, or of all that it collects; 0 stands for none."""
     faults = (error.details or {}).get("writeErrors", [])
     return {fault.get("code", 0) for fault in faults} or {error.code or 0}
-
-
-def _is_duplicate(error: mongo.BulkWriteError) -> bool:
-    return codes_of(error) == {DUPLICATE_KEY}
