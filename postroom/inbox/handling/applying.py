@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 from postroom import errors
 from postroom.deferred import require_done
 from postroom.inbox.handling.call import Stage
-from postroom.inbox.handling.guard import Guard, is_ended
+from postroom.inbox.handling.guard import Guard, is_ended, watched
 from postroom.inbox.handling.outcome import Applied
 from postroom.store.inbox_rows import Repeated, RowId, codes_of, identity
 from postroom.store.transactions import commit
@@ -120,7 +120,7 @@ class Applying:
         while self._fresh:
             call.enter(Stage.INBOX)
             self._began = time.monotonic()
-            session.start_transaction(
+            watched(session).start_transaction(
                 read_concern=SNAPSHOT,
                 write_concern=_majority(call),
                 read_preference=ReadPreference.PRIMARY,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Guard", "is_ended"]
+__all__ = ["Guard", "is_ended", "watched"]
 
 
 class Guard:
@@ -30,16 +30,13 @@ class Guard:
     """
 
     def __init__(self, session: ClientSession, handler: str) -> None:
-        self._session = session
-        self._kind: Any = type(session)
+        self._session: Any = watched(session)
         self._handler = handler
         self._touched = ""
         self._ended_by: int | None = None
 
     def __enter__(self) -> Self:
-        # Another class is one assignment; to replace its methods each time is as dear as a write.
-        self._session.__class__ = _guarded(self._kind)
-        self._session.__dict__[GUARD] = self
+        self._session.postroom_guard = self
         return self
 
     def __exit__(
@@ -49,8 +46,7 @@ class Guard:
         traceback: TracebackType | None,
     ) -> None:
         session = self._session
-        session.__class__ = self._kind
-        del session.__dict__[GUARD]
+        session.postroom_guard = None
         if not self._touched and (session.has_ended or not session.in_transaction):
             self._touched = "the end of its transaction"
         if self._touched:
@@ -88,42 +84,62 @@ class Guard:
         )
 
 
-# Where a session that is lent to a handler has its guard.
-GUARD = "postroom_guard"
+class _Watched(ClientSession):
+    """A session that asks its guard, for as long as it has one."""
 
+    postroom_guard: Guard | None = None
 
-class _Guarded(ClientSession):
-    postroom_guard: Guard
-
-    def start_transaction(self, *_args: Any, **_options: Any) -> Any:
-        raise self.postroom_guard.touched("start_transaction()").refusal()
+    def start_transaction(self, *args: Any, **options: Any) -> Any:
+        self._refuse("start_transaction()")
+        return super().start_transaction(*args, **options)
 
     def commit_transaction(self) -> None:
-        raise self.postroom_guard.touched("commit_transaction()").refusal()
+        self._refuse("commit_transaction()")
+        super().commit_transaction()
 
-    def with_transaction(self, *_args: Any, **_options: Any) -> Any:
-        raise self.postroom_guard.touched("with_transaction()").refusal()
+    def with_transaction(self, *args: Any, **options: Any) -> Any:
+        self._refuse("with_transaction()")
+        return super().with_transaction(*args, **options)
+
+    def _refuse(self, what: str) -> None:
+        if self.postroom_guard is not None:
+            raise self.postroom_guard.touched(what).refusal()
 
     # Internal to PyMongo. Were it called no more, a caught error would be taken for a conflict.
 
     def _process_response(self, reply: Mapping[str, Any]) -> None:
-        self.postroom_guard.heard(reply)
+        if self.postroom_guard is not None:
+            self.postroom_guard.heard(reply)
         super()._process_response(reply)
 
     # These undo, which is right where the transaction is given up in any case.
 
     def abort_transaction(self) -> None:
-        self.postroom_guard.touched("abort_transaction()")
+        if self.postroom_guard is not None:
+            self.postroom_guard.touched("abort_transaction()")
         super().abort_transaction()
 
     def end_session(self) -> None:
-        self.postroom_guard.touched("end_session()")
+        if self.postroom_guard is not None:
+            self.postroom_guard.touched("end_session()")
         super().end_session()
 
 
+def watched(session: ClientSession) -> ClientSession:
+    """Have a session ask its guard from now on; before its transaction is begun.
+
+    Of another class for good, and not for the handler's calls only: the interpreter makes PyMongo's
+    code fast for sessions of one class, and begins anew with each that changes.
+    """
+    kind: Any = type(session)
+    if not issubclass(kind, _Watched):
+        session.__class__ = _watched(kind)
+    return session
+
+
 @functools.cache
-def _guarded(kind: Any) -> type[Any]:
-    return _Guarded if kind is ClientSession else type(kind.__name__, (_Guarded, kind), {})
+def _watched(kind: Any) -> type[Any]:
+    return _Watched if kind is ClientSession else type(kind.__name__, (_Watched, kind), {})
 
 
 def is_ended(error: BaseException | None) -> bool:
