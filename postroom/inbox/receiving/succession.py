@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Succession"]
 
 FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 10.0
 # Of a topic from which many messages are gone, as behind a worker that handled them side by side.
 MOST_STEPS = 1000
 
@@ -86,11 +86,11 @@ class Succession:
             self._go_back()
 
     def tend(self) -> None:
-        """Ask the broker to go back where nothing has been admitted for a while.
+        """Ask the broker to go back where nothing has come for a while.
 
         It takes no notice while another consumer has the topic, and for a moment after that.
         """
-        now, last = time.monotonic(), self._last
+        now, last = time.monotonic(), self._before or self._last
         if last is not self._looked_at:
             self._looked_at = last
             self._waits.reset()
