@@ -50,7 +50,8 @@ class Succession:
         self._before: Place | None = None
         self._is_fresh = False
         self._steps: set[tuple[Place | None, Place]] = set()
-        self._looked_at: Place | None = None
+        self._times_left_out = 0
+        self._looked_at: tuple[Place | None, int] = (None, 0)
         self._waits = Doubling(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
         self._due = time.monotonic() + self._waits.take()
 
@@ -76,6 +77,7 @@ class Succession:
     def _leave_out(self, place: Place, *, begins: bool) -> None:
         before = self._before
         if before is None:
+            self._times_left_out += 1
             self._steps.clear()
         if begins:
             self._steps.add((self._last, place))
@@ -86,13 +88,13 @@ class Succession:
             self._go_back()
 
     def tend(self) -> None:
-        """Ask the broker to go back where nothing has come for a while.
+        """Ask the broker to go back where nothing has been admitted for a while.
 
         It takes no notice while another consumer has the topic, and for a moment after that.
         """
-        now, last = time.monotonic(), self._before or self._last
-        if last is not self._looked_at:
-            self._looked_at = last
+        now, seen = time.monotonic(), (self._last, self._times_left_out)
+        if seen != self._looked_at:
+            self._looked_at = seen
             self._waits.reset()
             self._due = now + self._waits.take()
         elif now >= self._due:
