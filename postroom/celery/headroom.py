@@ -21,7 +21,7 @@ def with_headroom(call: Callable[[], T]) -> T:
     CPython's stack of frames grows by pieces of 16 KiB, and a piece is unmapped as soon as the call
     that was first in it returns: where a loop of calls happens to stand at the end of one, each is
     a mmap, page faults and a munmap. A group's tasks run one within another, so that some of them
-    always stand there: it was three page faults an event. A frame so large takes a piece of its own,
+    always stand there: three page faults an event. A frame so large takes a piece of its own,
     and the calls behind it have the rest. What is never touched takes no memory.
     """
     return call()

@@ -151,6 +151,10 @@ class Dispatcher:
             # After a reconnect the broker sends again what it has no acknowledgement of.
             self._admission.give_back(item.size)
             return False
+        if self._parking.has_stored(delivery.place):
+            self._admission.give_back(item.size)
+            delivery.source.acknowledge(delivery.message)
+            return False
         held = self._held[delivery.place] = Held(delivery)
         try:
             wanted = self._intake.open(held)

@@ -89,6 +89,21 @@ def test_a_retried_event_holds_up_its_key_and_no_other(shop: Shop) -> None:
     assert shop.wait_for(1, "broken") == [-1]
 
 
+def test_a_dead_letter_is_stored_once_while_its_batch_is_delivered_again(pulsar_site: Site) -> None:
+    """A batch is done with as a whole, and one of its events is at work for seconds."""
+    shop = Shop(pulsar_site)
+    worker = shop.worker(**FAILOVER, SHOP_LONG_SECONDS="5")
+    worker.wait_for("Consuming ")
+    with batching(shop) as producer:
+        for name in ("Rejected", "Long"):
+            payload = orjson.dumps({"name": name, "data": {"number": 0}})
+            producer.send_async(payload, None, properties={"id": name}, partition_key=name)
+        producer.flush()
+        shop.wait_for(1, "long")
+        shop.send("Rejected", event_id="the last one")
+    assert [letter.properties()["id"] for letter in shop.dead(2)] == ["Rejected", "the last one"]
+
+
 def test_a_subscription_of_another_type_is_waited_for_and_said(shop: Shop) -> None:
     """While workers of the type before are connected, those of the other wait, and say so."""
     before = shop.worker()
