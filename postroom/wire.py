@@ -2,11 +2,11 @@
 
 They are those of Hermes for MongoDB where it has them, so that both can share a database. Each
 stored form is owned by one module of postroom.store; others there know some of its fields: claims,
-scans, pauses and holdings of the checkpoint, turns of the inbox, quarantine_search and traces of
-what they look for. Rows of the outbox are known to more: those who write them (outbox, async_outbox
-and store.row_writer), store's generations, partitionings, letter, newest_rows and old_rows,
-relay.reading's pages and stream, relay.watching's backlog and unattended, relay.saving.chunk, and
-the desk of the Outbox page.
+scans, pauses, holdings, beginnings and due_rows of the checkpoint, turns of the inbox; key_rows,
+quarantine_search, scheduled_search and traces of what they look for. Rows of the outbox are known
+to more: those who write them (outbox, async_outbox and store.row_writer, due_rows), store's
+generations, partitionings, letter, newest_rows and old_rows, relay.reading's pages and stream,
+relay.watching's backlog and unattended, relay.saving.chunk, and the desk of the Outbox page.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ GATHER_SECONDS = 0.002
 
 
 class Dispatcher:
-    """The one thread that decides, for as long as one connection lasts.
+    """Decides, in its consumer's one thread, for as long as one connection lasts.
 
     It alone touches what is held, scheduled, under way and being parked; other threads reach it
     through the mailbox. What they share with it or with each other (Mailbox, Admission, Isolation,

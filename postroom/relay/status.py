@@ -32,7 +32,7 @@ class Counts:
     """What one relay has done since it was started, in all its terms.
 
     `pruned` is written by the threads of retention, one a term, of which an old one may still end
-    its last delete; all others by the relay's thread.
+    its last delete, `fired` by the mover's; all others by the relay's thread.
     """
 
     terms: int = 0

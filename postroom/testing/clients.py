@@ -8,7 +8,7 @@ from bson import CodecOptions
 from bson.binary import UuidRepresentation
 
 from postroom.testing.collection import Collection
-from postroom.testing.plan import answered
+from postroom.testing.commands import answered
 from postroom.testing.refusal import not_faked
 from postroom.testing.sessions import AsyncSession, Session
 from postroom.testing.shelf import Shelf
@@ -92,7 +92,7 @@ class Database:
     def command(
         self, command: Any, *_args: Any, session: Any = None, **_options: Any
     ) -> Mapping[str, Any]:
-        """Answer what is sent for events that are due later; refuse all else."""
+        """Answer what postroom's writers send; refuse all else."""
         return answered(self, command, session)
 
     def list_collection_names(self, **_options: Any) -> list[str]:

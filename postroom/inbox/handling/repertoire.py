@@ -36,8 +36,8 @@ class Repertoire:
     """What one consumer tells the others of its subscription, and asks of them.
 
     It begins before anything is read, and is then asked by the dispatcher: both in the consumer's
-    thread. Each call is bounded to two seconds. Where MongoDB refuses it that is said, and every
-    event that no handler wants is taken for one that nobody does.
+    thread. Each call is bounded, to two seconds, or ten at the start. Where MongoDB refuses it that
+    is said, and every event that no handler wants is taken for one that nobody does.
     """
 
     def __init__(self, database: Database[Any], registry: Registry, subscription: str) -> None:

@@ -77,8 +77,9 @@ class Source:
 
     It is Key_Shared, or one of a Failover subscription: then it receives while no consumer comes
     before it in the broker's order, and passes on what its Succession admits. One thread at a time
-    opens, tends and closes it; the dispatcher's acknowledges; the client's receives, or one of its
-    own. The broker delivers again what was not acknowledged before it was closed.
+    opens and closes it, while that of Sources looks at it and tends it; the dispatcher's
+    acknowledges; the client's receives, or one of its own. The broker delivers again what was not
+    acknowledged before it was closed.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Source:
         self._times = _Times()
 
     def look(self) -> Condition:
-        """Say how it is, as far as is known; for the one thread that keeps it."""
+        """Say how it is, as far as is known; for the thread that looks after it."""
         consumer = self._consumer
         if consumer is None:
             return Condition.CLOSED

@@ -33,7 +33,8 @@ class Received(NamedTuple):
 class Finished(NamedTuple):
     """A job has ended, and this came of it.
 
-    Told by its thread, or by the dispatcher's where Celery did not take its task.
+    Told by its thread, or by the dispatcher's where Celery did not take its task, or it was
+    revoked.
     """
 
     job: Job

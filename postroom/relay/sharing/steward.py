@@ -33,7 +33,8 @@ class _Unsettled(NamedTuple):
 class Steward:
     """Remembers what a plan needs beside the rows: who fell, and what has been free for how long.
 
-    Used by the pool's thread alone; times are given to it, in seconds of a monotonic clock.
+    Used by the pool's thread alone, but for is_pinned, which never changes; times are given to it,
+    in seconds of a monotonic clock.
     """
 
     def __init__(
