@@ -180,9 +180,7 @@ class AsyncOutbox:
         ids: Iterator[ObjectId],
         due: Due,
     ) -> list[str]:
-        if not self._placement.has_plan:
-            await _run(self._database, plan_indexes.commands())
-            self._placement.has_plan = True
+        await self._make_plan()
         rows = [
             self._writer.scheduled(event, row_id=next(ids), headers=headers, more=due.fields())
             for event in listed(events)
@@ -190,10 +188,17 @@ class AsyncOutbox:
         await _run(self._database, plan.schedule(rows, self._placement.base, due), session)
         return [str(row[OutboxField.ID]) for row in rows]
 
+    async def _make_plan(self) -> None:
+        # Before this transaction touches the plan: an index would wait for its end.
+        if not self._placement.has_plan:
+            await _run(self._database, plan_indexes.commands())
+            self._placement.has_plan = True
+
     async def _change(
         self, name: str | None, event_id: str | None, due: Due | None, session: AsyncClientSession
     ) -> PlanChange:
         which = Which.of(self._placement.base, name, event_id)
+        await self._make_plan()
         change = plan.cancel(which) if due is None else plan.reschedule(which, due)
         return await _run(self._database, change, session)
 

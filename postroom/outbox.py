@@ -213,9 +213,7 @@ class Outbox:
         ids: Iterator[ObjectId],
         due: Due,
     ) -> list[str]:
-        if not self._placement.has_plan:
-            run(self._database, plan_indexes.commands())
-            self._placement.has_plan = True
+        self._make_plan()
         rows = [
             self._writer.scheduled(event, row_id=next(ids), headers=headers, more=due.fields())
             for event in listed(events)
@@ -223,10 +221,17 @@ class Outbox:
         run(self._database, plan.schedule(rows, self._placement.base, due), session)
         return [str(row[OutboxField.ID]) for row in rows]
 
+    def _make_plan(self) -> None:
+        # Before this transaction touches the plan: an index would wait for its end.
+        if not self._placement.has_plan:
+            run(self._database, plan_indexes.commands())
+            self._placement.has_plan = True
+
     def _change(
         self, name: str | None, event_id: str | None, due: Due | None, session: ClientSession
     ) -> PlanChange:
         which = Which.of(self._placement.base, name, event_id)
+        self._make_plan()
         change = plan.cancel(which) if due is None else plan.reschedule(which, due)
         return run(self._database, change, session)
 

@@ -32,9 +32,11 @@ REFUSALS = {
 # What a call to Redis may take, if the application says nothing or more. The client makes up to
 # sixteen one after another before it says that Redis does not answer.
 LONGEST_CALL_SECONDS = 2.0
-# The same for task workers, to which it is an application's own Redis.
-TASKS_CALL_SECONDS = 5.0
+# The same for task workers, to which it is an application's own Redis: one that does not answer for
+# so long is not merely busy with a snapshot, behind which tasks would be run twice.
+TASKS_CALL_SECONDS = {"socket_connect_timeout": 5.0, "socket_timeout": 20.0}
 BOUNDED = ("socket_timeout", "socket_connect_timeout")
+REDIS = ("redis", "sentinel")
 
 
 class Outage(logging.Filter):
@@ -140,8 +142,9 @@ def wait_for_broker(worker: Any) -> None:
     by TLS, is given up after a while, where the application has not chosen for how long.
     """
     conf = worker.app.conf
-    given = conf.broker_transport_options or {}
-    conf.broker_transport_options = {**dict.fromkeys(BOUNDED, TASKS_CALL_SECONDS), **given}
+    if str(conf.broker_url or "").startswith(REDIS):
+        given = conf.broker_transport_options or {}
+        conf.broker_transport_options = {**TASKS_CALL_SECONDS, **given}
     outage = Outage(worker.app, "this worker waits for it")
     adapter.listen_to_brokers_talk(outage)
     adapter.outlive_broker(worker, passing=(RedisError,), on_ready=outage.over)

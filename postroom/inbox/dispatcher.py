@@ -21,6 +21,7 @@ from postroom.inbox.handling.outcome import (
 from postroom.inbox.scheduling.delivery import Delivery
 from postroom.inbox.scheduling.elsewhere import ELSEWHERE
 from postroom.inbox.scheduling.held import Held
+from postroom.inbox.scheduling.in_hand import InHand
 from postroom.inbox.scheduling.mailbox import CutOff, Failed, Finished, Parked, Received
 from postroom.inbox.scheduling.schedule import Schedule
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.outcome import Outcome
     from postroom.inbox.parking.parking import Parking
     from postroom.inbox.scheduling.admission import Admission
-    from postroom.inbox.scheduling.delivery import Place
     from postroom.inbox.scheduling.intake import Intake
     from postroom.inbox.scheduling.mailbox import Item, Mailbox
     from postroom.inbox.scheduling.patience import Patience
@@ -42,7 +42,7 @@ __all__ = ["Dispatcher"]
 
 TICK_SECONDS = 0.25
 DRAIN_SECONDS = 0.05
-# Less than any job takes, of which each thread has another one waiting.
+# Less than most jobs take, of which some threads have another one waiting.
 GATHER_SECONDS = 0.002
 
 
@@ -78,7 +78,7 @@ class Dispatcher:
         self._patience = patience
         self._tell = tell
         self._schedule = Schedule()
-        self._held: dict[Place, Held] = {}
+        self._in_hand = InHand()
         self._next_tick = 0.0
 
     def step(self) -> None:
@@ -147,15 +147,16 @@ class Dispatcher:
 
     def _receive(self, item: Received) -> bool:
         delivery = Delivery.of(item.message, item.source, size=item.size)
-        if delivery.place in self._held:
+        if self._in_hand.has(delivery.place):
             # After a reconnect the broker sends again what it has no acknowledgement of.
             self._admission.give_back(item.size)
             return False
-        if self._parking.has_stored(delivery.place):
+        if self._in_hand.had(delivery.place):
             self._admission.give_back(item.size)
             delivery.source.acknowledge(delivery.message)
             return False
-        held = self._held[delivery.place] = Held(delivery)
+        held = Held(delivery)
+        self._in_hand.take(held)
         try:
             wanted = self._intake.open(held)
         except errors.InvalidEvent as error:
@@ -275,7 +276,7 @@ class Dispatcher:
         if not held.done_by(handler):
             return
         self._schedule.done(held)
-        del self._held[held.delivery.place]
+        self._in_hand.let_go(held)
         self._admission.give_back(held.delivery.size)
         held.delivery.source.acknowledge(held.delivery.message)
 

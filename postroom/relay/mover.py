@@ -25,7 +25,7 @@ from postroom.reminders import Reminders
 from postroom.server_codes import DUPLICATE_KEY, UNAUTHORIZED
 from postroom.store import plan_indexes
 from postroom.store.checkpoints import Checkpoints
-from postroom.store.due_rows import DueRows, Fired, take_over
+from postroom.store.due_rows import Clock, DueRows, Fired, take_over
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal, neighbours
 from postroom.wire import ScheduledField
@@ -45,6 +45,8 @@ __all__ = ["Mover"]
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
+# A divided outbox's look passes by the rows of its other parts: at most a twentieth of the time.
+LOOK_SHARE = 20
 # As a chunk takes. What is left open then, or by a kill, the next mover ends.
 STOP_SECONDS = 2.0
 # Of an outbox that is being divided anew, and of one in which this one is closed.
@@ -57,6 +59,7 @@ LONGEST_WAIT_SECONDS = 10.0
 # What lacks a right will not have it in a minute.
 REFUSED_SECONDS = 3600.0
 FORGET_EVERY_SECONDS = 60.0
+
 # A row that MongoDB will not take however often it is asked, 121 for a validator of the user's.
 FOR_GOOD_CODES = frozenset({2, 17419, 10334, 15, 121, DUPLICATE_KEY})
 
@@ -108,6 +111,8 @@ class Mover:
             try:
                 self._serve(session, failures)
             except Exception as error:  # noqa: BLE001 - the thread must not end without a word
+                if self._stopping.is_set():
+                    return
                 self._ready = False
                 if _is_unauthorized(error):
                     if refusals.is_due(UNAUTHORIZED):
@@ -131,10 +136,9 @@ class Mover:
         )
         if self._ready:
             self._forget((self._partition, *closed))
-        looks = 0
-        while not self._stopping.is_set() and looks * LOOK_SECONDS < FORGET_EVERY_SECONDS:
+        end = time.monotonic() + FORGET_EVERY_SECONDS
+        while not self._stopping.is_set() and (looked_at := time.monotonic()) < end:
             if not self._ready and not self._make_ready(rows, session):
-                looks += 1
                 self._stopping.wait(LOOK_SECONDS)
                 continue
             clock = rows.clock()
@@ -142,17 +146,21 @@ class Mover:
                 if not self._move(rows, clock.now):
                     return
             else:
-                looks += 1
-                wait = LOOK_SECONDS if clock is None else min(LOOK_SECONDS, clock.seconds)
-                self._stopping.wait(wait)
+                self._rest(clock, took=time.monotonic() - looked_at)
             failures.reset()
+
+    def _rest(self, clock: Clock | None, *, took: float) -> None:
+        """Sleep until an event is due, or one may have come; a look that is dear is a rare one."""
+        longest = max(LOOK_SECONDS, LOOK_SHARE * took)
+        self._stopping.wait(longest if clock is None else min(longest, clock.seconds))
 
     def _make_ready(self, rows: DueRows, session: ClientSession) -> bool:
         """Do what is to be done before the first move, once there is anything in the plan."""
         if rows.is_empty():
             return False
-        plan_indexes.prepare_if_allowed(self._database)
         self._ready = take_over(self._database, self._partition, session)
+        if self._ready:
+            plan_indexes.prepare_if_allowed(self._database)
         return self._ready
 
     def _move(self, rows: DueRows, now: datetime) -> bool:
@@ -277,7 +285,10 @@ def _is_conflict(error: mongo.PyMongoError) -> bool:
 
 
 def _is_for_good(error: mongo.PyMongoError) -> bool:
-    return bool(_codes(error) & FOR_GOOD_CODES)
+    # What MongoDB says of one document it will say again; an outage is the whole command's.
+    details = getattr(error, "details", None) or {}
+    of_a_row = bool(details.get("writeErrors")) and not _is_conflict(error)
+    return of_a_row or bool(_codes(error) & FOR_GOOD_CODES)
 
 
 def _is_unauthorized(error: Exception) -> bool:

@@ -168,7 +168,7 @@ def schedule(rows: Sequence[RawBSONDocument], base: str, due: Due) -> Commands[N
         _require_written(due.name, (yield {"insert": wire.SCHEDULED, "documents": some}))
     if due.delay is not None and rows:
         ids = {ScheduledField.ID: {"$in": [row[ScheduledField.ID] for row in rows]}}
-        yield _update(ids, due, multi=True)
+        _require_written(None, (yield _update(ids, due, multi=True)))
 
 
 def cancel(which: Which) -> Commands[PlanChange]:

@@ -22,6 +22,8 @@ __all__ = ["commands", "missing", "prepare", "prepare_if_allowed"]
 logger = logging.getLogger(__name__)
 
 DUE = (ScheduledField.PARTITION, ScheduledField.DUE_AT, ScheduledField.ID, ScheduledField.SLOT)
+# Of a writer, which may be within a transaction that touches the plan.
+MOST_MS = 10_000
 NAME = (ScheduledField.PARTITION, ScheduledField.SCHEDULE, ScheduledField.FIRED_ID)
 FIRED = (ScheduledField.FIRED_INTO, ScheduledField.FIRED_AT)
 
@@ -52,6 +54,7 @@ def commands() -> Commands[None]:
         yield {
             "createIndexes": wire.SCHEDULED,
             "indexes": [model.document for model in _models()],
+            "maxTimeMS": MOST_MS,
         }
     except mongo.OperationFailure as error:
         if error.code != UNAUTHORIZED:

@@ -31,6 +31,12 @@ SECOND = timedelta(seconds=1)
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+class Unnumbered(DomainEvent, key="patient_id"):
+    """A sample without a number."""
+
+    patient_id: str = "p"
+
+
 class Reminded(DomainEvent):
     """A sample."""
 
@@ -372,6 +378,20 @@ def test_a_row_that_a_validator_refuses_is_left_alone(
         with outbox.scope() as tx:
             assert tx.reschedule(event_id=refused, deliver_at=PAST)
         arrivals.wait(6)
+
+
+def test_a_row_that_an_index_of_the_users_refuses_is_left_alone(
+    lite_site: Site, outbox: Outbox, arrivals: Arrivals
+) -> None:
+    """Whatever MongoDB says of one row, it holds up none of the others."""
+    lite_site.database[wire.OUTBOX].create_index([("data.data.number", "2dsphere")], sparse=True)
+    (refused,) = outbox.publish(Reminded(number=-2), deliver_at=PAST)
+    outbox.publish([Unnumbered()] * 5, deliver_at=PAST + SECOND)
+    with relaying(lite_site):
+        arrivals.wait(5)
+        (left,) = waiting(lite_site)
+        assert str(left["_id"]) == refused
+        assert "MongoDB refused" in left["refused"]
 
 
 @pytest.mark.pulsar

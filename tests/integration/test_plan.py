@@ -50,6 +50,16 @@ def plan(site: Site) -> list[dict[str, Any]]:
     return list(site.database[wire.SCHEDULED].find().sort("_id"))
 
 
+def test_the_first_event_may_be_scheduled_behind_a_cancel_of_none(
+    lite_site: Site, outbox: Outbox
+) -> None:
+    """The plan's indexes are made before the transaction touches it, and never wait for its end."""
+    with outbox.scope() as tx:
+        assert tx.cancel("reminder-42") is PlanChange.UNKNOWN
+        tx.publish(Reminded(), deliver_at=AT, schedule="reminder-42")
+    assert len(plan(lite_site)) == 1
+
+
 def test_a_scheduled_event_stands_in_the_plan_and_not_in_the_outbox(
     lite_site: Site, outbox: Outbox
 ) -> None:

@@ -12,7 +12,6 @@ from postroom.inbox.scheduling.mailbox import Parked
 if TYPE_CHECKING:
     from postroom.inbox.handling.handlers import Handler
     from postroom.inbox.parking.dead_letters import DeadLetters
-    from postroom.inbox.scheduling.delivery import Place
     from postroom.inbox.scheduling.held import Held
     from postroom.inbox.scheduling.mailbox import Mailbox
 
@@ -21,8 +20,6 @@ __all__ = ["Parking"]
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
-# More than are on their way from the broker to here when it is told that they are done.
-MOST_REMEMBERED = 10_000
 
 
 class Parking:
@@ -34,7 +31,6 @@ class Parking:
     def __init__(self, dead_letters: DeadLetters, mailbox: Mailbox) -> None:
         self._dead_letters = dead_letters
         self._mailbox = mailbox
-        self._stored: dict[Place, None] = {}
         self._in_flight = 0
         self._since_report = 0
         self._report_at = 0.0
@@ -73,16 +69,6 @@ class Parking:
                 "Pulsar did not store a dead letter; the consumer connects anew and what it held "
                 "is delivered again"
             )
-        self._stored[item.held.delivery.place] = None
-        if len(self._stored) > MOST_REMEMBERED:
-            del self._stored[next(iter(self._stored))]
-
-    def has_stored(self, place: Place) -> bool:
-        """Say whether a dead letter of the message there was stored, not too many letters ago.
-
-        The broker may have sent it once more meanwhile, and the inbox knows only what was applied.
-        """
-        return place in self._stored
 
     def gave_up(self) -> None:
         """Note that a dead letter was not stored; its message comes again."""

@@ -119,7 +119,7 @@ class Source:
     def tend(self) -> None:
         """Have a good source go on where the broker has left it standing."""
         succession = self._succession
-        if succession is not None and self._feed.has_room:
+        if succession is not None and (succession.is_waiting or self._feed.has_room):
             succession.tend()
 
     def open(self, client: pulsar.Client, *, queue_size: int, own_thread: bool) -> None:
@@ -228,7 +228,9 @@ class Source:
         sealed = message.encryption_context()
         if sealed is not None:
             self._permits.lost += max(0, sealed.batch_size() - 1)
-        if succession is None or succession.admits(place_of(message)):
+        # One that nobody can open is a dead letter, whatever came before it. It would not be
+        # delivered again: of its batch the broker counts more permits than it gets back.
+        if succession is None or succession.admits(place_of(message)) or sealed is not None:
             self._feed.take(self, message)
 
     def _go_back(self) -> None:

@@ -55,6 +55,11 @@ class Succession:
         self._waits = Doubling(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
         self._due = time.monotonic() + self._waits.take()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a message was left out, and nothing admitted since."""
+        return self._before is not None
+
     def admits(self, place: Place) -> bool:
         """Say whether the message there is the next one, or an earlier one; else it is left out."""
         last = self._last
