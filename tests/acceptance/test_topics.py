@@ -79,7 +79,10 @@ def test_a_topic_that_a_pattern_finds_later_may_be_held_too(shop: Shop) -> None:
     assert shop.wait_for(3) == [1, 2, 3]
 
 
-def test_what_nobody_here_can_decrypt_becomes_a_dead_letter(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "size"), [("key_shared", 20), ("failover", 200)])
+def test_what_nobody_here_can_decrypt_becomes_a_dead_letter(
+    shop: Shop, tmp_path: Path, kind: str, size: int
+) -> None:
     """Batches of it too, which the client counts as one message each; what follows is handled."""
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"
     subprocess.run(["openssl", "genrsa", "-out", private, "2048"], check=True)
@@ -89,16 +92,16 @@ def test_what_nobody_here_can_decrypt_becomes_a_dead_letter(shop: Shop, tmp_path
         encryption_key="k",
         crypto_key_reader=pulsar.CryptoKeyReader(str(public), str(private)),
         batching_enabled=True,
-        batching_max_messages=20,
-        batching_max_publish_delay_ms=100,
+        batching_max_messages=size,
+        batching_max_publish_delay_ms=1000,
     )
     for _ in range(400):
         sealed.send_async(b'{"name": "Counted", "data": {"number": 1}}', None, partition_key="k")
     sealed.flush()
-    worker = shop.worker()
+    worker = shop.worker(POSTROOM_SUBSCRIPTION_TYPE=kind)
     shop.send("Counted", 2, key="k")
     assert shop.wait_for(1) == [2]
-    letters = shop.dead(20)
+    letters = shop.dead(400 // size)
     assert {m.properties()["dead-letter-reason"] for m in letters} == {
         "The message is encrypted, and consumers here have no key"
     }
