@@ -7,12 +7,16 @@ says; what may be said of an error, `private_text`.
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 from pymongo.errors import ConnectionFailure, OperationFailure, WriteConcernError
 
 from postroom import errors
 
-__all__ = ["Kind", "kind_of"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Kind", "kind_of", "with_what_led_to"]
 
 # Lock timeouts, conflicting, ended, too old and too large transactions: a moment's trouble, or the
 # handler's own mistake, which shows by lasting. (No exceeded time limit, 50: within a handler it is
@@ -33,6 +37,15 @@ class Kind(enum.Enum):
     QUEUED = "others of the handler that write the same come first"
     FINAL = "postroom itself knows that it can never succeed"
     OWN = "the handler's own"
+
+
+def with_what_led_to(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from or behind, each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
 
 
 def kind_of(error: BaseException, *, ours: bool = True) -> Kind:

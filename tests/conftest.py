@@ -19,6 +19,7 @@ from devstack.service import free_port
 from devstack.stack import Stack
 from devstack.valkey import Valkey
 from tests.certificates import Authority
+from tests.own_handlers import own_handlers
 from tests.secured_mongodb import SecuredMongoDB
 from tests.secured_pulsar import SecuredPulsar
 from tests.site import Site
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devstack.brokers import Broker
+    from postroom.inbox.handling.handlers import Registry
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a shell runs in the background ignores Ctrl-C, and so would every command under test.
@@ -94,6 +96,13 @@ def no_settings_from_outside() -> None:
     for name in [name for name in os.environ if name.startswith("POSTROOM_")]:
         if name != "POSTROOM_REQUIRE_ALL":
             del os.environ[name]
+
+
+@pytest.fixture
+def own() -> Iterator[Registry]:
+    """Have handlers be gone at the end of the test."""
+    with own_handlers() as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,11 @@ from redis.exceptions import RedisError
 from postroom import address
 from postroom.access.tls import flaw_within
 from postroom.celery import adapter
+from postroom.failures import with_what_led_to
 from postroom.private_text import one_line
 from postroom.reminders import Reminders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from celery import Celery
 
 __all__ = ["Outage", "go_on_without_broker", "named", "setting_of", "wait_for_broker", "why"]
@@ -35,7 +34,7 @@ LONGEST_CALL_SECONDS = 2.0
 # The same for task workers, to which it is an application's own Redis: one that does not answer for
 # so long is not merely busy with a snapshot, behind which tasks would be run twice.
 TASKS_CALL_SECONDS = {"socket_connect_timeout": 5.0, "socket_timeout": 20.0}
-BOUNDED = ("socket_timeout", "socket_connect_timeout")
+BOUNDED = tuple(TASKS_CALL_SECONDS)
 REDIS = ("redis", "sentinel")
 
 
@@ -98,17 +97,11 @@ def why(error: BaseException, setting: str) -> str:
 def _error_in(record: logging.LogRecord) -> BaseException | None:
     raised = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     told = record.args if isinstance(record.args, tuple) else ()
-    for found in (*_with_what_led_to(raised), *told):
+    # Celery stumbles over a connection that is gone already, and tells of that.
+    for found in (*with_what_led_to(raised), *told):
         if isinstance(found, adapter.OF_THE_BROKER):
             return found
     return None
-
-
-def _with_what_led_to(raised: BaseException | None) -> Iterator[BaseException]:
-    # Celery stumbles over a connection that is gone already, and tells of that.
-    while raised is not None:
-        yield raised
-        raised = raised.__cause__ or raised.__context__
 
 
 def go_on_without_broker(worker: Any, *, meanwhile: str) -> None:

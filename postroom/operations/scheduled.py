@@ -12,12 +12,12 @@ from postroom.store.scheduled_search import Scheduled, ScheduledSearch
 from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
     from pymongo.database import Database
 
-    from postroom.operations.actions import Actor
+    from postroom.operations.actions import Actor, Noted
 
 __all__ = ["cancel", "count", "one", "page", "reschedule"]
 
@@ -99,14 +99,7 @@ def cancel(
     ids = search.ids(_wanted(where, schedule, key_field))
     target = _target(outbox, schedule)
     with actions.noted(database, actor, "scheduled cancel", target=target, where=where) as note:
-        done = Done(asked=len(ids))
-        for first in range(0, len(ids), MOST_AT_ONCE):
-            some = ids[first : first + MOST_AT_ONCE]
-            gone = search.cancel(some)
-            done = done.and_more(done=gone, left=len(some) - gone)
-            note.count = done.done
-            told(done)
-    return done
+        return _in_portions(ids, search.cancel, note, told)
 
 
 def reschedule(
@@ -129,16 +122,25 @@ def reschedule(
     search = ScheduledSearch(database, base=outbox)
     ids = search.ids(_wanted(where, schedule, key_field))
     what = "scheduled fire" if at is None else "scheduled reschedule"
-    with actions.noted(
-        database, actor, what, target=_target(outbox, schedule), where=where
-    ) as note:
-        done = Done(asked=len(ids))
-        for first in range(0, len(ids), MOST_AT_ONCE):
-            some = ids[first : first + MOST_AT_ONCE]
-            moved = search.reschedule(some, at)
-            done = done.and_more(done=moved, left=len(some) - moved)
-            note.count = done.done
-            told(done)
+    target = _target(outbox, schedule)
+    with actions.noted(database, actor, what, target=target, where=where) as note:
+        return _in_portions(ids, lambda some: search.reschedule(some, at), note, told)
+
+
+def _in_portions(
+    ids: Sequence[Any],
+    act: Callable[[Sequence[Any]], int],
+    note: Noted,
+    told: Callable[[Done], None],
+) -> Done:
+    """Act on so many at a time, and tell how far that is; `act` returns how many were there."""
+    done = Done(asked=len(ids))
+    for first in range(0, len(ids), MOST_AT_ONCE):
+        some = ids[first : first + MOST_AT_ONCE]
+        count = act(some)
+        done = done.and_more(done=count, left=len(some) - count)
+        note.count = done.done
+        told(done)
     return done
 
 

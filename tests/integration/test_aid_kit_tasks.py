@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from postroom.inbox.handling.handlers import registry
 from tasks import database
 from tasks.celery import app
 from tasks.events import MedicineAssigned, MedicineFinished
 from tasks.medicines import NotAssigned, assign_medicine, finish_medicine
+from tests.own_handlers import own_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +28,9 @@ def keep_chart(outbox_site: OutboxSite, monkeypatch: pytest.MonkeyPatch) -> Iter
     installed = dataclasses.replace(app.postroom, settings=outbox_site.settings)
     monkeypatch.setattr(app, "postroom", installed)
     _forget_clients()
-    before = dict(registry.handlers)
-    consumer = importlib.reload(importlib.import_module("workers.consumer"))
-    yield consumer.keep_chart
-    registry.handlers.clear()
-    registry.handlers.update(before)
-    registry._found.clear()
+    with own_handlers():
+        consumer = importlib.reload(importlib.import_module("workers.consumer"))
+        yield consumer.keep_chart
     database._client().close()
     _forget_clients()
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from postroom import AsyncOutbox, DomainEvent, Event, Outbox, Reject, Settings, handles
-from postroom.inbox.handling.handlers import Registry, registry
 from postroom.testing import NotDrained, OutboxSite, Wired
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+# Handlers are registered by nearly every test.
+pytestmark = pytest.mark.usefixtures("own")
 
 
 class SiteOrderPaid(DomainEvent, key="order_id"):
@@ -30,16 +29,6 @@ def outbox_routing() -> Wired:
     billing = "shop/prod/billing"
     consume = {"test": ["public/default/events"], "billing": [billing]}
     return Wired(topics={"Billed*": billing, "*": "public/default/events"}, consume=consume)
-
-
-@pytest.fixture(autouse=True)
-def own() -> Iterator[Registry]:
-    """Have handlers be gone at the end of the test."""
-    before = dict(registry.handlers)
-    yield registry
-    registry.handlers.clear()
-    registry.handlers.update(before)
-    registry._found.clear()
 
 
 def test_what_waits_is_relayed_and_handled(outbox_site: OutboxSite) -> None:

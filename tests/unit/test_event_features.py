@@ -12,11 +12,9 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, computed_field, field_serializer
 
 from postroom import DomainEvent, Event, InvalidEvent, Outbox, handles
-from postroom.inbox.handling.handlers import Registry, registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from postroom.inbox.handling.handlers import Registry
     from postroom.testing import OutboxRecorder
 
 
@@ -69,16 +67,6 @@ class SecretEvent(DomainEvent):
     """One that may not be published."""
 
     password: SecretStr
-
-
-@pytest.fixture
-def own() -> Iterator[Registry]:
-    """Have handlers be gone at the end of the test."""
-    before = dict(registry.handlers)
-    yield registry
-    registry.handlers.clear()
-    registry.handlers.update(before)
-    registry._found.clear()
 
 
 def test_each_feature_arrives(outbox_recorder: OutboxRecorder, own: Registry) -> None:

@@ -11,14 +11,12 @@ from click.testing import CliRunner
 from postroom import DomainEvent, Event, InvalidEvent, Outbox, handles, upcasts, versions
 from postroom.celery.commands.outbox import outbox
 from postroom.errors import ConfigurationError
-from postroom.inbox.handling.handlers import Registry, registry
 from postroom.operations import breaking, schemas
 from postroom.routing import Routing
 from tasks.celery import app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from postroom.inbox.handling.handlers import Registry
     from postroom.testing import OutboxRecorder
 
 
@@ -38,16 +36,6 @@ def _renamed(data: dict[str, Any]) -> dict[str, Any]:
 @upcasts(VersionedPaid, from_version=2)
 def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "currency": "EUR"}
-
-
-@pytest.fixture
-def own() -> Iterator[Registry]:
-    """Have handlers be gone at the end of the test."""
-    before = dict(registry.handlers)
-    yield registry
-    registry.handlers.clear()
-    registry.handlers.update(before)
-    registry._found.clear()
 
 
 def test_older_events_arrive_in_todays_form(outbox_recorder: OutboxRecorder, own: Registry) -> None:

@@ -12,7 +12,6 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from postroom import AsyncOutbox, DomainEvent, Event, InvalidEvent, Outbox, handles
 from postroom.errors import AlreadyScheduled, ConfigurationError, TransactionTouched
-from postroom.inbox.handling.handlers import Registry, registry
 from postroom.store.plan import PlanChange
 from postroom.testing import (
     NotFaked,
@@ -22,7 +21,9 @@ from postroom.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from postroom.inbox.handling.handlers import Registry
 
 
 class KitOrderPaid(DomainEvent, key="order_id"):
@@ -37,16 +38,6 @@ class KitOrderPaid(DomainEvent, key="order_id"):
 def outbox(outbox_recorder: OutboxRecorder) -> Outbox:
     """Return the real outbox of a database in memory."""
     return Outbox(outbox_recorder.database)
-
-
-@pytest.fixture
-def own() -> Iterator[Registry]:
-    """Have handlers be gone at the end of the test."""
-    before = dict(registry.handlers)
-    yield registry
-    registry.handlers.clear()
-    registry.handlers.update(before)
-    registry._found.clear()
 
 
 def test_what_is_committed_is_published(outbox_recorder: OutboxRecorder, outbox: Outbox) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pymongo import errors as mongo
 
 from postroom import errors
-from postroom.failures import Kind
+from postroom.failures import Kind, with_what_led_to
 from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.execution import forget, judged
 from postroom.inbox.handling.last_words import speaking
@@ -223,11 +223,7 @@ class Sharing:
 
 def _met_an_end(error: BaseException) -> bool:
     """Say whether a handler has found its transaction ended, whatever it has made of that."""
-    seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        if isinstance(found, mongo.OperationFailure) and found.code == NO_SUCH_TRANSACTION:
-            return True
-        seen.add(id(found))
-        found = found.__cause__ or found.__context__
-    return False
+    return any(
+        isinstance(found, mongo.OperationFailure) and found.code == NO_SUCH_TRANSACTION
+        for found in with_what_led_to(error)
+    )
