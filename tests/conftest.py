@@ -19,6 +19,7 @@ from devstack.service import free_port
 from devstack.stack import Stack
 from devstack.valkey import Valkey
 from tests.certificates import Authority
+from tests.crashes import SurvivingScheduling
 from tests.own_handlers import own_handlers
 from tests.secured_mongodb import SecuredMongoDB
 from tests.secured_pulsar import SecuredPulsar
@@ -27,6 +28,8 @@ from tests.site import Site
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from xdist.remote import Producer
 
     from devstack.brokers import Broker
     from postroom.inbox.handling.handlers import Registry
@@ -61,6 +64,12 @@ class Runnable(Protocol):
 
 
 Given = TypeVar("Given", bound=Runnable)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SurvivingScheduling | None:
+    """Have a run come to its end where one of its processes crashes."""
+    return SurvivingScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
