@@ -46,8 +46,16 @@ REDIS_DATABASES = 16
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-# Services that few tests use, and that take long to start, or the machine.
-RARE = ("_cluster", "_replica_set", "pulsar_with_policies")
+# Services that few tests use, and that take long to start, or the machine; and the process's name.
+RARE = {
+    "_cluster": "cluster",
+    "_replica_set": "replica set",
+    "pulsar_with_policies": "policies",
+    "secured_mongodb": "secured",
+    "secured_pulsar": "secured",
+}
+
+NAME = pytest.StashKey[Any]()
 
 
 class Runnable(Protocol):
@@ -72,24 +80,29 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Survivi
     return SurvivingScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests that share a rare service run in one process, which alone starts it."""
-    for item in items:
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take off what xdist has hung on the names: `--last-failed` would not find them."""
+    """Have the tests that share a rare service run in one process, which alone starts it.
+
+    The scheduler finds the group behind a test's name. xdist 3.8 cannot put it there by its own
+    mark: pytest 9.2 keeps names elsewhere.
+    """
+    for item in session.items if hasattr(session.config, "workerinput") else ():
+        if group := _group(item):
+            item.stash[NAME] = item.id
+            item._id = type(item.id).parse(f"{item.nodeid}@{group}")
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_finish")
+def pytest_take_the_groups_off(session: pytest.Session) -> None:
+    """Give the tests their names back: `--last-failed` would not find them."""
     for item in session.items:
-        for mark in item.iter_markers("xdist_group"):
-            item._nodeid = item.nodeid.removesuffix(f"@{mark.args[0]}")  # type: ignore[attr-defined]
+        item._id = item.stash.get(NAME, item.id)
 
 
 def _group(item: pytest.Item) -> str | None:
     names = getattr(item, "fixturenames", ())
-    rare = [name for name in RARE if name in names]
+    rare = [group for service, group in RARE.items() if service in names]
     if rare:
         return rare[0]
     definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - typed nowhere

@@ -15,7 +15,7 @@ __all__ = ["SurvivingScheduling"]
 ENOUGH = 2
 
 
-class SurvivingScheduling(LoadGroupScheduling):
+class SurvivingScheduling(LoadGroupScheduling):  # type: ignore[misc]  # it has no types
     """Scheduling by groups as xdist does it, which comes to an end where a process does not.
 
     xdist 3.8 gives what this process ever did to the others, who wait for good once they were
@@ -35,7 +35,7 @@ class SurvivingScheduling(LoadGroupScheduling):
             self.workqueue.setdefault(self._split_scope(test), {})[test] = False
         for other in self.assigned_work:
             self._reschedule(other)
-        return left[0] if left else None
+        return left[0].removesuffix(f"@{self._split_scope(left[0])}") if left else None
 
     def _reschedule(self, node: WorkerController) -> None:
         if node not in self.registered_collections:
