@@ -347,10 +347,11 @@ def medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
 
 
 THIN = """
-import sys, os, threading, orjson, pulsar, pymongo
+import sys, threading, orjson, pulsar, pymongo
+from postroom import pulsar_adapter
 uri, database, url, topic = sys.argv[1:]
 outbox = pymongo.MongoClient(uri)[database]["__outboxMessages"]
-client = pulsar.Client(url, logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull))
+client = pulsar.Client(url, logger=pulsar_adapter.silence())
 producer = client.create_producer(topic, batching_enabled=True, batching_max_publish_delay_ms=1)
 pipeline = [{"$match": {"operationType": "insert"}}]
 with outbox.watch(pipeline, max_await_time_ms=1000) as stream:

@@ -7,13 +7,11 @@ fork later is to load it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from postroom import address, errors
+from postroom import address, errors, pulsar_adapter
 from postroom.access import client
 from postroom.access import pulsar as pulsar_access
 from postroom.topics import base_topic, canonical
@@ -65,17 +63,8 @@ def connect(where: Access | str, *, operation_timeout: timedelta) -> pulsar.Clie
         given,
         operation_timeout_seconds=max(1, round(operation_timeout.total_seconds())),
         connection_timeout_ms=5_000,
-        logger=_silence(),
+        logger=pulsar_adapter.silence(),
     )
-
-
-@functools.cache
-def _silence() -> Any:
-    # There is no level "off". Without this each refused contender of the mutex prints a line, and
-    # a Python logger would take the GIL in the client's own threads.
-    import pulsar
-
-    return pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull)
 
 
 @contextlib.contextmanager

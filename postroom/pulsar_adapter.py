@@ -20,7 +20,11 @@ __all__ = [
     "close_soon",
     "message_builder",
     "send_async",
+    "silence",
 ]
+
+# The library has no name for "nothing": its highest level is Error.
+ABOVE_ERROR = 1
 
 # Of the client's own, without types.
 Message = Any
@@ -45,6 +49,20 @@ def send_async(producer: pulsar.Producer) -> SendAsync:
 def close_soon(producer: pulsar.Producer) -> None:
     """Refuse all further sends from now on and fail what is pending; do not wait for the broker."""
     producer._producer.close_async(_nothing)  # noqa: SLF001
+
+
+def silence() -> Any:
+    """Return the logger of a client that writes nothing, not even errors.
+
+    Each contender that the mutex refuses would be a line otherwise. A logger of Python's takes the
+    GIL in the client's own threads. The library's logger to a file, be it the null device, has all
+    of its threads write to one stream without a lock: lines come torn, and a write may meet a
+    buffer that another thread has just taken away.
+    """
+    import pulsar
+
+    nothing = type(pulsar.LoggerLevel.Error)(int(pulsar.LoggerLevel.Error) + ABOVE_ERROR)
+    return pulsar.ConsoleLogger(nothing)
 
 
 def _nothing(_: Any) -> None:

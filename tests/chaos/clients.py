@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import pulsar
+
+from postroom import pulsar_adapter
 
 __all__ = ["connect"]
 
@@ -14,5 +14,5 @@ def connect(url: str) -> pulsar.Client:
     return pulsar.Client(
         url,
         operation_timeout_seconds=10,
-        logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),
+        logger=pulsar_adapter.silence(),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import threading
+from datetime import timedelta
 
 import pulsar
 import pytest
@@ -10,9 +12,10 @@ from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.synchronous.command_cursor import CommandCursor, RawBatchCommandCursor
 
-from postroom import pulsar_adapter
+from postroom import broker, pulsar_adapter
 from postroom.inbox.handling.guard import Guard
 
+LEVELS = type(pulsar.LoggerLevel.Error).__members__.values()
 SEND_ASYNC = "(self: _pulsar.Producer, arg0: _pulsar.Message, arg1: collections.abc.Callable["
 
 
@@ -55,6 +58,28 @@ def test_the_pulsar_client_still_builds_messages(name: str, value: tuple[object,
 def test_the_pulsar_client_still_has_the_results_that_are_asked_after(name: str) -> None:
     """An acknowledgement's result is compared with these."""
     assert getattr(pulsar.Result, name) is not None
+
+
+def test_the_pulsar_client_still_can_be_told_to_write_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A level above its highest is taken, and errors of several threads at once are not written."""
+    client = broker.connect("pulsar://127.0.0.1:9", operation_timeout=timedelta(seconds=1))
+
+    def refused() -> None:
+        for name in ["of/many/more/parts/than/names/have", "nobody-listens"]:
+            with pytest.raises(pulsar.PulsarException):
+                client.get_topic_partitions(name)
+
+    threads = [threading.Thread(target=refused) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    broker.close(client)
+
+    assert int(pulsar_adapter.silence().log_level) > max(map(int, LEVELS))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_pymongo_still_keeps_the_token_of_a_reply() -> None:
