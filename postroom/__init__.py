@@ -5,6 +5,7 @@ them, `@handles` registers what a consumer does with an event. Nothing is opened
 """
 
 from postroom.async_outbox import AsyncOutbox, AsyncTransaction
+from postroom.declaring import event_class, upcasts
 from postroom.errors import (
     AlreadyScheduled,
     ConfigurationError,
@@ -15,7 +16,7 @@ from postroom.errors import (
     Retry,
     ScopeClosed,
 )
-from postroom.events import DomainEvent, Event, upcasts
+from postroom.events import DomainEvent, Event
 from postroom.inbox.handling.registration import handles
 from postroom.outbox import Outbox, Transaction
 from postroom.settings import Settings
@@ -38,6 +39,7 @@ __all__ = [
     "ScopeClosed",
     "Settings",
     "Transaction",
+    "event_class",
     "handles",
     "upcasts",
 ]

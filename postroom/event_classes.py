@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from pydantic import BaseModel
+    from postroom.shapes import Shape
 
 __all__ = ["encrypt", "encrypted", "key_field", "key_fields", "register"]
 
 # What the broker is not to be able to read, by name.
 _encrypted: set[str] = set()
 # Which class says how events of a name are keyed.
-_keyed: dict[str, tuple[type[BaseModel], str]] = {}
+_keyed: dict[str, tuple[type[Any], str, Shape]] = {}
 # The same as the field's name on the wire; filled when it is asked for, since pydantic may learn a
 # field's alias only when all types that the class names are there.
 _key_fields: dict[str, str] = {}
 
 
-def register(name: str, cls: type[BaseModel], key: str) -> None:
+def register(name: str, cls: type[Any], key: str, shape: Shape) -> None:
     """Note the field of a class, as it is called in Python, that keys events of a name.
 
     Raises:
         ConfigurationError: it has no such field, or another class of this name has another key.
 
     """
-    if key not in cls.model_fields and key not in cls.model_computed_fields:
+    if key not in shape.names:
         raise errors.ConfigurationError(
             f"The event class {cls.__qualname__} is keyed by {key!r}, which is no field of it: "
             "name the field as it is called in Python"
         )
-    other, others = _keyed.get(name, (cls, key))
+    other, others, _ = _keyed.get(name, (cls, key, shape))
     if others != key and not _is_again(cls, other):
         raise errors.ConfigurationError(
             f"Events called {name!r} are keyed by {others!r} "
             f"({other.__module__}.{other.__qualname__}) and by {key!r} "
             f"({cls.__module__}.{cls.__qualname__}): one name has one key"
         )
-    _keyed[name] = cls, key
+    _keyed[name] = cls, key, shape
     _key_fields.pop(name, None)
 
 
-def _is_again(cls: type[BaseModel], other: type[BaseModel]) -> bool:
+def _is_again(cls: type[Any], other: type[Any]) -> bool:
     # A module that is loaded again, or a cell of a notebook that is run again.
     return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
 
@@ -56,16 +56,9 @@ def key_field(name: str) -> str | None:
         return None
     found = _key_fields.get(name)
     if found is None:
-        found = _key_fields[name] = _on_the_wire(*_keyed[name])
+        _, key, shape = _keyed[name]
+        found = _key_fields[name] = shape.on_the_wire(key)
     return found
-
-
-def _on_the_wire(cls: type[BaseModel], key: str) -> str:
-    cls.model_rebuild(raise_errors=False)
-    field = cls.model_fields.get(key)
-    if field is not None:
-        return field.serialization_alias or field.alias or key
-    return cls.model_computed_fields[key].alias or key
 
 
 def key_fields() -> list[tuple[str, str]]:

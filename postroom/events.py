@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,6 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from postroom import errors, event_classes, versions
 from postroom.event_classes import key_field
+from postroom.shapes import ModelShape
 
 __all__ = [
     "EXTENDED_JSON",
@@ -31,7 +32,6 @@ __all__ = [
     "key_field",
     "plain_size",
     "text",
-    "upcasts",
     "utc",
 ]
 
@@ -91,39 +91,12 @@ class DomainEvent(BaseModel):
         """Register the key, now that the fields are known."""
         super().__pydantic_init_subclass__()
         if cls.event_key is not None:
-            event_classes.register(cls.event_name, cls, cls.event_key)
+            shape = ModelShape(cls, cls.event_name)
+            event_classes.register(cls.event_name, cls, cls.event_key, shape)
 
     def to_wire(self) -> dict[str, Any]:
         """Return {"name", "data"} as it is stored in the outbox row; datetimes stay datetimes."""
         return {"name": self.event_name, "data": self.model_dump(by_alias=True)}
-
-
-Upcaster = TypeVar("Upcaster", bound=Callable[[dict[str, Any]], dict[str, Any]])
-
-
-def upcasts(event: type[DomainEvent], *, from_version: int) -> Callable[[Upcaster], Upcaster]:
-    """Register a function that makes the wire data of the next version of those of this one.
-
-    Handlers get an event of an older version through all functions from there on, whenever and by
-    whomever it was published: as it comes from its topic, from a replay or from the dead letters.
-    The function gets the plain object of the wire, which it may change, and returns one. A step
-    that needs no change needs no function.
-
-    Raises:
-        ConfigurationError: the class has no later version, or another function does this step.
-
-    """
-    if not 1 <= from_version < event.event_version:
-        raise errors.ConfigurationError(
-            f"@upcasts({event.__qualname__}, from_version={from_version}): the class has version "
-            f"{event.event_version}; give it a later one by version=…"
-        )
-
-    def register(function: Upcaster) -> Upcaster:
-        versions.register(event.event_name, from_version, function)
-        return function
-
-    return register
 
 
 Data = TypeVar("Data")

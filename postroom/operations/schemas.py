@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PydanticUserError
 
 from postroom import errors, event_classes, versions
+from postroom.declaring import EventClass, declared, event_class_of
 from postroom.events import DomainEvent
 from postroom.topics import canonical
 
@@ -20,9 +21,10 @@ __all__ = ["asyncapi", "classes", "exported"]
 FORM = 1
 
 
-def classes() -> dict[str, type[DomainEvent]]:
+def classes() -> dict[str, EventClass]:
     """Return the event classes that were imported, by the names of their events."""
-    found = {each.event_name: each for each in _below(DomainEvent)}
+    models = (event_class_of(each) for each in _below(DomainEvent))
+    found = {each.name: each for each in (*models, *declared()) if each is not None}
     return dict(sorted(found.items()))
 
 
@@ -32,7 +34,7 @@ def _below(cls: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
         yield from _below(each)
 
 
-def exported(of: Mapping[str, type[DomainEvent]]) -> dict[str, Any]:
+def exported(of: Mapping[str, EventClass]) -> dict[str, Any]:
     """Return the JSON Schema of each event's data, with its version, key and required fields.
 
     `required` is what a consumer's class insists on; in the schema all that is written is.
@@ -41,23 +43,19 @@ def exported(of: Mapping[str, type[DomainEvent]]) -> dict[str, Any]:
     schemas, definitions = _schemas(of, "definitions")
     events = {
         name: {
-            "version": cls.event_version,
+            "version": known.version,
             "key": event_classes.key_field(name),
-            "required": sorted(
-                str(field.serialization_alias or field.alias or own)
-                for own, field in cls.model_fields.items()
-                if field.is_required()
-            ),
-            "upcasts": [n for n in range(1, cls.event_version) if versions.is_registered(name, n)],
+            "required": known.shape.required(),
+            "upcasts": [n for n in range(1, known.version) if versions.is_registered(name, n)],
             "schema": schemas[name],
         }
-        for name, cls in of.items()
+        for name, known in of.items()
     }
     return {"form": FORM, "events": events, "definitions": definitions}
 
 
 def asyncapi(
-    of: Mapping[str, type[DomainEvent]], routing: Routing, *, title: str, version: str
+    of: Mapping[str, EventClass], routing: Routing, *, title: str, version: str
 ) -> dict[str, Any]:
     """Return an AsyncAPI 3.0 document of the topics and the events that go there.
 
@@ -80,42 +78,38 @@ def asyncapi(
             for name in channels
         },
         "components": {
-            "messages": {name: _message(cls, schemas[name]) for name, cls in of.items()},
+            "messages": {name: _message(known, schemas[name]) for name, known in of.items()},
             "schemas": definitions,
         },
     }
 
 
-def _message(cls: type[DomainEvent], schema: Mapping[str, Any]) -> dict[str, Any]:
-    name = cls.event_name
+def _message(known: EventClass, schema: Mapping[str, Any]) -> dict[str, Any]:
+    name = known.name
     payload = {
         "type": "object",
         "required": ["name", "data"],
         "properties": {"name": {"const": name}, "data": schema},
     }
     header = {"id": {"type": "string"}, "position": {"type": "string"}}
-    if cls.event_version > 1:
+    if known.version > 1:
         header[versions.HEADER] = {"type": "string"}
     found = {"name": name, "payload": payload, "headers": {"type": "object", "properties": header}}
-    return {**found, "summary": _first_line(cls)} if cls.__doc__ else found
+    return {**found, "summary": _first_line(known.cls)} if known.cls.__doc__ else found
 
 
-def _first_line(cls: type[DomainEvent]) -> str:
+def _first_line(cls: type[Any]) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
-def _schemas(
-    of: Mapping[str, type[DomainEvent]], where: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _schemas(of: Mapping[str, EventClass], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return each event's schema, and what they refer to, by names that no two events share."""
     schemas: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
-    for name, cls in of.items():
+    for name, known in of.items():
         try:
-            found = cls.model_json_schema(
-                mode="serialization", ref_template=f"#/{where}/{name}.{{model}}"
-            )
-        except PydanticUserError as error:
+            found = known.shape.schema(f"#/{where}/{name}.")
+        except (PydanticUserError, TypeError) as error:
             # It holds what JSON Schema has no word for; the others have theirs.
             found = {"$comment": f"It has no JSON Schema ({type(error).__name__})"}
         for inner, schema in found.pop("$defs", {}).items():

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 import bson
 from bson import ObjectId
@@ -15,6 +15,7 @@ from bson.raw_bson import RawBSONDocument
 
 from postroom import carrying, errors, tracing, versions
 from postroom.answering import checked_key
+from postroom.declaring import event_class_of
 from postroom.envelope import Envelopes
 from postroom.events import DomainEvent, checked
 from postroom.routing import Routing
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Publishable", "RowWriter", "listed"]
 
-Publishable = DomainEvent | Mapping[str, Any]
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Struct(Protocol):
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+
+Publishable = DomainEvent | Mapping[str, Any] | _Dataclass | _Struct
 
 # MongoDB takes 16 MiB; a change stream, whose events hold the row and more, gives no more either.
 MOST_ROW_BYTES = (16 << 20) - (64 << 10)
@@ -44,9 +54,9 @@ _LENGTH = struct.Struct("<i")
 
 def listed(events: Publishable | Iterable[Publishable]) -> Sequence[Publishable]:
     """Return the events as a list, one event as a list of one."""
-    if isinstance(events, (DomainEvent, Mapping)):
-        return [events]
-    return list(events)
+    if isinstance(events, Mapping) or event_class_of(type(events)) is not None:
+        return [cast("Publishable", events)]
+    return list(cast("Iterable[Publishable]", events))
 
 
 class RowWriter:
@@ -142,16 +152,16 @@ class RowWriter:
         partition: str | None,
     ) -> tuple[str, bytes, str | None]:
         wire, headers = event, headers or {}
-        if isinstance(event, DomainEvent):
-            wire = event.to_wire()
-            if event.event_version > 1:
-                headers = {versions.HEADER: str(event.event_version), **headers}
+        if (known := event_class_of(type(event))) is not None:
+            wire = known.to_wire(event)
+            if known.version > 1:
+                headers = {versions.HEADER: str(known.version), **headers}
         name, _ = checked(wire)
         row: dict[str, Any] = {
             OutboxField.ID: row_id,
             OutboxField.PARTITION: partition,
             OutboxField.OCCURRED_AT: dt.datetime.now(dt.UTC),
-            OutboxField.DATA: dict(wire),
+            OutboxField.DATA: dict(cast("Mapping[str, Any]", wire)),
         }
         if partition is None:
             del row[OutboxField.PARTITION]

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import bson
 from bson import ObjectId
 
+from postroom import versions
+from postroom.declaring import event_class_of
 from postroom.errors import ConfigurationError
-from postroom.events import DomainEvent, Event, decode, encode
+from postroom.events import Event, decode, encode
 from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.handlers import Handler, registry
 from postroom.inbox.handling.lifetime import Lifetime
+from postroom.store.codec import WRITING, decoded_all
 from postroom.store.inbox_rows import InboxRows
 from postroom.testing.published import Published
 
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Given", "as_event", "handler_of", "run"]
 
-Given = DomainEvent | Published | Event[Any]
+# An instance of an event class, what was published, or what a handler gets.
+Given = Any
 TOPIC = "public/default/events"
 
 
@@ -55,13 +60,23 @@ def as_event(given: Given, *, headers: Mapping[str, str]) -> Event[Any]:
     """
     if isinstance(given, Published):
         return given.event(TOPIC)
-    if isinstance(given, DomainEvent):
-        name, data = decode(encode(given.to_wire()))
-        event_id = str(ObjectId())
-        return Event(id=event_id, name=name, data=data, topic=TOPIC, headers=dict(headers))
-    data = given.data.to_wire()["data"] if isinstance(given.data, DomainEvent) else given.data
-    _, data = decode(encode({"name": given.name, "data": data}))
-    return replace(given, data=data, headers={**given.headers, **headers})
+    data = given.data if isinstance(given, Event) else given
+    if (known := event_class_of(type(data))) is not None:
+        data = known.to_wire(data)["data"]
+        headers = {versions.HEADER: str(known.version), **headers} if known.version > 1 else headers
+    if isinstance(given, Event):
+        _, data = _on_the_way({"name": given.name, "data": data})
+        return replace(given, data=data, headers={**given.headers, **headers})
+    # What is no event is refused as consumers refuse it.
+    name, data = _on_the_way(given if known is None else {"name": known.name, "data": data})
+    event_id = str(ObjectId())
+    return Event(id=event_id, name=name, data=data, topic=TOPIC, headers=dict(headers))
+
+
+def _on_the_way(wire: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name and data of what was a row first, and a message then."""
+    (stored,) = decoded_all(bson.encode({"wire": wire}, codec_options=WRITING))
+    return decode(encode(stored["wire"]))
 
 
 def run(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from postroom import events
+from postroom.declaring import event_class_of
 from postroom.errors import Poison
-from postroom.events import DomainEvent
 from postroom.store.codec import Unreadable
 from postroom.wire import OutboxField
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Published", "described", "of_event", "of_row"]
 
-Kind = type[DomainEvent] | str
+# An event class, or the name of events.
+Kind = type[Any] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +64,20 @@ class Published:
         The fields of a class are named as in Python, those of a name as on the wire.
 
         Raises:
-            TypeError: the class has no such field.
+            TypeError: it is no event class, or the class has no such field.
 
         """
         if isinstance(kind, str):
             return self.name == kind and all(self.data.get(n) == v for n, v in fields.items())
-        if unknown := sorted(
-            set(fields) - set(kind.model_fields) - set(kind.model_computed_fields)
-        ):
+        known = event_class_of(kind)
+        if known is None:
+            raise TypeError(f"{kind.__name__} is no event class")
+        if unknown := sorted(set(fields) - set(known.shape.names)):
             raise TypeError(f"{kind.__name__} has no field {', '.join(unknown)}")
-        if self.name != kind.event_name:
+        if self.name != known.name:
             return False
-        event = kind.model_validate(self.data)
-        return all(getattr(event, name) == value for name, value in fields.items())
+        event = known.shape.read(dict(self.data))
+        return all(known.shape.value(event, name) == value for name, value in fields.items())
 
     def event(self, topic: str = "public/default/events") -> Event[dict[str, Any]]:
         """Return it as the consumer of a topic gets it."""

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from postroom import DomainEvent, Event, InvalidEvent, Outbox, handles, upcasts, versions
 from postroom.celery.commands.outbox import outbox
+from postroom.declaring import EventClass, event_class_of
 from postroom.errors import ConfigurationError
 from postroom.operations import breaking, schemas
 from postroom.routing import Routing
@@ -86,6 +87,13 @@ def test_wrong_versions_are_refused() -> None:
         upcasts(VersionedPaid, from_version=1)(_with_currency)
 
 
+def known(cls: type[Any]) -> EventClass:
+    """Return what is known of an event class."""
+    found = event_class_of(cls)
+    assert found is not None
+    return found
+
+
 def exported(**fields: Any) -> dict[str, Any]:
     """Return the schemas of one event whose class has these fields and options."""
     options = fields.pop("options", {})
@@ -94,7 +102,8 @@ def exported(**fields: Any) -> dict[str, Any]:
     body = {"__annotations__": annotations, "__module__": __name__, **defaults}
     make: Any = type(DomainEvent)
     cls = make("BreakingPaid", (DomainEvent,), body, **options)
-    found: dict[str, Any] = json.loads(json.dumps(schemas.exported({"BreakingPaid": cls})))
+    of = {"BreakingPaid": known(cls)}
+    found: dict[str, Any] = json.loads(json.dumps(schemas.exported(of)))
     return found
 
 
@@ -149,7 +158,7 @@ def test_asyncapi_names_topics_and_messages() -> None:
     routing = Routing(
         default="public/default/events", topics={"Versioned*": "shop/prod/orders"}, key=None
     )
-    of = {"VersionedPaid": VersionedPaid}
+    of = {"VersionedPaid": known(VersionedPaid)}
     found = schemas.asyncapi(of, routing, title="Shop", version="2.0.0")
     assert found["asyncapi"] == "3.0.0"
     channel = found["channels"]["shop.prod.orders"]

@@ -1,4 +1,4 @@
-"""What type checkers make of a user's handlers: mypy, and pyright as basedpyright's wheel has it."""
+"""What type checkers make of a user's handlers: mypy, and pyright by basedpyright's wheel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 # Each line says what a checker has to say of it: a type, or that there is an error.
 CODE = """
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+import msgspec
 from pydantic import BaseModel, Field
-from postroom import AsyncOutbox, DomainEvent, Event, Outbox, handles
+from postroom import AsyncOutbox, DomainEvent, Event, Outbox, event_class, handles
 from postroom.testing import assert_published
 
 
@@ -44,6 +46,34 @@ def invoice(event: Event[OrderPaid], session: Any) -> int:
     return 1
 
 
+@event_class(key="order_id")
+@dataclass(frozen=True)
+class OrderPacked:
+    order_id: str
+
+
+@event_class
+class OrderSent(msgspec.Struct, frozen=True):
+    order_id: str
+
+
+class OrderLost(TypedDict):
+    orderId: str
+
+
+@handles(OrderPacked, OrderSent)
+def pack(event: Event[OrderPacked]) -> None:
+    reveal_type(event.data)  # OrderPacked
+    reveal_type(event.data.order_id)  # str
+
+
+@handles(OrderLost)
+def lose(event: Event[OrderLost]) -> None:
+    reveal_type(event.data["orderId"])  # str
+
+
+OrderPacked(order_id=5)  # error
+handles(5)  # error
 event = Event(id="1", name="OrderPaid", data=OrderPaid(order_id="a", by=Cash()), topic="t")
 reveal_type(event)  # Event[OrderPaid]
 reveal_type(invoice(event, None))  # int
@@ -55,6 +85,8 @@ def publish(outbox: Outbox) -> None:
     with outbox.scope() as tx:
         reveal_type(tx.publish(event.data))  # list[str]
         tx.publish(5)  # error
+        tx.publish(OrderPacked("7"))
+        tx.publish([OrderSent("7"), OrderPacked("7"), {"name": "OrderLost", "data": {}}])
     reveal_type(outbox.transact(lambda tx: 1.5))  # float
 
 

@@ -125,6 +125,7 @@ def test_the_public_names_are_frozen() -> None:
         "ScopeClosed",
         "Settings",
         "Transaction",
+        "event_class",
         "handles",
         "upcasts",
     ]

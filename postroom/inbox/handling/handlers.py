@@ -8,17 +8,25 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from postroom import errors, private_text, versions
-from postroom.events import DomainEvent, Event
+from postroom.declaring import event_class_of
+from postroom.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["MOST_IN_A_BATCH", "MOST_IN_A_GROUP", "Handler", "Match", "Registry", "registry"]
+__all__ = [
+    "MOST_IN_A_BATCH",
+    "MOST_IN_A_GROUP",
+    "Handler",
+    "Match",
+    "Registry",
+    "name_of",
+    "registry",
+]
 
-Match = type[DomainEvent] | str
+# An event class, a name or a pattern.
+Match = type[Any] | str
 
 MOST_IN_A_BATCH = 1000
 # Their tasks are run one within another, each of which takes a dozen of Python's 1,000 calls.
@@ -79,25 +87,24 @@ class Handler:
         # In C, and as deep as JSON goes; of what was decoded here.
         data = marshal.loads(marshal.dumps(event.data))  # noqa: S302
         for match in self.matches:
-            if isinstance(match, type) and match.event_name == event.name:
-                if match.event_version > 1:
+            known = event_class_of(match)
+            if known is not None and known.name == event.name:
+                if known.version > 1:
                     data = versions.upcast(
-                        event.name, data, event.headers, to_version=match.event_version
+                        event.name, data, event.headers, to_version=known.version
                     )
-                return _with(event, _validated(match, data))
+                return _with(event, known.shape.read(data))
         return _with(event, data)
 
 
+def name_of(match: Match) -> str:
+    """Return the name of the events of a class; a name or a pattern as it is."""
+    known = event_class_of(match)
+    return str(match) if known is None else known.name
+
+
 def _matches(match: Match, name: str) -> bool:
-    return fnmatchcase(name, match) if isinstance(match, str) else match.event_name == name
-
-
-def _validated(model: type[DomainEvent], data: dict[str, Any]) -> DomainEvent:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        faults = private_text.faults(error, fields=_fields(model))
-        raise errors.InvalidEvent(f"The data of {model.event_name} do not fit: {faults}") from None
+    return fnmatchcase(name, match) if isinstance(match, str) else name_of(match) == name
 
 
 def _with(event: Event[Any], data: object) -> Event[Any]:
@@ -111,17 +118,6 @@ def _with(event: Event[Any], data: object) -> Event[Any]:
         occurred_at=event.occurred_at,
         headers=dict(event.headers),
     )
-
-
-def _fields(model: type[DomainEvent]) -> set[str]:
-    """Return the names by which pydantic may call the fields of an event class."""
-    aliases = {
-        alias
-        for field in model.model_fields.values()
-        for alias in (field.alias, field.validation_alias)
-        if isinstance(alias, str)
-    }
-    return aliases | set(model.model_fields)
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from postroom import errors
+from postroom.declaring import event_class_of
 from postroom.deferred import is_deferring
-from postroom.events import DomainEvent
 from postroom.inbox.handling.handlers import (
     MOST_IN_A_BATCH,
     MOST_IN_A_GROUP,
@@ -106,7 +106,7 @@ def _check_events(events: tuple[Match, ...]) -> None:
         raise errors.ConfigurationError("@handles() needs an event class, a name or a pattern")
     for event in events:
         named = isinstance(event, str) and event.strip()
-        if not named and not (isinstance(event, type) and issubclass(event, DomainEvent)):
+        if not named and event_class_of(event) is None:
             raise errors.ConfigurationError(
                 f"@handles() takes event classes, names and patterns, not {quoted(event)}"
             )

@@ -12,6 +12,7 @@ import pymongo
 from pymongo import errors as mongo
 
 from postroom import errors, wire
+from postroom.inbox.handling.handlers import name_of
 from postroom.store.repertoires import Repertoires
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Repertoire:
     def _matches(self) -> list[str]:
         return sorted(
             {
-                each if isinstance(each, str) else each.event_name
+                name_of(each)
                 for handler in self._registry.handlers.values()
                 if handler.subscription in (None, self._subscription)
                 for each in handler.matches

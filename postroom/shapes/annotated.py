@@ -1,0 +1,123 @@
+"""AnnotatedShape: of a dataclass or TypedDict, as pydantic reads its annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from postroom import errors, private_text
+from postroom.shapes.shape import renamed, topmost, unfit, wire_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["AnnotatedShape"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Fields:
+    """What the fields are called: in Python, where pydantic reads them, and where it writes."""
+
+    wire: Mapping[str, str]
+    of_read: Mapping[str, str]
+    of_written: Mapping[str, str]
+    required: tuple[str, ...]
+
+
+class AnnotatedShape:
+    """Of a dataclass or TypedDict; its annotations are read when they are needed first.
+
+    A TypedDict is the object of the wire itself: its fields are called there as they are here.
+    """
+
+    def __init__(self, cls: type[Any], name: str) -> None:
+        self._cls = cls
+        self._name = name
+        self._is_dict = not dataclasses.is_dataclass(cls)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The fields, without reading what their types are."""
+        if self._is_dict:
+            return {*self._cls.__required_keys__, *self._cls.__optional_keys__}
+        return {field.name for field in dataclasses.fields(self._cls)}
+
+    def on_the_wire(self, field: str) -> str:
+        """Return a field's name on the wire."""
+        return self._fields.wire[field]
+
+    def written(self, event: Any) -> dict[str, Any]:
+        """Return its data, validated now: the class itself checks no types."""
+        dumped = self._adapter.dump_python(event, by_alias=True, warnings=False)
+        valid = self._valid(dumped)
+        dumped = self._adapter.dump_python(valid, by_alias=True, warnings=False)
+        return renamed(dumped, self._fields.of_written)
+
+    def read(self, data: dict[str, Any]) -> Any:
+        """Return an instance; see Shape."""
+        return self._valid(renamed(data, self._fields.of_read))
+
+    def value(self, event: Any, field: str) -> Any:
+        """Return what an instance has in a field."""
+        return event.get(field) if self._is_dict else getattr(event, field)
+
+    def required(self) -> list[str]:
+        """Return the fields without a default."""
+        return sorted(self._fields.required)
+
+    def schema(self, prefix: str) -> dict[str, Any]:
+        """Return its JSON Schema; see Shape."""
+        found = self._adapter.json_schema(mode="serialization", ref_template=f"{prefix}{{model}}")
+        return topmost(found, self._fields.of_written)
+
+    def _valid(self, data: dict[str, Any]) -> Any:
+        try:
+            return self._adapter.validate_python(data)
+        except ValidationError as error:
+            known = {*self.names, *self._fields.of_read.values()}
+            raise unfit(self._name, private_text.faults(error, fields=known)) from None
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        try:
+            return TypeAdapter(self._cls)
+        except (PydanticUserError, NameError) as error:
+            said = str(error).partition("\n")[0]
+            raise errors.ConfigurationError(
+                f"The annotations of the event class {self._cls.__qualname__} cannot be read: "
+                f"{said}"
+            ) from None
+
+    @cached_property
+    def _fields(self) -> _Fields:
+        found = _fields_in(self._adapter.core_schema)
+        wire, of_read, of_written, required = {}, {}, {}, []
+        for own, field in found.items():
+            inbound = field.get("validation_alias")
+            inbound = inbound if isinstance(inbound, str) else own
+            outbound = field.get("serialization_alias", own)
+            wire[own] = own if self._is_dict else wire_name(own, outbound)
+            of_written[outbound] = wire[own]
+            of_read.update({own: inbound, wire[own]: inbound})
+            if field.get("required", field["schema"]["type"] != "default"):
+                required.append(wire[own])
+        return _Fields(wire=wire, of_read=of_read, of_written=of_written, required=tuple(required))
+
+
+def _fields_in(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the fields of pydantic's core schema, which may be wrapped in validators.
+
+    https://docs.pydantic.dev/latest/api/pydantic_core_schema/
+    """
+    definitions: dict[str, Mapping[str, Any]] = {}
+    while "fields" not in schema or schema["type"] == "dataclass":
+        definitions |= {each["ref"]: each for each in schema.get("definitions", ())}
+        reference = schema.get("schema_ref")
+        schema = definitions[reference] if reference else schema["schema"]
+    fields = schema["fields"]
+    if isinstance(fields, dict):
+        return {own: {"required": False, **field} for own, field in fields.items()}
+    return {field["name"]: field for field in fields}

@@ -1,0 +1,86 @@
+"""Shape: how events of a class are written, read and described; one for each kind of class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic.alias_generators import to_camel
+
+from postroom import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["Shape", "renamed", "topmost", "unfit", "wire_name"]
+
+
+class Shape(Protocol):
+    """What an event class says of its events' data. Safe from any thread.
+
+    Fields are called so in Python and in camelCase on the wire, unless the class gives them another
+    name in the way of its library. Both are read.
+    """
+
+    @property
+    def names(self) -> Collection[str]:
+        """The fields, as they are called in Python."""
+
+    def on_the_wire(self, field: str) -> str:
+        """Return a field's name on the wire."""
+
+    def written(self, event: Any) -> dict[str, Any]:
+        """Return the data of an event for the wire; datetimes stay datetimes.
+
+        Raises:
+            InvalidEvent: they do not fit the class; the message names the fields alone.
+
+        """
+
+    def read(self, data: dict[str, Any]) -> Any:
+        """Return an instance of the class made of data from the wire.
+
+        Raises:
+            InvalidEvent: they do not fit the class; the message names the fields alone.
+
+        """
+
+    def value(self, event: Any, field: str) -> Any:
+        """Return what an instance has in a field."""
+
+    def required(self) -> list[str]:
+        """Return what has to be in the data, by its names on the wire."""
+
+    def schema(self, prefix: str) -> dict[str, Any]:
+        """Return its JSON Schema, which refers to its `$defs` under the prefix.
+
+        Raises:
+            PydanticUserError, TypeError: it holds what JSON Schema has no word for.
+
+        """
+
+
+def wire_name(own: str, given: str | None) -> str:
+    """Return a field's name on the wire: the one that the class gives it, or camelCase."""
+    return to_camel(own) if given is None or given == own else given
+
+
+def renamed(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return an object whose fields have other names; those without one are kept."""
+    return {names.get(name, name): value for name, value in data.items()}
+
+
+def unfit(name: str, faults: str) -> errors.InvalidEvent:
+    """Say of which events the data do not fit, and why."""
+    return errors.InvalidEvent(f"The data of {name} do not fit: {faults}")
+
+
+def topmost(schema: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the schema of an object itself, where it only refers to it, by the wire's names."""
+    if "$ref" in schema:
+        found = schema["$defs"][schema["$ref"].rpartition("/")[2].rpartition(".")[2]]
+        schema = {**found, "$defs": schema["$defs"]}
+    if "properties" in schema:
+        schema = {**schema, "properties": renamed(schema["properties"], names)}
+    if "required" in schema:
+        schema = {**schema, "required": [names.get(each, each) for each in schema["required"]]}
+    return schema
