@@ -9,8 +9,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom.celery.headroom import with_headroom
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -101,9 +99,7 @@ class HandlerThreads:
 
     def _start(self) -> None:
         # Daemons: one that hangs must not keep the process from ending.
-        threading.Thread(
-            target=with_headroom, args=(self._work,), name="handler", daemon=True
-        ).start()
+        threading.Thread(target=self._work, name="handler", daemon=True).start()
 
     def _move(self, turn: Turn, before: Stage, after: Stage) -> bool:
         with self._lock:
