@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from postroom.operations import actions
 from postroom.operations.done import Done
 from postroom.operations.filters import ALL, Filter, Page
 from postroom.operations.quarantined import forms_of, ids_of, searchable
+from postroom.pace import Pace
 from postroom.store.scheduled_search import Scheduled, ScheduledSearch
 from postroom.wire import OutboxField, ScheduledField
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from postroom.operations.actions import Actor, Noted
 
 __all__ = ["cancel", "count", "one", "page", "reschedule"]
-
-MOST_AT_ONCE = 1000
 
 
 def page(
@@ -87,6 +87,7 @@ def cancel(
     outbox: str | None = None,
     schedule: str | None = None,
     key_field: str | None = None,
+    rate_per_second: float | None = None,
     told: Callable[[Done], None] = lambda _: None,
 ) -> Done:
     """Cancel the events that match now; those that are fired meanwhile are left.
@@ -99,7 +100,7 @@ def cancel(
     ids = search.ids(_wanted(where, schedule, key_field))
     target = _target(outbox, schedule)
     with actions.noted(database, actor, "scheduled cancel", target=target, where=where) as note:
-        return _in_portions(ids, search.cancel, note, told)
+        return _in_portions(ids, search.cancel, note, told, pace=Pace(rate_per_second))
 
 
 def reschedule(
@@ -111,6 +112,7 @@ def reschedule(
     outbox: str | None = None,
     schedule: str | None = None,
     key_field: str | None = None,
+    rate_per_second: float | None = None,
     told: Callable[[Done], None] = lambda _: None,
 ) -> Done:
     """Have the events that match now be due at a time, or so long from now; at once for None.
@@ -124,7 +126,13 @@ def reschedule(
     what = "scheduled fire" if at is None else "scheduled reschedule"
     target = _target(outbox, schedule)
     with actions.noted(database, actor, what, target=target, where=where) as note:
-        return _in_portions(ids, lambda some: search.reschedule(some, at), note, told)
+        return _in_portions(
+            ids,
+            lambda some: search.reschedule(some, at),
+            note,
+            told,
+            pace=Pace(rate_per_second),
+        )
 
 
 def _in_portions(
@@ -132,11 +140,14 @@ def _in_portions(
     act: Callable[[Sequence[Any]], int],
     note: Noted,
     told: Callable[[Done], None],
+    *,
+    pace: Pace,
 ) -> Done:
     """Act on so many at a time, and tell how far that is; `act` returns how many were there."""
     done = Done(asked=len(ids))
-    for first in range(0, len(ids), MOST_AT_ONCE):
-        some = ids[first : first + MOST_AT_ONCE]
+    for first in range(0, len(ids), pace.at_once):
+        some = ids[first : first + pace.at_once]
+        pace.wait(len(some), meanwhile=functools.partial(told, done))
         count = act(some)
         done = done.and_more(done=count, left=len(some) - count)
         note.count = done.done

@@ -180,6 +180,7 @@ def test_scheduled_events_are_found_moved_and_cancelled(browser: Browser, lite_s
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Cancel all 60 that match").click()
     expect(page.get_by_role("button", name="Back")).to_be_focused()
+    page.get_by_label("At most so many a second").fill("500")
     page.get_by_role("dialog").get_by_role("button", name="Cancel 60").click()
     expect(page.get_by_text("cancel: 60 of 60 done")).to_be_visible()
     expect(page.get_by_text("No scheduled event matches.")).to_be_visible()

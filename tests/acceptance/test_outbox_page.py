@@ -222,6 +222,8 @@ def ended(flower: Flower) -> Any:
         ("/api/scheduled/reschedule", {"confirmed": 0}, {}, 400, "at is to be a time"),
         ("/api/scheduled/reschedule", {"confirmed": 0, "at": "soon"}, {}, 400, "at is to be"),
         ("/api/scheduled/fire", {"confirmed": 0, "schedule": 7}, {}, 400, "schedule is to be"),
+        ("/api/scheduled/fire", {"confirmed": 0, "rate": 0}, {}, 400, "rate"),
+        ("/api/scheduled/cancel", {"confirmed": 0, "rate": "fast"}, {}, 400, "rate"),
         ("/api/scheduled/delete", {"confirmed": 0}, {}, 404, ""),
         ("/api/dead-letters/redrive", {"confirmed": 1, "topic": 7}, {}, 400, "topic"),
         ("/api/jobs/77/stop", {}, {}, 404, "not under way"),
@@ -304,7 +306,7 @@ def test_scheduled_events_are_found_moved_fired_and_cancelled(lite_site: Site) -
     assert matching("?schedule=s1&name=Reminded&outbox=default") == ["s1"]
     assert matching("?outbox=billing") == []
     assert matching("?since=2040-05-01T13:00:00Z&limit=1") == ["s1"]
-    moved = {"schedule": "s0", "confirmed": 1, "at": "2041-01-01T00:00:00Z"}
+    moved = {"schedule": "s0", "confirmed": 1, "at": "2041-01-01T00:00:00Z", "rate": 50}
     assert flower.ask("/api/scheduled/reschedule", moved).status == 200
     ended(flower)
     assert matching("") == ["s1", "s2", "s0"]

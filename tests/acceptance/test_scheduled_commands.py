@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from bson import ObjectId
 
 from postroom import Outbox, wire
 from tests.acceptance.test_operators_commands import run, values
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.site import Site
@@ -140,6 +143,8 @@ def test_they_are_moved_and_fired(lite_site: Site, planned: list[str]) -> None:
         ["cancel", "--all", "--name", "Told", "--yes"],
         ["cancel", "--all", "--schedule", "first", "--yes"],
         ["fire"],
+        ["fire", "--all", "--rate", "0"],
+        ["cancel", "--all", "--yes", "--rate", "nan"],
         ["reschedule", "--all"],
         ["reschedule", "--all", "--at", "tomorrow"],
         ["list", "--from", "soon"],
@@ -156,6 +161,36 @@ def test_what_is_not_said_clearly_changes_nothing(
     assert set(before) == set(planned)
     assert run(lite_site, *SCHEDULED, *given, code=2).stderr
     assert plan(lite_site) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "past"),
+    [
+        (["cancel", "--yes"], "cancelled"),
+        (["reschedule", "--at", "2041-01-01T00:00:00Z"], "rescheduled"),
+        (["fire"], "fired"),
+    ],
+)
+def test_a_rate_holds_each_act_and_an_interruption_leaves_the_others(
+    lite_site: Site, given: list[str], past: str
+) -> None:
+    """It says how many were done until then, and notes it; all others are as they were."""
+    Outbox(lite_site.database).publish([{"name": "N", "data": {}}] * 60, deliver_at=AT)
+
+    def left() -> int:
+        return sum(at == AT for at in plan(lite_site).values())
+
+    line = " ".join(["celery -A tasks", *SCHEDULED, *given, "--all", "--rate", "20"])
+    acting = lite_site.start(line)
+    wait_until(lambda: left() < 60, description="the first ones")
+    acting.signal(signal.SIGINT)
+    assert acting.exit_code() == 1, acting.text()
+    assert 0 < left() < 60
+    said = re.search(rf"Interrupted: (\d+) {past}; the others", acting.text())
+    assert said is not None, acting.text()
+    assert 60 - left() - int(said[1]) in {0, 10}  # one portion may have been under way
+    (act,) = values(run(lite_site, "outbox", "actions", "--json"))
+    assert (act["result"], act["count"]) == ("interrupted", int(said[1]))
 
 
 def test_an_id_that_is_not_there_is_refused(lite_site: Site, planned: list[str]) -> None:

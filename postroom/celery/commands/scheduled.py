@@ -16,6 +16,7 @@ from postroom.celery.commands.options import (
     limit_option,
     named_partition,
     progress,
+    rate_option,
     require_yes,
     yes_option,
 )
@@ -120,6 +121,7 @@ def show(ctx: click.Context, /, *, event_id: str, as_json: bool) -> None:
 @json_option
 @outbox_option
 @everything_option
+@rate_option
 @dry_run_option
 @yes_option
 @schedule_option
@@ -138,6 +140,7 @@ def cancel(ctx: click.Context, /, *, yes: bool, **given: Any) -> None:
 @json_option
 @outbox_option
 @everything_option
+@rate_option
 @dry_run_option
 @schedule_option
 @click.option("--at", type=AHEAD, required=True, help="When they are due: a time, or 2h from now.")
@@ -156,6 +159,7 @@ def reschedule(ctx: click.Context, /, *, at: datetime | timedelta, **given: Any)
 @json_option
 @outbox_option
 @everything_option
+@rate_option
 @dry_run_option
 @schedule_option
 @filter_options
@@ -180,7 +184,7 @@ def _act(
     wiring, (verb, past) = wiring_of(ctx), words
     named = named_partition(given.pop("partition"), wiring.settings.partition)
     everything, dry_run = given.pop("everything"), given.pop("dry_run")
-    as_json, schedule = given.pop("as_json"), given.pop("schedule")
+    as_json, schedule, rate = (given.pop(name) for name in ("as_json", "schedule", "rate"))
     where = filter_of(given)
     if (where.is_all and schedule is None) is not everything:
         raise click.UsageError("Say which events: --id, --schedule, another filter, or --all alone")
@@ -194,7 +198,7 @@ def _act(
         if count:
             require_yes(f"{verb} {count} scheduled events of {shown(named)}?", yes=yes)
         with progress(f"{verb}: scheduled events", unit=past) as told:
-            done = act(database, where, told, of)
+            done = act(database, where, told, {**of, "rate_per_second": rate})
     others = f", {done.left} due or cancelled meanwhile." if done.left else "."
     _print({past: done.done, "left": done.left}, f"{done.done} {past}{others}", as_json=as_json)
 

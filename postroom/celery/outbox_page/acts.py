@@ -69,6 +69,7 @@ def act_on_plan(
     schedule: str | None,
     at: datetime | None,
     confirmed: int,
+    rate: float | None,
 ) -> Job:
     """Begin to cancel, reschedule or fire scheduled events: as many as were confirmed, no others.
 
@@ -86,7 +87,9 @@ def act_on_plan(
     if what != "cancel":
         act = functools.partial(scheduled.reschedule, at=at if what == "reschedule" else None)
     return desk.jobs.begin(
-        lambda told: act(desk.database, where, actor=actor, told=told, **meant),
+        lambda told: act(
+            desk.database, where, actor=actor, rate_per_second=rate, told=told, **meant
+        ),
         kind=SCHEDULED,
         what=what,
         who=who,

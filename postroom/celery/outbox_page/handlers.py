@@ -164,6 +164,7 @@ class ScheduledActs(Answers):
             schedule=text_of(told, "schedule"),
             at=time_in(told, "at"),
             confirmed=whole_of(told, "confirmed", default=None, most=MOST),
+            rate=rate_of(told),
         )
         self.answer({"job": job})
 

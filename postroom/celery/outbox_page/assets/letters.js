@@ -9,9 +9,9 @@ const FIELDS = [
 
 const SCOPES = { partition: "Outbox partition", topic: "Topic", subscription: "Subscription", outbox: "Outbox" };
 
-// An act is { what, verb, explained, harm, back, asks: { name, label, type, needed, value(text) } }.
-const RATE = { name: "rate", label: "At most so many a second", type: "number", min: "0.01", placeholder: "as fast as it goes", value: Number };
-const ACTS = [{ what: "redrive", verb: "Redrive", asks: RATE }, { what: "discard", verb: "Discard", harm: true, asks: RATE }];
+// An act is { what, verb, explained, harm, back, asks: [{ name, label, type, needed, value(text) }] }.
+export const RATE = { name: "rate", label: "At most so many a second", type: "number", min: "0.01", placeholder: "as fast as it goes", value: Number };
+const ACTS = [{ what: "redrive", verb: "Redrive", asks: [RATE] }, { what: "discard", verb: "Discard", harm: true, asks: [RATE] }];
 
 export function letters({ key, title, places, columns, row, empty, read, scope, fields = FIELDS, acts = ACTS, explained }) {
   const state = { filters: {}, where: {}, skip: 0, chosen: new Map(), matching: null, took: 0, jobs: [], again: false, places: {} };
@@ -140,7 +140,9 @@ export function letters({ key, title, places, columns, row, empty, read, scope, 
 
   function confirm({ what, verb, harm, back, asks }, number, words) {
     const ids = [...state.chosen.keys()];
-    const input = asks ? h("input", { id: id(asks.name), type: asks.type, min: asks.min || null, step: asks.step || "any", required: !!asks.needed, class: "form-control form-control-sm", placeholder: asks.placeholder || null }) : null;
+    const inputs = asks.map((one) => [one, h("input", { id: id(one.name), type: one.type, min: one.min || null, step: one.step || "any", required: !!one.needed, class: "form-control form-control-sm", placeholder: one.placeholder || null })]);
+    const entered = () => Object.fromEntries(inputs.filter(([, input]) => input.value).map(([one, input]) => [one.name, one.value(input.value)]));
+    const needed = inputs.find(([one]) => one.needed);
     const trouble = h("div", {});
     const opener = document.activeElement;
     const go = h("button", { class: `btn ${harm ? "btn-danger" : "btn-primary"}`, type: "submit" }, `${verb} ${count(number)}`);
@@ -150,7 +152,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope, 
         e.preventDefault();
         go.disabled = true;
         try {
-          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...(input && input.value ? { [asks.name]: asks.value(input.value) } : {}) });
+          await post(`${key}/${what}`, { ...state.filters, ...(ids.length ? { ids } : {}), confirmed: number, ...entered() });
           state.chosen.clear();
           close();
           again();
@@ -162,13 +164,13 @@ export function letters({ key, title, places, columns, row, empty, read, scope, 
       h("h2", { class: "h5" }, `${verb} ${words}?`),
       h("p", {}, explained[what]),
       Object.keys(state.filters).length && !ids.length ? h("p", { class: "outbox-muted" }, `Filter: ${Object.entries(state.filters).map(([a, b]) => `${a} ${b}`).join(", ")}`) : null,
-      asks ? h("div", { class: "mb-3" }, h("label", { for: id(asks.name) }, asks.label), input) : null,
+      inputs.map(([one, input]) => h("div", { class: "mb-3" }, h("label", { for: id(one.name) }, one.label), input)),
       trouble,
       h("div", { class: "d-flex gap-2 justify-content-end" },
         h("button", { class: "btn btn-outline-secondary", type: "button", onclick: close }, back || "Cancel"), go)));
     document.body.append(dialog);
     dialog.showModal();
-    (harm ? dialog.querySelector("button[type=button]") : asks && asks.needed ? input : go).focus();
+    (harm ? dialog.querySelector("button[type=button]") : needed ? needed[1] : go).focus();
   }
 
   function progress() {

@@ -1,4 +1,4 @@
-import { cell, event, get, letters, reason, time } from "./letters.js";
+import { RATE, cell, event, get, letters, reason, time } from "./letters.js";
 
 const FIELDS = [
   ["schedule", "Schedule", "text"], ["name", "Event name", "text"], ["key", "Key", "text"], ["reason", "Refused because", "text"],
@@ -14,9 +14,9 @@ export const scheduled = letters({
   places: (known) => ({ outbox: known.outboxes }),
   columns: ["Event", "Outbox", "Schedule", "Due", "Refused because"],
   acts: [
-    { what: "fire", verb: "Fire" },
-    { what: "reschedule", verb: "Reschedule", asks: AT },
-    { what: "cancel", verb: "Cancel", harm: true, back: "Back" },
+    { what: "fire", verb: "Fire", asks: [RATE] },
+    { what: "reschedule", verb: "Reschedule", asks: [AT, RATE] },
+    { what: "cancel", verb: "Cancel", harm: true, back: "Back", asks: [RATE] },
   ],
   explained: {
     fire: "The events are due at once, by MongoDB's clock, and those are tried again that MongoDB refused.",
