@@ -31,6 +31,7 @@ QUARANTINE_INDEX = "idx_partitionKey_retriedAt_topic_position"
 SCHEDULED_DUE_INDEX = "idx_partitionKey_dueAt_id_slot"
 SCHEDULED_NAME_INDEX = "idx_partitionKey_schedule_firedId"
 SCHEDULED_FIRED_INDEX = "idx_firedInto_firedAt"
+SCHEDULED_FIRED_IDS_INDEX = "idx_firedIds"
 
 
 class OutboxField:
@@ -134,11 +135,15 @@ class ScheduledField:
     # is the index of the one that it goes to.
     SLOT = "slot"
     SCHEDULE = "schedule"
-    # Why MongoDB does not take it into the outbox; there only while that is so.
+    # Why it cannot go into the outbox; there only while that is so.
     REFUSED = "refused"
+    # What it had for a due moment, where that was no date.
+    GIVEN_DUE_AT = "givenDueAt"
     FIRED_ID = "firedId"
     FIRED_AT = "firedAt"
     FIRED_INTO = "firedInto"
+    # The ids of others that were fired together with it: it stands for all of them.
+    FIRED_IDS = "firedIds"
 
 
 class InboxField:

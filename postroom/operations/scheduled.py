@@ -36,8 +36,8 @@ def page(
 ) -> Page[Scheduled]:
     """Return the events that wait and match, in the order in which they are due.
 
-    `since` and `until` of the filter bound when that is, `kind` and `reason` why MongoDB does not
-    take them. Of all outboxes unless one is named.
+    `since` and `until` of the filter bound when that is, `reason` why they cannot go into
+    the outbox. Of all outboxes unless one is named.
 
     Raises:
         pymongo.errors.PyMongoError: MongoDB does not answer.

@@ -16,28 +16,31 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bson.errors import BSONError
 from pymongo import errors as mongo
 
 from postroom import private_text, tracing, wire
 from postroom.doubling import Doubling
 from postroom.relay import facts
+from postroom.relay.left_rows import LeftRows
 from postroom.reminders import Reminders
 from postroom.server_codes import DUPLICATE_KEY, UNAUTHORIZED
 from postroom.store import plan_indexes
 from postroom.store.checkpoints import Checkpoints
-from postroom.store.due_rows import Clock, DueRows, Fired, take_over
+from postroom.store.due_rows import Clock, DueRows, take_over
+from postroom.store.fired import Fired
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal, neighbours
-from postroom.wire import ScheduledField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
-    from bson.raw_bson import RawBSONDocument
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
+    from postroom.partitioning import Partitioning
+    from postroom.store.due_row import DueRow
     from postroom.store.values import OutboxPartition
 
 __all__ = ["Mover"]
@@ -84,6 +87,7 @@ class Mover:
         self._tell = tell
         self._chunk = MOST_AT_ONCE
         self._contested = _Contested()
+        self._left = LeftRows(database, partition)
         self._ready = False
         self._stopping = threading.Event()
         self._at_rest = threading.Event()
@@ -116,9 +120,9 @@ class Mover:
                 self._ready = False
                 if _is_unauthorized(error):
                     if refusals.is_due(UNAUTHORIZED):
-                        self._say_refused()
+                        _say_refused(self._partition)
                 elif reminders.is_due(kind := private_text.described(error)):
-                    self._say_failed(kind, error)
+                    _say_failed(self._partition, kind, error)
                 self._stopping.wait(failures.take())
 
     def _serve(self, session: ClientSession, failures: Doubling) -> None:
@@ -134,13 +138,15 @@ class Mover:
             partition=self._partition,
             session=session,
         )
-        if self._ready:
-            self._forget((self._partition, *closed))
+        kept = False
         end = time.monotonic() + FORGET_EVERY_SECONDS
         while not self._stopping.is_set() and (looked_at := time.monotonic()) < end:
             if not self._ready and not self._make_ready(rows, session):
                 self._stopping.wait(LOOK_SECONDS)
                 continue
+            if not kept:
+                kept = True
+                self._keep(rows, partitioning, closed)
             clock = rows.clock()
             if clock is not None and clock.seconds <= 0:
                 if not self._move(rows, clock.now):
@@ -148,6 +154,13 @@ class Mover:
             else:
                 self._rest(clock, took=time.monotonic() - looked_at)
             failures.reset()
+
+    def _keep(self, rows: DueRows, partitioning: Partitioning, closed: Sequence[str]) -> None:
+        """Let go of what was fired long ago, and look for what nobody comes upon."""
+        self._forget((self._partition, *closed))
+        self._left.forget()
+        if self._partition == partitioning.names[0]:
+            self._left.look(rows, partitioning.base)
 
     def _rest(self, clock: Clock | None, *, took: float) -> None:
         """Sleep until an event is due, or one may have come; a look that is dear is a rare one."""
@@ -165,14 +178,21 @@ class Mover:
 
     def _move(self, rows: DueRows, now: datetime) -> bool:
         """Move a chunk of what is due; return whether it is worth to go on."""
-        due = rows.due(now, limit=self._chunk, without=self._contested.slots())
-        if not due:
+        slots, left = self._contested.slots(), self._left.unmarked
+        found = rows.due(now, limit=self._chunk, without=slots, left=left)
+        for row in found.odd:
+            self._left.leave(rows, row.row_id, row.which, row.why)
+        if found.rows:
+            return self._move_some(rows, found.rows, now)
+        if not found.odd:
             self._contested.clear()
             self._stopping.wait(CONTESTED_SECONDS)
-            return True
+        return True
+
+    def _move_some(self, rows: DueRows, due: Sequence[DueRow], now: datetime) -> bool:
         try:
             moved = self._moved(rows, due, now)
-        except mongo.PyMongoError as error:
+        except (mongo.PyMongoError, BSONError) as error:
             if is_refusal(error) and self._is_closed():
                 self._stopping.wait(CLOSED_SECONDS)
                 return False
@@ -183,7 +203,7 @@ class Mover:
             moved = False
         if moved:
             self._chunk = min(self._chunk * 2, MOST_AT_ONCE)
-            at = due[-1][ScheduledField.DUE_AT]
+            at = due[-1].due_at
             self._tell(
                 facts.EventsFired(partition=self._partition, events=len(due), last_due_at=at)
             )
@@ -196,56 +216,26 @@ class Mover:
         """Whether the outbox is being divided anew, or a validator of the user's refused a row."""
         return run(self._database, neighbours(self._partition, sure=True)) is None
 
-    def _moved(self, rows: DueRows, due: list[RawBSONDocument], now: datetime) -> bool:
+    def _moved(self, rows: DueRows, due: Sequence[DueRow], now: datetime) -> bool:
         self._at_rest.clear()
         try:
             return not self._stopping.is_set() and rows.move(due, now)
         finally:
             self._at_rest.set()
 
-    def _give_up(self, rows: DueRows, row: RawBSONDocument, error: mongo.PyMongoError) -> None:
+    def _give_up(self, rows: DueRows, row: DueRow, error: Exception) -> None:
         if _is_conflict(error):
-            self._contested.add(row[ScheduledField.SLOT])
+            self._contested.add(row.slot)
             return
         if not _is_for_good(error):
             raise error
         codes = _codes(error)
-        why = (
-            "An event with this id is in the outbox already"
-            if DUPLICATE_KEY in codes
-            else f"MongoDB refused to insert it into the outbox (code {max(codes)})"
-        )
-        rows.refuse(row, why)
-        logger.error(
-            "The scheduled event %s of outbox partition %r is left in %s: %s. `outbox scheduled "
-            "list` shows it, `outbox scheduled fire` has it tried again",
-            row[ScheduledField.ID],
-            self._partition,
-            wire.SCHEDULED,
-            why,
-            extra={"action": "schedule", "row_id": str(row[ScheduledField.ID])},
-        )
-
-    def _say_refused(self) -> None:
-        logger.warning(
-            "MongoDB refuses this relay a right on %s (code %d): scheduled events of outbox "
-            "partition %r, if there are any, stay there. All else goes on; `outbox doctor` names "
-            "the rights, and it is tried again",
-            wire.SCHEDULED,
-            UNAUTHORIZED,
-            self._partition,
-            extra={"action": "schedule"},
-        )
-
-    def _say_failed(self, kind: str, error: Exception) -> None:
-        logger.warning(
-            "Scheduled events of outbox partition %r could not be moved into the outbox (%s); it "
-            "is tried again",
-            self._partition,
-            kind,
-            exc_info=None if isinstance(error, mongo.PyMongoError) else error,
-            extra={"action": "schedule"},
-        )
+        why = "It has no form in BSON, or is too large for it"
+        if codes:
+            why = f"MongoDB refused to insert it into the outbox (code {max(codes)})"
+        if DUPLICATE_KEY in codes:
+            why = "An event with this id is in the outbox already"
+        self._left.leave(rows, row.row_id, row.which, why)
 
     def _forget(self, partitions: tuple[str, ...]) -> None:
         checkpoint = Checkpoints(self._database).of(self._partition)
@@ -253,6 +243,29 @@ class Mover:
             return
         reached = checkpoint.cluster_time.as_datetime()
         Fired(self._database, partitions).forget(reached - self._margin)
+
+
+def _say_refused(partition: OutboxPartition) -> None:
+    logger.warning(
+        "MongoDB refuses this relay a right on %s (code %d): scheduled events of outbox "
+        "partition %r, if there are any, stay there. All else goes on; `outbox doctor` names "
+        "the rights, and it is tried again",
+        wire.SCHEDULED,
+        UNAUTHORIZED,
+        partition,
+        extra={"action": "schedule"},
+    )
+
+
+def _say_failed(partition: OutboxPartition, kind: str, error: Exception) -> None:
+    logger.warning(
+        "Scheduled events of outbox partition %r could not be moved into the outbox (%s); it "
+        "is tried again",
+        partition,
+        kind,
+        exc_info=None if isinstance(error, mongo.PyMongoError) else error,
+        extra={"action": "schedule"},
+    )
 
 
 class _Contested:
@@ -280,14 +293,18 @@ class _Contested:
         self._slots = []
 
 
-def _is_conflict(error: mongo.PyMongoError) -> bool:
-    return error.has_error_label("TransientTransactionError")
+def _is_conflict(error: Exception) -> bool:
+    return isinstance(error, mongo.PyMongoError) and error.has_error_label(
+        "TransientTransactionError"
+    )
 
 
-def _is_for_good(error: mongo.PyMongoError) -> bool:
+def _is_for_good(error: Exception) -> bool:
     # What MongoDB says of one document it will say again; an outage is the whole command's.
+    if _is_conflict(error):
+        return False
     details = getattr(error, "details", None) or {}
-    of_a_row = bool(details.get("writeErrors")) and not _is_conflict(error)
+    of_a_row = isinstance(error, (BSONError, mongo.WriteError)) or bool(details.get("writeErrors"))
     return of_a_row or bool(_codes(error) & FOR_GOOD_CODES)
 
 
@@ -295,7 +312,7 @@ def _is_unauthorized(error: Exception) -> bool:
     return isinstance(error, mongo.PyMongoError) and UNAUTHORIZED in _codes(error)
 
 
-def _codes(error: mongo.PyMongoError) -> set[int]:
+def _codes(error: Exception) -> set[int]:
     details = getattr(error, "details", None) or {}
     found = [getattr(error, "code", None), *(e.get("code") for e in details.get("writeErrors", ()))]
     return {code for code in found if code is not None}

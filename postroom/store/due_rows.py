@@ -1,54 +1,41 @@
-"""Due rows: what the relay of an outbox partition moves out of the plan, and what it leaves there.
-
-A row that was fired keeps its id in the plan for a while: a cancel that comes too late is told so,
-and a scan after lost history finds the row in the outbox, whose id may be years old.
-"""
+"""Due rows: what the relay of an outbox partition moves out of the plan into the outbox."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from bson.codec_options import DatetimeConversion
 from pymongo import ASCENDING, ReadPreference, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
-from postroom.server_codes import UNAUTHORIZED
 from postroom.store.codec import RAW, READING
-from postroom.wire import CheckpointField, OutboxField, ScheduledField
+from postroom.store.due_row import DueRow, Odd, read
+from postroom.wire import CheckpointField, ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bson import ObjectId
     from bson.raw_bson import RawBSONDocument
     from pymongo.client_session import ClientSession
     from pymongo.cursor import Cursor
     from pymongo.database import Database
 
     from postroom.partitioning import Partitioning
-    from postroom.store.moment import Moment
     from postroom.store.values import OutboxPartition
 
-__all__ = ["Clock", "DueRows", "Fired", "take_over"]
+__all__ = ["Clock", "DueRows", "Portion", "take_over"]
 
 MS = 10_000
-IDS_A_REPLY = 100_000
 MOST_BYTES_AT_ONCE = 8 << 20
 EARLIEST = datetime.min.replace(tzinfo=UTC)
-# What the plan says of a row, and the outbox does not.
-OF_THE_PLAN = frozenset(
-    {
-        ScheduledField.DUE_AT,
-        ScheduledField.SLOT,
-        ScheduledField.SCHEDULE,
-        ScheduledField.REFUSED,
-        ScheduledField.PARTITION,
-    }
-)
+FAR_AHEAD = timedelta(days=1)
+# A date that Python cannot hold is none that stops a row.
+ROWS = RAW.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 KEPT = (ScheduledField.ID, ScheduledField.PARTITION, ScheduledField.SCHEDULE)
 
 
@@ -63,6 +50,14 @@ class Clock:
     def seconds(self) -> float:
         """How long that is from now; not above zero where it is due."""
         return (self.earliest - self.now).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """Some of what is due, in that order: what can be moved, and what nobody can move."""
+
+    rows: Sequence[DueRow]
+    odd: Sequence[Odd]
 
 
 class DueRows:
@@ -84,7 +79,7 @@ class DueRows:
         self._database = database
         self._plan = database.get_collection(
             wire.SCHEDULED,
-            codec_options=RAW,
+            codec_options=ROWS,
             read_concern=ReadConcern("majority"),
             write_concern=majority,
         )
@@ -113,14 +108,22 @@ class DueRows:
         row = self._plan.with_options(codec_options=READING).find_one(
             waiting, shown, sort=list(_order().items()), max_time_ms=MS
         )
-        return None if row is None else Clock(now=row["now"], earliest=row[ScheduledField.DUE_AT])
+        if row is None:
+            return None
+        return Clock(now=row["now"], earliest=_earliest(row[ScheduledField.DUE_AT], row["now"]))
 
     def due(
-        self, now: datetime, *, limit: int, without: Sequence[int] = ()
-    ) -> list[RawBSONDocument]:
-        """Return the rows that are due, in the order of their due moments; not of some slots.
+        self,
+        now: datetime,
+        *,
+        limit: int,
+        without: Sequence[int] = (),
+        left: Sequence[Any] = (),
+    ) -> Portion:
+        """Return the rows that are due, in the order of their due moments.
 
-        As many of the first ones as a transaction takes at once, one at least.
+        As many of the first ones as a transaction takes at once, one at least; not those of some
+        slots, nor some that are to be left, by their ids.
         """
         waiting = self._waiting()
         if without:
@@ -128,14 +131,21 @@ class DueRows:
                 **waiting.get(ScheduledField.SLOT, {}),
                 "$nin": list(without),
             }
+        if left:
+            waiting[ScheduledField.ID] = {"$nin": list(left)}
         found = self._plan.find(
             {**waiting, ScheduledField.DUE_AT: {"$gte": EARLIEST, "$lte": now}},
             max_time_ms=MS,
             batch_size=limit,
         )
-        return _fitting(found.sort(list(_order().items())).limit(limit))
+        found = found.sort(list(_order().items())).limit(limit)
+        each = [read(row, self._partition) for row in _fitting(found)]
+        return Portion(
+            rows=[row for row in each if isinstance(row, DueRow)],
+            odd=[row for row in each if isinstance(row, Odd)],
+        )
 
-    def move(self, rows: Sequence[RawBSONDocument], now: datetime) -> bool:
+    def move(self, rows: Sequence[DueRow], now: datetime) -> bool:
         """Move rows into the outbox, all in one transaction; return whether that was done.
 
         It is not where one of them was cancelled, or put off, since it was read.
@@ -143,6 +153,7 @@ class DueRows:
         Raises:
             pymongo.errors.PyMongoError: MongoDB refused, did not answer, or found that somebody
                 else changes one of them at this very moment.
+            bson.errors.BSONError: one of them has no form in BSON, or would be too large.
 
         """
         with contextlib.ExitStack() as stack:
@@ -155,28 +166,63 @@ class DueRows:
             )
             if not self._take(rows, now, session):
                 return False
-            self._outbox.insert_many(
-                [_fired(row, self._partition) for row in rows], session=session
-            )
+            self._outbox.insert_many([row.fired for row in rows], session=session)
             session.commit_transaction()
             return True
 
-    def _take(self, rows: Sequence[RawBSONDocument], now: datetime, session: ClientSession) -> bool:
-        ids = {"$in": [row[ScheduledField.ID] for row in rows]}
+    def _take(self, rows: Sequence[DueRow], now: datetime, session: ClientSession) -> bool:
+        """Take rows out of the plan: what has a name stays as it was called.
+
+        Of the others the first one stands for all: to delete a row takes MongoDB half of what it
+        takes to put another one in its place.
+        """
+        nameless = [row.row_id for row in rows if not row.is_named]
+        first, others = nameless[:1], nameless[1:]
+        alone = [row.row_id for row in rows if row.is_named] + (first if not others else [])
+        done = 0
+        if alone:
+            done += self._put(alone, {}, now, session)
+        if others:
+            done += self._put(first, {ScheduledField.FIRED_IDS: {"$literal": others}}, now, session)
+            found = self._still(others, now)
+            deleted = self._plan.delete_many(found, hint="_id_", session=session)
+            done += deleted.deleted_count
+        return done == len(rows)
+
+    def _put(
+        self, ids: Sequence[Any], more: Mapping[str, Any], now: datetime, session: ClientSession
+    ) -> int:
         kept: dict[str, Any] = {field: f"${field}" for field in KEPT}
         kept |= {
             ScheduledField.FIRED_ID: f"${ScheduledField.ID}",
             ScheduledField.FIRED_AT: "$$NOW",
             ScheduledField.FIRED_INTO: {"$literal": self._partition},
+            **more,
         }
-        found = {ScheduledField.ID: ids, ScheduledField.DUE_AT: {"$lte": now}}
-        done = self._plan.update_many(found, [{"$replaceWith": kept}], hint="_id_", session=session)
-        return done.modified_count == len(rows)
+        found = self._still(ids, now)
+        stages = [{"$replaceWith": kept}]
+        return self._plan.update_many(found, stages, hint="_id_", session=session).modified_count
 
-    def refuse(self, row: RawBSONDocument, why: str) -> None:
-        """Leave a row out from now on, since MongoDB does not take it; until it is rescheduled."""
-        found = {ScheduledField.ID: row[ScheduledField.ID], ScheduledField.FIRED_ID: None}
-        self._plan.update_one(found, {"$set": {ScheduledField.REFUSED: why}})
+    def _still(self, ids: Sequence[Any], now: datetime) -> dict[str, Any]:
+        return {ScheduledField.ID: {"$in": list(ids)}, ScheduledField.DUE_AT: {"$lte": now}}
+
+    def refuse(self, which: Mapping[str, Any], why: str) -> bool:
+        """Leave a row out from now on, since it cannot be moved; say whether it is still there.
+
+        That is until it is rescheduled. One without a date that counts has this one, so that it is
+        found by that.
+        """
+        due = f"${ScheduledField.DUE_AT}"
+        is_date = {"$and": [{"$eq": [{"$type": due}, "date"]}, {"$gte": [due, EARLIEST]}]}
+        refused = {
+            ScheduledField.REFUSED: {"$literal": why},
+            ScheduledField.DUE_AT: {"$cond": [is_date, due, "$$NOW"]},
+            ScheduledField.GIVEN_DUE_AT: {"$cond": [is_date, "$$REMOVE", due]},
+        }
+        # What was fired has no date; what looks as if it were, by hand, has one.
+        waiting = {"$or": [{ScheduledField.DUE_AT: {"$ne": None}}, {ScheduledField.FIRED_ID: None}]}
+        done = self._plan.update_one({"$and": [which, waiting]}, [{"$set": refused}])
+        return done.matched_count > 0
 
     def _waiting(self) -> dict[str, Any]:
         return {**self._mine, ScheduledField.REFUSED: None}
@@ -209,55 +255,12 @@ def _abort(session: ClientSession) -> None:
             session.abort_transaction()
 
 
-class Fired:
-    """What was fired into some outbox partitions a while ago. Safe from any thread."""
-
-    def __init__(self, database: Database[Any], partitions: Sequence[str]) -> None:
-        self._rows = database.get_collection(
-            wire.SCHEDULED,
-            codec_options=READING,
-            read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern("majority", wtimeout=MS),
-        )
-        self._partitions = list(partitions)
-
-    def since(
-        self, since: datetime, moment: Moment, *, before: ObjectId | None = None
-    ) -> list[ObjectId]:
-        """Return the ids of what was fired since, as it was at a moment; only those before an id.
-
-        None where the plan may not be read: who may not has fired nothing.
-
-        Raises:
-            SnapshotGone: that moment is too long ago.
-
-        """
-        command = {
-            "find": self._rows.name,
-            "filter": {
-                **self._found({"$gte": since}),
-                **({} if before is None else {ScheduledField.ID: {"$lt": before}}),
-            },
-            "projection": {ScheduledField.ID: 1},
-            "batchSize": IDS_A_REPLY,
-        }
-        try:
-            found = moment.find_all(command, self._rows.codec_options)
-            return [row[ScheduledField.ID] for row in found]
-        except mongo.OperationFailure as error:
-            if error.code != UNAUTHORIZED:
-                raise
-            return []
-
-    def forget(self, before: datetime) -> int:
-        """Let go of what was fired before a time, since it has been relayed by then."""
-        return self._rows.delete_many(self._found({"$lt": before})).deleted_count
-
-    def _found(self, at: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            ScheduledField.FIRED_INTO: {"$in": self._partitions},
-            ScheduledField.FIRED_AT: at,
-        }
+def _earliest(due_at: Any, now: datetime) -> datetime:
+    """Return a due moment as it is stored: whoever writes by hand may have written several."""
+    if isinstance(due_at, list):
+        due_at = min((each for each in due_at if isinstance(each, datetime)), default=now)
+    # A time after the year 9999 is no datetime.
+    return due_at if isinstance(due_at, datetime) else now + FAR_AHEAD
 
 
 def _fitting(found: Cursor[RawBSONDocument]) -> list[RawBSONDocument]:
@@ -270,12 +273,6 @@ def _fitting(found: Cursor[RawBSONDocument]) -> list[RawBSONDocument]:
                 break
             rows.append(row)
     return rows
-
-
-def _fired(row: RawBSONDocument, partition: OutboxPartition) -> dict[str, Any]:
-    # Its values stay the bytes that they are, what cannot be decoded too.
-    found = {name: value for name, value in row.items() if name not in OF_THE_PLAN}
-    return {OutboxField.ID: found.pop(OutboxField.ID), OutboxField.PARTITION: partition, **found}
 
 
 def _order() -> dict[str, int]:

@@ -17,6 +17,7 @@ from pymongo import errors as mongo
 from postroom import errors, wire
 from postroom.private_text import quoted
 from postroom.server_codes import DUPLICATE_KEY
+from postroom.store.fired import with_id
 from postroom.wire import ScheduledField
 
 if TYPE_CHECKING:
@@ -144,12 +145,12 @@ class Which:
     def query(self, *, fired: bool) -> dict[str, Any]:
         """Return the condition for it, as it waits or once it was fired."""
         field, value = self.condition
-        gone = {"$ne": None} if fired else None
-        return {
-            ScheduledField.PARTITION: self.base,
-            field: value,
-            ScheduledField.FIRED_ID: gone,
-        }
+        mine = {ScheduledField.PARTITION: self.base}
+        if not fired:
+            return {**mine, field: value, ScheduledField.FIRED_ID: None}
+        if field == ScheduledField.ID:
+            return {"$or": [{**mine, **each} for each in with_id(value)]}
+        return {**mine, field: value, ScheduledField.FIRED_ID: {"$ne": None}}
 
 
 def schedule(rows: Sequence[RawBSONDocument], base: str, due: Due) -> Commands[None]:
@@ -218,7 +219,7 @@ def _is_there(which: Which, *, fired: bool) -> Commands[bool]:
 def _update(query: Mapping[str, Any], due: Due, *, multi: bool = False) -> dict[str, Any]:
     stages = [
         {"$set": {ScheduledField.DUE_AT: due.expression()}},
-        {"$unset": ScheduledField.REFUSED},
+        {"$unset": [ScheduledField.REFUSED, ScheduledField.GIVEN_DUE_AT]},
     ]
     return {"update": wire.SCHEDULED, "updates": [{"q": query, "u": stages, "multi": multi}]}
 

@@ -31,6 +31,7 @@ FIRED = (ScheduledField.FIRED_INTO, ScheduledField.FIRED_AT)
 def _models() -> list[IndexModel]:
     named = {ScheduledField.SCHEDULE: {"$exists": True}}
     fired = {ScheduledField.FIRED_AT: {"$exists": True}}
+    together = {ScheduledField.FIRED_IDS: {"$exists": True}}
     return [
         IndexModel(_ascending(DUE), name=wire.SCHEDULED_DUE_INDEX),
         IndexModel(
@@ -41,6 +42,11 @@ def _models() -> list[IndexModel]:
         ),
         IndexModel(
             _ascending(FIRED), name=wire.SCHEDULED_FIRED_INDEX, partialFilterExpression=fired
+        ),
+        IndexModel(
+            _ascending((ScheduledField.FIRED_IDS,)),
+            name=wire.SCHEDULED_FIRED_IDS_INDEX,
+            partialFilterExpression=together,
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class Scheduled:
 class Overview:
     """How many events of an outbox wait, are due and were not fired, and since when the oldest is.
 
-    `refused` are those of the due ones that MongoDB does not take into the outbox; none of them is
+    `refused` are those of the due ones that cannot go into the outbox; none of them is
     the oldest one. No count goes beyond 100,000.
     """
 
@@ -87,8 +88,15 @@ class ScheduledSearch:
 
     def one(self, ids: Sequence[Any]) -> Scheduled | None:
         """Return the event with one of some ids, as it waits or once it was fired."""
-        row = self._rows.find_one({ScheduledField.ID: {"$in": list(ids)}}, _shown())
-        return None if row is None else _scheduled(row)
+        wanted = {"$in": list(ids)}
+        row = self._rows.find_one({ScheduledField.ID: wanted}, _shown())
+        if row is not None:
+            return _scheduled(row)
+        row = self._rows.find_one({ScheduledField.FIRED_IDS: wanted}, _shown())
+        if row is None:
+            return None
+        found = next(each for each in row[ScheduledField.FIRED_IDS] if each in ids)
+        return dataclasses.replace(_scheduled(row), row_id=found)
 
     def cancel(self, ids: Sequence[Any]) -> int:
         """Delete those that still wait; return how many."""
@@ -104,7 +112,7 @@ class ScheduledSearch:
             due = {"$add": ["$$NOW", at // timedelta(milliseconds=1)]}
         change: list[Mapping[str, Any]] = [
             {"$set": {ScheduledField.DUE_AT: due}},
-            {"$unset": ScheduledField.REFUSED},
+            {"$unset": [ScheduledField.REFUSED, ScheduledField.GIVEN_DUE_AT]},
         ]
         return self._rows.update_many(self._still(ids), change).matched_count
 
@@ -123,7 +131,8 @@ class ScheduledSearch:
             sort=[(ScheduledField.DUE_AT, ASCENDING)],
             max_time_ms=MS,
         )
-        age = 0.0 if oldest is None else (now - oldest[ScheduledField.DUE_AT]).total_seconds()
+        since = None if oldest is None else _time(oldest[ScheduledField.DUE_AT])
+        age = 0.0 if since is None else (now - since).total_seconds()
         return Overview(
             outbox=base,
             waiting=self._counted({**mine, ScheduledField.DUE_AT: {"$gte": EARLIEST}}),
@@ -141,7 +150,9 @@ class ScheduledSearch:
         return {ScheduledField.PARTITION: named}
 
     def _bases(self) -> list[str]:
-        return sorted(self._rows.distinct(ScheduledField.PARTITION))
+        # Whatever has another name is no outbox's.
+        names = self._rows.distinct(ScheduledField.PARTITION)
+        return sorted(name for name in names if isinstance(name, str))
 
     def _matching(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         # What was fired has no date there.
@@ -158,6 +169,7 @@ def _shown() -> dict[str, int]:
         ScheduledField.DUE_AT,
         ScheduledField.REFUSED,
         ScheduledField.FIRED_AT,
+        ScheduledField.FIRED_IDS,
         f"{OutboxField.DATA}.name",
     )
     return dict.fromkeys(fields, 1)
@@ -170,8 +182,17 @@ def _scheduled(row: Mapping[str, Any]) -> Scheduled:
         row_id=row[ScheduledField.ID],
         outbox=str(row.get(ScheduledField.PARTITION, "")),
         name=name if isinstance(name, str) else None,
-        schedule=row.get(ScheduledField.SCHEDULE),
-        due_at=row.get(ScheduledField.DUE_AT),
-        refused=row.get(ScheduledField.REFUSED),
-        fired_at=row.get(ScheduledField.FIRED_AT),
+        schedule=_text(row.get(ScheduledField.SCHEDULE)),
+        due_at=_time(row.get(ScheduledField.DUE_AT)),
+        refused=_text(row.get(ScheduledField.REFUSED)),
+        fired_at=_time(row.get(ScheduledField.FIRED_AT)),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _time(value: Any) -> datetime | None:
+    # By hand anything may be written, and a date after the year 9999 too.
+    return value if isinstance(value, datetime) else None

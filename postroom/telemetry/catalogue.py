@@ -203,7 +203,7 @@ DATABASE: Mapping[str, Described] = {
         Gauge, "Those of them that are due; counted up to 100,000", PARTITION
     ),
     "postroom_scheduled_refused_events": Described(
-        Gauge, "Those that MongoDB does not take into the outbox", PARTITION
+        Gauge, "Those that cannot go into the outbox", PARTITION
     ),
     "postroom_scheduled_oldest_overdue_seconds": Described(
         Gauge, "For how long the oldest of those has been due, 0 where none is", PARTITION

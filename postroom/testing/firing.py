@@ -31,5 +31,5 @@ def fire_due(database: Database[Any], ahead: timedelta) -> None:
     if clock is None:
         return
     now = clock.now + ahead
-    while due := rows.due(now, limit=MOST_AT_ONCE):
+    while due := rows.due(now, limit=MOST_AT_ONCE).rows:
         rows.move(due, now)

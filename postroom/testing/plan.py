@@ -52,7 +52,10 @@ def _evaluated(stages: Any) -> dict[str, Any]:
     if isinstance(due, dict):
         _, milliseconds = due["$add"]
         due = datetime.now(UTC) + timedelta(milliseconds=milliseconds)
-    return {"$set": {ScheduledField.DUE_AT: due}, "$unset": {removed["$unset"]: ""}}
+    return {
+        "$set": {ScheduledField.DUE_AT: due},
+        "$unset": dict.fromkeys(removed["$unset"], ""),
+    }
 
 
 def waiting(database: Any) -> list[dict[str, Any]]:

@@ -14,10 +14,14 @@ from bson import ObjectId
 from pymongo import errors as mongo
 
 from postroom import DomainEvent, Outbox, PlanChange, wire
+from postroom.operations import scheduled
 from postroom.relay.mover import LOOK_SECONDS
 from postroom.store.due_rows import DueRows, take_over
+from postroom.store.fired import Fired
+from postroom.store.moment import at_one_time
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import neighbours
+from postroom.store.plan import Which
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import ScheduledField
 from tests.relays import relaying
@@ -157,19 +161,69 @@ def test_a_cancel_that_comes_too_late_says_so(
     assert len(lite_site.stored()) == 3
 
 
+def test_of_many_that_are_moved_together_each_is_known(lite_site: Site, outbox: Outbox) -> None:
+    """One row stands for those without names: to cancel each is too late, and each is shown."""
+    ids = outbox.publish([Reminded(number=n) for n in range(5)], deliver_at=PAST)
+    ids += outbox.publish(Reminded(number=5), deliver_at=PAST, schedule="name")
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    due = rows.due(clock.now, limit=10).rows
+    assert rows.move(due, clock.now)
+    assert not rows.move(due, clock.now)  # as one that was frozen would
+    assert lite_site.database[wire.SCHEDULED].count_documents({}) == 2
+    for event_id in ids:
+        with outbox.scope() as tx:
+            assert tx.cancel(event_id=event_id) is PlanChange.TOO_LATE
+            assert tx.reschedule(event_id=event_id, deliver_in=SECOND) is PlanChange.TOO_LATE
+        shown = scheduled.one(lite_site.database, event_id)
+        assert shown is not None
+        assert (str(shown.row_id), shown.due_at) == (event_id, None)
+        assert shown.fired_at is not None
+    with outbox.scope() as tx:
+        assert tx.cancel("name") is PlanChange.TOO_LATE
+        assert tx.cancel(event_id=str(ObjectId())) is PlanChange.UNKNOWN
+    other = Outbox(lite_site.database, partition="billing")
+    with other.scope() as tx:
+        assert tx.cancel(event_id=ids[3]) is PlanChange.UNKNOWN
+    fired = Fired(lite_site.database, ["default"])
+    known = at_one_time(lite_site.database, lambda moment: fired.since(PAST, moment))
+    assert sorted(map(str, known)) == sorted(ids)
+    before = ObjectId(ids[3])
+    known = at_one_time(lite_site.database, lambda at: fired.since(PAST, at, before=before))
+    assert sorted(map(str, known)) == sorted(ids[:3])
+    assert fired.forget(now(lite_site) + SECOND) == 2
+    with outbox.scope() as tx:
+        assert tx.cancel(event_id=ids[3]) is PlanChange.UNKNOWN
+
+
+def test_too_late_is_answered_by_an_index(lite_site: Site, outbox: Outbox) -> None:
+    """Among all that was fired and all that waits."""
+    outbox.publish([Reminded(number=n) for n in range(2000)], deliver_at=PAST)
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    while due := rows.due(clock.now, limit=50).rows:
+        assert rows.move(due, clock.now)
+    (event_id,) = outbox.publish(Reminded(), deliver_in=timedelta(days=1))
+    outbox.publish([Reminded(number=n) for n in range(2000)], deliver_in=timedelta(days=1))
+    query = Which.of("default", None, event_id).query(fired=True)
+    stats = lite_site.database[wire.SCHEDULED].find(query).explain()["executionStats"]
+    assert stats["totalDocsExamined"] <= 1
+    assert stats["totalKeysExamined"] <= 2
+
+
 def test_a_write_conflict_decides_between_cancel_and_fire(lite_site: Site, outbox: Outbox) -> None:
     """Of a cancel and a move that meet one fails, whichever comes first."""
     outbox.publish([Reminded(number=n) for n in range(2)], deliver_at=PAST)
     rows = due_rows(lite_site)
     clock = clock_of(rows)
-    due = rows.due(clock.now, limit=10)
+    due = rows.due(clock.now, limit=10).rows
     with outbox.scope() as tx:
-        assert tx.cancel(event_id=str(due[0]["_id"]))
+        assert tx.cancel(event_id=str(due[0].row_id))
         with pytest.raises(mongo.OperationFailure) as refused:
             rows.move(due, clock.now)
         assert refused.value.has_error_label("TransientTransactionError")
     assert not rows.move(due, clock.now)  # one of them is gone
-    assert rows.move(rows.due(clock.now, limit=10), clock.now)
+    assert rows.move(rows.due(clock.now, limit=10).rows, clock.now)
     assert numbers(lite_site) == [1]
     assert not rows.move(due[1:], clock.now)  # as one that was frozen would
 
@@ -179,7 +233,7 @@ def test_what_was_put_off_meanwhile_is_not_moved(lite_site: Site, outbox: Outbox
     outbox.publish(Reminded(), deliver_at=PAST, schedule="name")
     rows = due_rows(lite_site)
     clock = clock_of(rows)
-    due = rows.due(clock.now, limit=10)
+    due = rows.due(clock.now, limit=10).rows
     with outbox.scope() as tx:
         assert tx.reschedule("name", deliver_in=timedelta(hours=1))
     assert not rows.move(due, clock.now)
@@ -320,7 +374,7 @@ def test_rows_find_their_outbox_partition_when_they_are_due(lite_site: Site, cou
     for name in partitioning.names:
         rows = DueRows(lite_site.database, partitioning=partitioning, partition=name)
         while (clock := rows.clock()) is not None:
-            assert rows.move(rows.due(clock.now, limit=5), clock.now)
+            assert rows.move(rows.due(clock.now, limit=5).rows, clock.now)
     placed: dict[str, int] = {}
     for row in lite_site.outbox.find():
         if key := row.get("key"):
@@ -409,7 +463,7 @@ def test_what_was_fired_is_found_after_lost_history(pulsar_site: Site) -> None:
     plan.insert_one({**row, "_id": old})
     rows = due_rows(pulsar_site)
     clock = clock_of(rows)
-    assert rows.move(rows.due(clock.now, limit=10), clock.now)
+    assert rows.move(rows.due(clock.now, limit=10).rows, clock.now)
     broken = {"resumeToken": {"_data": "82" + "0" * 60}}
     pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": broken})
     with relaying(pulsar_site, wait=False):

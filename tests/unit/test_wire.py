@@ -43,6 +43,7 @@ def test_the_names_are_frozen() -> None:
         "SCHEDULED_DUE_INDEX": "idx_partitionKey_dueAt_id_slot",
         "SCHEDULED_NAME_INDEX": "idx_partitionKey_schedule_firedId",
         "SCHEDULED_FIRED_INDEX": "idx_firedInto_firedAt",
+        "SCHEDULED_FIRED_IDS_INDEX": "idx_firedIds",
         "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
         "QUARANTINE_INDEX": "idx_partitionKey_retriedAt_topic_position",
     }
@@ -85,8 +86,8 @@ def test_the_fields_are_frozen() -> None:
             *("retriedAt", "discardedAt"),
         ],
         "ScheduledField": [
-            *("_id", "partitionKey", "dueAt", "slot", "schedule", "refused", "firedId"),
-            *("firedAt", "firedInto"),
+            *("_id", "partitionKey", "dueAt", "slot", "schedule", "refused", "givenDueAt"),
+            *("firedId", "firedAt", "firedInto", "firedIds"),
         ],
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),

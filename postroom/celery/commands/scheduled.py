@@ -79,7 +79,7 @@ def list_(
 ) -> None:
     """List scheduled events in the order in which they are due, without their data.
 
-    --from and --to say when that is; --reason is why MongoDB does not take one into the outbox.
+    --from and --to say when that is; --reason is why one cannot go into the outbox.
     """
     wiring = wiring_of(ctx)
     named = named_partition(partition, wiring.settings.partition)
@@ -165,7 +165,7 @@ def reschedule(ctx: click.Context, /, *, at: datetime | timedelta, **given: Any)
 @filter_options
 @click.pass_context
 def fire(ctx: click.Context, /, **given: Any) -> None:
-    """Have scheduled events be due now, and those tried again that MongoDB refused."""
+    """Have scheduled events be due now, and those tried again that were left."""
 
     def act(database: Database[Any], where: Filter, told: Callable[..., None], of: Any) -> Done:
         return plan.reschedule(database, where, actor=operator(), at=None, told=told, **of)

@@ -122,6 +122,7 @@ def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
         (wire.SCHEDULED, wire.SCHEDULED_DUE_INDEX, None),
         (wire.SCHEDULED, wire.SCHEDULED_NAME_INDEX, None),
         (wire.SCHEDULED, wire.SCHEDULED_FIRED_INDEX, None),
+        (wire.SCHEDULED, wire.SCHEDULED_FIRED_IDS_INDEX, None),
         (wire.INBOX, wire.INBOX_EXPIRY_INDEX, keep),
         (wire.BEGUN, wire.BEGUN_EXPIRY_INDEX, None),
     ):
@@ -151,7 +152,7 @@ def _scheduled(database: Database[Any], _: Wiring) -> Iterator[Finding]:
         if found.refused:
             yield Finding(
                 what=what,
-                found=f"MongoDB does not take {found.refused} of them into the outbox",
+                found=f"{found.refused} of them cannot go into the outbox; each says why",
                 grade=Grade.WARN,
                 remedy=f"celery -A … outbox scheduled list --partition {found.outbox}",
             )

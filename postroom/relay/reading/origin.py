@@ -18,7 +18,7 @@ from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
 from postroom.store.checkpoints import Point
 from postroom.store.codec import id_of
-from postroom.store.due_rows import Fired
+from postroom.store.fired import Fired
 from postroom.store.moment import Moment, at_one_time, snapshot_time
 from postroom.store.order import Bound
 from postroom.store.outbox_rows import OutboxRows

@@ -19,7 +19,7 @@ export const scheduled = letters({
     { what: "cancel", verb: "Cancel", harm: true, back: "Back", asks: [RATE] },
   ],
   explained: {
-    fire: "The events are due at once, by MongoDB's clock, and those are tried again that MongoDB refused.",
+    fire: "The events are due at once, by MongoDB's clock, and those are tried again that could not be moved.",
     reschedule: "The events are due at that time, by MongoDB's clock; what is past is due at once. Their ids stay.",
     cancel: "The events are never sent. One that is due by now may have been sent meanwhile: that is counted.",
   },
