@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import MongoClient
 
 from postroom import Outbox, PlanChange, wire
+from postroom.store.fired import ids_in
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -59,16 +60,22 @@ class Planner:
         dice = random.Random(self.seed)
         with MongoClient[Any](self.uri) as client:
             outbox = Outbox(client[self.database], key="patientId")
-            recent: list[tuple[str, str]] = []
+            recent: list[tuple[str, str | None]] = []
             for number in range(1_000_000):
                 if stopping.is_set():
                     return
-                self._schedule(outbox, dice, f"{self.seed}-{number}", recent)
+                # Those with a name and those without are moved each in a way of their own.
+                name = f"{self.seed}-{number}" if number % 3 == 0 else None
+                self._schedule(outbox, dice, name, recent)
                 self._change(outbox, dice, *dice.choice(recent))
                 stopping.wait(0.005)
 
     def _schedule(
-        self, outbox: Outbox, dice: random.Random, name: str, recent: list[tuple[str, str]]
+        self,
+        outbox: Outbox,
+        dice: random.Random,
+        name: str | None,
+        recent: list[tuple[str, str | None]],
     ) -> None:
         at = _ahead(dice)
         data = {"patientId": str(dice.randrange(KEYS))}
@@ -78,13 +85,14 @@ class Planner:
         recent.append((event_id, name))
         del recent[:-50]
 
-    def _change(self, outbox: Outbox, dice: random.Random, event_id: str, name: str) -> None:
+    def _change(self, outbox: Outbox, dice: random.Random, event_id: str, name: str | None) -> None:
+        which: dict[str, Any] = {"event_id": event_id} if name is None else {"schedule": name}
         if dice.random() < 0.5:
-            if outbox.transact(lambda tx: tx.cancel(name)) is PlanChange.DONE:
+            if outbox.transact(lambda tx: tx.cancel(**which)) is PlanChange.DONE:
                 self.cancelled.add(event_id)
         else:
             at = _ahead(dice)
-            if outbox.transact(lambda tx: tx.reschedule(name, deliver_at=at)):
+            if outbox.transact(lambda tx: tx.reschedule(**which, deliver_at=at)):
                 self.due[event_id] = at
 
 
@@ -121,7 +129,7 @@ def judge(site: Site, planners: list[Planner]) -> ScheduledVerdict:
         lambda: len(set(site.stored())) >= len(fired), seconds=60, description="what was fired"
     )
     stored = site.stored()
-    at = {str(row["_id"]): row["firedAt"] for row in plan.find()}
+    at = {str(each): row["firedAt"] for row in plan.find() for each in ids_in(row)}
     return ScheduledVerdict(
         scheduled=len(due),
         fired=len(fired),
