@@ -12,9 +12,9 @@ from postroom import errors, wire
 from postroom.outbox import explained
 from postroom.store import plan, plan_indexes
 from postroom.store.async_transactions import async_transaction
+from postroom.store.partitioner import Partitioner
 from postroom.store.partitioning_record import PLAIN
 from postroom.store.partitionings import is_refusal
-from postroom.store.placement import Placement
 from postroom.store.plan import Due, PlanChange, Which
 from postroom.store.row_ids import RowIds
 from postroom.store.row_writer import Publishable, RowWriter, listed
@@ -61,10 +61,10 @@ class AsyncOutbox:
         writing = Writing.of(
             database.name, partitions=partitions, max_message_bytes=max_message_bytes
         )
-        self._placement = Placement.of_client(
+        self._partitioner = Partitioner.of_client(
             database.client, database.name, base=partition, count=writing.partitions
         )
-        self._writer = RowWriter.of(writing, placement=self._placement, key=key)
+        self._writer = RowWriter.of(writing, partitioner=self._partitioner, key=key)
 
     async def publish(
         self,
@@ -156,8 +156,8 @@ class AsyncOutbox:
         headers: Mapping[str, str] | None,
         ids: Iterator[ObjectId],
     ) -> list[str]:
-        if not self._placement.is_known:
-            await _run(self._database, self._placement.learn())
+        if not self._partitioner.is_known:
+            await _run(self._database, self._partitioner.learn())
         rows = [
             self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
         ]
@@ -168,7 +168,7 @@ class AsyncOutbox:
                 await self._rows.insert_many(rows, session=session)
         except mongo.OperationFailure as error:
             if is_refusal(error):
-                await _run(self._database, self._placement.refused())
+                await _run(self._database, self._partitioner.refused())
             raise
         return [str(row[OutboxField.ID]) for row in rows]
 
@@ -185,19 +185,19 @@ class AsyncOutbox:
             self._writer.scheduled(event, row_id=next(ids), headers=headers, more=due.fields())
             for event in listed(events)
         ]
-        await _run(self._database, plan.schedule(rows, self._placement.base, due), session)
+        await _run(self._database, plan.schedule(rows, self._partitioner.base, due), session)
         return [str(row[OutboxField.ID]) for row in rows]
 
     async def _make_plan(self) -> None:
         # Before this transaction touches the plan: an index would wait for its end.
-        if not self._placement.has_plan:
+        if not self._partitioner.has_plan:
             await _run(self._database, plan_indexes.commands())
-            self._placement.has_plan = True
+            self._partitioner.has_plan = True
 
     async def _change(
         self, name: str | None, event_id: str | None, due: Due | None, session: AsyncClientSession
     ) -> PlanChange:
-        which = Which.of(self._placement.base, name, event_id)
+        which = Which.of(self._partitioner.base, name, event_id)
         await self._make_plan()
         change = plan.cancel(which) if due is None else plan.reschedule(which, due)
         return await _run(self._database, change, session)

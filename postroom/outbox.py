@@ -11,9 +11,9 @@ from pymongo import errors as mongo
 from postroom import errors, wire
 from postroom.server_codes import ILLEGAL_OPERATION
 from postroom.store import plan, plan_indexes
+from postroom.store.partitioner import Partitioner
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal
-from postroom.store.placement import Placement
 from postroom.store.plan import Due, PlanChange, Which
 from postroom.store.row_ids import RowIds
 from postroom.store.row_writer import Publishable, RowWriter, listed
@@ -76,10 +76,10 @@ class Outbox:
         writing = Writing.of(
             database.name, partitions=partitions, max_message_bytes=max_message_bytes
         )
-        self._placement = Placement.of_client(
+        self._partitioner = Partitioner.of_client(
             database.client, database.name, base=partition, count=writing.partitions
         )
-        self._writer = RowWriter.of(writing, placement=self._placement, key=key)
+        self._writer = RowWriter.of(writing, partitioner=self._partitioner, key=key)
 
     def publish(
         self,
@@ -189,8 +189,8 @@ class Outbox:
         headers: Mapping[str, str] | None,
         ids: Iterator[ObjectId],
     ) -> list[str]:
-        if not self._placement.is_known:
-            run(self._database, self._placement.learn())
+        if not self._partitioner.is_known:
+            run(self._database, self._partitioner.learn())
         rows = [
             self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
         ]
@@ -201,7 +201,7 @@ class Outbox:
                 self._rows.insert_many(rows, session=session)
         except mongo.OperationFailure as error:
             if is_refusal(error):
-                run(self._database, self._placement.refused())
+                run(self._database, self._partitioner.refused())
             raise
         return [str(row[OutboxField.ID]) for row in rows]
 
@@ -218,19 +218,19 @@ class Outbox:
             self._writer.scheduled(event, row_id=next(ids), headers=headers, more=due.fields())
             for event in listed(events)
         ]
-        run(self._database, plan.schedule(rows, self._placement.base, due), session)
+        run(self._database, plan.schedule(rows, self._partitioner.base, due), session)
         return [str(row[OutboxField.ID]) for row in rows]
 
     def _make_plan(self) -> None:
         # Before this transaction touches the plan: an index would wait for its end.
-        if not self._placement.has_plan:
+        if not self._partitioner.has_plan:
             run(self._database, plan_indexes.commands())
-            self._placement.has_plan = True
+            self._partitioner.has_plan = True
 
     def _change(
         self, name: str | None, event_id: str | None, due: Due | None, session: ClientSession
     ) -> PlanChange:
-        which = Which.of(self._placement.base, name, event_id)
+        which = Which.of(self._partitioner.base, name, event_id)
         self._make_plan()
         change = plan.cancel(which) if due is None else plan.reschedule(which, due)
         return run(self._database, change, session)

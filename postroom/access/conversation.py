@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from postroom.access.pulsar import Access
     from postroom.access.server import Server
 
-__all__ = ["AUTHENTICATION_ERROR", "Conversation", "Refused"]
+__all__ = ["AUTHENTICATION_ERROR", "BrokerRefused", "Conversation"]
 
 PROTOCOL_VERSION = 19
 MOST_BYTES = 64 * 1024 * 1024
@@ -26,7 +26,7 @@ CONNECT, CONNECTED, ERROR, PING, PONG = 2, 3, 14, 18, 19
 AUTHENTICATION_ERROR = 3
 
 
-class Refused(Exception):
+class BrokerRefused(Exception):
     """The broker answered with an error; `code` is its number in the protocol."""
 
     def __init__(self, code: int, said: str) -> None:
@@ -38,7 +38,7 @@ class Conversation:
     """One connection to one broker, over by a deadline; a context manager.
 
     What goes wrong is raised as it comes: OSError (ssl.SSLError among them) where the broker cannot
-    be reached or trusted, Refused, and ValueError where it does not speak Pulsar's protocol.
+    be reached or trusted, BrokerRefused, and ValueError where it does not speak Pulsar's protocol.
     """
 
     def __init__(self, access: Access, server: Server, *, timeout_seconds: float) -> None:
@@ -72,7 +72,7 @@ class Conversation:
                     return found.message(answer)
                 case heard if heard == ERROR:
                     error = found.message(ERROR)
-                    raise Refused(error.number(2), error.text(3))
+                    raise BrokerRefused(error.number(2), error.text(3))
                 case heard if heard == PING:
                     self._say(PONG, b"")
 

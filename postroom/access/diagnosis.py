@@ -11,8 +11,8 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from postroom.access.answers import Answers
-from postroom.access.conversation import AUTHENTICATION_ERROR, Conversation, Refused
+from postroom.access.cache import Cache
+from postroom.access.conversation import AUTHENTICATION_ERROR, BrokerRefused, Conversation
 from postroom.access.server import servers
 from postroom.access.tls import tls_reason
 from postroom.secured import has_tls
@@ -44,7 +44,7 @@ def reason_for_refusal(access: Access) -> str | None:
     return _answers.of(access, lambda: _ask(access))
 
 
-_answers: Answers[str | None] = Answers(seconds=SAME_SECONDS)
+_answers: Cache[str | None] = Cache(seconds=SAME_SECONDS)
 
 
 def _ask(access: Access) -> str | None:
@@ -63,7 +63,7 @@ def _reason(access: Access, server: Server) -> str | None:
             if access.credentials.secret_is_sent and not has_tls(access.url):
                 return _plain_reason(server)
             conversation.greet()
-    except Refused as refused:
+    except BrokerRefused as refused:
         return _refusal(access, refused)
     except ssl.SSLError as error:
         return tls_reason(error, trusted=trusted(access), shown=shown(access))
@@ -74,7 +74,7 @@ def _reason(access: Access, server: Server) -> str | None:
     return None
 
 
-def _refusal(access: Access, refused: Refused) -> str:
+def _refusal(access: Access, refused: BrokerRefused) -> str:
     if refused.code != AUTHENTICATION_ERROR:
         return f"answers {str(refused)!r}"
     return not_let_in(access)

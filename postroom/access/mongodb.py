@@ -14,7 +14,7 @@ from pymongo import MongoClient
 from pymongo import errors as mongo
 from pymongo.uri_parser import parse_uri
 
-from postroom.access.answers import Answers
+from postroom.access.cache import Cache
 from postroom.access.diagnosis import TIMEOUT_SECONDS, speaks_tls
 from postroom.access.server import Server
 from postroom.access.tls import flaw_within, tls_reason
@@ -135,7 +135,7 @@ def _refused(host: str, port: int | None) -> str | None:
     return None
 
 
-_answers: Answers[str | None] = Answers(seconds=SAME_SECONDS)
+_answers: Cache[str | None] = Cache(seconds=SAME_SECONDS)
 
 
 def _reason(uri: str) -> str | None:

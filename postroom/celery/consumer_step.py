@@ -16,7 +16,7 @@ from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import HUNG_GRACE_SECONDS, Step
 from postroom.celery.task_events import TaskEvents
-from postroom.inbox.consumer import Consumer, Reading
+from postroom.inbox.consumer import Consumer, Consumption
 from postroom.inbox.handling.handlers import registry
 from postroom.pulsar_admin import PulsarAdmin
 from postroom.topics import canonical
@@ -146,7 +146,7 @@ class ConsumerStep(Step):
         ahead = math.ceil(worker.concurrency * AHEAD / len(subscriptions))
         for subscription in subscriptions:
             own = runner.of()
-            reading = Reading(
+            consumption = Consumption(
                 settings=installation.settings,
                 registry=registry,
                 envelopes=installation.settings.envelopes,
@@ -155,7 +155,7 @@ class ConsumerStep(Step):
                 runner=own,
                 most_submitted=worker.concurrency + ahead,
             )
-            own.consumer = Consumer(reading)
+            own.consumer = Consumer(consumption)
             self._consumers.append(own.consumer)
         self.watch()
         # As in each process of a pool, before its first task: this is the one that runs handlers.

@@ -24,7 +24,7 @@ def shown(settings: Settings) -> dict[str, dict[str, str]]:
     return {NAME: workers.told(settings)}
 
 
-def ask(app: Celery) -> workers.Answers:
+def ask(app: Celery) -> workers.Inspected:
     """Ask all workers; return what came within a second, which is nothing where Redis is away.
 
     A Redis that hangs is not waited for.
@@ -36,7 +36,7 @@ def ask(app: Celery) -> workers.Answers:
         told = {}
     finally:
         pool.shutdown(wait=False)
-    return workers.Answers(
+    return workers.Inspected(
         settings=_settings_in(told),
         waiting={name: workers.troubles(stats) for name, stats in told.items()},
         relays={name: workers.relays(stats) for name, stats in told.items()},

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MOST_HUNG, MOST_HUNG_A_THREAD = 64, 8
 
 
-class Stage(enum.Enum):
+class TurnStage(enum.Enum):
     """How far a turn has come."""
 
     WAITING = enum.auto()
@@ -40,7 +40,7 @@ class Turn:
 
     run: Callable[[], object]
     done: Callable[[], None]
-    stage: Stage = Stage.WAITING
+    stage: TurnStage = TurnStage.WAITING
 
 
 class HandlerThreads:
@@ -75,22 +75,22 @@ class HandlerThreads:
 
         Neither it nor its `done` is called then.
         """
-        return self._move(turn, Stage.WAITING, Stage.OVER)
+        return self._move(turn, TurnStage.WAITING, TurnStage.OVER)
 
     def replace(self, turn: Turn) -> bool:
         """Put another thread in the place of one that hangs, and say whether it still did."""
         with self._lock:
-            if turn.stage is not Stage.RUNNING:
+            if turn.stage is not TurnStage.RUNNING:
                 return False
             self._start()
-            turn.stage = Stage.REPLACED
+            turn.stage = TurnStage.REPLACED
             self._replaced += 1
             return True
 
     def is_replaced(self, turn: Turn) -> bool:
         """Say whether a turn hangs, and another thread has taken the place of its own."""
         with self._lock:
-            return turn.stage is Stage.REPLACED
+            return turn.stage is TurnStage.REPLACED
 
     def stop(self) -> None:
         """Have the threads end when they are free; returns at once."""
@@ -101,7 +101,7 @@ class HandlerThreads:
         # Daemons: one that hangs must not keep the process from ending.
         threading.Thread(target=self._work, name="handler", daemon=True).start()
 
-    def _move(self, turn: Turn, before: Stage, after: Stage) -> bool:
+    def _move(self, turn: Turn, before: TurnStage, after: TurnStage) -> bool:
         with self._lock:
             if turn.stage is not before:
                 return False
@@ -117,13 +117,13 @@ class HandlerThreads:
         turn = self._waiting.get()
         if turn is None:
             return False
-        if not self._move(turn, Stage.WAITING, Stage.RUNNING):
+        if not self._move(turn, TurnStage.WAITING, TurnStage.RUNNING):
             return True
         _guarded(turn.run)
         with self._lock:
-            was_replaced = turn.stage is Stage.REPLACED
+            was_replaced = turn.stage is TurnStage.REPLACED
             self._replaced -= was_replaced
-            turn.stage = Stage.OVER
+            turn.stage = TurnStage.OVER
         _guarded(turn.done)
         return not was_replaced
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from postroom.inbox.scheduling.underway import Runner
     from postroom.settings import Settings
 
-__all__ = ["Connection", "Reading"]
+__all__ = ["Connection", "Consumption"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ NONE, CLOSED = "no topic fits", "its topics are not open at the moment; they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Consumption:
     """What all connections of one subscription have in common: what is read, and by whom handled.
 
     `topics` are names, or patterns that begin with `re:`. Up to `most_submitted` jobs are with the
@@ -68,10 +68,15 @@ class Connection:
     """Consumes through one client until it is told to stop, or an error ends it."""
 
     def __init__(
-        self, client: pulsar.Client, reading: Reading, *, repertoire: Repertoire, tell: Teller
+        self,
+        client: pulsar.Client,
+        consumption: Consumption,
+        *,
+        repertoire: Repertoire,
+        tell: Teller,
     ) -> None:
-        settings, subscription = reading.settings, reading.subscription
-        self._reading = reading
+        settings, subscription = consumption.settings, consumption.subscription
+        self._consumption = consumption
         self._tell = tell
         self._mailbox = Mailbox()
         self._troubles = Troubles(subscription, self._on_troubles)
@@ -84,7 +89,7 @@ class Connection:
             has_room=lambda: admission.has_room,
             troubles=self._troubles,
         )
-        selection = Selection.of(settings, subscription, reading.topics)
+        selection = Selection.of(settings, subscription, consumption.topics)
         for topic in selection.names:
             self._dead_letters.prepare(topic)
         self._sources = Sources(
@@ -104,15 +109,15 @@ class Connection:
         self._dispatcher = self._made(admission, repertoire)
 
     def _made(self, admission: Admission, repertoire: Repertoire) -> Dispatcher:
-        reading, settings = self._reading, self._reading.settings
+        consumption, settings = self._consumption, self._consumption.settings
         return Dispatcher(
             intake=Intake(
-                reading.registry,
-                subscription=reading.subscription,
-                envelopes=reading.envelopes,
+                consumption.registry,
+                subscription=consumption.subscription,
+                envelopes=consumption.envelopes,
                 elsewhere=Elsewhere(
                     repertoire,
-                    subscription=reading.subscription,
+                    subscription=consumption.subscription,
                     most=max(1, settings.prefetch // 2),
                 ),
                 strict=settings.strict,
@@ -121,14 +126,14 @@ class Connection:
             mailbox=self._mailbox,
             admission=admission,
             underway=Underway(
-                reading.runner,
+                consumption.runner,
                 self._mailbox,
                 settings,
                 hanging=Hanging(self._troubles),
-                most=reading.most_submitted,
+                most=consumption.most_submitted,
             ),
             parking=Parking(self._dead_letters, self._mailbox),
-            patience=Patience(reading.subscription),
+            patience=Patience(consumption.subscription),
             tell=self._tell,
         )
 
@@ -154,8 +159,8 @@ class Connection:
         if not reason:
             logger.info(
                 "Consuming %s as %r",
-                ", ".join(self._reading.topics),
-                self._reading.subscription,
+                ", ".join(self._consumption.topics),
+                self._consumption.subscription,
                 extra={"action": "consuming"},
             )
         self._tell(
@@ -170,7 +175,7 @@ class Connection:
     def _drain(self) -> None:
         # Handlers that run finish and are acknowledged; only then is the rest handed back, since
         # another worker would otherwise get later events of a key that is still at work here.
-        seconds = self._reading.settings.shutdown_seconds
+        seconds = self._consumption.settings.shutdown_seconds
         self._sources.stop()
         self._tell(facts.StateEntered, state="draining")
         self._dead_letters.hand_back()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from postroom import broker
 from postroom.access import pulsar as pulsar_access
-from postroom.inbox.connection import Connection, Reading
+from postroom.inbox.connection import Connection, Consumption
 from postroom.inbox.facts import StateEntered, Teller
 from postroom.inbox.handling import last_words
 from postroom.inbox.handling.execution import execute, forget
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.job import Job
     from postroom.inbox.handling.outcome import Outcome
 
-__all__ = ["Consumer", "Reading"]
+__all__ = ["Consumer", "Consumption"]
 
 OPERATION_TIMEOUT = timedelta(seconds=10)
 
@@ -42,9 +42,9 @@ class Consumer:
     the connection; what was held and not acknowledged is delivered again, in order.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        settings = reading.settings
-        self._reading = reading
+    def __init__(self, consumption: Consumption) -> None:
+        settings = consumption.settings
+        self._consumption = consumption
         self._settings = settings
         self._connection: Connection | None = None
         self._stopping = threading.Event()
@@ -53,17 +53,19 @@ class Consumer:
         self._mongo.is_lent = True
         self._inbox = Inbox(
             self._mongo[settings.mongodb_database],
-            subscription=reading.subscription,
+            subscription=consumption.subscription,
             keep=timedelta(days=settings.inbox_days),
             owner=name,
             watch=watch,
         )
         self._repertoire = Repertoire(
-            self._mongo[settings.mongodb_database], reading.registry, reading.subscription
+            self._mongo[settings.mongodb_database], consumption.registry, consumption.subscription
         )
-        self.status = Status(subscription=reading.subscription, topics=", ".join(reading.topics))
+        self.status = Status(
+            subscription=consumption.subscription, topics=", ".join(consumption.topics)
+        )
         self.observer = Observer(self.status.hear)
-        self._tell = Teller(self.observer, reading.subscription)
+        self._tell = Teller(self.observer, consumption.subscription)
 
     def run(self) -> None:
         """Consume until stop() is called.
@@ -73,7 +75,7 @@ class Consumer:
 
         """
         last_words.install()
-        subscription = self._reading.subscription
+        subscription = self._consumption.subscription
         sentences = Sentences(
             mongodb_uri=self._settings.mongodb_uri,
             pulsar_url=self._settings.pulsar_url,
@@ -123,12 +125,12 @@ class Consumer:
         self._inbox.prepare()
         self._repertoire.begin()
         self._inbox.lifetime.check(
-            self._reading.registry.handlers.values(),
+            self._consumption.registry.handlers.values(),
             default_seconds=self._settings.handler_timeout_seconds,
         )
         access = pulsar_access.of(self._settings)
         with broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client:
             self._connection = Connection(
-                client, self._reading, repertoire=self._repertoire, tell=self._tell
+                client, self._consumption, repertoire=self._repertoire, tell=self._tell
             )
             self._connection.run(self._stopping)

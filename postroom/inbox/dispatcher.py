@@ -22,7 +22,7 @@ from postroom.inbox.scheduling.delivery import Delivery
 from postroom.inbox.scheduling.elsewhere import ELSEWHERE
 from postroom.inbox.scheduling.held import Held
 from postroom.inbox.scheduling.in_hand import InHand
-from postroom.inbox.scheduling.mailbox import CutOff, Failed, Finished, Parked, Received
+from postroom.inbox.scheduling.mailbox import CutOff, Failed, Finished, Incoming, LetterDone
 from postroom.inbox.scheduling.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Dispatcher:
 
     It alone touches what is held, scheduled, under way and being parked; other threads reach it
     through the mailbox. What they share with it or with each other (Mailbox, Admission, Isolation,
-    a job's Call and Pulse, Troubles) has a lock of its own or is frozen. A Source, on which it
+    a job's Call and Standstill, Troubles) has a lock of its own or is frozen. A Source, on which it
     acknowledges, is opened and closed by one thread at a time: its keeper's, or that of Sources.
     Events of one key are handled one after another, in the topic's order, also while an earlier
     one waits to be tried again: a negative acknowledgement would let the later ones overtake.
@@ -120,15 +120,15 @@ class Dispatcher:
                         work = self._underway.end(job)
                         if work is not None and isinstance(outcome, (Applied, Shared)):
                             self._applied(work, job, outcome)
-                    case Parked(stored=True):
+                    case LetterDone(stored=True):
                         self._parked(item)
-                    case Parked():
+                    case LetterDone():
                         self._parking.gave_up()  # not acknowledged, it comes again
 
     def _take(self, item: Item) -> bool:
         """Do what follows from an item, and say whether it is a new message."""
         match item:
-            case Received():
+            case Incoming():
                 return self._receive(item)
             case Finished(job, outcome):
                 work = self._underway.end(job)
@@ -139,13 +139,13 @@ class Dispatcher:
             case CutOff(work, job):
                 late = self._underway.after_timeout(item)
                 self._decide(work, job, self._schedule.conflicts.learn(job, late, self._underway))
-            case Parked():
+            case LetterDone():
                 self._parked(item)
             case Failed(error):
                 raise error
         return False
 
-    def _receive(self, item: Received) -> bool:
+    def _receive(self, item: Incoming) -> bool:
         delivery = Delivery.of(item.message, item.source, size=item.size)
         if self._in_hand.has(delivery.place):
             # After a reconnect the broker sends again what it has no acknowledgement of.
@@ -280,7 +280,7 @@ class Dispatcher:
         self._admission.give_back(held.delivery.size)
         held.delivery.source.acknowledge(held.delivery.message)
 
-    def _parked(self, item: Parked) -> None:
+    def _parked(self, item: LetterDone) -> None:
         self._parking.settled(item)
         self._tell(facts.Parked, handler=item.handler.name if item.handler else "")
         self._done(item.held, item.handler)
@@ -299,7 +299,7 @@ class Dispatcher:
         held, held_bytes = self._admission.held
         running = self._underway.running
         self._tell(
-            facts.Holding,
+            facts.Load,
             held=held,
             held_bytes=held_bytes,
             running=len(running),
@@ -309,7 +309,7 @@ class Dispatcher:
 
 
 def _longest(running: list[Job]) -> dict[str, Any]:
-    """Return what facts.Holding tells of the job that a thread has had for longest."""
+    """Return what facts.Load tells of the job that a thread has had for longest."""
     if not running:
         return {}
     longest = max(running, key=lambda job: job.call.seconds)

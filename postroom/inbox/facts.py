@@ -16,8 +16,8 @@ __all__ = [
     "ConsumerFact",
     "GivenUp",
     "Handled",
-    "Holding",
     "Ignored",
+    "Load",
     "Parked",
     "ReadingChanged",
     "Received",
@@ -125,7 +125,7 @@ class Troubled(ConsumerFact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding(ConsumerFact):
+class Load(ConsumerFact):
     """What is held now; told four times a second by the dispatcher's thread.
 
     `longest_seconds` is how long a thread has had the job that runs longest, `longest` which

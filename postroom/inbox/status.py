@@ -49,7 +49,7 @@ class Status:
                 self._add(dead_letters=1)
             case facts.Troubled():
                 self._set(troubles=list(fact.sentences))
-            case facts.Holding():
+            case facts.Load():
                 self._set(
                     held=fact.held,
                     held_bytes=fact.held_bytes,

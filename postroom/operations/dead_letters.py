@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from postroom import inbox
 from postroom.operations import actions
 from postroom.operations.done import Done
-from postroom.operations.filters import ALL, Filter, Page, time_of
+from postroom.operations.filters import ALL, Excerpt, Filter, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def page(
     limit: int = 100,
     seconds: float = LOOK_SECONDS,
     others: Callable[[DeadLetter], None] = lambda _: None,
-) -> Page[DeadLetter]:
+) -> Excerpt[DeadLetter]:
     """Return the dead letters that match, oldest first, and how many there are; changes nothing.
 
     Those of `where.topic`, POSTROOM_TOPIC unless given. Reading ends after some seconds: then there
@@ -77,8 +77,8 @@ def page(
                 if skip < matching <= skip + limit:
                     found.append(letter)
             if time.monotonic() > end:
-                return Page(items=found, skipped=skip, matching=matching, at_least=True)
-    return Page(items=found, skipped=skip, matching=matching)
+                return Excerpt(items=found, skipped=skip, matching=matching, at_least=True)
+    return Excerpt(items=found, skipped=skip, matching=matching)
 
 
 def count(
@@ -87,7 +87,7 @@ def count(
     *,
     subscription: str | None = None,
     seconds: float = LOOK_SECONDS,
-) -> Page[DeadLetter]:
+) -> Excerpt[DeadLetter]:
     """Return a page with nothing on it but how many match."""
     return page(settings, where, subscription=subscription, limit=0, seconds=seconds)
 

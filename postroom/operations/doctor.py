@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postroom.operations.actions import Actor
-    from postroom.operations.setup import Step
+    from postroom.operations.setup import SetupStep
     from postroom.operations.wiring import Wiring
 
 __all__ = ["examine", "exit_code", "fix"]
@@ -30,7 +30,7 @@ REMEDIES = {
 def examine(
     wiring: Wiring,
     *,
-    answers: workers.Answers | None = None,
+    answers: workers.Inspected | None = None,
     broker: Callable[[], list[Finding]] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[Finding]:
@@ -54,7 +54,7 @@ def examine(
     return found
 
 
-def fix(wiring: Wiring, *, actor: Actor) -> list[Step]:
+def fix(wiring: Wiring, *, actor: Actor) -> list[SetupStep]:
     """Do what is safe: make collections, indexes, topics and subscriptions that are missing.
 
     Deduplication is turned on too: it never loses anything. What only an operator can decide

@@ -14,7 +14,7 @@ from postroom import errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ALL", "Filter", "Page", "containing", "kind_of", "time_of"]
+__all__ = ["ALL", "Excerpt", "Filter", "containing", "kind_of", "time_of"]
 
 Item = TypeVar("Item")
 
@@ -123,7 +123,7 @@ ALL = Filter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[Item]):
+class Excerpt(Generic[Item]):
     """Some of those that match, behind the first `skipped`, and how many match in all.
 
     With `at_least` there may be more of them: the counting is bounded in time.

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from postroom.inbox import DeadLetter
     from postroom.operations.wiring import Wiring
-    from postroom.store.quarantine_search import Found
+    from postroom.store.quarantine_search import FoundEntry
     from postroom.store.scheduled_search import Scheduled
     from postroom.topics import Topic
 
-__all__ = ["Handled", "Journey", "journey"]
+__all__ = ["HandledBy", "Journey", "journey"]
 
 COMMIT_SECONDS = 2.0
 TOPIC_SECONDS = 4.0
@@ -45,7 +45,7 @@ BUSY = "somebody else lists or redrives them now; look again in a while"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handled:
+class HandledBy:
     """What a handler has made of the event, and the id of its task in Flower."""
 
     trace: HandledTrace
@@ -66,9 +66,9 @@ class Journey:
     row: RowTrace | None = None
     committed_at: datetime | None = None
     relayed: bool | None = None
-    quarantined: Found | None = None
+    quarantined: FoundEntry | None = None
     messages: list[MessageTrace] = field(default_factory=list)
-    handled: list[Handled] = field(default_factory=list)
+    handled: list[HandledBy] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     not_looked: list[str] = field(default_factory=list)
@@ -130,7 +130,7 @@ def _in_mongodb(found: Journey, database: Database[Any], wiring: Wiring) -> None
     found.quarantined = entries.items[0] if entries.items else None
     remembered = identity(found.event_id)
     found.handled = [
-        Handled(
+        HandledBy(
             trace=trace,
             task_id=wiring.task_id(
                 remembered,

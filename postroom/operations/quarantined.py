@@ -15,10 +15,10 @@ from postroom import errors
 from postroom.events import EXTENDED_JSON
 from postroom.operations import actions
 from postroom.operations.done import Done
-from postroom.operations.filters import ALL, Filter, Page
+from postroom.operations.filters import ALL, Excerpt, Filter
 from postroom.pace import Pace
 from postroom.store.quarantine import Quarantine
-from postroom.store.quarantine_search import Found, QuarantineSearch, Wanted
+from postroom.store.quarantine_search import FoundEntry, QuarantineSearch, Wanted
 from postroom.store.values import OutboxPartition
 from postroom.topics import canonical
 
@@ -58,7 +58,7 @@ def page(
     key_field: str | None = None,
     skip: int = 0,
     limit: int = 100,
-) -> Page[Found]:
+) -> Excerpt[FoundEntry]:
     """Return the quarantined rows that match, oldest first, and how many there are; by MongoDB.
 
     Of all outbox partitions unless one is named. `key_field` is what `install(key=…)` says, where
@@ -70,10 +70,10 @@ def page(
 
     """
     if where.handler is not None:
-        return Page(items=[], skipped=skip, matching=0)  # no handler has ever seen such a row
+        return Excerpt(items=[], skipped=skip, matching=0)  # no handler has ever seen such a row
     search, wanted = _search(database, partition), _wanted(where, key_field)
     with _sentence(where):
-        return Page(
+        return Excerpt(
             items=search.some(wanted, skip=skip, limit=limit),
             skipped=skip,
             matching=search.count(wanted),

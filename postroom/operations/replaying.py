@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
-__all__ = ["Replay", "count", "replay", "target"]
+__all__ = ["OldEvents", "count", "replay", "target"]
 
 OPERATION_TIMEOUT = timedelta(seconds=10)
 SEND_TIMEOUT_MS = 15_000
@@ -40,7 +40,7 @@ MOST_REFUSED_TOLD = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class OldEvents:
     """Which old events: those of an outbox partition that say they occurred within a time.
 
     `until` itself is outside. With a `name`, those of that name alone. They are sent to `to_topic`,
@@ -65,7 +65,7 @@ class Replay:
         )
 
 
-def count(database: Database[Any], asked: Replay) -> int:
+def count(database: Database[Any], asked: OldEvents) -> int:
     """Return how many events are meant, of those that the outbox still has.
 
     Raises:
@@ -78,7 +78,7 @@ def count(database: Database[Any], asked: Replay) -> int:
 def replay(
     database: Database[Any],
     wiring: Wiring,
-    asked: Replay,
+    asked: OldEvents,
     *,
     actor: Actor,
     rate_per_second: float | None = None,
@@ -135,7 +135,7 @@ def replay(
     return done
 
 
-def target(database: Database[Any], wiring: Wiring, asked: Replay) -> Topic:
+def target(database: Database[Any], wiring: Wiring, asked: OldEvents) -> Topic:
     """Return the topic that a replay goes to, or refuse it.
 
     Raises:

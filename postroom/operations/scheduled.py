@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.operations import actions
 from postroom.operations.done import Done
-from postroom.operations.filters import ALL, Filter, Page
+from postroom.operations.filters import ALL, Excerpt, Filter
 from postroom.operations.quarantined import forms_of, ids_of, searchable
 from postroom.pace import Pace
 from postroom.store.scheduled_search import Scheduled, ScheduledSearch
@@ -33,7 +33,7 @@ def page(
     key_field: str | None = None,
     skip: int = 0,
     limit: int = 100,
-) -> Page[Scheduled]:
+) -> Excerpt[Scheduled]:
     """Return the events that wait and match, in the order in which they are due.
 
     `since` and `until` of the filter bound when that is, `reason` why they cannot go into
@@ -44,7 +44,7 @@ def page(
 
     """
     search, wanted = ScheduledSearch(database, base=outbox), _wanted(where, schedule, key_field)
-    return Page(
+    return Excerpt(
         items=search.some(wanted, skip=skip, limit=limit),
         skipped=skip,
         matching=search.count(wanted),

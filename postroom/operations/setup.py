@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from postroom.operations.wiring import Wiring
     from postroom.topics import Topic
 
-__all__ = ["Step", "in_mongodb", "in_pulsar", "setup"]
+__all__ = ["SetupStep", "in_mongodb", "in_pulsar", "setup"]
 
 OPERATION_TIMEOUT = timedelta(seconds=10)
 LOOK_SECONDS = 3.0
@@ -48,7 +48,7 @@ COLLECTIONS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class SetupStep:
     """One thing that has to be there: whether it is, and whether that is news.
 
     Where `failed`, `what` says why and what to do.
@@ -59,7 +59,7 @@ class Step:
     failed: bool = False
 
 
-def setup(database: Database[Any], wiring: Wiring, *, actor: Actor) -> list[Step]:
+def setup(database: Database[Any], wiring: Wiring, *, actor: Actor) -> list[SetupStep]:
     """Make whatever is missing, and say of each thing whether it was.
 
     Done again it changes nothing.
@@ -80,7 +80,7 @@ def setup(database: Database[Any], wiring: Wiring, *, actor: Actor) -> list[Step
     return steps
 
 
-def in_mongodb(database: Database[Any], wiring: Wiring) -> list[Step]:
+def in_mongodb(database: Database[Any], wiring: Wiring) -> list[SetupStep]:
     """Make the collections and their indexes.
 
     Raises:
@@ -92,7 +92,7 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[Step]:
     for name in COLLECTIONS:
         if name not in there:
             database.create_collection(name, check_exists=False)
-        steps.append(Step(what=f"collection {name}", made=name not in there))
+        steps.append(SetupStep(what=f"collection {name}", made=name not in there))
     keep = timedelta(days=wiring.settings.inbox_days)
     partition = OutboxPartition(wiring.settings.partition)
     for name, make in (
@@ -109,7 +109,7 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[Step]:
         before = _indexes(database, name)
         make()
         made = _indexes(database, name) != before
-        steps.append(Step(what=f"index of {name}", made=made))
+        steps.append(SetupStep(what=f"index of {name}", made=made))
     return steps
 
 
@@ -117,7 +117,7 @@ def _indexes(database: Database[Any], name: str) -> list[str]:
     return sorted(map(str, database[name].index_information().items()))
 
 
-def in_pulsar(wiring: Wiring) -> list[Step]:
+def in_pulsar(wiring: Wiring) -> list[SetupStep]:
     """Make topics, subscriptions and what dead letters need; have namespaces deduplicate.
 
     Raises:
@@ -157,30 +157,32 @@ def _subscriptions(wiring: Wiring) -> Iterator[tuple[Topic, str]]:
         yield redrive_topic(topic, subscription), subscription
 
 
-def _topic(admin: Provisioning, client: pulsar.Client, topic: Topic, count: int) -> Step:
+def _topic(admin: Provisioning, client: pulsar.Client, topic: Topic, count: int) -> SetupStep:
     what = f"topic {topic}"
     if admin.is_absent(topic):
         if admin.create(topic) if count == 1 else admin.divide(topic, count):
-            return Step(what=what, made=True)
-        return Step(
+            return SetupStep(what=what, made=True)
+        return SetupStep(
             what=f"{what} is not there, and could not be made: {preflight.creation(topic, count)}",
             failed=True,
         )
     (finding,) = preflight.topics(client, [topic], partitions=count)
     failed = finding.grade is not Grade.OK
-    return Step(what=f"{what}: {finding.sentence}" if failed else what, failed=failed)
+    return SetupStep(what=f"{what}: {finding.sentence}" if failed else what, failed=failed)
 
 
 def _subscribed(
     admin: Provisioning, topic: Topic, subscription: str, make: Callable[[Topic, str], None]
-) -> Step:
+) -> SetupStep:
     what = f"subscription {subscription} on {topic}"
     known = admin.statistics(topic)
     there = known is not None and subscription in known.get("subscriptions", {})
     (finding,) = preflight.subscriptions({subscription: [topic]}, make, admin=admin)
     failed = finding.grade is not Grade.OK
     made = known is not None and not there and not failed
-    return Step(what=f"{what}: {finding.sentence}" if failed else what, made=made, failed=failed)
+    return SetupStep(
+        what=f"{what}: {finding.sentence}" if failed else what, made=made, failed=failed
+    )
 
 
 def _maker(
@@ -192,16 +194,16 @@ def _maker(
     return lambda topic, name: broker.ensure_subscription(client, topic, name)
 
 
-def _deduplicating(admin: Provisioning, namespace: str, *, embedded: bool) -> Step:
+def _deduplicating(admin: Provisioning, namespace: str, *, embedded: bool) -> SetupStep:
     what = f"deduplication in {namespace}"
     if admin.deduplicates(namespace):
-        return Step(what=what)
+        return SetupStep(what=what)
     if not embedded and admin.deduplicate(namespace):
-        return Step(what=what, made=True)
+        return SetupStep(what=what, made=True)
     remedy = (
         "the embedded broker has none"
         if embedded
         else "the admin interface did not do it: pulsar-admin namespaces set-deduplication -e "
         + namespace
     )
-    return Step(what=f"{what}: {remedy}", failed=not embedded)
+    return SetupStep(what=f"{what}: {remedy}", failed=not embedded)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo.database import Database
 
-__all__ = ["Tail", "Written"]
+__all__ = ["Tailing", "Written"]
 
 
-class Tail:
+class Tailing:
     """The newest events of an outbox partition, or of all; of a name, or of a key, where given.
 
     latest() first, then follow(), which goes on behind it. A key is the row's own, or the field

@@ -31,7 +31,7 @@ __all__ = [
     "RowsReturned",
     "StateEntered",
     "TermBegan",
-    "TermEnded",
+    "TermFailed",
     "TopicsShut",
 ]
 
@@ -65,7 +65,7 @@ class TermBegan(RelayFact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TermEnded(RelayFact):
+class TermFailed(RelayFact):
     """A term, or the candidacy for one, ended with an error; a stop is a StateEntered alone.
 
     `error` is the name of its class; `transient` says whether it may pass by itself.

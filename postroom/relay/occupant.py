@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pymongo import errors as mongo
 
 from postroom import restraints
-from postroom.access.answers import Answers
+from postroom.access.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Occupants:
         self._properties = properties
         self._admin = admin
         self._checkpoints = checkpoints
-        self._answers: Answers[Occupant] = Answers(seconds=SAME_SECONDS)
+        self._answers: Cache[Occupant] = Cache(seconds=SAME_SECONDS)
         self._seen: list[Claim | None] = []
         self._found_nobody = False
 

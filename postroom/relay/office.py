@@ -15,7 +15,7 @@ from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.reading.origin import Origin
 from postroom.relay.saving.heartbeat import Heartbeat
 from postroom.relay.saving.retention import Retention
-from postroom.relay.saving.saver import Pace
+from postroom.relay.saving.saver import CheckpointPace
 from postroom.relay.sending.audience import Audience
 from postroom.relay.sending.experience import Experience
 from postroom.relay.sending.lane_options import LaneOptions
@@ -164,7 +164,7 @@ class Office:
         settings = self._settings
         return TermOptions(
             partition=self._candidate.partition,
-            pace=Pace(
+            pace=CheckpointPace(
                 busy_seconds=settings.checkpoint_seconds,
                 idle_seconds=settings.idle_checkpoint_seconds,
             ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from postroom.relay import facts
-from postroom.relay.saving.saver import Pace, Saver, Saving
+from postroom.relay.saving.saver import CheckpointPace, Saver, Saving
 from postroom.relay.saving.tenure import Tenure
 from postroom.relay.sending.brake import Brake
 from postroom.relay.sending.cursors import Cursors
@@ -45,7 +45,7 @@ class TermOptions:
     """The settings that a term obeys."""
 
     partition: OutboxPartition
-    pace: Pace
+    pace: CheckpointPace
     drain_timeout: timedelta
     block_on_poison: bool
     poison_limit: int

@@ -135,7 +135,7 @@ class Relay:
             if isinstance(error, errors.Superseded):
                 self._rivals.deposed()
             self.observer.tell(
-                facts.TermEnded(
+                facts.TermFailed(
                     partition=self._candidate.partition,
                     reason=_sentences(self._settings).of(error),
                     error=type(error).__name__,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from postroom.relay.mutex import PulsarMutex
     from postroom.settings import Settings
 
-__all__ = ["Alone", "Ground", "Means", "Stand", "reading", "served_now"]
+__all__ = ["Alone", "Ground", "Means", "Stand", "served_now", "watched_database"]
 
 UNDIVIDED_SECONDS = 5.0
 
@@ -168,7 +168,7 @@ class Alone:
     @contextlib.contextmanager
     def office(self, ground: Ground) -> Iterator[Means]:
         """Lend a client that reads, and the candidate's own client of Pulsar."""
-        with reading(self._settings) as (database, vigil):
+        with watched_database(self._settings) as (database, vigil):
             yield Means(reading=database, vigil=vigil, client=ground.client)
 
 
@@ -184,7 +184,7 @@ def served_now(database: Database[Any], settings: Settings) -> Partitioning:
 
 
 @contextlib.contextmanager
-def reading(settings: Settings) -> Iterator[tuple[Database[Any], Vigil]]:
+def watched_database(settings: Settings) -> Iterator[tuple[Database[Any], Vigil]]:
     """Lend the database by a client of its own whose calls last, and what watches over them."""
     vigil = Vigil()
     with clients.for_change_stream(settings.mongodb_uri, vigil=vigil) as patient:

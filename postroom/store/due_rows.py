@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from postroom.partitioning import Partitioning
     from postroom.store.values import OutboxPartition
 
-__all__ = ["Clock", "DueRows", "Portion", "take_over"]
+__all__ = ["Clock", "DuePortion", "DueRows", "take_over"]
 
 MS = 10_000
 MOST_BYTES_AT_ONCE = 8 << 20
@@ -53,7 +53,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Portion:
+class DuePortion:
     """Some of what is due, in that order: what can be moved, and what nobody can move."""
 
     rows: Sequence[DueRow]
@@ -119,7 +119,7 @@ class DueRows:
         limit: int,
         without: Sequence[int] = (),
         left: Sequence[Any] = (),
-    ) -> Portion:
+    ) -> DuePortion:
         """Return the rows that are due, in the order of their due moments.
 
         As many of the first ones as a transaction takes at once, one at least; not those of some
@@ -140,7 +140,7 @@ class DueRows:
         )
         found = found.sort(list(_order().items())).limit(limit)
         each = [read(row, self._partition) for row in _fitting(found)]
-        return Portion(
+        return DuePortion(
             rows=[row for row in each if isinstance(row, DueRow)],
             odd=[row for row in each if isinstance(row, Odd)],
         )

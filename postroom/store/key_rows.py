@@ -112,23 +112,23 @@ class KeyRows:
         found = {QuarantineField.ID: {"$in": list(ids)}}
         return self._quarantine.delete_many(found).deleted_count
 
-    def handled(self, ids: Sequence[Any], pairs: Iterable[tuple[str, str]]) -> Handled:
+    def handled(self, ids: Sequence[Any], pairs: Iterable[tuple[str, str]]) -> HandledRows:
         """Return what the inbox keeps of the events of some ids, for subscriptions' handlers."""
         stored = _stored(ids, pairs)
         rows = {InboxField.ID: {"$in": stored}}
         begun = self._begun.find({BegunField.ID: {"$in": stored}}, max_time_ms=READ_MS)
-        return Handled(
+        return HandledRows(
             list(self._inbox.find(rows, {InboxField.HANDLED_AT: 1}, max_time_ms=READ_MS)),
             list(begun),
         )
 
-    def delete_handled(self, handled: Handled) -> int:
+    def delete_handled(self, handled: HandledRows) -> int:
         """Delete that from the inbox; return how many rows."""
         stored = [row[InboxField.ID] for row in handled.rows]
         return self._inbox.delete_many({InboxField.ID: {"$in": stored}}).deleted_count
 
 
-class Handled:
+class HandledRows:
     """What the inbox keeps of some events: rows, and with which of them a handler was begun."""
 
     def __init__(self, rows: list[dict[str, Any]], begun: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from postroom.store.values import OutboxPartition
 
-__all__ = ["Found", "QuarantineSearch", "Wanted"]
+__all__ = ["FoundEntry", "QuarantineSearch", "Wanted"]
 
 READ_MS = 15_000
 ROW = "row"
@@ -47,7 +47,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundEntry:
     """One entry with what its row says of itself, without its data; `gone` where there is none."""
 
     row_id: Any
@@ -78,7 +78,7 @@ class QuarantineSearch:
         found = self._ask([*self._matching(wanted), {"$count": "n"}])
         return next((row["n"] for row in found), 0)
 
-    def some(self, wanted: Wanted, *, skip: int, limit: int) -> list[Found]:
+    def some(self, wanted: Wanted, *, skip: int, limit: int) -> list[FoundEntry]:
         """Return some of those that match, oldest first."""
         (first, *of_rows), order = self._matching(wanted), _oldest_first()[0]["$sort"]
         if not of_rows:
@@ -87,7 +87,7 @@ class QuarantineSearch:
         stages = [first, *of_rows, {"$sort": order}, {"$skip": skip}, {"$limit": limit}]
         return [_found(row) for row in self._ask([*stages, *_with_rows()])]
 
-    def _with_names(self, entries: list[dict[str, Any]]) -> list[Found]:
+    def _with_names(self, entries: list[dict[str, Any]]) -> list[FoundEntry]:
         ids = [entry[QuarantineField.ID] for entry in entries]
         rows = self._outbox.find(
             {OutboxField.ID: {"$in": ids}}, {f"{OutboxField.DATA}.name": 1}, max_time_ms=READ_MS
@@ -160,11 +160,11 @@ def _oldest_first() -> list[dict[str, Any]]:
     return [{"$sort": order}]
 
 
-def _found(row: Mapping[str, Any]) -> Found:
+def _found(row: Mapping[str, Any]) -> FoundEntry:
     rows = row.get(ROW) or []
     data = rows[0].get(OutboxField.DATA) if rows else None
     name = data.get("name") if isinstance(data, dict) else None
-    return Found(
+    return FoundEntry(
         row_id=row[QuarantineField.ID],
         partition=row.get(QuarantineField.PARTITION, ""),
         position=row.get(QuarantineField.POSITION),

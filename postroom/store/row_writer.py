@@ -21,13 +21,13 @@ from postroom.events import DomainEvent, checked
 from postroom.routing import Routing
 from postroom.store import letter
 from postroom.store.codec import RAW, WRITING, decoded
-from postroom.store.placement import slot_of
+from postroom.store.partitioner import slot_of
 from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
     from postroom.cloud_events import CloudEvents
     from postroom.routing import Key
-    from postroom.store.placement import Placement
+    from postroom.store.partitioner import Partitioner
     from postroom.writing import Writing
 
 __all__ = ["Publishable", "RowWriter", "listed"]
@@ -74,13 +74,13 @@ class RowWriter:
     def __init__(
         self,
         *,
-        placement: Placement,
+        partitioner: Partitioner,
         key: Key | None,
         max_bytes: int,
         cloud_events: CloudEvents | None = None,
         encrypts_all: bool = False,
     ) -> None:
-        self._placement = placement
+        self._partitioner = partitioner
         try:
             checked_key(key)
         except ValueError as error:
@@ -96,10 +96,10 @@ class RowWriter:
         self._max_bytes = max_bytes
 
     @classmethod
-    def of(cls, writing: Writing, *, placement: Placement, key: Key | None) -> Self:
+    def of(cls, writing: Writing, *, partitioner: Partitioner, key: Key | None) -> Self:
         """Make the one of an outbox, whose settings these are."""
         return cls(
-            placement=placement,
+            partitioner=partitioner,
             key=key,
             max_bytes=writing.max_message_bytes,
             cloud_events=writing.cloud_events,
@@ -117,10 +117,10 @@ class RowWriter:
             Exception: the key function failed for a reason that may pass.
 
         """
-        only = self._placement.only
+        only = self._partitioner.only
         name, encoded, key = self._keyed(event, row_id, headers, only)
         if only is None:
-            encoded = _with_field(encoded, OutboxField.PARTITION, self._placement.of(key, row_id))
+            encoded = _with_field(encoded, OutboxField.PARTITION, self._partitioner.of(key, row_id))
         return _fitting(name, encoded)
 
     def scheduled(
@@ -138,7 +138,7 @@ class RowWriter:
             Exception: the key function failed for a reason that may pass.
 
         """
-        name, encoded, key = self._keyed(event, row_id, headers, self._placement.base)
+        name, encoded, key = self._keyed(event, row_id, headers, self._partitioner.base)
         encoded = _with_field(encoded, ScheduledField.SLOT, slot_of(key, row_id))
         for field, value in more.items():
             encoded = _with_field(encoded, field, value)

@@ -57,7 +57,7 @@ class Counting:
                 self._relay.add("postroom_relay_events_fired_total", events, partition)
             case relay_facts.TopicsShut(partition=partition, reasons=reasons):
                 self._relay.set("postroom_relay_shut_topics", len(reasons), partition)
-            case relay_facts.TermEnded(partition=partition, error=error):
+            case relay_facts.TermFailed(partition=partition, error=error):
                 self._relay.add("postroom_relay_terms_total", 1, partition, error)
             case relay_facts.StateEntered(partition=partition, state=State.STOPPED):
                 self._relay.add("postroom_relay_terms_total", 1, partition, STOPPED)
@@ -105,7 +105,7 @@ class Counting:
                 self._consumer.set(
                     "postroom_consumer_troubles", len(fact.sentences), fact.subscription
                 )
-            case inbox_facts.Holding():
+            case inbox_facts.Load():
                 self._holding(fact)
 
     def _handled(self, fact: inbox_facts.Handled) -> None:
@@ -125,7 +125,7 @@ class Counting:
     def _came_to(self, subscription: str, handler: str, outcome: str, events: int = 1) -> None:
         self._consumer.add("postroom_consumer_events_total", events, subscription, handler, outcome)
 
-    def _holding(self, fact: inbox_facts.Holding) -> None:
+    def _holding(self, fact: inbox_facts.Load) -> None:
         held = self._consumer.set
         held("postroom_consumer_held_events", fact.held, fact.subscription)
         held("postroom_consumer_held_bytes", fact.held_bytes, fact.subscription)

@@ -186,7 +186,7 @@ def of_consumer(
                 pulse.show(fact.state, fact.reason)
             case inbox_facts.StateEntered():
                 pulse.enter(fact.state, fact.reason)
-            case inbox_facts.Holding():
+            case inbox_facts.Load():
                 # A commit is MongoDB's to end, and no handler's.
                 what, other = ("commit", "handler") if fact.commits else ("handler", "commit")
                 sentence = f"{fact.longest}, called by {who}, hangs"

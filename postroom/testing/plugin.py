@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
     from postroom.testing.recorder import OutboxRecorder
-    from postroom.testing.site import OutboxSite, Shared
+    from postroom.testing.site import OutboxSite, SharedClients
 
 __all__ = ["outbox_recorder", "outbox_routing", "outbox_services", "outbox_site"]
 
@@ -55,7 +55,7 @@ def outbox_routing() -> Any:
 
 
 @pytest.fixture(scope="session")
-def _outbox_clients(outbox_services: dict[str, str]) -> Iterator[Shared]:
+def _outbox_clients(outbox_services: dict[str, str]) -> Iterator[SharedClients]:
     from postroom.testing.site import names_of, sharing
 
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +67,7 @@ def _outbox_clients(outbox_services: dict[str, str]) -> Iterator[Shared]:
 @pytest.fixture
 def outbox_site(
     outbox_services: dict[str, str],
-    _outbox_clients: Shared,
+    _outbox_clients: SharedClients,
     outbox_routing: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[OutboxSite]:

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from postroom.testing.report import Drained
     from postroom.testing.wired import Wiring
 
-__all__ = ["OutboxSite", "Shared", "names_of", "sharing"]
+__all__ = ["OutboxSite", "SharedClients", "names_of", "sharing"]
 
 OPERATION_TIMEOUT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class SharedClients:
     """The clients that all tests of a process share."""
 
     mongodb: MongoClient[Any]
@@ -49,7 +49,7 @@ class Shared:
 
 
 @contextlib.contextmanager
-def sharing(settings: Settings) -> Iterator[Shared]:
+def sharing(settings: Settings) -> Iterator[SharedClients]:
     """Open the clients for as long as tests run."""
     watching.register()
     access = pulsar_access.of(settings)
@@ -60,7 +60,7 @@ def sharing(settings: Settings) -> Iterator[Shared]:
         MongoClient[Any](uri, tz_aware=True) as mongodb,
         contextlib.closing(handlers),
     ):
-        yield Shared(mongodb=mongodb, handlers=handlers, pulsar=client)
+        yield SharedClients(mongodb=mongodb, handlers=handlers, pulsar=client)
 
 
 def names_of(given: Mapping[str, str]) -> dict[str, str]:
@@ -85,7 +85,7 @@ class OutboxSite:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedClients,
         settings: Settings,
         wiring: Wiring,
         environment: Mapping[str, str],

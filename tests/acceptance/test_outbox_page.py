@@ -192,8 +192,8 @@ def ended(flower: Flower) -> Any:
     """Wait until no act is under way, and return the last one."""
 
     def last() -> Any:
-        jobs = flower.ask("/api/jobs").body["jobs"]
-        return jobs[0] if jobs and jobs[0]["ended_at"] else None
+        running = flower.ask("/api/running-acts").body["running_acts"]
+        return running[0] if running and running[0]["ended_at"] else None
 
     return wait_until(last, description="the act has ended")
 
@@ -226,7 +226,7 @@ def ended(flower: Flower) -> Any:
         ("/api/scheduled/cancel", {"confirmed": 0, "rate": "fast"}, {}, 400, "rate"),
         ("/api/scheduled/delete", {"confirmed": 0}, {}, 404, ""),
         ("/api/dead-letters/redrive", {"confirmed": 1, "topic": 7}, {}, 400, "topic"),
-        ("/api/jobs/77/stop", {}, {}, 404, "not under way"),
+        ("/api/running-acts/77/stop", {}, {}, 404, "not under way"),
         ("/api/partitions/pause", {}, {}, 400, "Say which outbox partition"),
         ("/api/partitions/resume", {"partition": 7}, {}, 400, "partition is to be a text"),
         ("/api/partitions/stop", {"partition": "default"}, {}, 404, ""),
@@ -279,8 +279,8 @@ def test_some_are_chosen_by_their_ids_and_it_is_noted(lite_site: Site) -> None:
     flower = start(lite_site, POSTROOM_FLOWER_OPERATORS="ann, flower")
     begun = flower.ask("/api/quarantine/redrive", {"ids": [first, second], "confirmed": 2})
     assert begun.status == 200, begun
-    job = ended(flower)
-    assert (job["done"]["done"], job["failed"], job["who"]) == (2, False, "flower")
+    act = ended(flower)
+    assert (act["done"]["done"], act["failed"], act["who"]) == (2, False, "flower")
     assert flower.ask("/api/quarantine").body["page"]["matching"] == 1
     (action,) = flower.ask("/api/actions").body["actions"]
     assert (action["who"], action["by"], action["count"]) == ("flower", "Flower", 2)
@@ -325,7 +325,12 @@ def test_who_is_no_operator_may_look_alone(lite_site: Site) -> None:
     quarantine(lite_site, 1, reason="too large")
     flower = start(lite_site, POSTROOM_FLOWER_OPERATORS="ann")
     assert flower.ask("/api/quarantine").body["page"]["matching"] == 1
-    acts = ("quarantine/redrive", "quarantine/discard", "dead-letters/redrive", "jobs/1/stop")
+    acts = (
+        "quarantine/redrive",
+        "quarantine/discard",
+        "dead-letters/redrive",
+        "running-acts/1/stop",
+    )
     plan = ("scheduled/cancel", "scheduled/reschedule", "scheduled/fire")
     for path in (*acts, *plan, "partitions/pause", "partitions/resume"):
         answer = flower.ask(f"/api/{path}", {"confirmed": 1})
@@ -365,7 +370,7 @@ def test_a_mongodb_that_is_away_is_said(lite_site: Site) -> None:
     """Each answer says so in its place; Flower's own pages are there."""
     away = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
     flower = start(lite_site, POSTROOM_MONGODB_URI=away)
-    assert flower.ask("/api/jobs").status == 200
+    assert flower.ask("/api/running-acts").status == 200
     answer = flower.ask("/api/quarantine")
     assert (answer.status, "MongoDB at" in answer.body["sentence"]) == (503, True)
     assert "MongoDB" in partitions(flower)["partitions"]["trouble"]

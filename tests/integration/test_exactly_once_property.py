@@ -23,7 +23,7 @@ from postroom import wire
 from postroom.observation import Observer
 from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.reading.batch import Batch
-from postroom.relay.saving.saver import Pace
+from postroom.relay.saving.saver import CheckpointPace
 from postroom.relay.sending.tail import Tail, TailReader
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
@@ -293,7 +293,7 @@ def relay(site: Site, world: World) -> bool:
     )
     options = TermOptions(
         partition=DEFAULT_PARTITION,
-        pace=Pace(busy_seconds=0, idle_seconds=0),
+        pace=CheckpointPace(busy_seconds=0, idle_seconds=0),
         drain_timeout=5 * SECOND,
         block_on_poison=False,
         poison_limit=0,

@@ -12,7 +12,7 @@ from postroom import ConfigurationError, InvalidEvent, settings
 from postroom.cloud_events import CloudEvents
 from postroom.routing import Routing
 from postroom.store import letter
-from postroom.store.placement import Placement
+from postroom.store.partitioner import Partitioner
 from postroom.store.row_writer import RowWriter
 
 
@@ -62,10 +62,12 @@ def test_own_headers_stand_before_attributes_but_for_what_identifies() -> None:
 def test_the_writer_counts_what_the_relay_will_add() -> None:
     """An event that fits without them and not with them is refused when it is published."""
     event = {"name": "Counted", "data": {"text": "x" * 600}}
-    plain = RowWriter(placement=Placement("p", 1), key=None, max_bytes=1000)
+    plain = RowWriter(partitioner=Partitioner("p", 1), key=None, max_bytes=1000)
     plain.row(event, row_id=ObjectId(), headers=None)
     cloud = CloudEvents.of(None, "aid-kit")
-    dressed = RowWriter(placement=Placement("p", 1), key=None, max_bytes=1000, cloud_events=cloud)
+    dressed = RowWriter(
+        partitioner=Partitioner("p", 1), key=None, max_bytes=1000, cloud_events=cloud
+    )
     with pytest.raises(InvalidEvent, match="could never be sent"):
         dressed.row(event, row_id=ObjectId(), headers=None)
 

@@ -20,7 +20,7 @@ from postroom.errors import KeyMissing, Poison
 from postroom.routing import Routing
 from postroom.store import letter
 from postroom.store.codec import decoded
-from postroom.store.placement import Placement
+from postroom.store.partitioner import Partitioner
 from postroom.store.row_writer import RowWriter
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_what_is_to_be_encrypted_is_never_sent_otherwise(given_row: dict[str, An
 
 def test_a_row_says_that_it_is_encrypted() -> None:
     """Also a relay that does not know the class encrypts it; the writer needs no key."""
-    writer = RowWriter(placement=Placement("p", 1), key=None, max_bytes=1 << 20)
+    writer = RowWriter(partitioner=Partitioner("p", 1), key=None, max_bytes=1 << 20)
     event = Diagnosed(patient_id="p1", finding="x")
     made = decoded(bytes(writer.row(event, row_id=ObjectId(), headers=None).raw))
     assert isinstance(made, dict)
@@ -206,7 +206,7 @@ def test_publish_refuses_what_would_be_too_large_once_it_is_sealed(
 ) -> None:
     """With any size: what one side accepts the other one sends."""
     keys = Envelopes(RING, seals_all=True)
-    writer = RowWriter(placement=Placement("p", 1), key=None, max_bytes=2000, encrypts_all=True)
+    writer = RowWriter(partitioner=Partitioner("p", 1), key=None, max_bytes=2000, encrypts_all=True)
     accepted = 0
     for size in range(1300, 1600):
         event = {"name": "Big", "data": {"text": "x" * size}}

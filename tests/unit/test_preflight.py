@@ -151,7 +151,7 @@ def test_what_workers_wait_for_is_found() -> None:
     settings = Settings()
     found = workers.examine(
         settings,
-        workers.Answers(
+        workers.Inspected(
             settings={"w": workers.told(settings)}, waiting={"w": told}, relays={"w": []}
         ),
     )
@@ -177,7 +177,7 @@ def test_a_relay_that_nobody_stands_by_for_is_found(
     """By outbox partition, among the workers that have answered."""
     settings = Settings()
     told = {name: workers.told(settings) for name in relays}
-    answers = workers.Answers(settings=told, waiting={}, relays=relays)
+    answers = workers.Inspected(settings=told, waiting={}, relays=relays)
     found = workers.examine(settings, answers)[-1]
     assert (found.what, found.grade) == ("standby relays", grade)
     assert words in found.found

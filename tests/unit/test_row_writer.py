@@ -19,7 +19,7 @@ from postroom.errors import Poison
 from postroom.routing import Routing
 from postroom.store import letter
 from postroom.store.codec import RAW, WRITING, decoded
-from postroom.store.placement import Placement
+from postroom.store.partitioner import Partitioner
 from postroom.store.row_writer import RowWriter
 from postroom.store.values import DEFAULT_PARTITION
 
@@ -29,7 +29,7 @@ ROUTING = Routing(default="a/b/c", topics={}, key=None)
 
 def writer(key: Any = None, max_bytes: int = LIMIT) -> RowWriter:
     """Return a writer."""
-    return RowWriter(placement=Placement(DEFAULT_PARTITION, 1), key=key, max_bytes=max_bytes)
+    return RowWriter(partitioner=Partitioner(DEFAULT_PARTITION, 1), key=key, max_bytes=max_bytes)
 
 
 def event(**data: Any) -> dict[str, Any]:

@@ -101,6 +101,30 @@ def test_no_class_hides_a_second_noun() -> None:
     assert large == {}
 
 
+# Relay and consumer tell the same of themselves, each in its room.
+TWINS = {"StateEntered", "Status"}
+
+
+def test_a_name_is_one_class() -> None:
+    """Whoever searches for a noun finds one thing; what a test stands in for has its name."""
+    found: dict[str, list[str]] = {}
+    for name, node in definitions(ast.ClassDef):
+        assert isinstance(node, ast.ClassDef)
+        room, _, noun = name.rpartition(".")
+        is_protocol = "Protocol" in {ast.unparse(base) for base in node.bases}
+        apart = room.startswith(("postroom.testing", "postroom.contrib.django.management"))
+        if not (noun.startswith("_") or noun in TWINS or is_protocol or apart):
+            found.setdefault(noun, []).append(room)
+    assert {noun: rooms for noun, rooms in found.items() if len(rooms) > 1} == {}
+
+
+def test_a_word_of_the_glossary_is_explained_once() -> None:
+    """A word with two meanings says of what each is."""
+    rows = (ROOT / "docs" / "glossary.md").read_text().split("\n")
+    words = [row.split("**")[1] for row in rows if row.startswith("| **")]
+    assert sorted(set(words)) == sorted(words)
+
+
 def test_modules_are_short() -> None:
     """Five minutes are enough to understand one."""
     assert {m.name: m.lines for m in modules() if m.lines > LONGEST_MODULE} == {}

@@ -92,7 +92,7 @@ def test_a_relays_facts_are_counted() -> None:
         stored(),
         relay_facts.RowsQuarantined(partition="p", rows=2, reason="secret"),
         relay_facts.CheckpointWritten(partition="p", position=3, cluster_time=None, seconds=0.2),
-        relay_facts.TermEnded(partition="p", reason="secret", error="Fenced", transient=True),
+        relay_facts.TermFailed(partition="p", reason="secret", error="Fenced", transient=True),
         entered(State.STOPPED),
     ):
         counting.hear_relay(fact)
@@ -121,7 +121,7 @@ def test_a_consumers_facts_are_counted() -> None:
         inbox_facts.GivenUp(**of, events=1, attempt=5, seconds=0.1),
         inbox_facts.TimedOut(**of, stage="HANDLER", limit_seconds=1),
         inbox_facts.Parked(**of),
-        inbox_facts.Holding(subscription="s", held=7, held_bytes=70, running=2, waiting_to_retry=1),
+        inbox_facts.Load(subscription="s", held=7, held_bytes=70, running=2, waiting_to_retry=1),
     ):
         counting.hear_consumer(fact)
 
@@ -216,7 +216,7 @@ def test_a_handler_and_its_commit_that_hang_are_told_apart(stage: Stage) -> None
         call = SimpleNamespace(seconds=5.0, stage=stage)
         job = SimpleNamespace(handler=SimpleNamespace(name="shop.bill"), call=call)
         told = {"held": 1, "held_bytes": 1, "running": 1, "waiting_to_retry": 0, **longest([job])}  # type: ignore[list-item]
-        hear(inbox_facts.Holding(subscription="billing", **told))
+        hear(inbox_facts.Load(subscription="billing", **told))
 
     hear(inbox_facts.StateEntered(subscription="billing", state="consuming"))
     runs(Stage.COMMIT if stage is Stage.HANDLER else Stage.HANDLER)
@@ -294,12 +294,12 @@ def test_topics_that_come_and_go_hide_no_dispatcher_that_hangs() -> None:
     connection: Any = SimpleNamespace(
         _waits=None,
         _tell=tell,
-        _reading=SimpleNamespace(topics=["a/b/c"], subscription="s"),
+        _consumption=SimpleNamespace(topics=["a/b/c"], subscription="s"),
         _troubles=SimpleNamespace(of_topics="a/b/c cannot be read"),
     )
     tell(inbox_facts.StateEntered, state="connecting")
     tell(
-        inbox_facts.Holding,
+        inbox_facts.Load,
         held=1,
         held_bytes=1,
         running=1,
@@ -324,7 +324,7 @@ def test_what_a_consumer_waits_for_is_what_is_known_now() -> None:
     connection: Any = SimpleNamespace(
         _waits=None,
         _tell=inbox_facts.Teller(Observer(hear), "s"),
-        _reading=SimpleNamespace(topics=["a/b/c"], subscription="s"),
+        _consumption=SimpleNamespace(topics=["a/b/c"], subscription="s"),
         _troubles=troubles,
     )
     for known, trouble, said in (

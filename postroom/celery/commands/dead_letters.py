@@ -32,7 +32,7 @@ from postroom.operations.actions import operator
 
 if TYPE_CHECKING:
     from postroom.inbox import DeadLetter
-    from postroom.operations.filters import Filter, Page
+    from postroom.operations.filters import Excerpt, Filter
     from postroom.settings import Settings
 
 __all__ = ["dead_letters"]
@@ -108,7 +108,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
     return (*names, letter.attempts, last, letter.reason)
 
 
-def _footer(page: Page[DeadLetter]) -> str:
+def _footer(page: Excerpt[DeadLetter]) -> str:
     of = f"{len(page.items)} of " if page.at_least or page.matching != len(page.items) else ""
     return f"{of}{bound(more=page.at_least)}{page.matching} dead letters"
 

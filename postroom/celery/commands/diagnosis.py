@@ -18,7 +18,7 @@ from postroom.operations import doctor as physician
 from postroom.operations.actions import operator
 
 if TYPE_CHECKING:
-    from postroom.operations.setup import Step
+    from postroom.operations.setup import SetupStep
 
 __all__ = ["doctor", "setup"]
 
@@ -89,7 +89,7 @@ def _as_json(finding: Finding) -> dict[str, str]:
     }
 
 
-def _print_steps(steps: list[Step], *, as_json: bool, made_only: bool = False) -> None:
+def _print_steps(steps: list[SetupStep], *, as_json: bool, made_only: bool = False) -> None:
     steps = [step for step in steps if step.made or step.failed or not made_only]
     if as_json:
         print_json({"step": step.what, "result": _result(step)} for step in steps)
@@ -100,5 +100,5 @@ def _print_steps(steps: list[Step], *, as_json: bool, made_only: bool = False) -
     print_table(("result", "what"), [(_result(step), step.what) for step in steps])
 
 
-def _result(step: Step) -> str:
+def _result(step: SetupStep) -> str:
     return "failed" if step.failed else ("made" if step.made else "there")

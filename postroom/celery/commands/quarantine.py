@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.operations.done import Done
-    from postroom.store.quarantine_search import Found
+    from postroom.store.quarantine_search import FoundEntry
 
 __all__ = ["quarantine"]
 
@@ -82,7 +82,7 @@ def list_(
     print_table(TITLES, list(map(_row, page.items)), f"{of}{page.matching} quarantined rows")
 
 
-def _row(found: Found) -> tuple[object, ...]:
+def _row(found: FoundEntry) -> tuple[object, ...]:
     reason = f"{found.reason} (gone from the outbox)" if found.gone else found.reason
     return (
         found.row_id,

@@ -23,7 +23,7 @@ from postroom.celery.commands.services import database_of
 from postroom.operations import replaying
 from postroom.operations.actions import operator
 from postroom.operations.filters import Filter
-from postroom.operations.replaying import Replay
+from postroom.operations.replaying import OldEvents
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,7 +71,7 @@ def replay(
         raise click.UsageError("--from has to be before --to")
     Filter(name=given["name"])
     named = named_partition(partition, wiring.settings.partition)
-    asked = Replay(partition=named, since=since, until=until, **given)
+    asked = OldEvents(partition=named, since=since, until=until, **given)
     with database_of(wiring.settings) as database:
         replaying.target(database, wiring, asked)
         count = replaying.count(database, asked)

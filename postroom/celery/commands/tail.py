@@ -14,7 +14,7 @@ from postroom.celery.commands.printing import json_line, shown, time_shown
 from postroom.celery.commands.services import database_of
 from postroom.events import id_text
 from postroom.operations.filters import Filter
-from postroom.operations.tailing import Tail, Written
+from postroom.operations.tailing import Tailing, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,9 @@ def tail(
         named_partition(partition, partition)
     with database_of(wiring.settings) as database, contextlib.suppress(KeyboardInterrupt):
         Filter(name=name, key=key)  # refuses what nothing could have
-        newest = Tail(database, partition=partition, name=name, key=key, key_field=wiring.key_field)
+        newest = Tailing(
+            database, partition=partition, name=name, key=key, key_field=wiring.key_field
+        )
         for event in newest.latest(limit=limit) if limit else ():
             click.echo(shape(event))
         if follow:

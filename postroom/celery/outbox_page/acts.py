@@ -1,4 +1,4 @@
-"""Acts: what an operator does on the page; each is in the action log. What takes long is a job."""
+"""Acts: what an operator does on the page; each is in the action log. What takes long runs on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import http
 from typing import TYPE_CHECKING
 
-from postroom.celery.outbox_page.requests import Refused
+from postroom.celery.outbox_page.requests import RequestRefused
 from postroom.operations import dead_letters, pausing, quarantined, scheduled
 from postroom.operations.actions import Actor
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from postroom.celery.outbox_page.desk import Desk
-    from postroom.celery.outbox_page.jobs import Job
+    from postroom.celery.outbox_page.running_acts import RunningAct
     from postroom.operations.done import Done
     from postroom.operations.filters import Filter
 
@@ -34,11 +34,11 @@ def act_on_rows(
     partition: str | None,
     confirmed: int,
     rate: float | None,
-) -> Job:
+) -> RunningAct:
     """Begin to redrive or discard quarantined rows: as many as were confirmed, and no others.
 
     Raises:
-        Refused: another number matches now than was confirmed, or an act is under way.
+        RequestRefused: another number matches now than was confirmed, or an act is under way.
 
     """
     matching = quarantined.count(
@@ -54,7 +54,7 @@ def act_on_rows(
         key_field=desk.wiring.key_field,
         rate_per_second=rate,
     )
-    return desk.jobs.begin(
+    return desk.running_acts.begin(
         lambda told: act(told=told), kind=QUARANTINE, what=what, who=who, asked=confirmed
     )
 
@@ -70,23 +70,23 @@ def act_on_plan(
     at: datetime | None,
     confirmed: int,
     rate: float | None,
-) -> Job:
+) -> RunningAct:
     """Begin to cancel, reschedule or fire scheduled events: as many as were confirmed, no others.
 
     Raises:
-        Refused: another number matches now than was confirmed, no time was given for a reschedule,
-            or an act is under way.
+        RequestRefused: another number matches now than was confirmed, no time was given for a
+            reschedule, or an act is under way.
 
     """
     if what == "reschedule" and at is None:
-        raise Refused("at is to be a time, as 2026-01-31T12:00:00Z")
+        raise RequestRefused("at is to be a time, as 2026-01-31T12:00:00Z")
     actor = Actor(who=who, by=BY)
     meant = {"outbox": outbox, "schedule": schedule, "key_field": desk.wiring.key_field}
     _require_confirmed(scheduled.count(desk.database, where, **meant), confirmed)
     act = scheduled.cancel
     if what != "cancel":
         act = functools.partial(scheduled.reschedule, at=at if what == "reschedule" else None)
-    return desk.jobs.begin(
+    return desk.running_acts.begin(
         lambda told: act(
             desk.database, where, actor=actor, rate_per_second=rate, told=told, **meant
         ),
@@ -106,11 +106,11 @@ def act_on_letters(
     subscription: str,
     confirmed: int,
     rate: float | None,
-) -> Job:
+) -> RunningAct:
     """Begin to redrive or discard the dead letters that match when they are read.
 
     Raises:
-        Refused: an act is under way.
+        RequestRefused: an act is under way.
 
     """
     act = functools.partial(
@@ -127,7 +127,7 @@ def act_on_letters(
         with desk.listings.turn:
             return act(told=told)
 
-    return desk.jobs.begin(
+    return desk.running_acts.begin(
         in_turn,
         kind=DEAD_LETTERS,
         what=what,
@@ -138,7 +138,7 @@ def act_on_letters(
 
 def _require_confirmed(matching: int, confirmed: int) -> None:
     if matching != confirmed:
-        raise Refused(
+        raise RequestRefused(
             f"{matching:,} match now, and {confirmed:,} were confirmed: nothing was done; look "
             "again and decide",
             status=http.HTTPStatus.CONFLICT,
@@ -149,12 +149,12 @@ def steer(desk: Desk, what: str, *, who: str, partition: str | None) -> bool:
     """Pause or resume an outbox partition; return whether that changed anything. Blocks.
 
     Raises:
-        Refused: no outbox partition was named.
+        RequestRefused: no outbox partition was named.
         ConfigurationError: no relay was ever started for such a one.
 
     """
     if partition is None:
-        raise Refused("Say which outbox partition")
+        raise RequestRefused("Say which outbox partition")
     act = pausing.pause if what == "pause" else pausing.resume
     changed = act(desk.database, partition, actor=Actor(who=who, by=BY))
     desk.views.look_again()

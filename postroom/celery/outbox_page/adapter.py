@@ -18,7 +18,7 @@ from flower.views import BaseHandler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ASSETS", "Handler", "Loader", "add", "template_path"]
+__all__ = ["ASSETS", "FlowerHandler", "Loader", "add", "template_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def _with_entry(navbar: bytes) -> bytes:
     return before + ENTRY + end + after
 
 
-class Handler(BaseHandler):
+class FlowerHandler(BaseHandler):
     """A handler of Flower's: with its login, its protection of POSTs, its look."""
 
     @property

@@ -16,9 +16,9 @@ from postroom.celery import fleet_settings, queue_broker
 from postroom.celery.outbox_page import fleet, partitions
 from postroom.celery.outbox_page.database import LateDatabase
 from postroom.celery.outbox_page.history import History
-from postroom.celery.outbox_page.jobs import Jobs
 from postroom.celery.outbox_page.listing import Listings
-from postroom.celery.outbox_page.pool import Pool
+from postroom.celery.outbox_page.question_threads import QuestionThreads
+from postroom.celery.outbox_page.running_acts import RunningActs
 from postroom.celery.poller import Poller, Seen
 from postroom.operations import doctor, journey, quarantined
 from postroom.relay.watching.view import views
@@ -53,8 +53,8 @@ class Desk:
 
     def __init__(self, app: Celery, wiring: Wiring, topics: Topics) -> None:
         self.wiring = wiring
-        self.pool = Pool()
-        self.jobs = Jobs(self.why)
+        self.pool = QuestionThreads()
+        self.running_acts = RunningActs(self.why)
         self.listings = Listings(wiring.settings, self.why)
         self._history = History()
         self._database = LateDatabase(wiring.settings)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import tornado.web
 
 from postroom.celery.outbox_page import acts, adapter
-from postroom.celery.outbox_page.answers import Answers
+from postroom.celery.outbox_page.json_handler import JsonHandler
 from postroom.celery.outbox_page.listing import Place
 from postroom.celery.outbox_page.requests import (
-    Refused,
+    RequestRefused,
     filter_of,
     rate_of,
     text_of,
@@ -33,7 +33,7 @@ MOST_ON_A_PAGE = 500
 MOST = 10_000_000
 
 
-class Page(adapter.Handler):
+class PageHandler(adapter.FlowerHandler):
     """The page itself; what it shows, it asks for."""
 
     @tornado.web.authenticated
@@ -43,7 +43,7 @@ class Page(adapter.Handler):
         self.render_page()
 
 
-class Asset(adapter.Handler, tornado.web.StaticFileHandler):
+class AssetHandler(adapter.FlowerHandler, tornado.web.StaticFileHandler):
     """The page's own script and style, behind the same login."""
 
     def prepare(self) -> None:
@@ -56,7 +56,7 @@ class Asset(adapter.Handler, tornado.web.StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")
 
 
-class Watched(Answers):
+class WatchedHandler(JsonHandler):
     """What is looked at again and again; each answer says when that was, and what is wrong."""
 
     def get(self, part: str) -> None:
@@ -71,7 +71,7 @@ class Watched(Answers):
             },
             "topics": lambda: {"topics": _seen(desk.topics.seen())},
             "doctor": lambda: {"doctor": _seen(desk.doctor.seen())},
-            "jobs": lambda: {"jobs": desk.jobs.all()},
+            "running-acts": lambda: {"running_acts": desk.running_acts.all()},
             "places": lambda: {
                 "places": [{"subscription": s, "topic": t} for s, t in desk.wiring.subscribed()],
                 "partitions": _names(desk),
@@ -81,7 +81,7 @@ class Watched(Answers):
         self.answer({"now": datetime.now(UTC), "may_not_act": self.may_not_act, **parts[part]()})
 
 
-class Steering(Answers):
+class SteeringHandler(JsonHandler):
     """Pauses an outbox partition, or has it relayed again."""
 
     async def post(self, what: str) -> None:
@@ -91,7 +91,7 @@ class Steering(Answers):
         self.answer({"changed": changed})
 
 
-class Quarantine(Answers):
+class QuarantineHandler(JsonHandler):
     """A page of the quarantined rows that match, and what is done with them."""
 
     async def get(self) -> None:
@@ -110,12 +110,12 @@ class Quarantine(Answers):
         self.answer({"page": found, "at": datetime.now(UTC), "may_not_act": self.may_not_act})
 
 
-class QuarantineActs(Answers):
+class QuarantineActsHandler(JsonHandler):
     """Redrives or discards quarantined rows."""
 
     async def post(self, what: str) -> None:
-        """Begin, and answer with the job."""
-        job = await self.ask(
+        """Begin, and answer with how far it is."""
+        running = await self.ask(
             acts.act_on_rows,
             self.desk,
             what,
@@ -125,10 +125,10 @@ class QuarantineActs(Answers):
             confirmed=whole_of(self.told, "confirmed", default=None, most=MOST),
             rate=rate_of(self.told),
         )
-        self.answer({"job": job})
+        self.answer({"running_act": running})
 
 
-class Scheduled(Answers):
+class ScheduledHandler(JsonHandler):
     """A page of the scheduled events that match."""
 
     async def get(self) -> None:
@@ -148,13 +148,13 @@ class Scheduled(Answers):
         self.answer({"page": found, "at": datetime.now(UTC), "may_not_act": self.may_not_act})
 
 
-class ScheduledActs(Answers):
+class ScheduledActsHandler(JsonHandler):
     """Cancels, reschedules or fires scheduled events."""
 
     async def post(self, what: str) -> None:
-        """Begin, and answer with the job."""
+        """Begin, and answer with how far it is."""
         told = self.told
-        job = await self.ask(
+        running = await self.ask(
             acts.act_on_plan,
             self.desk,
             what,
@@ -166,10 +166,10 @@ class ScheduledActs(Answers):
             confirmed=whole_of(told, "confirmed", default=None, most=MOST),
             rate=rate_of(told),
         )
-        self.answer({"job": job})
+        self.answer({"running_act": running})
 
 
-class DeadLetters(Answers):
+class DeadLettersHandler(JsonHandler):
     """A page of the dead letters that match, of what was read of them last."""
 
     async def get(self) -> None:
@@ -187,13 +187,13 @@ class DeadLetters(Answers):
         self.answer({"listed": found, "may_not_act": self.may_not_act})
 
 
-class DeadLetterActs(Answers):
+class DeadLetterActsHandler(JsonHandler):
     """Redrives or discards dead letters."""
 
     async def post(self, what: str) -> None:
-        """Begin, and answer with the job."""
+        """Begin, and answer with how far it is."""
         place = _place(self)
-        job = await self.ask(
+        running = await self.ask(
             acts.act_on_letters,
             self.desk,
             what,
@@ -203,35 +203,35 @@ class DeadLetterActs(Answers):
             confirmed=whole_of(self.told, "confirmed", default=None, most=MOST),
             rate=rate_of(self.told),
         )
-        self.answer({"job": job})
+        self.answer({"running_act": running})
 
 
-class StopJob(Answers):
+class StopHandler(JsonHandler):
     """Stops an act that is under way."""
 
     def post(self, number: str) -> None:
-        """Have it stop, and answer with the job."""
-        self.answer({"job": self.desk.jobs.stop(int(number), who=self.who)})
+        """Have it stop, and answer with how far it is."""
+        self.answer({"running_act": self.desk.running_acts.stop(int(number), who=self.who)})
 
 
-class Journey(Answers):
+class JourneyHandler(JsonHandler):
     """The way of one event, with its tasks in Flower."""
 
     async def get(self) -> None:
         """Answer with what each place on its way knows of it.
 
         Raises:
-            Refused: no id was given.
+            RequestRefused: no id was given.
 
         """
         event_id = text_of(self.told, "id")
         if event_id is None:
-            raise Refused("Say which event: its id")
+            raise RequestRefused("Say which event: its id")
         found = await self.ask(self.desk.journey, event_id)
         self.answer({**found, "tasks": self.tasks_of(event_id)})
 
 
-class ActionLog(Answers):
+class ActionLogHandler(JsonHandler):
     """The action log, newest first."""
 
     async def get(self) -> None:
@@ -243,7 +243,7 @@ class ActionLog(Answers):
         self.answer({"actions": found[:limit], "more": len(found) > limit, "skip": skip})
 
 
-def _place(handler: Answers) -> Place:
+def _place(handler: JsonHandler) -> Place:
     settings = handler.desk.settings
     return Place(
         topic=text_of(handler.told, "topic") or settings.topic,
@@ -270,17 +270,17 @@ def routes(desk: Desk) -> Sequence[tuple[str, type, dict[str, Any]]]:
     """Return the handlers of the page, by what comes behind Flower's prefix."""
     given = {"desk": desk}
     return [
-        (r"/outbox/?", Page, {}),
-        (r"/outbox/assets/(.*)", Asset, {"path": str(adapter.ASSETS)}),
-        (r"/outbox/api/(partitions|topics|doctor|jobs|places)", Watched, given),
-        (r"/outbox/api/partitions/(pause|resume)", Steering, given),
-        (r"/outbox/api/quarantine", Quarantine, given),
-        (r"/outbox/api/quarantine/(redrive|discard)", QuarantineActs, given),
-        (r"/outbox/api/scheduled", Scheduled, given),
-        (r"/outbox/api/scheduled/(cancel|reschedule|fire)", ScheduledActs, given),
-        (r"/outbox/api/dead-letters", DeadLetters, given),
-        (r"/outbox/api/dead-letters/(redrive|discard)", DeadLetterActs, given),
-        (r"/outbox/api/jobs/(\d{1,9})/stop", StopJob, given),
-        (r"/outbox/api/journey", Journey, given),
-        (r"/outbox/api/actions", ActionLog, given),
+        (r"/outbox/?", PageHandler, {}),
+        (r"/outbox/assets/(.*)", AssetHandler, {"path": str(adapter.ASSETS)}),
+        (r"/outbox/api/(partitions|topics|doctor|running-acts|places)", WatchedHandler, given),
+        (r"/outbox/api/partitions/(pause|resume)", SteeringHandler, given),
+        (r"/outbox/api/quarantine", QuarantineHandler, given),
+        (r"/outbox/api/quarantine/(redrive|discard)", QuarantineActsHandler, given),
+        (r"/outbox/api/scheduled", ScheduledHandler, given),
+        (r"/outbox/api/scheduled/(cancel|reschedule|fire)", ScheduledActsHandler, given),
+        (r"/outbox/api/dead-letters", DeadLettersHandler, given),
+        (r"/outbox/api/dead-letters/(redrive|discard)", DeadLetterActsHandler, given),
+        (r"/outbox/api/running-acts/(\d{1,9})/stop", StopHandler, given),
+        (r"/outbox/api/journey", JourneyHandler, given),
+        (r"/outbox/api/actions", ActionLogHandler, given),
     ]

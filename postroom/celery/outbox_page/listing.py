@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from postroom import inbox
 from postroom.inbox import DeadLetter
 from postroom.operations import dead_letters
-from postroom.operations.filters import Page
+from postroom.operations.filters import Excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Listed:
     With `at_least` there are more than are kept. `trouble` says why they could not be read.
     """
 
-    page: Page[DeadLetter] | None
+    page: Excerpt[DeadLetter] | None
     at: datetime | None
     reading: bool
     read: int
@@ -117,10 +117,10 @@ class Listings:
 
 def _page(
     letters: Sequence[DeadLetter], where: Filter, *, skip: int, limit: int
-) -> Page[DeadLetter]:
+) -> Excerpt[DeadLetter]:
     fits = dead_letters.fitting(where)
     found = letters if where.is_all else [letter for letter in letters if fits(letter)]
-    return Page(
+    return Excerpt(
         items=found[skip : skip + limit],
         skipped=skip,
         matching=len(found),

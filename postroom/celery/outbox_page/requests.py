@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["Refused", "filter_of", "rate_of", "text_of", "time_in", "whole_of"]
+__all__ = ["RequestRefused", "filter_of", "rate_of", "text_of", "time_in", "whole_of"]
 
 MOST_IDS = 1000
 MOST_RATE = 100_000.0
 
 
-class Refused(errors.PostroomError):
+class RequestRefused(errors.PostroomError):
     """What was asked for is not done; the sentence says why, and `status` is HTTP's word for it."""
 
     def __init__(self, sentence: str, *, status: int = http.HTTPStatus.BAD_REQUEST) -> None:
@@ -30,7 +30,7 @@ def filter_of(told: Mapping[str, Any]) -> Filter:
     """Read a filter: `ids`, `name`, `handler`, `reason` (a text in it), `key`, `topic`, two times.
 
     Raises:
-        Refused: a field is of another kind.
+        RequestRefused: a field is of another kind.
         ConfigurationError: nothing could have such a value.
 
     """
@@ -51,14 +51,14 @@ def text_of(told: Mapping[str, Any], name: str) -> str | None:
     """Return a text, or None where there is none.
 
     Raises:
-        Refused: it is no text.
+        RequestRefused: it is no text.
 
     """
     value = told.get(name)
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise Refused(f"{name} is to be a text")
+        raise RequestRefused(f"{name} is to be a text")
     return value
 
 
@@ -66,7 +66,7 @@ def whole_of(told: Mapping[str, Any], name: str, *, default: int | None, most: i
     """Return a whole number from 0 to `most`.
 
     Raises:
-        Refused: it is none, or is missing and has no default.
+        RequestRefused: it is none, or is missing and has no default.
 
     """
     value = told.get(name)
@@ -74,7 +74,7 @@ def whole_of(told: Mapping[str, Any], name: str, *, default: int | None, most: i
         return default
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     if not (text.isascii() and text.isdecimal()) or len(text) > len(str(most)) or int(text) > most:
-        raise Refused(f"{name} is to be a whole number, {most} at most")
+        raise RequestRefused(f"{name} is to be a whole number, {most} at most")
     return int(text)
 
 
@@ -82,7 +82,7 @@ def rate_of(told: Mapping[str, Any]) -> float | None:
     """Return how many a second are asked for, or None where any number is.
 
     Raises:
-        Refused: it is no such number.
+        RequestRefused: it is no such number.
 
     """
     value = told.get("rate")
@@ -93,7 +93,7 @@ def rate_of(told: Mapping[str, Any]) -> float | None:
     except ValueError:
         rate = 0.0
     if not 0 < rate <= MOST_RATE:
-        raise Refused(f"The rate is to be a number above 0 and {MOST_RATE:,.0f} at most")
+        raise RequestRefused(f"The rate is to be a number above 0 and {MOST_RATE:,.0f} at most")
     return rate
 
 
@@ -101,13 +101,13 @@ def time_in(told: Mapping[str, Any], name: str) -> datetime | None:
     """Return a time, or None where there is none.
 
     Raises:
-        Refused: it is no time.
+        RequestRefused: it is no time.
 
     """
     text = text_of(told, name)
     found = None if text is None else time_of(text)
     if text is not None and found is None:
-        raise Refused(f"{name} is to be a time, as 2026-01-31T12:00:00Z")
+        raise RequestRefused(f"{name} is to be a time, as 2026-01-31T12:00:00Z")
     return found
 
 
@@ -115,7 +115,9 @@ def _ids(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise Refused("ids are to be a list of texts")
+        raise RequestRefused("ids are to be a list of texts")
     if not value or len(value) > MOST_IDS:
-        raise Refused(f"Between 1 and {MOST_IDS} ids can be given; choose all that match instead")
+        raise RequestRefused(
+            f"Between 1 and {MOST_IDS} ids can be given; choose all that match instead"
+        )
     return tuple(value)

@@ -12,7 +12,7 @@ from postroom import errors
 from postroom.inbox.handling.outcome import Lost, Outcome
 
 if TYPE_CHECKING:
-    from postroom.inbox.handling.pulse import Pulse
+    from postroom.inbox.handling.standstill import Standstill
 
 __all__ = ["Call", "Stage"]
 
@@ -37,13 +37,15 @@ class Call:
 
     Either may end it unrun, where the task was revoked; the thread that ends its transaction
     cuts it off again. Thread-safe, and the only thing of a job that changes: a lock holds all of it
-    but the Pulse, which has its own. Its time runs from the moment at which a thread takes the job,
-    and anew for each event of a group, whose turn it then is.
+    but the Standstill, which has its own. Its time runs from the moment at which a thread takes the
+    job, and anew for each event of a group, whose turn it then is.
     """
 
-    def __init__(self, limit_seconds: float = math.inf, *, pulse: Pulse | None = None) -> None:
+    def __init__(
+        self, limit_seconds: float = math.inf, *, standstill: Standstill | None = None
+    ) -> None:
         self.limit_seconds = limit_seconds
-        self._pulse = pulse
+        self._standstill = standstill
         self._lock = threading.Lock()
         self._began: float | None = None
         self._turn = 0
@@ -98,7 +100,7 @@ class Call:
     def seconds_since(self, began: float) -> float:
         """Return how long it is since a monotonic time, less what the process stood still."""
         passed = time.monotonic() - began
-        return passed if self._pulse is None else passed - self._pulse.stood_still(began)
+        return passed if self._standstill is None else passed - self._standstill.stood_still(began)
 
     def within(self, seconds: float) -> float:
         """Return so many seconds, or how long it may go on where that is less."""

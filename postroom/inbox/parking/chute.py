@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     import pulsar
 
-    from postroom.inbox.parking.letters import Letter
+    from postroom.inbox.parking.letters import UnsentLetter
 
-__all__ = ["OK", "Answer", "Chute", "Clients", "Sent"]
+__all__ = ["OK", "Chute", "Clients", "SendResult", "Sent"]
 
 OK = "Ok"
 MOST_TOGETHER = 200
@@ -43,7 +43,7 @@ class Clients:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SendResult:
     """What Pulsar has answered to a letter that was sent, by the answer's name."""
 
     number: int
@@ -54,7 +54,7 @@ class Answer:
 class Sent:
     """A letter under way; `alone` by the producer that sends one at a time."""
 
-    letter: Letter
+    letter: UnsentLetter
     alone: bool
     sent_at: float = field(default_factory=time.monotonic)
 
@@ -74,7 +74,7 @@ class Chute:
         topic: str,
         *,
         timeout_seconds: float,
-        answered: Callable[[Answer], None],
+        answered: Callable[[SendResult], None],
     ) -> None:
         self._clients = clients
         self._topic = topic
@@ -106,14 +106,14 @@ class Chute:
         """Return how many letters are under way."""
         return len(self._sent)
 
-    def slow(self, seconds: float) -> Letter | None:
+    def slow(self, seconds: float) -> UnsentLetter | None:
         """Return the first letter under way, if it has been so for longer than that."""
         first = next(iter(self._sent.values()), None)
         if first is None or time.monotonic() - first.sent_at <= seconds:
             return None
         return first.letter
 
-    def takes(self, letter: Letter) -> bool:
+    def takes(self, letter: UnsentLetter) -> bool:
         """Say whether a letter can be sent now, without leaving its order."""
         alone = self._alone
         if letter.tries:
@@ -124,7 +124,7 @@ class Chute:
             return len(self._sent) < MOST_TOGETHER
         return len(self._sent) == (alone is not None)
 
-    def send(self, letter: Letter) -> None:
+    def send(self, letter: UnsentLetter) -> None:
         """Send a letter that it takes; the answer comes in the client's thread.
 
         Raises:
@@ -138,9 +138,9 @@ class Chute:
         try:
             letter.send(producer, functools.partial(self._on_answer, number))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it is wrong with it alone
-            self._answered(Answer(number, type(error).__name__))
+            self._answered(SendResult(number, type(error).__name__))
 
-    def ended(self, answer: Answer) -> Sent | None:
+    def ended(self, answer: SendResult) -> Sent | None:
         """Note an answer; return what it is an answer to, unless that was known."""
         sent = self._sent.pop(answer.number, None)
         if sent is not None:
@@ -160,7 +160,7 @@ class Chute:
         # Should the client fail to answer even so.
         for number, sent in list(self._sent.items()):
             if sent.sent_at < limit - GRACE_SECONDS:
-                self._answered(Answer(number, "Timeout"))
+                self._answered(SendResult(number, "Timeout"))
 
     @property
     def _alone(self) -> Sent | None:
@@ -182,4 +182,4 @@ class Chute:
         return found
 
     def _on_answer(self, number: int, result: pulsar.Result, _: object) -> None:
-        self._answered(Answer(number, result.name))
+        self._answered(SendResult(number, result.name))

@@ -9,7 +9,7 @@ from postroom import broker, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.inbox.parking.chute import Clients
 from postroom.inbox.parking.letterbox import Letterbox, Plight
-from postroom.inbox.parking.letters import Letter
+from postroom.inbox.parking.letters import UnsentLetter
 from postroom.inbox.receiving.selection import dead_letter_topic
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class DeadLetters:
         }
         theirs = {k: v for k, v in delivery.properties.items() if k != wire.REDRIVE_HANDLER}
         at = delivery.message.event_timestamp()
-        letter = Letter(
+        letter = UnsentLetter(
             payload=delivery.message.data(),
             properties={**theirs, **ours},
             partition_key=delivery.key,

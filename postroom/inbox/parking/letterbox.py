@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from postroom import refusals, tracing
 from postroom.doubling import Doubling
-from postroom.inbox.parking.chute import OK, Answer, Chute
-from postroom.inbox.parking.letters import Letter
+from postroom.inbox.parking.chute import OK, Chute, SendResult
+from postroom.inbox.parking.letters import UnsentLetter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ class Letterbox:
         self._topic = topic
         self._access = access
         self._changed = changed
-        self._events: queue.SimpleQueue[Letter | Answer | _Order] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[UnsentLetter | SendResult | _Order] = queue.SimpleQueue()
         self._chute = Chute(
             clients, topic, timeout_seconds=timeout_seconds, answered=self._events.put
         )
@@ -95,7 +95,7 @@ class Letterbox:
 
     # Called from other threads.
 
-    def put(self, letter: Letter) -> None:
+    def put(self, letter: UnsentLetter) -> None:
         """Take a letter; its `stored` is told once the topic has it, or it was handed back."""
         self._events.put(letter)
         if self._ended.is_set():
@@ -128,7 +128,7 @@ class Letterbox:
         with contextlib.suppress(queue.Empty):
             while True:
                 event = self._events.get_nowait()
-                if isinstance(event, Letter):
+                if isinstance(event, UnsentLetter):
                     event.stored(False)  # noqa: FBT003 - the answer to "stored?"
 
     def _heard(self) -> bool:
@@ -138,7 +138,7 @@ class Letterbox:
             event = self._events.get(timeout=None if idle else TICK_SECONDS)
             while True:
                 match event:
-                    case Answer():
+                    case SendResult():
                         self._on_answer(event)
                     case _Order.CLOSE:
                         return False
@@ -174,7 +174,7 @@ class Letterbox:
             self._kept.remove(letter)
             self._chute.send(letter)
 
-    def _on_answer(self, answer: Answer) -> None:
+    def _on_answer(self, answer: SendResult) -> None:
         sent = self._chute.ended(answer)
         if sent is None:
             return
@@ -209,8 +209,8 @@ class _Kept:
 
     def __init__(self) -> None:
         self._count = itertools.count()
-        self._new: list[tuple[int, Letter]] = []
-        self._failed: list[tuple[float, int, Letter]] = []
+        self._new: list[tuple[int, UnsentLetter]] = []
+        self._failed: list[tuple[float, int, UnsentLetter]] = []
 
     def __len__(self) -> int:
         return len(self._new) + len(self._failed)
@@ -219,20 +219,20 @@ class _Kept:
     def has_failed(self) -> bool:
         return bool(self._failed)
 
-    def add(self, letter: Letter) -> None:
+    def add(self, letter: UnsentLetter) -> None:
         if letter.tries:
             heapq.heappush(self._failed, (letter.due, letter.number, letter))
         else:
             heapq.heappush(self._new, (letter.number, letter))
 
-    def ready(self) -> Iterator[Letter]:
+    def ready(self) -> Iterator[UnsentLetter]:
         """Yield the one of each kind whose turn it is."""
         if self._failed and self._failed[0][0] <= time.monotonic():
             yield self._failed[0][2]
         if self._new:
             yield self._new[0][1]
 
-    def remove(self, letter: Letter) -> None:
+    def remove(self, letter: UnsentLetter) -> None:
         """Take out one of those that are ready."""
         heapq.heappop(self._failed if letter.tries else self._new)  # type: ignore[misc]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from postroom.envelope import Envelopes
 
-__all__ = ["SUBSCRIPTION", "DeadLetter", "Letter", "properties_of"]
+__all__ = ["SUBSCRIPTION", "DeadLetter", "UnsentLetter", "properties_of"]
 
 # Made on each dead-letter topic before the first letter, so that nothing sent there vanishes.
 SUBSCRIPTION = "dead-letters"
@@ -30,7 +30,7 @@ _numbers = itertools.count()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Letter:
+class UnsentLetter:
     """A dead letter that its topic does not have yet; `stored` is told once whether it has.
 
     Belongs to the letterbox once it was put there. `tries` counts the failures, `due` is when the

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from postroom import errors
-from postroom.inbox.scheduling.mailbox import Parked
+from postroom.inbox.scheduling.mailbox import LetterDone
 
 if TYPE_CHECKING:
     from postroom.inbox.handling.handlers import Handler
@@ -46,7 +46,7 @@ class Parking:
         self._say(held, handler, reason)
 
         def stored(ok: bool) -> None:  # noqa: FBT001 - the letterbox's callback
-            self._mailbox.post(Parked(held, handler, ok))
+            self._mailbox.post(LetterDone(held, handler, ok))
 
         self._dead_letters.park(
             held.delivery,
@@ -56,7 +56,7 @@ class Parking:
             stored=stored,
         )
 
-    def settled(self, item: Parked) -> None:
+    def settled(self, item: LetterDone) -> None:
         """Note the broker's answer.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from postroom import address, errors
 from postroom.access import frames
-from postroom.access.conversation import Conversation, Refused
+from postroom.access.conversation import BrokerRefused, Conversation
 from postroom.access.server import servers
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def topics_of(access: Access, namespace: str, *, timeout_seconds: float) -> list
         try:
             with Conversation(access, server, timeout_seconds=timeout_seconds) as conversation:
                 return _listed(conversation, namespace)
-        except (Refused, OSError, ValueError) as error:
+        except (BrokerRefused, OSError, ValueError) as error:
             failures.append(f"{server}: {str(error) or type(error).__name__}")
     raise errors.ServiceUnavailable(
         f"Pulsar at {address.shown(access.url)} did not list the topics of {namespace} "
@@ -51,7 +51,7 @@ def is_embedded(access: Access, *, timeout_seconds: float) -> bool:
     """Say whether the broker is the embedded one, which answers some questions by silence."""
     for server in servers(access.url):
         with (
-            contextlib.suppress(Refused, OSError, ValueError),
+            contextlib.suppress(BrokerRefused, OSError, ValueError),
             Conversation(access, server, timeout_seconds=timeout_seconds) as conversation,
         ):
             return conversation.greet().startswith(EMBEDDED)

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from postroom.inbox.scheduling.delivery import footprint
-from postroom.inbox.scheduling.mailbox import Failed, Received
+from postroom.inbox.scheduling.mailbox import Failed, Incoming
 
 if TYPE_CHECKING:
     import pulsar
@@ -47,7 +47,7 @@ class Feed:
                 while self._stopped.is_set() or not self._admission.take(size):
                     if self._closed.wait(ASK_SECONDS):
                         return
-            self._mailbox.post(Received(source, message, size))
+            self._mailbox.post(Incoming(source, message, size))
         except Exception as error:  # noqa: BLE001 - the dispatcher ends with it and says so
             self._mailbox.post(Failed(error))
 

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from postroom import broker, tracing
-from postroom.access.answers import Answers
+from postroom.access.cache import Cache
 from postroom.access.client import access_of
 from postroom.inbox.receiving.directory import is_embedded
 from postroom.inbox.receiving.succession import Succession
@@ -40,7 +40,7 @@ READY_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 
 
-_embedded: Answers[bool] = Answers(seconds=60.0)
+_embedded: Cache[bool] = Cache(seconds=60.0)
 
 
 class Condition(Enum):

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from postroom.inbox.scheduling.held import Held
     from postroom.inbox.scheduling.work import Work
 
-__all__ = ["CutOff", "Failed", "Finished", "Item", "Mailbox", "Parked", "Received", "Woken"]
+__all__ = ["CutOff", "Failed", "Finished", "Incoming", "Item", "LetterDone", "Mailbox", "Woken"]
 
 MOST_AT_ONCE = 1000
 
 
-class Received(NamedTuple):
+class Incoming(NamedTuple):
     """A message has come."""
 
     source: Acknowledger
@@ -52,7 +52,7 @@ class CutOff:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class LetterDone:
     """A dead letter is stored, or was handed back unstored; told by its letterbox."""
 
     held: Held
@@ -72,7 +72,7 @@ class Woken:
     """Something outside has changed."""
 
 
-Item = Received | Finished | CutOff | Parked | Failed | Woken
+Item = Incoming | Finished | CutOff | LetterDone | Failed | Woken
 
 
 class Mailbox:

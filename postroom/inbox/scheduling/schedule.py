@@ -8,8 +8,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from postroom.inbox.scheduling.backlog import Backlog
 from postroom.inbox.scheduling.conflicts import Conflicts
+from postroom.inbox.scheduling.key_queues import KeyQueues
 from postroom.inbox.scheduling.work import Work
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Schedule:
     """
 
     def __init__(self) -> None:
-        self._backlog = Backlog()
+        self._queues = KeyQueues()
         self._alone: deque[Work] = deque()
         self._next: deque[Work] = deque()
         self._later: list[tuple[float, int, Work]] = []
@@ -54,7 +54,7 @@ class Schedule:
 
     def add(self, held: Held) -> None:
         """Queue a delivery, which knows its handlers, behind the others of its key."""
-        self._backlog.add(held)
+        self._queues.add(held)
 
     def at_once(self, work: Work) -> None:
         """Do it before what is new."""
@@ -78,7 +78,7 @@ class Schedule:
 
     def done(self, held: Held) -> None:
         """Note that all handlers are done with a delivery; its key's next one may follow."""
-        self._backlog.done(held)
+        self._queues.done(held)
 
     def take(self, underway: Underway) -> Work | None:
         """Take what may be started now, beside what is under way."""
@@ -89,9 +89,9 @@ class Schedule:
         while self._later and self._later[0][0] <= time.monotonic():
             self._next.append(heapq.heappop(self._later)[2])
         while (found := self._allowed(underway)) is None:
-            if not self._backlog:
+            if not self._queues:
                 return None
-            for handler, deliveries in self._backlog.take(free=underway.free):
+            for handler, deliveries in self._queues.take(free=underway.free):
                 work = Work(handler=handler, deliveries=tuple(deliveries))
                 is_apart = work.is_group and self.conflicts.are_met(handler, in_groups=True)
                 self._next.extend(work.apart() if is_apart else [work])

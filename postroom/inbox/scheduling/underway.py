@@ -10,7 +10,7 @@ from postroom import errors
 from postroom.inbox.handling import retry
 from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.outcome import Applied, Lost, Shared, Undone
-from postroom.inbox.handling.pulse import Pulse
+from postroom.inbox.handling.standstill import Standstill
 from postroom.inbox.scheduling.mailbox import CutOff, Finished
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Underway:
         self._hanging = hanging
         self.most = most
         self._jobs: dict[Job, tuple[Work, Placement]] = {}
-        self._pulse = Pulse()
+        self._standstill = Standstill()
 
     def __iter__(self) -> Iterator[Work]:
         """Walk over what is being done."""
@@ -131,7 +131,7 @@ class Underway:
         if not (isolation.enter_alone(self) if work.alone else isolation.enter()):
             return False
         limit = self._settings.handler_timeout_seconds
-        job = work.job(limit_seconds=limit, contends=contends, pulse=self._pulse)
+        job = work.job(limit_seconds=limit, contends=contends, standstill=self._standstill)
 
         def done(outcome: Outcome) -> None:
             self._mailbox.post(Finished(job, outcome))
@@ -183,7 +183,7 @@ class Underway:
 
         Asked for a few times a second, by which it is also known when the process stood still.
         """
-        self._pulse.beat()
+        self._standstill.beat()
         for job, (work, placement) in list(self._jobs.items()):
             if not job.call.is_overdue:
                 continue

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from postroom.inbox.handling.handlers import Handler
     from postroom.inbox.handling.outcome import Shared
-    from postroom.inbox.handling.pulse import Pulse
+    from postroom.inbox.handling.standstill import Standstill
     from postroom.inbox.scheduling.held import Held
 
 __all__ = ["Work"]
@@ -97,10 +97,10 @@ class Work(NamedTuple):
         ]
 
     def job(
-        self, *, limit_seconds: float, contends: bool = False, pulse: Pulse | None = None
+        self, *, limit_seconds: float, contends: bool = False, standstill: Standstill | None = None
     ) -> Job:
         """Return what a thread needs to do it, within this time."""
-        call = Call(self.handler.timeout_seconds or limit_seconds, pulse=pulse)
+        call = Call(self.handler.timeout_seconds or limit_seconds, standstill=standstill)
         whole = self._job(self.deliveries, call, contends=contends)
         if not self.is_group:
             return whole

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
 
-__all__ = ["Answers", "examine", "relays", "told", "troubles"]
+__all__ = ["Inspected", "examine", "relays", "told", "troubles"]
 
 HERE = "this process"
 # By what a worker tells, the states in which it waits for nothing that is amiss.
@@ -66,7 +66,7 @@ def relays(stats: Mapping[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Inspected:
     """What the running workers told in `inspect stats`, by worker.
 
     Their `settings`, see told(); what each of them is `waiting` for, a right that it lacks for one,
@@ -78,7 +78,7 @@ class Answers:
     relays: Mapping[str, Sequence[str]]
 
 
-def examine(settings: Settings, answers: Answers) -> list[Finding]:
+def examine(settings: Settings, answers: Inspected) -> list[Finding]:
     """Compare the workers with each other and with this process; say what waits, or is alone."""
     found = [*_compared(settings, answers.settings), *_waiting(answers.waiting)]
     return [*found, *_standbys(answers.relays)] if answers.settings else found

@@ -196,7 +196,7 @@ class Origin:
             noted = dataclasses.replace(noted, frontier=Frontier(at=at, before=sent, sent=sent))
         # Hermes skips all that is stored where it finds no token.
         self._checkpoints.begin_scan(noted, token=token)
-        span = pages.Span(partition=self._partition, since=noted.since)
+        span = pages.ScanSpan(partition=self._partition, since=noted.since)
         for rows in pages.rows_of(self._reading, span, unseen, after=at):
             # As they are by now: of what is put back later the stream tells.
             missed = [row for row in rows if not _will_be_read(row, span, noted.frontier)]
@@ -233,7 +233,7 @@ class Origin:
         if since is None or (noted.since is None and noted.frontier is None):
             return [], snapshot_time(self._reading)  # the scan shows all of it
         # Of what was fired most have an id that the scan comes to.
-        first = pages.Span(partition=self._partition, since=noted.since).first
+        first = pages.ScanSpan(partition=self._partition, since=noted.since).first
         before = first if noted.frontier is None else None
         fired = Fired(self._database, [self._partition])
 
@@ -303,7 +303,7 @@ def _reached(checkpoint: Checkpoint) -> datetime | None:
     return None if mark is None or not mark.time else datetime.fromtimestamp(mark.time, UTC)
 
 
-def _will_be_read(row: Row, span: pages.Span, frontier: Frontier | None) -> bool:
+def _will_be_read(row: Row, span: pages.ScanSpan, frontier: Frontier | None) -> bool:
     sent = None if frontier is None else frontier.sent
     return span.covers(row) and (sent is None or not sent.covers(id_of(row)))
 

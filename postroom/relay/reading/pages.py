@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Page",
     "Pages",
-    "Span",
+    "ScanSpan",
     "first_written",
     "rows_of",
     "written_since",
@@ -53,7 +53,7 @@ SOME_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class ScanSpan:
     """Which rows a scan is for: an outbox partition's, from `since` on if that is given.
 
     By their ObjectId; or by occurredAt, where other programs gave them ids of other kinds.
@@ -139,7 +139,7 @@ class Page:
 class Pages:
     """Reads a span of the collection. One find a page: no cursor has to outlive a failover."""
 
-    def __init__(self, database: Database[Any], span: Span) -> None:
+    def __init__(self, database: Database[Any], span: ScanSpan) -> None:
         self._database = database
         self._span = span
         self._strides = False
@@ -213,7 +213,7 @@ def _readable_id(document: bytes) -> Any:
 
 
 def rows_of(
-    database: Database[Any], span: Span, ids: Sequence[Any], *, after: Timestamp
+    database: Database[Any], span: ScanSpan, ids: Sequence[Any], *, after: Timestamp
 ) -> Iterator[list[Row]]:
     """Yield the outbox partition's rows of these ids as they are after a time, some at a time.
 
@@ -276,7 +276,7 @@ def first_written(database: Database[Any], partition: OutboxPartition) -> dateti
         SnapshotGone: the collection was made, or changed, just now.
 
     """
-    pages, after = Pages(database, Span(partition=partition)), None
+    pages, after = Pages(database, ScanSpan(partition=partition)), None
     while True:
         page = pages.read(at=None, after=after)
         if page.documents:

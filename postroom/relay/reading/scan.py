@@ -20,7 +20,7 @@ from bson import ObjectId
 
 from postroom import errors, wire
 from postroom.relay.reading.batch import BATCH_ROWS, Batch
-from postroom.relay.reading.pages import Pages, Span
+from postroom.relay.reading.pages import Pages, ScanSpan
 from postroom.relay.reading.stream import has_passed, replies
 from postroom.store import codec
 from postroom.store.checkpoints import Point
@@ -83,7 +83,7 @@ class CollectionScan:
         has_room: Callable[[], bool],
         replaced: Callable[[], Scan],
     ) -> None:
-        span = Span(partition=partition, since=scan.since)
+        span = ScanSpan(partition=partition, since=scan.since)
         self._pages = Pages(reading, span)
         self._beside = _Beside(reading, span, token)
         self._scan = scan
@@ -205,7 +205,7 @@ class CollectionScan:
 class _Beside:
     """The change stream as it is read beside the pages: what of it the pages do not show."""
 
-    def __init__(self, reading: Database[Any], span: Span, token: ResumeToken) -> None:
+    def __init__(self, reading: Database[Any], span: ScanSpan, token: ResumeToken) -> None:
         self.token = token
         # No page may be older than what the stream has shown.
         self.floor = token.cluster_time

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from postroom.store.values import Mark
     from postroom.topics import Topic
 
-__all__ = ["Pace", "Saver", "Saving"]
+__all__ = ["CheckpointPace", "Saver", "Saving"]
 
 LONGEST_WAIT_SECONDS = 1.0
 LONGEST_WRITE_SECONDS = 20.0
@@ -43,7 +43,7 @@ class Saving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class CheckpointPace:
     """How many seconds a checkpoint waits for the next one, while there are rows and without."""
 
     busy_seconds: float
@@ -62,7 +62,7 @@ class Saver:
         self,
         store: CheckpointStore,
         *,
-        pace: Pace,
+        pace: CheckpointPace,
         tenure: Tenure,
         tell: Callable[[Saving], None],
         written: Callable[[Saving], None],

@@ -17,7 +17,7 @@ from postroom.relay.candidate import SUBSCRIPTION, Candidate, mutex_topic, new_o
 from postroom.relay.inspection import Inspection
 from postroom.relay.relay import Relay
 from postroom.relay.sharing.grounds import Grounds
-from postroom.relay.sharing.seat import Held, Seat
+from postroom.relay.sharing.seat import HeldLocks, Seat
 from postroom.relay.sharing.steward import Steward
 from postroom.relay.sharing.unserved import Unserved
 from postroom.sentences import Sentences
@@ -67,7 +67,7 @@ class Pool:
         self._is_current = is_current
         self._partitions = tuple(partitions)
         most = settings.relay_share or len(partitions)
-        self._held = Held(most=most)
+        self._held = HeldLocks(most=most)
         self._answers: queue.SimpleQueue[tuple[OutboxPartition, bool]] = queue.SimpleQueue()
         inspection = Inspection(settings, routing, subscriptions=subscriptions or {})
         self._grounds = Grounds(settings, inspection)

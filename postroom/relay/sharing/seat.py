@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from postroom import broker, errors
 from postroom.access import pulsar as pulsar_access
 from postroom.relay.office import OPERATION_TIMEOUT
-from postroom.relay.stand import Means, reading
+from postroom.relay.stand import Means, watched_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from postroom.store.holdings import Holdings
     from postroom.store.values import OutboxPartition
 
-__all__ = ["Held", "Seat"]
+__all__ = ["HeldLocks", "Seat"]
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 
 
-class Held:
+class HeldLocks:
     """The outbox partitions whose locks one worker has, `most` of them at most. Thread-safe."""
 
     def __init__(self, *, most: int) -> None:
@@ -75,7 +75,7 @@ class Seat:
         *,
         inspection: Inspection,
         grounds: Grounds,
-        held: Held,
+        held: HeldLocks,
         holdings: Callable[[Ground], Holdings],
         answer: Callable[[OutboxPartition, bool], None],
     ) -> None:
@@ -164,7 +164,7 @@ class Seat:
         """Lend clients, and note in the end that the lock was given back."""
         access = pulsar_access.of(self._settings)
         with (
-            reading(self._settings) as (database, vigil),
+            watched_database(self._settings) as (database, vigil),
             broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
         ):
             try:

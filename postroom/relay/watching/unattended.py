@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from postroom.relay.watching.backlog import Backlog
 
-__all__ = ["Bystander", "Found", "Unattended", "find"]
+__all__ = ["Bystander", "FoundPartitions", "Unattended", "find"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +47,14 @@ class Unattended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundPartitions:
     """What was found of them; all there are only if `complete`."""
 
     partitions: Sequence[Unattended]
     complete: bool
 
 
-def find(database: Database[Any], *, known: Sequence[str], seconds: float) -> Found:
+def find(database: Database[Any], *, known: Sequence[str], seconds: float) -> FoundPartitions:
     """Look for outbox partitions beside the known ones, for some seconds and fifty of them.
 
     From the oldest row on: what nobody relays nobody prunes. Where all rows cannot be looked at in
@@ -70,7 +70,7 @@ def find(database: Database[Any], *, known: Sequence[str], seconds: float) -> Fo
         part_seconds = (end - time.monotonic()) / (len(values) - index)
         waiting = backlog.in_collection(database, value, seconds=part_seconds)
         found.append(Unattended(partition=_named(value), backlog=waiting))
-    return Found(partitions=found, complete=complete)
+    return FoundPartitions(partitions=found, complete=complete)
 
 
 def _collect(database: Database[Any], values: list[Any], order: int, seconds: float) -> bool:

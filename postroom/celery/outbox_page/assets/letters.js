@@ -14,7 +14,7 @@ export const RATE = { name: "rate", label: "At most so many a second", type: "nu
 const ACTS = [{ what: "redrive", verb: "Redrive", asks: [RATE] }, { what: "discard", verb: "Discard", harm: true, asks: [RATE] }];
 
 export function letters({ key, title, places, columns, row, empty, read, scope, fields = FIELDS, acts = ACTS, explained }) {
-  const state = { filters: {}, where: {}, skip: 0, chosen: new Map(), matching: null, took: 0, jobs: [], again: false, places: {} };
+  const state = { filters: {}, where: {}, skip: 0, chosen: new Map(), matching: null, took: 0, running: [], again: false, places: {} };
   const id = (name) => `${key}-${name}`;
   let list = null, running = null, form = null;
 
@@ -61,10 +61,10 @@ export function letters({ key, title, places, columns, row, empty, read, scope, 
 
   async function load() {
     const began = performance.now();
-    const jobs = (await get("jobs")).jobs.filter((job) => job.kind === title.toLowerCase());
-    const ended = state.jobs.some((old) => !old.ended_at && jobs.some((job) => job.id === old.id && job.ended_at));
+    const now = (await get("running-acts")).running_acts.filter((one) => one.kind === title.toLowerCase());
+    const ended = state.running.some((old) => !old.ended_at && now.some((one) => one.id === old.id && one.ended_at));
     if (ended) state.again = true;
-    state.jobs = jobs;
+    state.running = now;
     progress();
     const answer = await read({ ...state.filters, skip: state.skip, limit: PAGE, again: state.again ? 1 : "" });
     state.again = false;
@@ -174,14 +174,14 @@ export function letters({ key, title, places, columns, row, empty, read, scope, 
   }
 
   function progress() {
-    paint(running, state.jobs.filter((job) => !job.ended_at || Date.now() - new Date(job.ended_at) < 60000).map((job) => {
-      const words = `${job.what}: ${count(job.done.done)} of ${count(job.asked)} done${job.done.left ? `, ${count(job.done.left)} others left` : ""}`;
-      return notice(job.ended_at ? (job.failed ? "danger" : "success") : "info",
-        h("div", {}, h("strong", {}, job.ended_at ? (job.failed ? "Failed · " : "Ended · ") : "Under way · "), words, job.sentence ? ` · ${job.sentence}` : "", ` · by ${job.who || "somebody"}`),
-        job.ended_at ? null : h("div", { class: "d-flex gap-2 align-items-center mt-1" },
-          h("progress", { class: "w-100", max: job.asked || 1, value: job.done.done, "aria-label": words }),
-          h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: job.stopping || !!state.may_not_act, "data-key": `stop-${job.id}`,
-            onclick: () => post(`jobs/${job.id}/stop`, {}).then(again, again) }, "Stop")));
+    paint(running, state.running.filter((one) => !one.ended_at || Date.now() - new Date(one.ended_at) < 60000).map((one) => {
+      const words = `${one.what}: ${count(one.done.done)} of ${count(one.asked)} done${one.done.left ? `, ${count(one.done.left)} others left` : ""}`;
+      return notice(one.ended_at ? (one.failed ? "danger" : "success") : "info",
+        h("div", {}, h("strong", {}, one.ended_at ? (one.failed ? "Failed · " : "Ended · ") : "Under way · "), words, one.sentence ? ` · ${one.sentence}` : "", ` · by ${one.who || "somebody"}`),
+        one.ended_at ? null : h("div", { class: "d-flex gap-2 align-items-center mt-1" },
+          h("progress", { class: "w-100", max: one.asked || 1, value: one.done.done, "aria-label": words }),
+          h("button", { class: "btn btn-sm btn-outline-secondary", type: "button", disabled: one.stopping || !!state.may_not_act, "data-key": `stop-${one.id}`,
+            onclick: () => post(`running-acts/${one.id}/stop`, {}).then(again, again) }, "Stop")));
     }));
   }
 
@@ -200,7 +200,7 @@ export function letters({ key, title, places, columns, row, empty, read, scope, 
     show: (answer) => { latest = answer; return show(answer); },
     troubles: (answer) => [{ at: answer.at, trouble: answer.trouble || "" }],
     // What takes long is not asked for all the time.
-    pause: (answer) => (answer && (answer.reading || state.jobs.some((job) => !job.ended_at)) ? 1000 : Math.max(3000, 10 * state.took)),
+    pause: (answer) => (answer && (answer.reading || state.running.some((one) => !one.ended_at)) ? 1000 : Math.max(3000, 10 * state.took)),
   };
 }
 

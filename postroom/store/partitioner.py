@@ -1,4 +1,4 @@
-"""Placement: which outbox partition a row goes to, as far as it is known what there is."""
+"""Partitioner: which outbox partition a row goes to, as far as it is known what there is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from postroom.partitioning import OutboxPartition
     from postroom.store.partitioning_record import Commands
 
-__all__ = ["Placement", "slot_of"]
+__all__ = ["Partitioner", "slot_of"]
 
 # Writers are made for a request or a task at times, clients are not.
-_known: weakref.WeakKeyDictionary[Any, dict[tuple[str, str, int], Placement]]
+_known: weakref.WeakKeyDictionary[Any, dict[tuple[str, str, int], Partitioner]]
 _known = weakref.WeakKeyDictionary()
 
 
-class Placement:
+class Partitioner:
     """Places the rows of all writers of one client into an outbox. Thread-safe.
 
     What is there is asked once, by learn(), and again when MongoDB has refused rows; one outbox
@@ -38,7 +38,7 @@ class Placement:
         self._partitioning = Partitioning(base=base) if count == 1 else None
 
     @classmethod
-    def of_client(cls, client: Any, database: str, *, base: str, count: int) -> Placement:
+    def of_client(cls, client: Any, database: str, *, base: str, count: int) -> Partitioner:
         """Return the one that all writers of a client share.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Answers: what a service was asked is not asked again within moments."""
+"""Cache: what a service was asked is not asked again within moments."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["Answers"]
+__all__ = ["Cache"]
 
 Answer = TypeVar("Answer")
 
 
-class Answers(Generic[Answer]):
+class Cache(Generic[Answer]):
     """Keeps the last answer for some seconds, under what it is about. Thread-safe.
 
     Whoever asks while somebody else is asking waits for that one: a hundred who fail at once ask

@@ -1,16 +1,16 @@
-"""Answers: asked once where many ask at once."""
+"""Cache: asked once where many ask at once."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from postroom.access.answers import Answers
+from postroom.access.cache import Cache
 
 
 def test_many_who_ask_at_once_ask_once() -> None:
     """Who comes while somebody asks waits for that answer."""
-    answers: Answers[int] = Answers(seconds=60)
+    answers: Cache[int] = Cache(seconds=60)
     asked, together = [], threading.Barrier(8)
 
     def ask() -> int:
@@ -28,7 +28,7 @@ def test_many_who_ask_at_once_ask_once() -> None:
 
 def test_an_old_answer_is_asked_for_again() -> None:
     """After its seconds, and where it is none at all as well."""
-    answers: Answers[None] = Answers(seconds=0)
+    answers: Cache[None] = Cache(seconds=0)
     asked: list[None] = []
     for _ in range(2):
         assert answers.of("a", lambda: asked.append(None)) is None

@@ -1,4 +1,4 @@
-"""The pool: a few threads for what blocks, so that Flower's own loop never does."""
+"""Question threads: a few threads for what blocks, so that Flower's own loop never does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from postroom import errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Busy", "Pool"]
+__all__ = ["Busy", "QuestionThreads"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Busy(errors.PostroomError):
     """So many questions are under way that no more are taken, or one took too long."""
 
 
-class Pool:
+class QuestionThreads:
     """Has questions answered in four threads, sixteen at a time; asked by Flower's loop alone."""
 
     def __init__(self) -> None:

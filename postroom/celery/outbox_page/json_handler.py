@@ -1,4 +1,4 @@
-"""Answers: the handlers that speak JSON, and what all of them refuse."""
+"""JsonHandler: the handlers that speak JSON, and what all of them refuse."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import tornado.web
 
 from postroom import errors
 from postroom.celery.outbox_page import adapter
-from postroom.celery.outbox_page.pool import Busy
-from postroom.celery.outbox_page.requests import Refused
+from postroom.celery.outbox_page.question_threads import Busy
+from postroom.celery.outbox_page.requests import RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from postroom.celery.outbox_page.desk import Desk
 
-__all__ = ["Answers"]
+__all__ = ["JsonHandler"]
 
 MOST_BODY_BYTES = 256 * 1024
 
 
-class Answers(adapter.Handler):
+class JsonHandler(adapter.FlowerHandler):
     """A handler that answers in JSON; what goes wrong is a sentence in it."""
 
     desk: Desk
@@ -37,7 +37,7 @@ class Answers(adapter.Handler):
         """Let in whom Flower lets in; what changes something, only from who may.
 
         Raises:
-            Refused: this user may change nothing, or a form of another page sent this.
+            RequestRefused: this user may change nothing, or a form of another page sent this.
 
         """
         self.set_header("Cache-Control", "no-store")
@@ -45,11 +45,11 @@ class Answers(adapter.Handler):
             raise tornado.web.HTTPError(http.HTTPStatus.UNAUTHORIZED)
         if self.request.method not in ("GET", "HEAD", "OPTIONS"):
             if self.may_not_act:
-                raise Refused(self.may_not_act, status=http.HTTPStatus.FORBIDDEN)
+                raise RequestRefused(self.may_not_act, status=http.HTTPStatus.FORBIDDEN)
             kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip()
             if kind != "application/json":
                 # No form of another page can send that.
-                raise Refused(
+                raise RequestRefused(
                     "Send application/json", status=http.HTTPStatus.UNSUPPORTED_MEDIA_TYPE
                 )
 
@@ -63,19 +63,21 @@ class Answers(adapter.Handler):
         """What the body or the address says.
 
         Raises:
-            Refused: the body is no JSON object, or is far too large.
+            RequestRefused: the body is no JSON object, or is far too large.
 
         """
         if self.request.method == "GET":
             return {name: self.get_query_argument(name) for name in self.request.query_arguments}
         if len(self.request.body) > MOST_BODY_BYTES:
-            raise Refused("That is too much", status=http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise RequestRefused(
+                "That is too much", status=http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            )
         try:
             found = orjson.loads(self.request.body)
         except orjson.JSONDecodeError:
             found = None
         if not isinstance(found, dict):
-            raise Refused("The body is to be a JSON object")
+            raise RequestRefused("The body is to be a JSON object")
         return found
 
     def answer(self, value: Any) -> None:
@@ -87,30 +89,32 @@ class Answers(adapter.Handler):
         """Have the desk's threads answer; a failure is refused with its sentence.
 
         Raises:
-            Refused: it could not be answered.
+            RequestRefused: it could not be answered.
 
         """
         try:
             return await self.desk.pool.ask(question, *args, **kwargs)
-        except (Refused, errors.ConfigurationError):
+        except (RequestRefused, errors.ConfigurationError):
             raise
         except Busy as error:
-            raise Refused(str(error), status=http.HTTPStatus.SERVICE_UNAVAILABLE) from error
+            raise RequestRefused(str(error), status=http.HTTPStatus.SERVICE_UNAVAILABLE) from error
         except Exception as error:
             if self.desk.is_a_mistake(error):
                 raise
             status = http.HTTPStatus.SERVICE_UNAVAILABLE
-            raise Refused(await self.desk.pool.ask(self.desk.why, error), status=status) from error
+            raise RequestRefused(
+                await self.desk.pool.ask(self.desk.why, error), status=status
+            ) from error
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log mistakes alone: a refusal is an answer."""
-        if not isinstance(value, (Refused, errors.ConfigurationError)):
+        if not isinstance(value, (RequestRefused, errors.ConfigurationError)):
             super().log_exception(typ, value, tb)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the sentence of what was refused, and never with a traceback."""
         error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, Refused):
+        if isinstance(error, RequestRefused):
             status_code, sentence = error.status, str(error)
         elif isinstance(error, errors.ConfigurationError):
             status_code, sentence = http.HTTPStatus.BAD_REQUEST, str(error)

@@ -1,4 +1,4 @@
-"""Backlog: the order of each key, whatever is taken and released when."""
+"""KeyQueues: the order of each key, whatever is taken and released when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from postroom import handles
 from postroom.inbox.handling.handlers import Handler, Registry
-from postroom.inbox.scheduling.backlog import Backlog
+from postroom.inbox.scheduling.key_queues import KeyQueues
 
 
 def handler(batch: int = 1, name: str = "h") -> Handler:
@@ -35,7 +35,7 @@ def test_a_key_is_handled_in_order_and_by_nobody_else_meanwhile(
     """Deliveries come out once for each handler, in the order of their key; a key waits."""
     single, batched = handler(1, "single"), handler(size, "batched")
     wanted = [[single], [batched], [single, batched]]
-    waiting = Backlog()
+    waiting = KeyQueues()
     added: list[Any] = []
     out: list[Any] = []
     unfinished: list[Any] = []
@@ -71,7 +71,7 @@ def test_a_key_is_handled_in_order_and_by_nobody_else_meanwhile(
 
 def test_deliveries_without_a_key_wait_for_nothing() -> None:
     """Each is its own key."""
-    waiting = Backlog()
+    waiting = KeyQueues()
     for number in range(3):
         waiting.add(delivery(number, None, handler()))
     assert [len(waiting.take()) for _ in range(3)] == [1, 1, 1]
@@ -81,7 +81,7 @@ def test_deliveries_without_a_key_wait_for_nothing() -> None:
 def test_a_batch_takes_from_several_keys_and_several_of_one() -> None:
     """Up to its size, in the order of each key."""
     wants = handler(4)
-    waiting = Backlog()
+    waiting = KeyQueues()
     for number, key in enumerate("aaabbc"):
         waiting.add(delivery(number, key, wants))
     first: Any
@@ -99,7 +99,7 @@ def test_a_batch_takes_from_several_keys_and_several_of_one() -> None:
 
 def test_what_was_never_queued_frees_no_key() -> None:
     """A poison message is done without having been taken; its key stays as busy as it was."""
-    waiting = Backlog()
+    waiting = KeyQueues()
     wants = handler()
     for number in range(2):
         waiting.add(delivery(number, "k", wants))
@@ -115,15 +115,15 @@ def grouped(**options: Any) -> Handler:
     return found.handlers["grouped"]
 
 
-def waiting_for(of: Handler, *keys: str | None) -> Backlog:
+def waiting_for(of: Handler, *keys: str | None) -> KeyQueues:
     """Return a backlog of a delivery for each of these keys, numbered."""
-    found = Backlog()
+    found = KeyQueues()
     for number, key in enumerate(keys):
         found.add(delivery(number, key, of))
     return found
 
 
-def taken(backlog: Backlog, *, free: int = 1) -> list[list[int]]:
+def taken(backlog: KeyQueues, *, free: int = 1) -> list[list[int]]:
     """Return the numbers of all groups, one after another."""
     found = []
     while backlog:

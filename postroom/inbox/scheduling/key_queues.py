@@ -1,4 +1,4 @@
-"""Backlog: what waits to be handled, in the order of its keys."""
+"""KeyQueues: what waits to be handled, in the order of its keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.handlers import Handler
     from postroom.inbox.scheduling.held import Held
 
-__all__ = ["Backlog", "Portion"]
+__all__ = ["KeyQueues", "Portion"]
 
 
 class Portion(NamedTuple):
@@ -21,7 +21,7 @@ class Portion(NamedTuple):
     deliveries: list[Held]
 
 
-class Backlog:
+class KeyQueues:
     """Deliveries of one key one after another, of different keys side by side.
 
     A key is busy from take() until everything taken of it is done(), by all of its handlers: what

@@ -1,4 +1,4 @@
-"""Pulse: for how long the whole process stood still, which is no handler's fault."""
+"""Standstill: for how long the whole process stood still, which is no handler's fault."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 
-__all__ = ["Pulse"]
+__all__ = ["Standstill"]
 
 # The dispatcher beats four times a second; a busy machine makes it late.
 USUAL_SECONDS = 2.0
 MOST_KEPT = 100
 
 
-class Pulse:
+class Standstill:
     """Tells a process that was stopped, or got no processor, from a handler that hangs.
 
     One thread beats, others ask; thread-safe. A frozen container or virtual machine, a debugger, a
