@@ -257,22 +257,31 @@ def _require_tls_where_it_is_spoken_of(secured: Secured) -> None:
 
 
 def _require_usable_certificates(secured: Secured) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if secured.pulsar_tls_ca_file:
+    _require_authorities("POSTROOM_PULSAR_TLS_CA_FILE", secured.pulsar_tls_ca_file)
+    _require_own_certificate(
+        "POSTROOM_PULSAR_TLS_CERT_FILE and _KEY_FILE are",
+        secured.pulsar_tls_cert_file,
+        secured.pulsar_tls_key_file,
+    )
+
+
+def _require_authorities(named: str, path: str | None) -> None:
+    if path:
         try:
-            context.load_verify_locations(cafile=secured.pulsar_tls_ca_file)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
         except (ssl.SSLError, OSError):
-            refuse(f"POSTROOM_PULSAR_TLS_CA_FILE: {_no_pem(secured.pulsar_tls_ca_file)}")
-    if secured.pulsar_tls_cert_file and secured.pulsar_tls_key_file:
-        cert, key = secured.pulsar_tls_cert_file, secured.pulsar_tls_key_file
+            refuse(f"{named}: {path} has no certificate in PEM that can be read")
+
+
+def _require_own_certificate(named: str, certificate: str | None, key: str | None) -> None:
+    if certificate or key:
         try:
             # The password keeps OpenSSL from asking for one at the terminal.
-            context.load_cert_chain(cert, key, password="")
-        except (ssl.SSLError, OSError):
-            refuse(
-                "POSTROOM_PULSAR_TLS_CERT_FILE and _KEY_FILE are no certificate and its key, in "
-                "PEM and without a passphrase"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+                certificate or "", key, password=""
             )
+        except (ssl.SSLError, OSError):
+            refuse(f"{named} no certificate and its key, in PEM and without a passphrase")
 
 
 def _require_usable_keys(keys: SecretStr | None) -> None:
@@ -299,10 +308,11 @@ def _require_whole_redis(secured: Secured, url: str) -> None:
             f"POSTROOM_REDIS_URL has {encrypting[0]} and is not rediss://…, so that nothing would "
             "be encrypted"
         )
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+    authorities, *own = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    for name in (authorities, *own):
         if name in options:
             secret(f"{name} in POSTROOM_REDIS_URL", options[name])
-
-
-def _no_pem(path: str) -> str:
-    return f"{path} has no certificate in PEM that can be read"
+    _require_authorities("ssl_ca_certs in POSTROOM_REDIS_URL", options.get(authorities))
+    _require_own_certificate(
+        "ssl_certfile and ssl_keyfile in POSTROOM_REDIS_URL are", *map(options.get, own)
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.listening import TICK_SECONDS, Listening
 
 if TYPE_CHECKING:
-    from tests.certificates import Certificate
+    from tests.certificates import Authority, Certificate
 
 __all__ = ["TlsProxy"]
 
@@ -20,12 +20,18 @@ class TlsProxy(Listening):
     """Decrypts what comes, passes it on, and counts; a context manager.
 
     `target` is a port here, which is spoken to by TLS as well if `encrypted`; without a certificate
-    the proxy itself does not encrypt. `connections` counts who has come, `received` the bytes that
+    the proxy itself does not encrypt, and with `clients` it wants a certificate of theirs that this
+    authority has signed. `connections` counts who has come, `received` the bytes that
     somebody has sent who took the certificate for good.
     """
 
     def __init__(
-        self, target: int, certificate: Certificate | None, *, encrypted: bool = False
+        self,
+        target: int,
+        certificate: Certificate | None,
+        *,
+        encrypted: bool = False,
+        clients: Authority | None = None,
     ) -> None:
         super().__init__()
         self.received = 0
@@ -34,6 +40,9 @@ class TlsProxy(Listening):
         if certificate is not None:
             self._server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._server_context.load_cert_chain(certificate.certificate, certificate.key)
+            if clients is not None:
+                self._server_context.load_verify_locations(clients.file)
+                self._server_context.verify_mode = ssl.CERT_REQUIRED
         self._client_context: ssl.SSLContext | None = None
         if encrypted:
             self._client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

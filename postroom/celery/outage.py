@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from postroom import address
+from postroom.access import redis as access
 from postroom.access.tls import flaw_within
 from postroom.celery import adapter
 from postroom.failures import with_what_led_to
@@ -17,7 +18,7 @@ from postroom.reminders import Reminders
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Outage", "go_on_without_broker", "named", "setting_of", "wait_for_broker", "why"]
+__all__ = ["Outage", "go_on_without_broker", "named", "wait_for_broker", "why"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Outage(logging.Filter):
 
     def __init__(self, app: Celery, meanwhile: str) -> None:
         super().__init__()
-        self._broker, self._setting = named(app), setting_of(app)
+        self._app, self._broker = app, named(app)
         self._meanwhile = meanwhile
         self._reminders = Reminders()
         self._is_away = False
@@ -74,23 +75,31 @@ class Outage(logging.Filter):
 
     def _sentence(self, error: BaseException) -> str:
         return (
-            f"{self._broker} does not do what Celery asks ({why(error, self._setting)}); "
+            f"{self._broker} does not do what Celery asks ({why(error, self._app)}); "
             f"{self._meanwhile}, and what needs it (inspect, Flower) waits. It is asked again"
         )
 
 
-def why(error: BaseException, setting: str) -> str:
+def why(error: BaseException, app: Celery) -> str:
     """Say in words that fit into brackets what a call to the broker failed of, without a secret.
 
-    What a certificate or password is at fault for is said with the setting that it stands in.
+    What a certificate or password is at fault for is said with the setting that it stands in. A
+    Redis that ends the connection, or says nothing, is asked what it makes of TLS.
     """
+    setting = _setting_of(app)
     name, text = type(error).__name__, " ".join(str(error).partition(", with args")[0].split())
     if (flaw := flaw_within(text, f"ssl_ca_certs of {setting}")) is not None:
         return f"{name}: {flaw}"
+    url = str(app.conf.broker_url or "")
+    if (trouble := access.sentinels_trouble(text, url, setting)) is not None:
+        return f"{name}: {trouble}"
     text = one_line(text)
     for words, refusal in REFUSALS.items():
         if words in text:
             return f"{name}: it {refusal.format(setting)} ({text})"
+    is_silent = "imeout" in name + text or "timed out" in text
+    if (trouble := access.tls_trouble(url, setting, is_silent=is_silent)) is not None:
+        return f"{name}: it {trouble}"
     return f"{name}: {text}; its address is in {setting}"
 
 
@@ -143,7 +152,7 @@ def wait_for_broker(worker: Any) -> None:
     adapter.outlive_broker(worker, passing=(RedisError,), on_ready=outage.over)
 
 
-def setting_of(app: Celery) -> str:
+def _setting_of(app: Celery) -> str:
     """Return what says where the broker is: our setting, or Celery's where that is another one."""
     ours = getattr(app, "postroom", None)
     url = str(app.conf.broker_url or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from postroom.celery.outage import named, setting_of, why
+from postroom.celery.outage import named, why
 from postroom.findings import Finding, Grade
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Trial:
         try:
             _try(app)
         except Exception as error:  # noqa: BLE001 - whatever kombu raises: that is what was found
-            self.trouble = why(error, setting_of(app))
+            self.trouble = why(error, app)
         else:
             self.trouble = ""
         self.is_over.set()

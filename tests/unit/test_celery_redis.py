@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from postroom import Settings
 from postroom.celery.redis import configuration
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +20,8 @@ SECRET = "s3cr3t"  # noqa: S105 - it is looked for
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
-    """Return a file that could be read."""
-    file = tmp_path / "an authority.pem"
-    file.write_text("x")
-    return file
+    """Return an authority's file whose path has a space."""
+    return Authority(tmp_path / "an authority").file
 
 
 def test_an_address_without_tls_stays_as_it_is() -> None:
@@ -76,6 +75,25 @@ def test_sentinels_are_told_apart(url: str) -> None:
     for shown in (str(app.conf.table(censored=True)), app.conf.humanize(), app.backend.as_uri()):
         assert SECRET not in shown
         assert "t3ll" not in shown
+
+
+def test_files_that_are_no_certificates_are_refused(tmp_path: Path) -> None:
+    """At the start, where nobody waits for a connection yet: each by its option."""
+    authority = Authority(tmp_path)
+    one, other = authority.sign("one"), authority.sign("other")
+    wrong = {
+        f"ssl_ca_certs={one.key}": f"ssl_ca_certs in POSTROOM_REDIS_URL: {one.key} has no cert",
+        f"ssl_certfile={one.certificate}&ssl_keyfile={other.key}": "are no certificate and its key",
+        f"ssl_certfile={one.certificate}": "are no certificate and its key",
+        f"ssl_keyfile={one.key}": "are no certificate and its key",
+    }
+    for options, words in wrong.items():
+        with pytest.raises(ValidationError) as refused:
+            Settings(redis_url=f"rediss://h/0?{options}")
+        assert words in str(refused.value)
+    right = f"ssl_ca_certs={authority.file}&ssl_certfile={one.certificate}&ssl_keyfile={one.key}"
+    assert Settings(redis_url=f"rediss://h/0?{right}").redis_url.endswith(right)
+    assert Settings(redis_url=f"rediss://h/0?ssl_certfile={one.both}")
 
 
 @pytest.mark.parametrize(
