@@ -6,8 +6,10 @@ Pulsar's own for the issuer, and has no token for the admin interface.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import math
 import threading
 import time
 import urllib.error
@@ -93,16 +95,16 @@ class ClientCredentials:
             endpoint,
             urllib.parse.urlencode({k: v for k, v in form.items() if v}).encode(),
         )
-        token, seconds = given.get("access_token"), given.get("expires_in", UNSAID_SECONDS)
-        if not isinstance(token, str) or not token or not isinstance(seconds, (int, float)):
+        token = given.get("access_token")
+        if not isinstance(token, str) or not token:
             raise ValueError("its answer holds no token")
-        return token, float(seconds)
+        return token, _lifetime(given.get("expires_in"))
 
     def _key(self) -> Mapping[str, str]:
         try:
             found = json.loads(content_of(self._key_file))
             key = {name: found[name] for name in ("client_id", "client_secret")}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise _BadKeyFile from None
         if not all(isinstance(value, str) and value for value in key.values()):
             raise _BadKeyFile
@@ -116,6 +118,8 @@ class ClientCredentials:
         except urllib.error.HTTPError as error:
             with error:
                 raise ValueError(_refused(error)) from None
+        except RecursionError:
+            raise ValueError("its answer is not understood") from None
         if not isinstance(found, dict):
             raise ValueError("its answer is not understood")  # noqa: TRY004 - it is one of theirs
         return found
@@ -135,6 +139,16 @@ class ClientCredentials:
             f"POSTROOM_PULSAR_OAUTH2_ISSUER_URL: {self._issuer} gives no token for Pulsar ({why}); "
             "it is asked again"
         )
+
+
+def _lifetime(said: object) -> float:
+    """Return how many seconds a token lasts; some issuers say that in a string."""
+    if isinstance(said, (int, float, str)) and not isinstance(said, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = float(said)
+            if math.isfinite(seconds) and seconds > 0:
+                return seconds
+    return UNSAID_SECONDS
 
 
 class _BadKeyFile(ValueError):
