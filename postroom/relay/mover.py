@@ -55,6 +55,8 @@ STOP_SECONDS = 2.0
 # Of an outbox that is being divided anew, and of one in which this one is closed.
 CLOSED_SECONDS = 1.0
 MOST_AT_ONCE = 1000
+# What comes meanwhile, and is due earlier than these, waits for no more than that.
+CHUNKS_A_LOOK = 10
 MOST_CONTESTED = 100
 CONTESTED_SECONDS = 0.05
 CONTESTED_AT_MOST_SECONDS = 1.0
@@ -177,16 +179,19 @@ class Mover:
         return self._ready
 
     def _move(self, rows: DueRows, now: datetime) -> bool:
-        """Move a chunk of what is due; return whether it is worth to go on."""
-        slots, left = self._contested.slots(), self._left.unmarked
-        found = rows.due(now, limit=self._chunk, without=slots, left=left)
-        for row in found.odd:
-            self._left.leave(rows, row.row_id, row.which, row.why)
-        if found.rows:
-            return self._move_some(rows, found.rows, now)
-        if not found.odd:
-            self._contested.clear()
-            self._stopping.wait(CONTESTED_SECONDS)
+        """Move what is due, some chunks of it; return whether it is worth to go on."""
+        for _ in range(CHUNKS_A_LOOK):
+            chunk, slots = self._chunk, self._contested.slots()
+            found = rows.due(now, limit=chunk, without=slots, left=self._left.unmarked)
+            for row in found.odd:
+                self._left.leave(rows, row.row_id, row.which, row.why)
+            if not found.rows:
+                self._contested.clear()
+                self._stopping.wait(CONTESTED_SECONDS)
+            elif not self._move_some(rows, found.rows, now):
+                return False
+            if len(found.rows) < chunk or self._stopping.is_set():
+                break
         return True
 
     def _move_some(self, rows: DueRows, due: Sequence[DueRow], now: datetime) -> bool:

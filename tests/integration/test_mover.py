@@ -457,17 +457,18 @@ def test_what_was_fired_is_found_after_lost_history(pulsar_site: Site) -> None:
         pulsar_site.insert(3)
         arrivals.wait(3)
         wait_until(lambda: pulsar_site.checkpoint["position"] == 3, description="the checkpoint")
-    outbox.publish(Reminded(number=1), deliver_at=PAST)
+    outbox.publish([Reminded(number=n) for n in range(2)], deliver_at=PAST)
     plan = pulsar_site.database[wire.SCHEDULED]
-    row = plan.find_one_and_delete({}) or {}
-    plan.insert_one({**row, "_id": old})
+    for n, row in enumerate(list(plan.find())):
+        plan.delete_one({"_id": row["_id"]})
+        plan.insert_one({**row, "_id": ObjectId(f"{old}"[:-1] + str(n))})
     rows = due_rows(pulsar_site)
     clock = clock_of(rows)
     assert rows.move(rows.due(clock.now, limit=10).rows, clock.now)
     broken = {"resumeToken": {"_data": "82" + "0" * 60}}
     pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": broken})
     with relaying(pulsar_site, wait=False):
-        arrivals.wait(4)
+        arrivals.wait(5)
         wait_until(
             lambda: "scan" not in pulsar_site.checkpoint,
             description="the end of its scan, which begins before anything is sent",
