@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
-
-from pymongo import errors as mongo
 
 from postroom import wire
 from postroom.events import id_text
@@ -16,10 +13,11 @@ from postroom.reminders import Reminders
 from postroom.store.odd_rows import OddRows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from pymongo.database import Database
 
+    from postroom.store.due_row import Odd
     from postroom.store.due_rows import DueRows
     from postroom.store.values import OutboxPartition
 
@@ -28,6 +26,7 @@ __all__ = ["LeftRows"]
 logger = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 100
+MOST_NAMED = 50
 # What was fired is passed by one by one for it.
 LOOK_FOR_UNDATED_SECONDS = 3600.0
 SAY_AGAIN_SECONDS = 3600.0
@@ -51,25 +50,24 @@ class LeftRows:
         """Have the unmarked ones tried again."""
         self.unmarked.clear()
 
-    def leave(self, rows: DueRows, row_id: Any, which: Mapping[str, Any], why: str) -> None:
-        """Have a row left, by the condition that finds it.
+    def leave(self, rows: DueRows, left: Sequence[Odd]) -> None:
+        """Have rows left.
 
         Raises:
             pymongo.errors.PyMongoError: MongoDB did not answer, or refuses every row.
 
         """
-        if not _is_marked(rows, which, why):
-            self.unmarked = [*self.unmarked[-MOST_REMEMBERED + 1 :], row_id]
-        text = id_text(row_id)
-        if self._said.is_due(text):
+        unmarked = [row.row_id for row in rows.refuse(left)]
+        self.unmarked = [*self.unmarked, *unmarked][-MOST_REMEMBERED:]
+        for row in left[:MOST_NAMED]:
+            self._say(row)
+        if len(left) > MOST_NAMED:
             logger.error(
-                "The scheduled event %s of outbox partition %r is left in %s: %s. `outbox scheduled"
-                " list` shows it; `outbox scheduled fire` has it tried again, or cancel it there",
-                text,
+                "%d more scheduled events of outbox partition %r are left in %s",
+                len(left) - MOST_NAMED,
                 self._partition,
                 wire.SCHEDULED,
-                why,
-                extra={"action": "schedule", "row_id": text},
+                extra={"action": "schedule"},
             )
 
     def look(self, rows: DueRows, base: str) -> None:
@@ -85,13 +83,19 @@ class LeftRows:
         if time.monotonic() - self._looked_at >= LOOK_FOR_UNDATED_SECONDS:
             self._looked_at = time.monotonic()
             looks.append(odd.without_anything())
-        for found in looks:
-            for row in found:
-                self.leave(rows, row.row_id, row.which, row.why)
+        for found in map(list, looks):
+            if found:
+                self.leave(rows, found)
 
-
-def _is_marked(rows: DueRows, which: Mapping[str, Any], why: str) -> bool:
-    # A validator of the plan's may refuse the reason, or the row be too large for it.
-    with contextlib.suppress(mongo.WriteError):
-        return rows.refuse(which, why)
-    return False
+    def _say(self, row: Odd) -> None:
+        text = id_text(row.row_id)
+        if self._said.is_due(text):
+            logger.error(
+                "The scheduled event %s of outbox partition %r is left in %s: %s. `outbox scheduled"
+                " list` shows it; `outbox scheduled fire` has it tried again, or cancel it there",
+                text,
+                self._partition,
+                wire.SCHEDULED,
+                row.why,
+                extra={"action": "schedule", "row_id": text},
+            )

@@ -27,6 +27,7 @@ from postroom.reminders import Reminders
 from postroom.server_codes import DUPLICATE_KEY, UNAUTHORIZED
 from postroom.store import plan_indexes
 from postroom.store.checkpoints import Checkpoints
+from postroom.store.due_row import Odd
 from postroom.store.due_rows import Clock, DueRows, take_over
 from postroom.store.fired import Fired
 from postroom.store.partitioning_record import run
@@ -183,14 +184,14 @@ class Mover:
         for _ in range(CHUNKS_A_LOOK):
             chunk, slots = self._chunk, self._contested.slots()
             found = rows.due(now, limit=chunk, without=slots, left=self._left.unmarked)
-            for row in found.odd:
-                self._left.leave(rows, row.row_id, row.which, row.why)
-            if not found.rows:
+            if found.rows and not self._move_some(rows, found.rows, now):
+                return False
+            if found.odd:
+                self._left.leave(rows, found.odd)
+            elif not found.rows:
                 self._contested.clear()
                 self._stopping.wait(CONTESTED_SECONDS)
-            elif not self._move_some(rows, found.rows, now):
-                return False
-            if len(found.rows) < chunk or self._stopping.is_set():
+            if len(found.rows) + len(found.odd) < chunk or self._stopping.is_set():
                 break
         return True
 
@@ -240,7 +241,7 @@ class Mover:
             why = f"MongoDB refused to insert it into the outbox (code {max(codes)})"
         if DUPLICATE_KEY in codes:
             why = "An event with this id is in the outbox already"
-        self._left.leave(rows, row.row_id, row.which, why)
+        self._left.leave(rows, [Odd(row_id=row.row_id, which=row.which, why=why)])
 
     def _forget(self, partitions: tuple[str, ...]) -> None:
         checkpoint = Checkpoints(self._database).of(self._partition)

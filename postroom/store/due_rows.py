@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import DatetimeConversion
-from pymongo import ASCENDING, ReadPreference, WriteConcern
+from pymongo import ASCENDING, ReadPreference, UpdateOne, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
@@ -206,23 +206,26 @@ class DueRows:
     def _still(self, ids: Sequence[Any], now: datetime) -> dict[str, Any]:
         return {ScheduledField.ID: {"$in": list(ids)}, ScheduledField.DUE_AT: {"$lte": now}}
 
-    def refuse(self, which: Mapping[str, Any], why: str) -> bool:
-        """Leave a row out from now on, since it cannot be moved; say whether it is still there.
+    def refuse(self, rows: Sequence[Odd]) -> list[Odd]:
+        """Leave rows out from now on, since they cannot be moved, until they are rescheduled.
 
-        That is until it is rescheduled. One without a date that counts has this one, so that it is
-        found by that.
+        One without a date that counts has this one, so that it is found by that. Returns those in
+        which MongoDB does not take the reason.
+
+        Raises:
+            pymongo.errors.PyMongoError: MongoDB refused all of it, or did not answer.
+
         """
-        due = f"${ScheduledField.DUE_AT}"
-        is_date = {"$and": [{"$eq": [{"$type": due}, "date"]}, {"$gte": [due, EARLIEST]}]}
-        refused = {
-            ScheduledField.REFUSED: {"$literal": why},
-            ScheduledField.DUE_AT: {"$cond": [is_date, due, "$$NOW"]},
-            ScheduledField.GIVEN_DUE_AT: {"$cond": [is_date, "$$REMOVE", due]},
-        }
-        # What was fired has no date; what looks as if it were, by hand, has one.
-        waiting = {"$or": [{ScheduledField.DUE_AT: {"$ne": None}}, {ScheduledField.FIRED_ID: None}]}
-        done = self._plan.update_one({"$and": [which, waiting]}, [{"$set": refused}])
-        return done.matched_count > 0
+        updates = [UpdateOne(_unless_fired(row.which), [_refused(row.why)]) for row in rows]
+        try:
+            self._plan.bulk_write(updates, ordered=False)
+        except mongo.BulkWriteError as error:
+            # A validator of the plan's, or the row is too large for it.
+            failed = error.details["writeErrors"]
+            if not failed:
+                raise
+            return [rows[each["index"]] for each in failed]
+        return []
 
     def _waiting(self) -> dict[str, Any]:
         return {**self._mine, ScheduledField.REFUSED: None}
@@ -253,6 +256,24 @@ def _abort(session: ClientSession) -> None:
     if session.in_transaction:
         with contextlib.suppress(mongo.PyMongoError):
             session.abort_transaction()
+
+
+def _unless_fired(which: Mapping[str, Any]) -> dict[str, Any]:
+    # What was fired has no date; what looks as if it were, by hand, has one.
+    waiting = [{ScheduledField.DUE_AT: {"$ne": None}}, {ScheduledField.FIRED_ID: None}]
+    return {"$and": [which, {"$or": waiting}]}
+
+
+def _refused(why: str) -> dict[str, Any]:
+    due = f"${ScheduledField.DUE_AT}"
+    is_date = {"$and": [{"$eq": [{"$type": due}, "date"]}, {"$gte": [due, EARLIEST]}]}
+    return {
+        "$set": {
+            ScheduledField.REFUSED: {"$literal": why},
+            ScheduledField.DUE_AT: {"$cond": [is_date, due, "$$NOW"]},
+            ScheduledField.GIVEN_DUE_AT: {"$cond": [is_date, "$$REMOVE", due]},
+        }
+    }
 
 
 def _earliest(due_at: Any, now: datetime) -> datetime:

@@ -30,6 +30,7 @@ def test_scheduled_events_are_fired_once_or_cancelled(pulsar_site: Site) -> None
             writing.enter_context(beside(planner.write))
         disturb(site, seconds=SECONDS, dice=random.Random(seed))
     verdict = judge(site, planners)
+    print(f"{verdict.scheduled} scheduled, {verdict.fired} fired, {verdict.cancelled} cancelled")
     assert verdict.clean, f"seed {seed}: {verdict}"
     assert verdict.fired > 100
     assert verdict.cancelled > 100

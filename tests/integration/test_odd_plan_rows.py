@@ -187,8 +187,11 @@ def test_operators_find_and_change_them(lite_site: Site) -> None:
     plan.insert_one({"_id": 1, "partitionKey": "default", "dueAt": DatetimeMS(400_000_000_000_000)})
     with moving(lite_site, 1):
         wait_until(lambda: len(left(lite_site)) == len(names) - 1, description="all that are left")
-        page = scheduled.page(lite_site.database, outbox="default")
-        assert page.matching == len(names)  # with one that is due in the year 14645
+        # With one that is due in the year 14645.
+        wait_until(
+            lambda: scheduled.page(lite_site.database, outbox="default").matching == len(names),
+            description="all others in the outbox",
+        )
         (seen,) = ScheduledSearch(lite_site.database).overview()
         assert (seen.outbox, seen.refused, seen.overdue) == ("default", 5, 5)
         repaired = str((plan.find_one({"which": "due text"}, {"key": 0}) or {})["_id"])
@@ -201,6 +204,23 @@ def test_operators_find_and_change_them(lite_site: Site) -> None:
     assert list(row) == ["_id", "partitionKey", "occurredAt", "data", "key", "which"]
     done = scheduled.cancel(lite_site.database, Filter(), actor=actor, outbox="default")
     assert (done.done, done.left) == (5, 0)
+
+
+def test_many_of_them_hold_up_no_other_for_long(
+    lite_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are marked together, and what is said of them is bounded."""
+    plan = lite_site.database[wire.SCHEDULED]
+    outbox = Outbox(lite_site.database)
+    outbox.publish({"name": "Neighbour", "data": {}}, deliver_at=PAST - timedelta(days=1))
+    plan.insert_many([odd("slot text") for _ in range(3000)])
+    outbox.publish({"name": "Neighbour", "data": {}}, deliver_at=PAST + timedelta(days=1))
+    with caplog.at_level(logging.ERROR), moving(lite_site, 1):
+        wait_until(lambda: neighbours(lite_site) == 2, description="the neighbours", seconds=10)
+        wait_until(
+            lambda: plan.count_documents({"refused": NO_SLOT}) == 3000, description="all of them"
+        )
+    assert 0 < len(caplog.records) <= 300
 
 
 def test_one_in_which_no_reason_can_be_written_holds_up_no_other(lite_site: Site) -> None:
