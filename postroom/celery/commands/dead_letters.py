@@ -24,7 +24,7 @@ from postroom.celery.commands.options import (
     require_yes,
     yes_option,
 )
-from postroom.celery.commands.printing import print_json, print_table, shown
+from postroom.celery.commands.printing import print_excerpt, print_json, shown
 from postroom.celery.commands.services import database_of, told
 from postroom.counts import bound
 from postroom.operations import dead_letters as letters
@@ -32,7 +32,7 @@ from postroom.operations.actions import operator
 
 if TYPE_CHECKING:
     from postroom.inbox import DeadLetter
-    from postroom.operations.filters import Excerpt, Filter
+    from postroom.operations.filters import Filter
     from postroom.settings import Settings
 
 __all__ = ["dead_letters"]
@@ -86,7 +86,7 @@ def list_(
             limit=limit,
             others=lambda letter: elsewhere.update([(letter.topic, letter.subscription)]),
         )
-    print_table(TITLES, list(map(_row, page.items)), _footer(page))
+    print_excerpt(TITLES, page, _row, noun="dead letters")
     for (their_topic, their_subscription), count in elsewhere.most_common(MOST_OTHERS):
         click.echo(
             f"Beside them {count} of --topic {shown(their_topic)} "
@@ -106,11 +106,6 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
     last = letter.last_failure.partition(".")[0]
     names = (letter.id, letter.name or "-", letter.handler or "-")
     return (*names, letter.attempts, last, letter.reason)
-
-
-def _footer(page: Excerpt[DeadLetter]) -> str:
-    of = f"{len(page.items)} of " if page.at_least or page.matching != len(page.items) else ""
-    return f"{of}{bound(more=page.at_least)}{page.matching} dead letters"
 
 
 @dead_letters.command()

@@ -6,26 +6,33 @@ import dataclasses
 import json
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from postroom.counts import bound
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from postroom.operations.filters import Excerpt
 
 __all__ = [
     "cell",
     "console",
     "json_line",
+    "print_excerpt",
     "print_json",
     "print_pairs",
     "print_table",
     "shown",
     "time_shown",
 ]
+
+Item = TypeVar("Item")
 
 LONGEST_SHOWN = 2000
 # A table of several columns is unreadable in less; then each row is shown as lines of its own.
@@ -91,6 +98,20 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]], footer:
         where.print(table)
     if footer:
         where.print(Text(footer), style="dim")
+
+
+def print_excerpt(
+    titles: Sequence[str],
+    found: Excerpt[Item],
+    row: Callable[[Item], Sequence[object]],
+    *,
+    noun: str,
+) -> None:
+    """Print some of those that match, and below them how many of how many these are."""
+    some = found.at_least or found.matching != len(found.items)
+    of = f"{len(found.items)} of " if some else ""
+    footer = f"{of}{bound(more=found.at_least)}{found.matching} {noun}"
+    print_table(titles, list(map(row, found.items)), footer)
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]], *, title: str = "") -> None:

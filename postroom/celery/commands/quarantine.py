@@ -20,7 +20,7 @@ from postroom.celery.commands.options import (
     require_yes,
     yes_option,
 )
-from postroom.celery.commands.printing import print_json, print_table, shown, time_shown
+from postroom.celery.commands.printing import print_excerpt, print_json, shown, time_shown
 from postroom.celery.commands.services import database_of
 from postroom.events import id_text
 from postroom.operations import quarantined
@@ -78,8 +78,7 @@ def list_(
     if as_json:
         print_json(page.items)
         return
-    of = f"{len(page.items)} of " if page.matching != len(page.items) else ""
-    print_table(TITLES, list(map(_row, page.items)), f"{of}{page.matching} quarantined rows")
+    print_excerpt(TITLES, page, _row, noun="quarantined rows")
 
 
 def _row(found: FoundEntry) -> tuple[object, ...]:

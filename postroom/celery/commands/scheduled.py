@@ -21,9 +21,9 @@ from postroom.celery.commands.options import (
     yes_option,
 )
 from postroom.celery.commands.printing import (
+    print_excerpt,
     print_json,
     print_pairs,
-    print_table,
     shown,
     time_shown,
 )
@@ -97,8 +97,7 @@ def list_(
     if as_json:
         print_json(page.items)
         return
-    of = f"{len(page.items)} of " if page.matching != len(page.items) else ""
-    print_table(TITLES, list(map(_row, page.items)), f"{of}{page.matching} scheduled events")
+    print_excerpt(TITLES, page, _row, noun="scheduled events")
 
 
 @scheduled.command()
