@@ -70,7 +70,7 @@ class Mandate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outfit:
-    """The parts of one term; all belong to its thread."""
+    """The parts of one term, of its thread; each says what others may do with it."""
 
     saver: Saver
     cursors: Cursors
