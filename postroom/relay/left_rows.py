@@ -7,6 +7,8 @@ import time
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from pymongo import errors as mongo
+
 from postroom import wire
 from postroom.events import id_text
 from postroom.reminders import Reminders
@@ -26,7 +28,8 @@ __all__ = ["LeftRows"]
 logger = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 100
-MOST_NAMED = 50
+# One by one; what comes in hundreds is marked together.
+MOST_NAMED = 20
 # What was fired is passed by one by one for it.
 LOOK_FOR_UNDATED_SECONDS = 3600.0
 SAY_AGAIN_SECONDS = 3600.0
@@ -57,14 +60,18 @@ class LeftRows:
             pymongo.errors.PyMongoError: MongoDB did not answer, or refuses every row.
 
         """
-        unmarked = [row.row_id for row in rows.refuse(left)]
-        self.unmarked = [*self.unmarked, *unmarked][-MOST_REMEMBERED:]
         for row in left[:MOST_NAMED]:
-            self._say(row)
-        if len(left) > MOST_NAMED:
+            try:
+                if rows.refuse(row):
+                    self._say(row)
+            except mongo.WriteError:
+                self._remember([row])
+                self._say(row)
+        if others := left[MOST_NAMED:]:
+            self._remember(rows.refuse_all(others))
             logger.error(
                 "%d more scheduled events of outbox partition %r are left in %s",
-                len(left) - MOST_NAMED,
+                len(others),
                 self._partition,
                 wire.SCHEDULED,
                 extra={"action": "schedule"},
@@ -86,6 +93,9 @@ class LeftRows:
         for found in map(list, looks):
             if found:
                 self.leave(rows, found)
+
+    def _remember(self, unmarked: Sequence[Odd]) -> None:
+        self.unmarked = [*self.unmarked, *(row.row_id for row in unmarked)][-MOST_REMEMBERED:]
 
     def _say(self, row: Odd) -> None:
         text = id_text(row.row_id)

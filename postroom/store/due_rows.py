@@ -134,7 +134,8 @@ class DueRows:
         if left:
             waiting[ScheduledField.ID] = {"$nin": list(left)}
         found = self._plan.find(
-            {**waiting, ScheduledField.DUE_AT: {"$gte": EARLIEST, "$lte": now}},
+            # One bound is all that an index gives once a row with a list of dates was in it.
+            {**waiting, ScheduledField.DUE_AT: {"$lte": now}},
             max_time_ms=MS,
             batch_size=limit,
         )
@@ -206,17 +207,28 @@ class DueRows:
     def _still(self, ids: Sequence[Any], now: datetime) -> dict[str, Any]:
         return {ScheduledField.ID: {"$in": list(ids)}, ScheduledField.DUE_AT: {"$lte": now}}
 
-    def refuse(self, rows: Sequence[Odd]) -> list[Odd]:
-        """Leave rows out from now on, since they cannot be moved, until they are rescheduled.
+    def refuse(self, row: Odd) -> bool:
+        """Leave a row out from now on, since it cannot be moved, until it is rescheduled.
 
-        One without a date that counts has this one, so that it is found by that. Returns those in
-        which MongoDB does not take the reason.
+        One without a date that counts has this one, so that it is found by that. Returns whether it
+        was not left yet.
 
         Raises:
-            pymongo.errors.PyMongoError: MongoDB refused all of it, or did not answer.
+            pymongo.errors.WriteError: MongoDB does not take the reason.
+            pymongo.errors.PyMongoError: it did not answer.
 
         """
-        updates = [UpdateOne(_unless_fired(row.which), [_refused(row.why)]) for row in rows]
+        change = [_refused(row.why)]
+        return self._plan.update_one(_not_left(row.which), change).modified_count > 0
+
+    def refuse_all(self, rows: Sequence[Odd]) -> list[Odd]:
+        """Leave rows out together; return those in which MongoDB does not take the reason.
+
+        Raises:
+            pymongo.errors.PyMongoError: it did not answer.
+
+        """
+        updates = [UpdateOne(_not_left(row.which), [_refused(row.why)]) for row in rows]
         try:
             self._plan.bulk_write(updates, ordered=False)
         except mongo.BulkWriteError as error:
@@ -258,10 +270,10 @@ def _abort(session: ClientSession) -> None:
             session.abort_transaction()
 
 
-def _unless_fired(which: Mapping[str, Any]) -> dict[str, Any]:
+def _not_left(which: Mapping[str, Any]) -> dict[str, Any]:
     # What was fired has no date; what looks as if it were, by hand, has one.
     waiting = [{ScheduledField.DUE_AT: {"$ne": None}}, {ScheduledField.FIRED_ID: None}]
-    return {"$and": [which, {"$or": waiting}]}
+    return {"$and": [which, {ScheduledField.REFUSED: None}, {"$or": waiting}]}
 
 
 def _refused(why: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ MS = 1_000
 MOST_AT_ONCE = 100
 # Of MongoDB's whole numbers; what is above has no remainder there.
 LARGEST = 2**63 - 1
+# All types but dates, null, and lists, whose values count.
+OTHERS = ["number", "string", "object", "binData", "objectId", "bool", "regex", "timestamp"]
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -42,21 +44,23 @@ class OddRows:
 
     def without_a_place(self, now: datetime) -> Iterator[Odd]:
         """Yield what is due, and says of no outbox partition that it goes there."""
-        due = {"$gte": EARLIEST, "$lte": now}
         odd = {"$not": {"$gte": 0, "$lte": LARGEST}}
-        return self._look({ScheduledField.DUE_AT: due, ScheduledField.SLOT: odd}, NO_SLOT)
+        return self._look({ScheduledField.DUE_AT: {"$lte": now}, ScheduledField.SLOT: odd}, NO_SLOT)
 
     def without_a_date(self) -> Iterator[Odd]:
-        """Yield what will never be due, since its date is something else, or before year 1."""
-        never = {"$not": {"$gte": EARLIEST}, "$ne": None}
-        return self._look({ScheduledField.DUE_AT: never}, NO_DATE)
+        """Yield what will never be due, since it has something else for a date."""
+        return self._look({ScheduledField.DUE_AT: {"$type": OTHERS}}, NO_DATE)
 
     def without_anything(self) -> Iterator[Odd]:
         """Yield what has no date at all, and was not fired; what was is passed by one by one."""
-        missing = dict.fromkeys(
-            (ScheduledField.DUE_AT, ScheduledField.FIRED_AT, ScheduledField.FIRED_ID)
+        return self._look(
+            {
+                ScheduledField.DUE_AT: {"$not": {"$gte": EARLIEST}},
+                ScheduledField.FIRED_AT: None,
+                ScheduledField.FIRED_ID: None,
+            },
+            NO_DATE,
         )
-        return self._look(missing, "It has no dueAt")
 
     def _look(self, wanted: Mapping[str, Any], why: str) -> Iterator[Odd]:
         found = self._rows.find(

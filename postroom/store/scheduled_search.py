@@ -124,7 +124,7 @@ class ScheduledSearch:
 
     def _overview_of(self, base: str, now: datetime) -> Overview:
         mine = {ScheduledField.PARTITION: base}
-        due = {**mine, ScheduledField.DUE_AT: {"$gte": EARLIEST, "$lte": now}}
+        due = {**mine, ScheduledField.DUE_AT: {"$lte": now}}
         oldest = self._rows.find_one(
             {**due, ScheduledField.REFUSED: None},
             {ScheduledField.DUE_AT: 1},

@@ -15,6 +15,7 @@ from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pymongo import MongoClient, monitoring
 
 from postroom import Outbox, wire
 from postroom.operations import scheduled
@@ -23,6 +24,8 @@ from postroom.operations.filters import Filter
 from postroom.partitioning import Partitioning
 from postroom.relay.mover import Mover
 from postroom.store.due_row import NO_DATE, NO_SLOT
+from postroom.store.due_rows import DueRows
+from postroom.store.odd_rows import OddRows
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import to_write
 from postroom.store.scheduled_search import ScheduledSearch
@@ -31,6 +34,8 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pymongo.database import Database
 
     from tests.site import Site
 
@@ -64,8 +69,10 @@ ODD: dict[str, tuple[dict[str, Any], str | None]] = {
     "due dates": ({"dueAt": [FUTURE, PAST]}, NO_DATE),
     "due object": ({"dueAt": {"$date": "x"}}, NO_DATE),
     "due before year 1": ({"dueAt": DatetimeMS(-70_000_000_000_000)}, NO_DATE),
-    "due null": ({"dueAt": None}, "It has no dueAt"),
-    "no due": ({"dueAt": GONE}, "It has no dueAt"),
+    "due empty": ({"dueAt": []}, NO_DATE),
+    "due lists": ({"dueAt": [[PAST]]}, NO_DATE),
+    "due null": ({"dueAt": None}, NO_DATE),
+    "no due": ({"dueAt": GONE}, NO_DATE),
     "no time": ({"occurredAt": GONE}, None),
     "time beyond": ({"occurredAt": DatetimeMS(400_000_000_000_000)}, None),
     "no data": ({"data": GONE}, None),
@@ -128,6 +135,32 @@ def moving(site: Site, count: int) -> Iterator[None]:
     finally:
         for mover in movers:
             mover.stop()
+
+
+@contextlib.contextmanager
+def monitored(site: Site, finds: list[dict[str, Any]]) -> Iterator[Database[Any]]:
+    """Lend a database of a client whose finds are noted."""
+
+    class Noting(monitoring.CommandListener):
+        def started(self, event: monitoring.CommandStartedEvent) -> None:
+            if event.command_name == "find":
+                finds.append(dict(event.command))
+
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+        def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+    uri = site.environment["POSTROOM_MONGODB_URI"]
+    with MongoClient[Any](uri, event_listeners=[Noting()]) as client:
+        yield client[site.database.name]
+
+
+def explained(site: Site, find: dict[str, Any]) -> dict[str, Any]:
+    """Return what a find reads."""
+    left_out = {"lsid", "$db", "$clusterTime", "$readPreference", "readConcern", "maxTimeMS"}
+    command = {name: value for name, value in find.items() if name not in left_out}
+    answer = site.database.command("explain", command, verbosity="executionStats")
+    found: dict[str, Any] = answer["executionStats"]
+    return found
 
 
 def neighbours(site: Site) -> int:
@@ -221,6 +254,30 @@ def test_many_of_them_hold_up_no_other_for_long(
             lambda: plan.count_documents({"refused": NO_SLOT}) == 3000, description="all of them"
         )
     assert 0 < len(caplog.records) <= 300
+
+
+def test_what_is_due_is_found_by_the_index_though_lists_were_in_it(lite_site: Site) -> None:
+    """Such an index gives no two bounds of a field any more, and for good."""
+    plan = lite_site.database[wire.SCHEDULED]
+    outbox = Outbox(lite_site.database)
+    events = [{"name": "Neighbour", "data": {}}] * 3000
+    outbox.publish(events, deliver_at=FUTURE)
+    for name in ("slot list", "due dates", "outbox in a list"):
+        plan.insert_one(odd(name))
+        plan.delete_one({"which": name})
+    looks: list[dict[str, Any]] = []
+    with monitored(lite_site, looks) as database:
+        rows = DueRows(database, partitioning=Partitioning(), partition=Partitioning().names[0])
+        assert not rows.due(datetime.now(UTC), limit=1000).rows
+        odd_rows = OddRows(database, "default")
+        assert not list(odd_rows.without_a_place(datetime.now(UTC)))
+        assert not list(odd_rows.without_a_date())
+        assert not list(odd_rows.without_anything())
+    assert len(looks) == 4
+    for look in looks:
+        stats = explained(lite_site, look)
+        assert stats["totalKeysExamined"] <= 12, look
+        assert stats["totalDocsExamined"] <= 2, look
 
 
 def test_one_in_which_no_reason_can_be_written_holds_up_no_other(lite_site: Site) -> None:
