@@ -133,5 +133,5 @@ class SecuredPulsar(Pulsar):
         url = f"{self.admin_url}/admin/v2/{path}"
         request = urllib.request.Request(url, body, headers, method=method)
         context = ssl.create_default_context(cafile=self._authority.file)
-        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return bytes(answer.read())

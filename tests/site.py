@@ -23,7 +23,7 @@ from pymongo import MongoClient
 from postroom import broker, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.settings import Settings
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 STOP_SECONDS = 15
+ADMIN_SECONDS = 30
 
 
 class Worker:
@@ -58,7 +59,7 @@ class Worker:
         """Return what it has logged so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, words: str, *, seconds: float = 30) -> None:
+    def wait_for(self, words: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it has logged these words."""
 
         def said() -> bool:
@@ -88,7 +89,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.words} did not end:\n{self.text()[-3000:]}") from None
 
-    def exit_code(self, seconds: float = 30) -> int:
+    def exit_code(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until it has ended by itself, and return its exit code."""
         return self.process.wait(seconds)
 
@@ -154,7 +155,7 @@ class Site:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -200,7 +201,7 @@ class Site:
             {"Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=ADMIN_SECONDS) as answer:
             return bytes(answer.read())
 
     def admin_namespace(self, namespace: str, policy: str, value: object) -> None:
@@ -214,13 +215,13 @@ class Site:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{admin}/{what}", body, headers, method=method)
         try:
-            urllib.request.urlopen(request, timeout=10).close()
+            urllib.request.urlopen(request, timeout=ADMIN_SECONDS).close()
         except urllib.error.HTTPError as error:
             if error.code != HTTPStatus.CONFLICT:
                 raise
 
     def receive(
-        self, consumer: pulsar.Consumer, count: int, *, seconds: float = 30
+        self, consumer: pulsar.Consumer, count: int, *, seconds: float = PATIENCE_SECONDS
     ) -> list[pulsar.Message]:
         """Receive `count` messages and make sure that no other follows at once."""
         found: list[pulsar.Message] = []
@@ -253,9 +254,25 @@ class Site:
         """End what is left, and remove the data."""
         for worker in self._workers:
             worker.kill()
+        self._end_transactions()
         self.mongodb.drop_database(self.name)
         self.mongodb.close()
         broker.close(self.pulsar)
+
+    def _end_transactions(self) -> None:
+        """End what workers were in the middle of when they were killed.
+
+        MongoDB ends it after a minute, and removes no database before.
+        """
+        if not self._workers:
+            return
+        stages: list[dict[str, Any]] = [
+            {"$currentOp": {"allUsers": True, "idleSessions": True}},
+            {"$match": {"transaction": {"$exists": True}, "active": False}},
+        ]
+        left = [{"lsid": each["lsid"]} for each in self.mongodb.admin.aggregate(stages)]
+        if left:
+            self.mongodb.admin.command("killAllSessionsByPattern", left)
 
 
 def row(number: int, *, partition: str = "default", name: str = "Counted") -> dict[str, Any]:
