@@ -82,6 +82,8 @@ class CheckpointField:
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"
     SCAN = "scan"
+    # By their numbers.
+    INTENTS = "intents"
     # Of the form of all this; 1 where it is not said.
     VERSION = "version"
     # Within heldBy and wantedBy.
@@ -89,7 +91,7 @@ class CheckpointField:
     PINNED = "pinned"
     # Within a mutex.
     BROKERS = "brokers"
-    # Within a mutex and a lane.
+    # Within a mutex, a lane and an intent.
     TOPIC = "topic"
     MARK = "messageId"
     # Within a scan.
@@ -103,6 +105,8 @@ class CheckpointField:
     BEFORE = "before"
     SENT = "sent"
     LAST = "last"
+    # Within an intent, beside its topic and position.
+    IDS = "ids"
 
 
 class QuarantineField:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.findings import Finding, Grade
 from postroom.operations import setup
-from postroom.operations.examining import configured, mongodb, pulsar, workers
+from postroom.operations.examining import configured, mongodb, pulsar, topics, workers
 from postroom.store import clients
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def examine(
     found += _answered("MongoDB", lambda: _mongodb(wiring), wiring)
     told("Pulsar")
     found += _answered("Pulsar", lambda: pulsar.examine(wiring), wiring)
+    if Grade.FAIL not in {finding.grade for finding in found}:
+        found += _answered("Pulsar", lambda: _topics(wiring), wiring)
     if broker is not None:
         told("Redis")
         found += broker()
@@ -78,6 +80,11 @@ def exit_code(found: list[Finding]) -> int:
 def _mongodb(wiring: Wiring) -> list[Finding]:
     with clients.for_command_line(wiring.settings.mongodb_uri) as client:
         return mongodb.examine(client[wiring.settings.mongodb_database], wiring)
+
+
+def _topics(wiring: Wiring) -> list[Finding]:
+    with clients.for_command_line(wiring.settings.mongodb_uri) as client:
+        return list(topics.examine(client[wiring.settings.mongodb_database], wiring))
 
 
 def _answered(what: str, look: Callable[[], list[Finding]], wiring: Wiring) -> list[Finding]:

@@ -103,7 +103,7 @@ def fit_out(
         pace=options.pace,
         tenure=tenure,
         tell=tell,
-        written=_written(mandate.observer, options.partition, cursors),
+        written=_written(mandate, options.partition, cursors),
     )
     opening = _opening(mandate, options.lanes, cursors, tenure, tell=tell, say=say)
     waiting = Waiting(mandate.quarantine, tell=_shut(mandate.observer, options.partition))
@@ -127,6 +127,7 @@ def fit_out(
             returning=returning,
             outbox=outbox,
             saver=saver,
+            intents=mandate.experience.intents,
             observer=mandate.observer,
             mark_sent=options.mark_sent,
         ),
@@ -177,6 +178,7 @@ def _outbound(
         block_on_poison=options.block_on_poison,
         brake=Brake(limit=options.poison_limit),
         unanswered=mandate.experience.unanswered,
+        intents=mandate.experience.intents,
     )
 
 
@@ -199,11 +201,12 @@ def _shut(observer: Observer, partition: OutboxPartition) -> Callable[[Mapping[s
 
 
 def _written(
-    observer: Observer, partition: OutboxPartition, cursors: Cursors
+    mandate: Mandate, partition: OutboxPartition, cursors: Cursors
 ) -> Callable[[Saving], None]:
     def written(saving: Saving) -> None:
         cursors.moved(saving.marks)
-        observer.tell(
+        mandate.experience.intents.saved(saving.position, is_scanning=saving.is_scanning)
+        mandate.observer.tell(
             facts.CheckpointWritten(
                 partition=partition,
                 position=saving.position,

@@ -88,6 +88,14 @@ class Term:
             self._outfit.upkeep.abandon()
             self._outfit.saver.wait()
             self._origin.lose_history()
+            self._mandate.experience.intents.failed()
+            raise
+        except errors.Superseded:
+            self._outfit.upkeep.abandon()
+            raise
+        except errors.TermEnded:
+            self._outfit.upkeep.abandon()
+            self._mandate.experience.intents.failed()
             raise
         except BaseException:
             self._outfit.upkeep.abandon()
@@ -128,6 +136,7 @@ class Term:
         )
         self._replay.is_scanning = checkpoint.scan is not None
         self._outfit.saver.marks.begin(checkpoint.lanes)
+        self._mandate.experience.intents.begin(checkpoint, self._mandate.checkpoints.note_intents)
         self._outfit.saver.tenure.renew()
         self._outfit.waiting.begin()
         self._outfit.returning.begin(is_scanning=self._replay.is_scanning)
@@ -235,6 +244,7 @@ class Term:
                 flight.events,
                 extra={"action": "drain"},
             )
+            self._mandate.experience.intents.failed()
         self._outfit.saver.save_all()
 
     # --- sending -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from bson import Binary, Timestamp
 
 from postroom import errors
 from postroom.store.claims import Claim, claim_in
+from postroom.store.intents import Intent, intents_from
 from postroom.store.scans import Scan, scan_from
 from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
 from postroom.topics import Topic
@@ -37,7 +38,8 @@ class Checkpoint:
     that raised the `epoch` last, at `owned_at`, and `claim` says more of it. `cluster_time` is up
     to when the outbox is relayed, as the `collection` of that UUID has it, and `brake_level` by how
     many more rows were set aside than relayed lately. `paused_by` is the operator who has it stand
-    still, since `paused_at`.
+    still, since `paused_at`. `intents` are what was under
+    way to topics, by numbers.
     """
 
     partition: OutboxPartition
@@ -48,6 +50,7 @@ class Checkpoint:
     lanes: Mapping[Topic, Mark | None] = field(default_factory=dict)
     collection: Binary | None = None
     scan: Scan | None = None
+    intents: Mapping[int, Intent] = field(default_factory=dict)
     claim: Claim | None = None
     owner: str | None = None
     owned_at: datetime | None = None
@@ -116,6 +119,7 @@ def _read(row: Mapping[str, Any]) -> Checkpoint:
         },
         collection=_binary(row.get(CheckpointField.COLLECTION)),
         scan=scan_from(row.get(CheckpointField.SCAN)),
+        intents=intents_from(row.get(CheckpointField.INTENTS)),
         claim=claim_in(row),
         owner=row.get(CheckpointField.OWNER),
         owned_at=row.get(CheckpointField.OWNED_AT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
@@ -15,17 +15,19 @@ from postroom.store.checkpoint import VERSION, Checkpoint, from_row, require_kno
 from postroom.store.claims import claim_in
 from postroom.store.codec import READING
 from postroom.store.holdings import new_row
+from postroom.store.intents import intent_to_row
 from postroom.store.scans import scan_to_row
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bson import Binary, Timestamp
     from pymongo.collection import Collection
     from pymongo.database import Database
 
     from postroom.store.claims import Claim, MeetingPlace
+    from postroom.store.intents import Intent
     from postroom.store.scans import Scan
     from postroom.store.values import Mark, OutboxPartition, Position, ResumeToken
     from postroom.topics import Topic
@@ -196,7 +198,7 @@ class CheckpointStore:
         """
         row = self._rows.find_one(self._guard, max_time_ms=READ_MS)
         if row is None:
-            self._superseded()
+            raise _superseded(self._partition, self._guard)
         return from_row(row)
 
     def confirm(self) -> None:
@@ -208,7 +210,7 @@ class CheckpointStore:
         """
         only_id = {CheckpointField.ID: 1}
         if self._rows.find_one(self._guard, only_id, max_time_ms=READ_MS) is None:
-            self._superseded()
+            raise _superseded(self._partition, self._guard)
 
     def show_life(self) -> None:
         """Move the claim, if there is a term; from any thread.
@@ -262,6 +264,15 @@ class CheckpointStore:
         else:
             self._update({"$set": {**fields, CheckpointField.SCAN: scan_to_row(point.scan)}})
 
+    def note_intents(self, noted: Mapping[int, Intent], gone: Iterable[int]) -> None:
+        """Store intents by their numbers, and remove others; raises what save() does."""
+        intents, update = CheckpointField.INTENTS, dict[str, Any]()
+        if noted:
+            update["$set"] = {f"{intents}.{n}": intent_to_row(each) for n, each in noted.items()}
+        if removed := dict.fromkeys((f"{intents}.{number}" for number in gone), ""):
+            update["$unset"] = removed
+        self._update(update)
+
     def declare_lanes(self, lanes: Mapping[Topic, Mark | None]) -> None:
         """Store where each lane begins before anything is sent on it; raises what save() does."""
         self._update({"$set": {CheckpointField.LANES: _lanes_to_row(lanes)}})
@@ -281,14 +292,7 @@ class CheckpointStore:
 
     def _update(self, update: Mapping[str, Any]) -> None:
         if not self._rows.update_one(self._guard, update).matched_count:
-            self._superseded()
-
-    def _superseded(self) -> NoReturn:
-        raise errors.Superseded(
-            f"Another relay has taken over partition {self._partition!r}, or its checkpoint was "
-            f"removed (epoch {self._guard[CheckpointField.EPOCH]}); this relay sends nothing more "
-            "and stands by"
-        )
+            raise _superseded(self._partition, self._guard)
 
 
 def _known_row(rows: Collection[Any], partition: OutboxPartition) -> Mapping[str, Any] | None:
@@ -304,3 +308,10 @@ def _lanes_to_row(lanes: Mapping[Topic, Mark | None]) -> list[dict[str, Any]]:
     return [
         {CheckpointField.TOPIC: topic, CheckpointField.MARK: mark} for topic, mark in lanes.items()
     ]
+
+
+def _superseded(partition: OutboxPartition, guard: Mapping[str, Any]) -> errors.Superseded:
+    return errors.Superseded(
+        f"Another relay has taken over partition {partition!r}, or its checkpoint was removed "
+        f"(epoch {guard[CheckpointField.EPOCH]}); this relay sends nothing more and stands by"
+    )

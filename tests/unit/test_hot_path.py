@@ -145,6 +145,7 @@ def outbound(*, keyed: bool) -> Outbound:
         block_on_poison=False,
         brake=Brake(limit=1),
         unanswered=Unanswered(),
+        intents=experience.intents,
     )
 
 

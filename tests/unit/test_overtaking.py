@@ -9,6 +9,7 @@ import pytest
 
 from postroom import errors, pulsar_adapter
 from postroom.cloud_events import CloudEvents
+from postroom.relay.sending.intents import Intents
 from postroom.relay.sending.lane import _message
 from postroom.relay.sending.overtaking import Overtaking
 from postroom.relay.sending.tail import _Found
@@ -72,7 +73,7 @@ def test_a_row_is_held_to_be_refused_where_all_behind_it_is_smaller(
     for first, later, is_refused in ((large, small, True), (small, large, False)):
         missing, there = written(1, routing, **first), written(2, routing, **later)
         lane: Any = SimpleNamespace(topic=missing.topic, tail=tail_of(there))
-        overtaking = Overtaking([lane])
+        overtaking = Overtaking([lane], Intents())
         overtaking.met("2", 2)
         overtaking.row = 1
         try:
@@ -88,7 +89,7 @@ def test_rows_that_a_deploy_routes_elsewhere_are_late_however_large() -> None:
     there = [written(2, PLAIN, text="xxxx"), written(4, PLAIN)]
     first, third = written(1, PLAIN, text="xxx"), written(3, PLAIN, text="xx")
     lane: Any = SimpleNamespace(topic=first.topic, tail=tail_of(*there))
-    overtaking = Overtaking([lane])
+    overtaking = Overtaking([lane], Intents())
     overtaking.met("2", 2)
     overtaking.met("4", 4)
     for overtaking.row, late in ((1, first), (3, third)):

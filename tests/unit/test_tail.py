@@ -5,7 +5,7 @@ from __future__ import annotations
 import pulsar
 import pytest
 
-from postroom.relay.sending.tail import place
+from postroom.relay.sending.setback import place
 
 
 @pytest.mark.parametrize("topic_partition", [-1, 0, 4])

@@ -71,6 +71,7 @@ def test_the_fields_are_frozen() -> None:
                 "mover",
                 "collection",
                 "scan",
+                "intents",
                 "version",
                 "worker",
                 "pinned",
@@ -79,7 +80,7 @@ def test_the_fields_are_frozen() -> None:
             ),
             *("messageId", "since", "publishedSince", "replaced", "streamFirst", "streamLost"),
             "first",
-            *("at", "before", "sent", "last"),
+            *("at", "before", "sent", "last", "ids"),
         ],
         "QuarantineField": [
             *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt"),

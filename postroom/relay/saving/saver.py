@@ -36,6 +36,7 @@ class Saving:
     marks: dict[Topic, Mark]
     position: int
     cluster_time: Timestamp | None
+    is_scanning: bool
     began: float
     ended: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
@@ -142,7 +143,9 @@ class Saver:
     def _save(self, point: Point, position: Position, brake_level: int) -> None:
         marks = self.marks.take()
         last_id, self._last_id = self._last_id, None
-        saving = self._saving = Saving(marks, position, point.cluster_time, time.monotonic())
+        saving = self._saving = Saving(
+            marks, position, point.cluster_time, point.scan is not None, time.monotonic()
+        )
         self._stored = None
         self._saved = saving.began
         write = functools.partial(

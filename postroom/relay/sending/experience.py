@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from postroom.relay.sending.audience import Audience
+from postroom.relay.sending.intents import Intents
 from postroom.relay.sending.unanswered import Unanswered
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class Experience:
 
     `largest` is what a message may take anywhere: the setting, or less where the client refused
     one for that. `is_well` says whether the broker stores anything at all beside a topic,
-    `audience` where messages of different keys may share a batch, and `unanswered` for how long
-    rows have waited for a function of the routing.
+    `audience` where messages of different keys may share a batch, `intents` in which order rows
+    were handed to topics, and `unanswered` for how long rows have waited for a function of the
+    routing.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Experience:
     ) -> None:
         self.largest = largest
         self.audience = audience or Audience(lambda _: frozenset(), always=False, admin=admin)
+        self.intents = Intents()
         self.unanswered = Unanswered()
         self.is_well: Callable[[Topic], bool] = _unknown
         self.admin = admin

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from postroom.observation import Observer
     from postroom.relay.saving.chunk import Chunk, Landed
     from postroom.relay.saving.saver import Saver
+    from postroom.relay.sending.intents import Intents
     from postroom.relay.sending.returning import Returning
     from postroom.relay.sending.waiting import Waiting
     from postroom.store.outbox_rows import OutboxRows
@@ -38,6 +39,7 @@ class Landing:
         returning: Returning,
         outbox: OutboxRows,
         saver: Saver,
+        intents: Intents,
         observer: Observer,
         mark_sent: bool,
     ) -> None:
@@ -48,6 +50,7 @@ class Landing:
         self._returning = returning
         self._outbox = outbox
         self._saver = saver
+        self._intents = intents
         self._observer = observer
         self._mark_sent = mark_sent
 
@@ -58,6 +61,7 @@ class Landing:
             pymongo.errors.PyMongoError: what became of rows could not be noted.
 
         """
+        chunk.bursts = self._intents.bursts
         self.flight.add(chunk)
         self._collect()
 
@@ -75,8 +79,10 @@ class Landing:
 
     def _collect(self) -> None:
         for chunk in self.flight.landed():
+            self._intents.landed(chunk.bursts)
             if chunk.poison:
                 self._quarantine.store(chunk.poison)
+                self._intents.set_aside(chunk.poison)
                 self._waiting.saved(chunk.poison)
                 self._returning.set_aside(chunk.poison)
             if chunk.returned_for is not None:

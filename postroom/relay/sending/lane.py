@@ -186,6 +186,9 @@ class Lane:
     def _leave(self, stored: Stored | None) -> None:
         burst, outlet = self._burst, self.outlet
         is_new = burst.size > outlet.proven
+        if not (is_new or burst.delay or outlet.is_batching):
+            # Neither alone nor one entry: some of it may be stored, and some before that refused.
+            self._experience.intents.handing(self.topic, burst.messages, self.last)
         try:
             outlet.hand_over(burst.messages, size=burst.size, delay=burst.delay, stored=stored)
         except errors.Refused as refused:

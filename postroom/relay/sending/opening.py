@@ -143,8 +143,12 @@ class Opening:
         producer = self._produce(topic, shared=shared, batching=batching)
         # With deduplication the broker drops what is not above the last id that it knows.
         pushed = producer.last_sequence_id()
-        if span is not None and span.is_unsure and pushed < 0 and self._is_new(topic):
-            span = None
+        if span is not None and pushed < 0:
+            if span.is_unsure and self._is_new(topic):
+                span = None
+            elif self.tails.lacks(topic, span.mark):
+                # Looked at before the relay's own subscription is made.
+                span = dataclasses.replace(span, is_made_anew=self._is_new(topic))
         try:
             if span is None:
                 tail, mark = Tail(floor=max(0, pushed)), self.tails.end(topic)
@@ -154,6 +158,7 @@ class Opening:
                 checked = dataclasses.replace(span, is_checked=span.published_since is None)
                 tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
                 tail = tail.joined(early)
+                self._experience.intents.opened(topic, tail.ids)
                 mark = span.mark
         except BaseException:
             broker.close(producer)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from postroom.relay.saving.chunk import Chunk
     from postroom.relay.sending.acknowledgements import Stored
     from postroom.relay.sending.brake import Brake
+    from postroom.relay.sending.intents import Intents
     from postroom.relay.sending.lane import Lane
     from postroom.relay.sending.lanes import Lanes
     from postroom.relay.sending.unanswered import Unanswered
@@ -59,9 +60,10 @@ class Outbound:
         block_on_poison: bool,
         brake: Brake,
         unanswered: Unanswered,
+        intents: Intents,
     ) -> None:
         self.numbering = Numbering()
-        self.overtaking = Overtaking(lanes)
+        self.overtaking = Overtaking(lanes, intents)
         self.brake = brake
         self._lanes = lanes
         self._waiting = waiting

@@ -11,6 +11,7 @@ from postroom.store import letter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from postroom.relay.sending.intents import Intents
     from postroom.relay.sending.lane import Lane
     from postroom.store.letter import Letter
     from postroom.topics import Topic
@@ -26,9 +27,10 @@ class Overtaking:
     `row` is the number of the row that is being filled in, counted from 1 while there is a replay.
     """
 
-    def __init__(self, lanes: Iterable[Lane]) -> None:
+    def __init__(self, lanes: Iterable[Lane], intents: Intents) -> None:
         self.row = 0
         self._lanes = lanes
+        self._intents = intents
         self._met: dict[Topic, list[tuple[int, int]]] = {}
         # Topics to which rows are routed that were never sent there.
         self._rerouted: set[Topic] = set()
@@ -44,7 +46,8 @@ class Overtaking:
         """Make sure that a topic has nothing yet that stands behind the row.
 
         It has where the broker refused the row in its turn, by a policy that was set while it was
-        under way: then all that it took behind it is smaller. Otherwise, as where a deploy has
+        under way: that is noted in a scan, and behind lost history; in a replay all that the topic
+        took behind the row is smaller then. Otherwise, as where a deploy has
         changed the routing, the row was never sent there: it is sent late, and that is told. Where
         one row is sure to be late, those behind it are too: they have the same cause.
 
@@ -52,11 +55,17 @@ class Overtaking:
             Poison: the row was refused, and sent now it would come out of order.
 
         """
+        if self._intents.has_refused(lane.topic, ready.id):
+            raise errors.Poison(
+                f"The topic {lane.topic} did not take the event, of {_size(ready)} bytes, in its "
+                "turn, and has later ones by now: a policy was set while it was under way "
+                "(maxMessageSize). Sent now it comes out of order"
+            )
         met = self._met.get(lane.topic)
         if met is None or met[-1][0] < self.row:
             return
         later = [size for row, size in met if row > self.row]
-        size = letter.measured(ready.payload, ready.key, ready.headers)
+        size = _size(ready)
         if size > max(later) and lane.topic not in self._rerouted:
             raise errors.Poison(
                 f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "
@@ -71,3 +80,7 @@ class Overtaking:
             len(later),
             extra={"action": "late", "event_id": ready.id},
         )
+
+
+def _size(ready: Letter) -> int:
+    return letter.measured(ready.payload, ready.key, ready.headers)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from postroom import errors, wire
 from postroom.relay.sending.known_ids import KnownIds
 from postroom.relay.sending.readback import ConnectionLostError, Readback, Surroundings
+from postroom.relay.sending.setback import REMEDY, place, put_back_to
 from postroom.store import letter
 from postroom.store.values import Mark
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.lane_options import LaneOptions
     from postroom.topics import Topic
 
-__all__ = ["Span", "Tail", "TailReader", "place"]
+__all__ = ["Span", "Tail", "TailReader"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Span:
 
     `position` is that of the checkpoint. `is_checked` asks whether the mark's own message is there,
     `is_for_scan` says that it is for leaving out what the topic has, and may be long; `is_unsure`
-    that nothing is known to have been sent there ever.
+    that nothing is known to have been sent there ever, `is_made_anew` that the topic knows nothing
+    of this relay, although it has a mark.
     """
 
     mark: Mark | None
@@ -69,6 +71,7 @@ class Span:
     is_checked: bool = False
     is_for_scan: bool = False
     is_unsure: bool = False
+    is_made_anew: bool = False
 
 
 @dataclass(slots=True)
@@ -133,14 +136,8 @@ class TailReader:
         with self._readback(topic, span, found, own_name) as readback:
             self._read_to_the_end(readback, found, own_name)
             self._await_unconfirmed(topic, readback, found, own_name, pushed)
-        if found.is_cut and (found.ids or pushed > span.position):
-            logger.warning(
-                "%s no longer keeps the message up to which the checkpoint speaks for it: what was "
-                "sent from there to the first that is left cannot be seen, and is sent again. Its "
-                "namespace needs some retention: pulsar-admin namespaces set-retention",
-                topic,
-                extra={"action": "tail_cut", "topic": topic},
-            )
+        if found.is_cut:
+            self._say_what_is_gone(topic, span, has_later=bool(found.ids) or pushed > span.position)
         return found.tail()
 
     @contextlib.contextmanager
@@ -166,6 +163,39 @@ class TailReader:
                     self._note(first, found, own_name)
             yield readback
 
+    def _say_what_is_gone(self, topic: Topic, span: Span, *, has_later: bool) -> None:
+        """Say what it means that the mark's message is not there, if it means anything."""
+        import pulsar
+
+        mark = pulsar.MessageId.deserialize(span.mark)
+        if (back_to := put_back_to(mark, self._last(topic))) is not None:
+            logger.error(
+                "%s was put back to an earlier time: its last message is of %s, and the checkpoint "
+                "speaks for a later one. What was sent since is missing there, and the relay goes "
+                "on behind it: %s",
+                topic,
+                f"{back_to:%Y-%m-%dT%H:%M:%SZ}",
+                REMEDY.format(topic=topic),
+                extra={"action": "topic_put_back", "topic": topic},
+            )
+        elif span.is_made_anew:
+            logger.error(
+                "%s was made anew: it has nothing of this relay's, not even its subscription, and "
+                "the checkpoint speaks for a message there. What was sent before is missing, and "
+                "the relay goes on behind it: %s",
+                topic,
+                REMEDY.format(topic=topic),
+                extra={"action": "topic_made_anew", "topic": topic},
+            )
+        elif has_later:
+            logger.warning(
+                "%s no longer keeps the message up to which the checkpoint speaks for it: what was "
+                "sent from there to the first that is left cannot be seen, and is sent again. Its "
+                "namespace needs some retention: pulsar-admin namespaces set-retention",
+                topic,
+                extra={"action": "tail_cut", "topic": topic},
+            )
+
     def read_terminated(self, topic: Topic, span: Span, *, shared: bool) -> Tail:
         """Read a topic that takes nothing more; the reader's client should serve nobody else.
 
@@ -188,20 +218,35 @@ class TailReader:
                     raise
         return found.tail()
 
-    def end(self, topic: Topic) -> Mark | None:
-        """Return a mark at the topic's end, or None for its beginning where that is not known."""
+    def lacks(self, topic: Topic, mark: Mark | None) -> bool:
+        """Say whether a topic does not have the message that a mark names."""
         import pulsar
 
+        if mark is None or not self._options.fenced:
+            return False
+        start = pulsar.MessageId.deserialize(mark)
+        reader = self._client.create_reader(topic, start, start_message_id_inclusive=True)
+        with contextlib.closing(reader):
+            first = Readback(topic, reader, self._around).next()
+            return first is None or place(first.message_id()) != place(start)
+
+    def end(self, topic: Topic) -> Mark | None:
+        """Return a mark at the topic's end, or None for its beginning where that is not known."""
         if not self._options.fenced:
             # The embedded broker never finds a last message, and at times hangs over the attempt.
             # Reading from the topic's beginning, as None asks for, is slower and as good.
             return None
+        message = self._last(topic)
+        return None if message is None else Mark(message.message_id().serialize())
+
+    def _last(self, topic: Topic) -> pulsar.Message | None:
+        import pulsar
+
         reader = self._client.create_reader(
             topic, pulsar.MessageId.latest, start_message_id_inclusive=True
         )
         with contextlib.closing(reader):
-            message = Readback(topic, reader, self._around).next()
-        return None if message is None else Mark(message.message_id().serialize())
+            return Readback(topic, reader, self._around).next()
 
     def _read_to_the_end(self, readback: Readback, found: _Found, own_name: str) -> None:
         while message := readback.next():
@@ -234,12 +279,3 @@ class TailReader:
     def _require_office(self) -> None:
         if self._stopping.is_set():
             raise errors.TermEnded("The relay was stopped while it opened a term")
-
-
-def place(message_id: pulsar.MessageId) -> tuple[int, int, int]:
-    """Return where a message stands in its topic.
-
-    Without the number of the topic partition, by which the client compares, too: an acknowledgement
-    does not tell it, a message that is read does.
-    """
-    return message_id.ledger_id(), message_id.entry_id(), message_id.batch_index()

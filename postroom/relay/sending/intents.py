@@ -1,0 +1,182 @@
+"""Intents: in which order rows are handed to topics, noted where nothing else could tell later."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pymongo import errors as mongo
+
+from postroom import errors, wire
+from postroom.events import id_text
+from postroom.store.intents import Intent
+from postroom.store.values import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from postroom.pulsar_adapter import Message
+    from postroom.store.checkpoints import Checkpoint
+    from postroom.store.quarantine import Quarantined
+    from postroom.topics import Topic
+
+    Note = Callable[[Mapping[int, Intent], Iterable[int]], None]
+
+__all__ = ["Intents"]
+
+# A row with a longer id is left out, so that all that is under way fits into the checkpoint's row.
+LONGEST_ID = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Burst:
+    """Messages that left together, and the number under which that was noted, if it was."""
+
+    topic: Topic
+    messages: Sequence[Message]
+    position: int
+    number: int | None
+
+
+class Intents:
+    """Kept by the relay from term to term, used by its thread alone.
+
+    Of the messages that are under way the broker may refuse one, by a policy that was set just
+    then, and take those behind it. Sent now it would come out of order. The change stream shows it
+    in its place again, from which that can be told (Overtaking). A scan does not: what a topic
+    lacks was refused there, or is committed only now. So while there is a scan each burst is noted
+    in the checkpoint before it leaves; and what is under way when any term fails, should history be
+    lost before the next one has sent it. A row that its topic lacks, while it has one that was to
+    be handed to it later, was refused.
+    """
+
+    def __init__(self) -> None:
+        # How many bursts have left in this term.
+        self.bursts = 0
+        self._note: Note | None = None
+        self._is_scanning = False
+        self._noted: dict[int, Intent] = {}
+        self._gone: list[int] = []
+        self._under_way: deque[_Burst] = deque()
+        self._refused: dict[str, Topic] = {}
+
+    def begin(self, checkpoint: Checkpoint, note: Note) -> None:
+        """Take over what earlier terms have noted, but for what the checkpoint has passed."""
+        self.bursts, self._note, self._is_scanning = 0, note, checkpoint.scan is not None
+        self._noted, self._gone, self._refused = dict(checkpoint.intents), [], {}
+        self._under_way.clear()
+        for number, intent in checkpoint.intents.items():
+            if intent.position is None and self._is_scanning:
+                self._refused.update(dict.fromkeys(intent.ids, intent.topic))
+            elif intent.position is None or intent.position <= checkpoint.position:
+                self._gone.append(number)
+                del self._noted[number]
+
+    def opened(self, topic: Topic, there: Collection[str]) -> None:
+        """Find out what a topic has refused; `there` are the ids that it has behind its mark.
+
+        What it has nothing behind is free to be handed to it in another order.
+        """
+        found = [
+            number
+            for number, intent in self._noted.items()
+            if intent.topic == topic and intent.position is not None
+        ]
+        if not (self._is_scanning and found):
+            return
+        ids = [row_id for number in found for row_id in self._noted[number].ids]
+        last = max((place for place, row_id in enumerate(ids) if row_id in there), default=0)
+        refused = tuple(row_id for row_id in ids[:last] if row_id not in there)
+        self._refused.update(dict.fromkeys(refused, topic))
+        self._write([Intent(topic=topic, ids=refused)] if refused else [], gone=found)
+
+    def has_refused(self, topic: Topic, row_id: str) -> bool:
+        """Say whether a topic has refused a row in its turn, and has later ones."""
+        return bool(self._refused) and self._refused.get(row_id) == topic
+
+    def set_aside(self, rows: Iterable[Quarantined]) -> None:
+        """Forget the refusal of rows that are in quarantine: from there they may be put back."""
+        refused = self._refused.keys() & {id_text(row.row_id) for row in rows}
+        for row_id in refused:
+            del self._refused[row_id]
+        for number, intent in list(self._noted.items()):
+            if intent.position is None and not refused.isdisjoint(intent.ids):
+                left = tuple(row_id for row_id in intent.ids if row_id not in refused)
+                rest = [Intent(topic=intent.topic, ids=left)] if left else []
+                self._write(rest, gone=[number])
+
+    # --- what is under way -------------------------------------------------------------------
+
+    def handing(self, topic: Topic, messages: Sequence[Message], position: int) -> None:
+        """Take note of messages that leave together, up to a position, with others behind them.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+            pymongo.errors.PyMongoError: the checkpoint could not be written.
+
+        """
+        number = None
+        if self._is_scanning:
+            (number,) = self._write([_intent(topic, messages, position)], gone=())
+        self._under_way.append(
+            _Burst(topic=topic, messages=messages, position=position, number=number)
+        )
+        self.bursts += 1
+
+    def landed(self, bursts: int) -> None:
+        """Note that so many bursts, the first of this term, are stored."""
+        while self.bursts - len(self._under_way) < bursts:
+            number = self._under_way.popleft().number
+            if number is not None:
+                self._gone.append(number)
+
+    def saved(self, position: int, *, is_scanning: bool) -> None:
+        """Note that the checkpoint has come to a position, and still has a scan or not.
+
+        Raises what handing() does.
+        """
+        if is_scanning:
+            return  # what it has passed goes with the next burst
+        was_scan, self._is_scanning = self._is_scanning, False
+        if was_scan:
+            self._refused.clear()
+        gone = [
+            number
+            for number, intent in self._noted.items()
+            if was_scan or intent.position is None or intent.position <= position
+        ]
+        if gone:
+            self._write([], gone=gone)
+
+    def failed(self) -> None:
+        """Note what is under way where a term fails; as well as that is possible."""
+        if self._is_scanning or not self._under_way:
+            return
+        under_way = [_intent(each.topic, each.messages, each.position) for each in self._under_way]
+        with contextlib.suppress(mongo.PyMongoError, errors.RelayError):
+            self._write(under_way, gone=())
+
+    def _write(self, intents: Sequence[Intent], *, gone: Iterable[int]) -> Sequence[int]:
+        if self._note is None:
+            raise RuntimeError("No term has begun")
+        gone = [*self._gone, *gone]
+        first = max([*self._noted, *gone], default=-1) + 1
+        noted = dict(enumerate(intents, first))
+        if noted or gone:
+            self._note(noted, gone)
+        self._noted.update(noted)
+        for number in gone:
+            self._noted.pop(number, None)
+        self._gone = []
+        return list(noted)
+
+
+def _intent(topic: Topic, messages: Sequence[Message], position: int) -> Intent:
+    ids = (str(message.properties()[wire.ID]) for message in messages)
+    return Intent(
+        topic=topic,
+        ids=tuple(row_id for row_id in ids if len(row_id) <= LONGEST_ID),
+        position=Position(position),
+    )

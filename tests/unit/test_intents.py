@@ -1,0 +1,192 @@
+"""Intents: what a topic has refused is told from what was never handed to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson import ObjectId
+
+from postroom import errors
+from postroom.relay.sending.intents import LONGEST_ID, Intents
+from postroom.store.checkpoint import Checkpoint
+from postroom.store.intents import Intent, intent_to_row, intents_from
+from postroom.store.quarantine import Quarantined
+from postroom.store.scans import Scan
+from postroom.store.values import DEFAULT_PARTITION, Position
+from postroom.topics import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+HERE, THERE = (Topic(f"persistent://a/b/{name}") for name in ("here", "there"))
+
+
+class Message:
+    """A message that bears an id."""
+
+    def __init__(self, row_id: str) -> None:
+        self._row_id = row_id
+
+    def properties(self) -> dict[str, str]:
+        """Return its id, as a message does."""
+        return {"id": self._row_id}
+
+
+class Row:
+    """The checkpoint's row, whoever writes it."""
+
+    def __init__(self) -> None:
+        self.intents: dict[int, Intent] = {}
+
+    def note(self, noted: Mapping[int, Intent], gone: Iterable[int]) -> None:
+        """Do as the checkpoint's store does: through what is stored."""
+        for number in gone:
+            self.intents.pop(number, None)
+        stored = {str(number): intent_to_row(each) for number, each in noted.items()}
+        self.intents |= intents_from(stored)
+
+    def term(self, *, position: int = 0, is_scanning: bool = True) -> Intents:
+        """Begin a term with it."""
+        checkpoint = Checkpoint(
+            partition=DEFAULT_PARTITION,
+            epoch=1,
+            position=Position(position),
+            token=None,
+            scan=Scan() if is_scanning else None,
+            intents=dict(self.intents),
+        )
+        found = Intents()
+        found.begin(checkpoint, self.note)
+        return found
+
+
+def hand(intents: Intents, topic: Topic, ids: str, position: int = 1) -> None:
+    """Hand a burst of rows to a topic, whose ids are letters."""
+    intents.handing(topic, [Message(each) for each in ids], position)
+
+
+def refused(intents: Intents, topic: Topic = HERE) -> str:
+    """Return the letters that a topic is known to have refused."""
+    return "".join(each for each in "abcdefgh" if intents.has_refused(topic, each))
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [("", ""), ("a", ""), ("ab", ""), ("b", "a"), ("c", "ab"), ("ad", "bc"), ("abcd", "")],
+)
+def test_what_has_later_ones_behind_it_was_refused(there: str, expected: str) -> None:
+    """What was never stored with anything behind it is free to come in another order."""
+    row = Row()
+    first = row.term()
+    hand(first, HERE, "ab")
+    hand(first, HERE, "cd")
+    second = row.term()
+    second.opened(HERE, there)
+    assert refused(second) == expected
+    assert refused(second, THERE) == ""
+    # All that was found out is kept, and what was under way then is so no longer.
+    third = row.term()
+    third.opened(HERE, "abcdefgh")
+    assert refused(third) == expected
+
+
+def test_another_order_of_the_next_term_condemns_nothing() -> None:
+    """Nothing of the first one's was stored; the second sends the rows the other way round."""
+    row = Row()
+    hand(row.term(), HERE, "ab")
+    second = row.term()
+    second.opened(HERE, "")
+    hand(second, HERE, "ba")
+    third = row.term()
+    third.opened(HERE, "b")
+    assert refused(third) == ""
+
+
+def test_each_topic_has_an_order_of_its_own() -> None:
+    """One that could not be opened keeps what was noted for it until it can."""
+    row = Row()
+    first = row.term()
+    for topic in (HERE, THERE):
+        hand(first, topic, "ab")
+    second = row.term()
+    second.opened(HERE, "ab")
+    hand(second, HERE, "c")
+    third = row.term()
+    third.opened(THERE, "b")
+    assert refused(third) == ""
+    assert refused(third, THERE) == "a"
+
+
+def test_what_has_landed_is_noted_no_longer() -> None:
+    """So the checkpoint's row has what is under way, and no more."""
+    row = Row()
+    intents = row.term()
+    for number, each in enumerate("abcdef", 1):
+        hand(intents, HERE, each, number)
+        intents.landed(number - 1)
+    assert [each.ids for each in row.intents.values()] == [("e",), ("f",)]
+    assert row.term(position=5).bursts == 0
+    later = row.term(position=5)
+    later.opened(HERE, "f")
+    assert refused(later) == ""
+    intents.saved(6, is_scanning=False)
+    assert not row.intents
+
+
+def test_a_row_that_is_set_aside_may_be_put_back() -> None:
+    """People decide on it from then on, also while the scan goes on."""
+    row, row_id = Row(), ObjectId()
+    first = row.term()
+    first.handing(HERE, [Message(str(row_id)), *map(Message, "ab")], 3)
+    second = row.term()
+    second.opened(HERE, "b")
+    assert second.has_refused(HERE, str(row_id))
+    second.set_aside([Quarantined(row_id=row_id, position=1, reason="refused")])
+    for intents in (second, row.term()):
+        assert not intents.has_refused(HERE, str(row_id))
+        assert refused(intents) == "a"
+
+
+def test_what_was_under_way_in_the_stream_is_noted_where_its_term_fails() -> None:
+    """For a scan that follows at once; a stream goes by its own order, and passes it."""
+    row = Row()
+    stream = row.term(is_scanning=False)
+    hand(stream, HERE, "ab", 2)
+    hand(stream, HERE, "cd", 4)
+    assert not row.intents
+    stream.landed(1)
+    stream.failed()
+    assert [each.ids for each in row.intents.values()] == [("c", "d")]
+    again = row.term(is_scanning=False)
+    again.opened(HERE, "d")
+    assert refused(again) == ""
+    scan = row.term()
+    scan.opened(HERE, "d")
+    assert refused(scan) == "c"
+    again.saved(4, is_scanning=False)
+    assert not any(each.position for each in row.intents.values())
+
+
+def test_what_cannot_be_noted_ends_no_term_that_has_failed() -> None:
+    """Its error is what is told, and nobody hears of this one."""
+
+    def note(_: object, __: object) -> None:
+        raise errors.Superseded("another relay")
+
+    stream = Row().term(is_scanning=False)
+    stream.begin(checkpoint_without_scan(), note)
+    hand(stream, HERE, "a")
+    stream.failed()
+
+
+def checkpoint_without_scan() -> Any:
+    """Return a checkpoint of a relay that has done nothing."""
+    return Checkpoint(partition=DEFAULT_PARTITION, epoch=1, position=Position(0), token=None)
+
+
+def test_an_endless_id_is_left_out() -> None:
+    """All that is under way has to fit into one row; of such an id nothing is known then."""
+    row, long = Row(), "x" * (LONGEST_ID + 1)
+    row.term().handing(HERE, [Message(long), *map(Message, "ab")], 3)
+    assert [each.ids for each in row.intents.values()] == [("a", "b")]
