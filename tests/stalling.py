@@ -1,7 +1,7 @@
 """A relay as a process of its own that stands still in the middle of a chunk, to be killed there.
 
-Usage: python -m tests.stalling FOLDER, with the site's environment. A row whose data names a file
-in `stall` waits, in the routing's key function, until the folder has that file.
+Usage: python -m tests.stalling FOLDER [KEY], with the site's environment. A row whose data names a
+file in `stall` waits, in the routing's topics function, until the folder has that file.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ __all__ = ["stalling"]
 
 
 def stalling(folder: Path) -> Callable[[str, Mapping[str, Any]], str | None]:
-    """Return a key function that stalls where a row says so."""
+    """Return a topics function that stalls where a row says so, and names the default."""
 
-    def key(_: str, data: Mapping[str, Any]) -> str | None:
+    def topic(_: str, data: Mapping[str, Any]) -> str | None:
         name = data.get("stall")
         while name and not (folder / name).exists():
             (folder / f"{name}.met").touch()
             time.sleep(0.01)
-        found = data.get("key")
-        return found if isinstance(found, str) else None
+        return None
 
-    return key
+    return topic
 
 
 if __name__ == "__main__":
     found = Settings()
-    Relay(found, Routing(default=found.topic, topics={}, key=stalling(Path(sys.argv[1])))).run()
+    folder, *key = sys.argv[1:]
+    routing = Routing(
+        default=found.topic, topics=stalling(Path(folder)), key=key[0] if key else None
+    )
+    Relay(found, routing).run()

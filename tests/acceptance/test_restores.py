@@ -148,9 +148,11 @@ def test_pulsar_is_put_back_to_an_hour_ago(
             shutil.rmtree(broker.folder)
             shutil.copytree(tmp_path / "backup", broker.folder)
             start_again(broker)
-            assert site.stored() == before
+            relay.wait_for(f"{site.topic} was put back to an earlier time", seconds=60)
             run(site, "outbox", "pause")
             relay.wait_for("is paused")
+            assert site.stored() == before
+            assert [f"end of {site.topic}"] == put_back(site)
             words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
             done = run(site, "outbox", "replay", *words, "--onto-original", "--yes", "--json")
             assert values(done) == [{"sent": 4, "left": 0}]
@@ -158,7 +160,14 @@ def test_pulsar_is_put_back_to_an_hour_ago(
             after = publish(site, "e")
             wait_for(site, [*before, *lost, *after])
         assert site.stored() == [*before, *before, *lost, *after]
+        assert put_back(site) == []
         assert consumer.stop() == 0
+
+
+def put_back(site: Site) -> list[str]:
+    """Return of what the doctor finds that it was put back to an earlier time."""
+    found = values(run(site, "outbox", "doctor", "--json", code=None))
+    return [each["what"] for each in found if "put back to an earlier time" in each["found"]]
 
 
 def start_again(broker: Pulsar) -> None:
