@@ -18,6 +18,7 @@ from postroom.private_text import quoted
 from postroom.store import codec, letter
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.old_rows import OldRows
+from postroom.topics import base_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,8 @@ class OldEvents:
     """Which old events: those of an outbox partition that say they occurred within a time.
 
     `until` itself is outside. With a `name`, those of that name alone. They are sent to `to_topic`,
-    which is none that a relay sends to, unless `onto_original`.
+    which is none that a relay sends to, unless `onto_original`: then those alone that are routed to
+    it, where any are.
     """
 
     partition: str
@@ -104,7 +106,7 @@ def replay(
     """
     topic = target(database, wiring, asked)
     what = f"outbox partition {asked.partition} to topic {topic}"
-    rows = asked.rows(database)
+    rows, is_elsewhere = asked.rows(database), _elsewhere(topic, wiring, asked)
     done, pace = Done(asked=rows.count()), Pace(rate_per_second)
     access = pulsar_access.of(wiring.settings)
     span = f"replay {asked.since.isoformat()} to {asked.until.isoformat()}"
@@ -119,6 +121,8 @@ def replay(
                     made = letter.write(row, wiring.routing, wiring.settings.max_message_bytes)
                 except errors.Poison as poison:
                     done = _refused(done, row, poison)
+                    continue
+                if is_elsewhere(made.topic):
                     continue
                 pace.wait(meanwhile=functools.partial(told, done))
                 sender.send(made, codec.id_of(row))
@@ -157,6 +161,14 @@ def target(database: Database[Any], wiring: Wiring, asked: OldEvents) -> Topic:
             "events again. Replay to a topic of its own, or say --onto-original"
         )
     return topic
+
+
+def _elsewhere(topic: Topic, wiring: Wiring, asked: Replay) -> Callable[[Topic], bool]:
+    """Return what says of a row's own topic that the row was never meant for this one."""
+    own = base_topic(topic)
+    if not asked.onto_original or own not in map(base_topic, wiring.routing.topics):
+        return lambda _: False
+    return lambda each: each != topic and base_topic(each) != topic
 
 
 def _refused(done: Done, row: Row, poison: errors.Poison) -> Done:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from click.testing import Result
+
     from devstack.brokers import Pulsar
     from tests.site import Worker
 
@@ -117,8 +119,7 @@ def test_a_topic_is_lost(pulsar_site: Site) -> None:
         relay.wait_for("is paused")
         site.admin("DELETE", "?force=true")
         site.subscribe("test").close()
-        words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
-        done = run(site, "outbox", "replay", *words, "--onto-original", "--yes", "--json")
+        done = replayed(site)
         assert values(done) == [{"sent": 4, "left": 0}]
         run(site, "outbox", "resume")
         third = publish(site, "e")
@@ -153,8 +154,7 @@ def test_pulsar_is_put_back_to_an_hour_ago(
             relay.wait_for("is paused")
             assert site.stored() == before
             assert [f"end of {site.topic}"] == put_back(site)
-            words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
-            done = run(site, "outbox", "replay", *words, "--onto-original", "--yes", "--json")
+            done = replayed(site)
             assert values(done) == [{"sent": 4, "left": 0}]
             run(site, "outbox", "resume")
             after = publish(site, "e")
@@ -162,6 +162,13 @@ def test_pulsar_is_put_back_to_an_hour_ago(
         assert site.stored() == [*before, *before, *lost, *after]
         assert put_back(site) == []
         assert consumer.stop() == 0
+
+
+def replayed(site: Site) -> Result:
+    """Send what the outbox has onto the topic once more, with the keys that the relay gives."""
+    words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
+    flags = ("--onto-original", "--yes", "--json")
+    return run(site, "outbox", "replay", *words, *flags, key="patientId")
 
 
 def put_back(site: Site) -> list[str]:
