@@ -163,7 +163,7 @@ def target(database: Database[Any], wiring: Wiring, asked: OldEvents) -> Topic:
     return topic
 
 
-def _elsewhere(topic: Topic, wiring: Wiring, asked: Replay) -> Callable[[Topic], bool]:
+def _elsewhere(topic: Topic, wiring: Wiring, asked: OldEvents) -> Callable[[Topic], bool]:
     """Return what says of a row's own topic that the row was never meant for this one."""
     own = base_topic(topic)
     if not asked.onto_original or own not in map(base_topic, wiring.routing.topics):

@@ -12,7 +12,7 @@ from pulsar import Result
 
 from postroom import errors
 from postroom.operations.done import Done
-from postroom.operations.replaying import Replay, _elsewhere, _refused, _Sender
+from postroom.operations.replaying import OldEvents, _elsewhere, _refused, _Sender
 from postroom.routing import Routing
 from postroom.store import codec, letter
 from postroom.topics import Topic
@@ -56,7 +56,9 @@ def test_onto_its_own_topic_goes_what_is_routed_there() -> None:
         (Topic("persistent://a/b/own"), True, [False] * 3),
         (two, False, [False] * 3),
     ):
-        asked = Replay(partition="default", since=at, until=at, to_topic=topic, onto_original=onto)
+        asked = OldEvents(
+            partition="default", since=at, until=at, to_topic=topic, onto_original=onto
+        )
         is_elsewhere = _elsewhere(topic, wiring, asked)
         assert [is_elsewhere(each) for each in (one, two, part)] == expected
 
