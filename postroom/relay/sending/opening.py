@@ -143,19 +143,18 @@ class Opening:
         producer = self._produce(topic, shared=shared, batching=batching)
         # With deduplication the broker drops what is not above the last id that it knows.
         pushed = producer.last_sequence_id()
-        if span is not None and pushed < 0:
-            if span.is_unsure and self._is_new(topic):
-                span = None
-            elif self.tails.lacks(topic, span.mark):
-                # Looked at before the relay's own subscription is made.
-                span = dataclasses.replace(span, is_made_anew=self._is_new(topic))
         try:
-            if span is None:
+            # Looked at before the relay's own subscription is made.
+            is_new = pushed < 0 and self._knows_no_relay(topic, span)
+            if span is None or (span.is_unsure and is_new):
                 tail, mark = Tail(floor=max(0, pushed)), self.tails.end(topic)
                 self._cursors.follow(topic, mark, shared=shared)
             else:
                 self._cursors.follow(topic, span.mark, shared=shared)
-                checked = dataclasses.replace(span, is_checked=span.published_since is None)
+                anew = is_new and not shared and not self._experience.of(topic).no_cursor
+                checked = dataclasses.replace(
+                    span, is_checked=span.published_since is None, is_made_anew=anew
+                )
                 tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
                 tail = tail.joined(early)
                 self._experience.intents.opened(topic, tail.ids)
@@ -175,11 +174,14 @@ class Opening:
         lane.outlet.takes_keys = batches_keys
         return Opened(lane=lane, tail=tail, mark=mark)
 
-    def _is_new(self, topic: Topic) -> bool:
+    def _knows_no_relay(self, topic: Topic, span: Span | None) -> bool:
         """Say whether no relay of this outbox partition is known to have sent anything there.
 
-        It would have left its subscription. All that others sent there is not read back then.
+        It would have left its subscription. All that others sent there is not read back then. Asked
+        where that is to be expected, or where the topic lacks what it is said to have.
         """
+        if span is None or not (span.is_unsure or self.tails.lacks(topic, span.mark)):
+            return False
         own = self._options.producer_name
         return restraints.lacks_subscription(self._experience.admin, topic, own)
 
