@@ -169,29 +169,6 @@ def test_a_tail_that_its_topic_no_longer_keeps_is_told(site: Site) -> None:
     assert ids(site.receive(plain, len(again))) == again
 
 
-def test_a_topic_that_was_made_anew_is_told_from_one_that_keeps_nothing(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Both are empty; the relay goes on, and what it sends from then on is there."""
-    plain = site.subscribe()
-    with relaying(site):
-        written = write(site, 0)
-        saved(site, ROWS)
-        assert ids(site.receive(plain, ROWS)) == written
-        wait_until(lambda: not site.stored(), description="all of it is deleted")
-    with relaying(site):
-        pass
-    assert "was made anew" not in caplog.text
-    plain.close()
-    site.admin("DELETE", "?force=true")
-    with relaying(site):
-        written = write(site, ROWS)
-        saved(site, 2 * ROWS)
-        assert f"{site.topic} was made anew" in caplog.text
-        assert site.stored()[-ROWS:] == written
-    assert "was put back" not in caplog.text
-
-
 def test_the_relays_own_subscription_does_not_use_up_a_quota(site: Site) -> None:
     """What was sent since the checkpoint is more than the topic may keep for anybody."""
     plain, written = relayed_and_read(site)
