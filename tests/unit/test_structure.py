@@ -125,6 +125,34 @@ def test_a_word_of_the_glossary_is_explained_once() -> None:
     assert sorted(set(words)) == sorted(words)
 
 
+# What MongoDB itself calls so: an id, and the time of a change event.
+MONGODBS_OWN = {"_id", "clusterTime"}
+
+
+def test_a_stored_field_is_spelled_in_one_place() -> None:
+    """Words that are no field elsewhere, as `name`, apart: those that nothing else is called by."""
+
+    def texts(module: Module) -> set[str]:
+        return {
+            node.value.removeprefix("$").partition(".")[0]
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+
+    (wire,) = (module for module in modules() if module.name == "postroom.wire")
+    fields = {
+        str(node.value.value)
+        for owner in wire.tree.body
+        if isinstance(owner, ast.ClassDef)
+        for node in owner.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    stored = {each for each in fields if not each.islower()} - MONGODBS_OWN
+    assert "partitionKey" in stored
+    elsewhere = {m.name: texts(m) & stored for m in modules() if m is not wire}
+    assert {name: found for name, found in elsewhere.items() if found} == {}
+
+
 def test_modules_are_short() -> None:
     """Five minutes are enough to understand one."""
     assert {m.name: m.lines for m in modules() if m.lines > LONGEST_MODULE} == {}
