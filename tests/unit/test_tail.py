@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
 import pulsar
 import pytest
 
-from postroom.relay.sending.setback import place
+from postroom.relay.sending.setback import place, put_back_to
 
 
 @pytest.mark.parametrize("topic_partition", [-1, 0, 4])
@@ -17,3 +21,25 @@ def test_a_message_is_known_by_its_place(topic_partition: int) -> None:
     assert place(again) == place(read)
     assert place(pulsar.MessageId(topic_partition, 5, 7, 3)) != place(read)
     assert place(pulsar.MessageId(topic_partition, 5, 8, 2)) != place(read)
+
+
+@pytest.mark.parametrize(
+    ("last", "is_older"),
+    [
+        pytest.param(None, False, id="nothing is left"),
+        pytest.param((7, 4, -1), False, id="the mark's own"),
+        pytest.param((7, 5, -1), False, id="a later entry"),
+        pytest.param((8, 0, -1), False, id="a later ledger"),
+        pytest.param((7, 3, -1), True, id="an earlier entry"),
+        pytest.param((6, 9, 3), True, id="an earlier ledger"),
+    ],
+)
+def test_a_topic_is_put_back_where_all_that_is_left_is_older_than_its_mark(
+    last: tuple[int, int, int] | None, *, is_older: bool
+) -> None:
+    """What is deleted because it was read is the oldest; so an end that is lost is told by that."""
+    message: Any = last and SimpleNamespace(
+        message_id=lambda: pulsar.MessageId(-1, *last), publish_timestamp=lambda: 1_780_000_000_000
+    )
+    found = put_back_to(pulsar.MessageId(0, 7, 4, -1), message)
+    assert found == (datetime(2026, 5, 28, 20, 26, 40, tzinfo=UTC) if is_older else None)
