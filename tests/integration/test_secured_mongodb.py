@@ -95,12 +95,14 @@ def test_a_wrong_password_is_said(server: SecuredMongoDB) -> None:
 def test_a_certificate_of_nobody_is_said(
     server: SecuredMongoDB, authority: Authority, tmp_path: Path
 ) -> None:
-    """One that no user has, and one of an authority that the server does not know."""
+    """One that no user has, one of an authority that the server does not know, one that expired."""
     unknown = authority.sign("unknown", unit="clients")
     assert "does not accept the user or certificate" in refusal(server.by_certificate(unknown))
     foreign = Authority(tmp_path / "strangers", "stranger").sign("certified", unit="clients")
-    said = refusal(server.by_certificate(foreign))
-    assert "does not accept tlsCertificateKeyFile of POSTROOM_MONGODB_URI" in said
+    expired = authority.sign("expired", unit="clients", lifetime=timedelta(hours=-1))
+    for each in (foreign, expired):
+        said = refusal(server.by_certificate(each))
+        assert "does not accept tlsCertificateKeyFile of POSTROOM_MONGODB_URI" in said
 
 
 def test_who_names_no_user_is_told_so(server: SecuredMongoDB) -> None:
