@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from postroom.celery.commands.dead_letters import dead_letters
 from postroom.celery.commands.outbox import outbox
-from tests.acceptance.test_operators_commands import letters, run, set_aside
+from tests.acceptance.test_operators_commands import letters, set_aside
+from tests.commands import run
 from tests.unit.test_commands import SERVES, walk
 
 if TYPE_CHECKING:

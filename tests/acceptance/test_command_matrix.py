@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from postroom.store import clients
-from tests.acceptance.test_operators_commands import AWAY, run, values
+from tests.acceptance.test_operators_commands import AWAY, values
+from tests.commands import run
 from tests.unit.test_commands import COMMANDS, SERVES
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from postroom.store.inbox_rows import RowId
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION, Position
 from postroom.topics import Topic
-from tests.acceptance.test_operators_commands import run, values
+from tests.acceptance.test_operators_commands import values
+from tests.commands import run
 from tests.relays import relaying
 from tests.site import row
 from tests.waiting import wait_until

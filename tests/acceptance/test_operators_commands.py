@@ -11,23 +11,17 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import click
 import orjson
 import pulsar
 import pytest
-from celery import Celery
-from click.testing import CliRunner
 
 from postroom import wire
-from postroom.celery import install
-from postroom.celery.commands.dead_letters import dead_letters
-from postroom.celery.commands.outbox import outbox
 from postroom.inbox.receiving.selection import redrive_topic
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION, Position
+from tests.commands import run
 from tests.site import row
 from tests.waiting import wait_until
 
@@ -37,7 +31,6 @@ if TYPE_CHECKING:
     from tests.site import Site
 
 ROOT = Path(__file__).parents[2]
-TOP = click.Group("celery", commands=[outbox, dead_letters])
 ESCAPES = "\x1b\r\x07\x9b\u202e"
 COMMANDS = (
     *("outbox status", "outbox doctor", "outbox show", "outbox tail", "outbox replay"),
@@ -53,40 +46,6 @@ AWAY = {
     "POSTROOM_PULSAR_URL": "pulsar://127.0.0.1:1",
     "POSTROOM_REDIS_URL": "redis://127.0.0.1:1/0",
 }
-
-
-def run(
-    site: Site,
-    *words: str,
-    text: str = "",
-    code: int | None = 0,
-    key: str | None = None,
-    **variables: str,
-) -> Result:
-    """Run a command in this process; it ends with this code, and without a traceback.
-
-    A setting goes by its variable; an application is made anew for each, as by each command.
-    """
-    changes = {
-        name.removeprefix("POSTROOM_").lower(): value
-        for name, value in variables.items()
-        if name.startswith("POSTROOM_")
-    }
-    settings = site.settings(**changes)
-    with Celery("tasks", broker=settings.redis_url, set_as_current=False) as app:
-        app.conf.broker_connection_retry = False
-        install(app, settings, key=key)
-        done = CliRunner().invoke(
-            TOP,
-            list(words),
-            obj=SimpleNamespace(app=app),
-            input=text,
-            env={"COLUMNS": variables.get("COLUMNS", "200")},
-        )
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert code in (None, done.exit_code), (done.exit_code, done.stdout, done.stderr)
-    return done
 
 
 def values(done: Result) -> list[Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from postroom import Outbox, wire
-from tests.acceptance.test_operators_commands import run, values
+from tests.acceptance.test_operators_commands import values
+from tests.commands import run
 from tests.conftest import addresses
 from tests.site import Site
 from tests.waiting import wait_until

@@ -19,6 +19,7 @@ from pymongo import errors as mongo
 from postroom import Outbox, wire
 from postroom.rights import PARTS
 from postroom.topics import canonical
+from tests.commands import printed
 from tests.relays import relaying
 from tests.secured_pulsar import token
 from tests.site import row
@@ -140,21 +141,21 @@ def test_every_part_works_with_the_rights_of_the_page(secured_site: Site, roles:
     wait_until(lambda: site.database[wire.QUARANTINE].count_documents({}), description="its entry")
     for who in ("operator", "monitor"):
         with acting(site, roles.variables(who)):
-            assert "default" in site.run("celery -A tasks outbox status")
+            assert "default" in printed(site, "outbox status")
     with acting(site, roles.variables("operator")):
-        listed = "celery -A tasks outbox quarantine list --json"
-        assert str(wrong["_id"]) in site.run(listed)
-        site.run("celery -A tasks outbox quarantine redrive --all")
+        listed = "outbox quarantine list --json"
+        assert str(wrong["_id"]) in printed(site, listed)
+        printed(site, "outbox quarantine redrive --all")
         entries = site.database[wire.QUARANTINE]
         wait_until(
             lambda: entries.count_documents({"_id": wrong["_id"], "retriedAt": None}),
             description="it again",
         )
-        assert "1 discarded" in site.run("celery -A tasks outbox quarantine discard --all --yes")
+        assert "1 discarded" in printed(site, "outbox quarantine discard --all --yes")
         site.outbox.insert_one({**row(2), "data": {"name": "MedicineAssigned", "data": {"x": 1}}})
         consumer.wait_for("dead letter")
-        assert "MedicineAssigned" in site.run("celery -A tasks dead-letters list")
-        site.run("celery -A tasks dead-letters redrive")
+        assert "MedicineAssigned" in printed(site, "dead-letters list")
+        printed(site, "dead-letters redrive")
     for worker in (relay, consumer, writer):
         assert worker.stop() == 0
         text = worker.text()
@@ -180,13 +181,13 @@ def test_scheduled_events_need_what_the_page_says(secured_site: Site, roles: Rol
             assert tx.reschedule("moved", deliver_in=timedelta())
         site.receive(consumer, 1)
     with acting(site, roles.variables("operator")):
-        plan = "celery -A tasks outbox scheduled"
-        assert "1 rescheduled" in site.run(f"{plan} reschedule --schedule fired --at 2h")
-        assert "1 fired" in site.run(f"{plan} fire --schedule fired")
-        assert "1 cancelled" in site.run(f"{plan} cancel --schedule replaced --yes")
+        plan = "outbox scheduled"
+        assert "1 rescheduled" in printed(site, f"{plan} reschedule --schedule fired --at 2h")
+        assert "1 fired" in printed(site, f"{plan} fire --schedule fired")
+        assert "1 cancelled" in printed(site, f"{plan} cancel --schedule replaced --yes")
     site.receive(consumer, 1)
     with acting(site, roles.variables("monitor")):
-        assert "0 scheduled events" in site.run(f"{plan} list")
+        assert "0 scheduled events" in printed(site, f"{plan} list")
     assert relay.stop() == 0
     for word in (" may not ", "refuses", "Unauthorized"):
         assert word not in relay.text()
@@ -249,7 +250,7 @@ def test_a_divided_outbox_needs_what_the_page_says_besides(
     consumer = site.subscribe()
     for count in (2, 4):
         with acting(site, roles.variables("operator")):
-            site.run(f"celery -A tasks outbox partitions --to {count} --yes")
+            printed(site, f"outbox partitions --to {count} --yes")
         if count == 4:
             make_or_grow("POST", 4)
             consumer = site.subscribe("another")
@@ -259,8 +260,8 @@ def test_a_divided_outbox_needs_what_the_page_says_besides(
             outbox.publish([{"name": "Counted", "data": {"number": n}} for n in range(8)])
         site.receive(consumer, 8 if count == 2 else 16)
         with acting(site, {**roles.variables("monitor"), "POSTROOM_PARTITIONS": str(count)}):
-            assert f"{count} outbox partitions" in site.run("celery -A tasks outbox partitions")
-            assert "-0" in site.run("celery -A tasks outbox status")
+            assert f"{count} outbox partitions" in printed(site, "outbox partitions")
+            assert "-0" in printed(site, "outbox status")
         if count == 4:
             assert relay.stop() == 0
             assert " may not " not in relay.text()

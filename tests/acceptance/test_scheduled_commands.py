@@ -11,7 +11,8 @@ import pytest
 from bson import ObjectId
 
 from postroom import Outbox, wire
-from tests.acceptance.test_operators_commands import run, values
+from tests.acceptance.test_operators_commands import values
+from tests.commands import run
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

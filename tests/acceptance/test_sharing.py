@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.commands import printed
 from tests.flow import WORKER, Flow, owners, start_workers, wait_for_shares
 from tests.waiting import wait_until
 
@@ -98,21 +99,24 @@ def test_a_share_may_be_limited_and_an_outbox_partition_paused(pulsar_site: Site
     wait_for_shares(site, 2)
     limited.wait_for("Nobody serves the outbox partition default-2")
     site.environment["POSTROOM_PARTITIONS"] = "3"
-    lines = site.run("celery -A tasks outbox status --json").splitlines()
+    lines = printed(site, "outbox status --json").splitlines()
     told = [json.loads(line) for line in lines]
     assert [view["partition"] for view in told] == [f"default-{n}" for n in range(3)]
     assert [view["served_by"] for view in told] == [*owners(site).values(), "nobody"]
-    site.run("celery -A tasks outbox pause --partition default-0")
+    printed(site, "outbox pause --partition default-0")
     limited.wait_for("is paused")
     (other,) = start_workers(site, 1, of=3)
     wait_for_shares(site, 2, 1)
-    assert f"-{other.process.pid}-" in site.run("celery -A tasks outbox status")
+    wait_until(
+        lambda: f"-{other.process.pid}-" in printed(site, "outbox status"),
+        description="the other is shown",
+    )
     stats = site.run("celery -A tasks inspect stats --json --timeout 5")
     told = sorted(each["postroom-share"]["serves"] for each in json.loads(stats).values())
     assert sorted(itertools.chain(*told)) == [f"default-{n}" for n in range(3)]
     with Flow(site, 3) as flow:
         wait_until(lambda: {a.part for a in flow.arrivals} == {1, 2}, description="two flow")
-        site.run("celery -A tasks outbox resume --partition default-0")
+        printed(site, "outbox resume --partition default-0")
         flow.caught_up()
         flow.ended()
     assert other.stop() == limited.stop() == 0

@@ -15,7 +15,7 @@ from postroom.store.checkpoint import VERSION, Checkpoint, from_row
 from postroom.store.checkpoints import Checkpoints, CheckpointStore
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import CheckpointField
-from tests.acceptance.test_operators_commands import run
+from tests.commands import run
 from tests.relays import relaying
 from tests.waiting import wait_until
 
