@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import pulsar
 from bson import ObjectId
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ class Flow:
         ]
         return max(found, default=0.0)
 
-    def caught_up(self, *, seconds: float = 30.0) -> None:
+    def caught_up(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until an event that is committed from now on has arrived from each."""
         since = time.monotonic()
 
@@ -143,7 +143,7 @@ def owners(site: Site) -> dict[int, str]:
 
 
 def wait_for_shares(
-    site: Site, *shares: int, without: Sequence[str] = (), seconds: float = 30.0
+    site: Site, *shares: int, without: Sequence[str] = (), seconds: float = PATIENCE_SECONDS
 ) -> dict[int, str]:
     """Wait until the shares are these, largest first, and none of those has any; return owners."""
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from celery import Celery
 
-from tests.waiting import wait_until
+from tests.commands import run
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     import pulsar
@@ -55,7 +56,9 @@ class Shop:
         query = {} if handler is None else {"handler": handler}
         return [row["number"] for row in self.site.database["seen"].find(query).sort("_id")]
 
-    def wait_for(self, count: int, handler: str | None = None, seconds: float = 30) -> list[Any]:
+    def wait_for(
+        self, count: int, handler: str | None = None, seconds: float = PATIENCE_SECONDS
+    ) -> list[Any]:
         """Wait until so many events have been noted."""
         wait_until(
             lambda: len(self.seen(handler)) >= count,
@@ -72,7 +75,7 @@ class Shop:
 
     def command(self, *words: str) -> str:
         """Run a command of the application and return what it prints."""
-        return self.site.run(" ".join(("celery -A tests.shop", *words)))
+        return run(self.site, *words).stdout
 
     def status(self) -> dict[str, Any]:
         """Return what `inspect stats` shows of the worker's consumer, or nothing yet."""

@@ -9,7 +9,7 @@ import pulsar
 import pytest
 
 from tests.shops import Shop
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from devstack.brokers import Pulsar
@@ -29,7 +29,7 @@ def dead_topic(shop: Shop) -> str:
     return f"{shop.site.topic}-test-DLQ"
 
 
-def fails(shop: Shop, worker_says: str, *, seconds: float = 30) -> None:
+def fails(shop: Shop, worker_says: str, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the status names what is wrong with the dead letters."""
     wait_until(
         lambda: worker_says in shop.troubles(),

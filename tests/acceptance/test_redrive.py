@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +11,13 @@ import orjson
 import pytest
 
 from postroom import inbox
+from tests.commands import run
 from tests.shops import Shop
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from click.testing import Result
+
     from tests.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -56,23 +56,15 @@ def letter(
     producer.close()
 
 
-def command(shop: Shop, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def command(shop: Shop, *words: str, **variables: str) -> Result:
     """Run a `dead-letters` command, which may fail."""
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "celery"), "-A", "tests.shop", "dead-letters", *words],
-        env={**os.environ, **shop.site.environment, "COLUMNS": "200", **variables},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
+    return run(shop.site, "dead-letters", *words, code=None, **variables)
 
 
 def listed(shop: Shop, *words: str, **variables: str) -> list[str]:
     """Return the ids of the letters that are listed."""
     done = command(shop, "list", "--json", *words, **variables)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     return [orjson.loads(line)["id"] for line in done.stdout.splitlines()]
 
 
@@ -188,7 +180,7 @@ def test_what_a_stranger_wrote_is_shown_as_it_is(shop: Shop) -> None:
     producer = shop.site.pulsar.create_producer(f"{shop.site.topic}-test-DLQ")
     producer.send(b'{"name": "[link=x]\\u001b[31m", "data": {}}')
     done = command(shop, "list")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     for text in ("[red]e1[/red]\\x1b[2J", "bad path [/etc/foo]\\n", "[bold]h\\rx", "[link=x]\\x1b"):
         assert text in done.stdout
     as_json = command(shop, "list", "--json").stdout
@@ -214,7 +206,7 @@ def test_a_topic_without_dead_letters_has_none_and_gets_none(real_shop: Shop) ->
         ("redrive", "--rate", "0"),
     ):
         done = command(shop, *words)
-        assert done.returncode != 0
+        assert done.exit_code != 0
         assert "Traceback" not in done.stderr
 
 
@@ -228,7 +220,7 @@ def test_what_cannot_be_put_back_is_left_and_named(real_shop: Shop) -> None:
     for number in range(2):
         letter(shop, number)
     done = command(shop, "redrive")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stdout == "0 put back, 2 left.\n"
     assert f"could not be put back on {back} (TopicTerminated" in done.stderr
     assert listed(shop) == ["e0", "e1"]
@@ -239,6 +231,6 @@ def test_somebody_else_at_the_same_letters_is_said(real_shop: Shop) -> None:
     shop = real_shop
     holder = shop.site.subscribe("dead-letters", f"{shop.site.topic}-test-DLQ")
     done = command(shop, "list")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "Somebody else is listing or redriving" in done.stderr
     holder.close()
