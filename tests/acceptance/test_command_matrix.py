@@ -39,6 +39,7 @@ ROWS = (
     Row("outbox pause", "There are: none", code=1, lines=0),
     Row("outbox resume", "There are: none", code=1, lines=0),
     Row("outbox prune --yes", "0 pruned."),
+    Row("outbox import legacy --yes", "There is no collection 'legacy'", code=1, lines=0),
     Row("outbox forget --key nobody --yes", "0 rows, 0 scheduled events, 0 entries in quarantine"),
     Row("outbox replay --from 1h --to 1m --to-topic public/default/none --yes", "0 sent."),
     Row("outbox scheduled list", "0 scheduled events", lines=0),

@@ -22,11 +22,55 @@ FLASK = """
 import web
 assert web.app.test_client().post("/orders/a/payment").status_code == 204
 """
+ASYNCIO = """
+import asyncio, orders
+asyncio.run(orders.main(["a"]))
+"""
 FASTAPI = """
 import web
 from fastapi.testclient import TestClient
 with TestClient(web.app) as client:
     assert client.post("/orders/a/payment").status_code == 204
+"""
+MOVING = """
+import django
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "tasks.sqlite3"}},
+    INSTALLED_APPS=["django_celery_outbox", "orders"],
+)
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+from django_celery_outbox.models import CeleryOutbox
+with connection.schema_editor() as schema:
+    schema.create_model(CeleryOutbox)
+for n, (name, options) in enumerate(
+    [("orders.tasks.tell_paid", {}), ("other.task", {}), ("orders.tasks.tell_paid", {}),
+     ("orders.tasks.tell_paid", {"eta": "2040-01-02T03:04:05+00:00"})]
+):
+    CeleryOutbox.objects.create(
+        task_id=f"t-{n}", task_name=name, args=[n], kwargs={}, options=options
+    )
+call_command("move_tasks")
+assert CeleryOutbox.objects.count() == 4
+from orders.management.commands import move_tasks
+move_tasks.publish(CeleryOutbox.objects.first())  # and was killed before it deleted the row
+call_command("move_tasks", "--really")
+call_command("move_tasks", "--really")
+assert [task.task_name for task in CeleryOutbox.objects.all()] == ["other.task"]
+"""
+# As django-celery-outbox 0.4 has it, of what is read here.
+TASKS = """
+from django.db import models
+class CeleryOutbox(models.Model):
+    task_id = models.CharField(max_length=255, db_index=True)
+    task_name = models.CharField(max_length=255, db_index=True)
+    args = models.JSONField(default=list)
+    kwargs = models.JSONField(default=dict)
+    options = models.JSONField(default=dict)
+    class Meta:
+        db_table = "celery_outbox"
 """
 DJANGO = """
 import os
@@ -54,6 +98,14 @@ try:
 except ZeroDivisionError:
     pass
 assert not Order.objects.filter(id="b").exists()
+import datetime
+from orders.events import OrderPaid
+from postroom.contrib.django import publish, within
+with atomic():
+    in_an_hour = datetime.timedelta(hours=1)
+    publish(OrderPaid(order_id="c"), deliver_in=in_an_hour, schedule="reminder-c")
+with atomic():
+    assert within().cancel("reminder-c")
 """
 MODELS = """
 from django.db import models
@@ -76,14 +128,19 @@ def wanted(folder: Path, page: str) -> None:
     named = re.match(r"# ([\w/]+\.py)\n", block.text)
     assert named
     file = folder / named[1]
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(exist_ok=True, parents=True)
     file.write_text(block.text)
 
 
 @pytest.mark.parametrize(
     ("page", "request_of"),
-    [("flask.md", FLASK), ("fastapi.md", FASTAPI), ("django.md", DJANGO)],
-    ids=["flask", "fastapi", "django"],
+    [
+        ("flask.md", FLASK),
+        ("fastapi.md", FASTAPI),
+        ("django.md", DJANGO),
+        ("asyncio.md", ASYNCIO),
+    ],
+    ids=["flask", "fastapi", "django", "asyncio"],
 )
 def test_a_request_writes_and_publishes(
     site: Site, tmp_path: Path, page: str, request_of: str
@@ -107,3 +164,30 @@ def test_a_request_writes_and_publishes(
     assert (order["_id"], order["paid"]) == ("a", True)
     (row,) = site.database[wire.OUTBOX].find()
     assert row["data"] == {"name": "OrderPaid", "data": {"orderId": "a"}}
+
+
+def test_tasks_of_django_celery_outbox_are_moved(site: Site, tmp_path: Path) -> None:
+    """Each once and in order, what has an eta is due then; other tasks stay."""
+    wanted(tmp_path, "moving.md")
+    for package in ("orders", "orders/management", "orders/management/commands"):
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "orders" / "events.py").write_text(EVENTS)
+    (tmp_path / "django_celery_outbox").mkdir()
+    (tmp_path / "django_celery_outbox" / "__init__.py").touch()
+    (tmp_path / "django_celery_outbox" / "models.py").write_text(TASKS)
+    done = subprocess.run(
+        [sys.executable, "-c", MOVING],
+        cwd=tmp_path,
+        env={**site.environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(site.database[wire.OUTBOX].find(sort=[("_id", 1)]))
+    assert [(row["data"]["data"], row["headers"]) for row in rows] == [
+        ({"orderId": "0"}, {"legacy-id": "t-0"}),
+        ({"orderId": "2"}, {"legacy-id": "t-2"}),
+    ]
+    (later,) = site.database[wire.SCHEDULED].find()
+    assert (later["data"]["data"], later["dueAt"].year) == ({"orderId": "3"}, 2040)

@@ -7,6 +7,7 @@ import click
 from postroom.celery.commands.diagnosis import doctor, setup
 from postroom.celery.commands.forget import forget
 from postroom.celery.commands.group import Group
+from postroom.celery.commands.importing import import_
 from postroom.celery.commands.metrics import metrics
 from postroom.celery.commands.partitions import partitions
 from postroom.celery.commands.quarantine import quarantine
@@ -30,6 +31,7 @@ for _command in (
     actions,
     doctor,
     forget,
+    import_,
     metrics,
     partitions,
     pause,

@@ -4,6 +4,6 @@
 are those of its connection, and without it.
 """
 
-from postroom.contrib.django.publishing import outbox, publish, settings
+from postroom.contrib.django.publishing import outbox, publish, settings, within
 
-__all__ = ["outbox", "publish", "settings"]
+__all__ = ["outbox", "publish", "settings", "within"]

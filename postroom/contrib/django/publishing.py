@@ -17,10 +17,12 @@ from postroom.settings import Settings, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime, timedelta
 
+    from postroom.outbox import Transaction
     from postroom.store.row_writer import Publishable
 
-__all__ = ["outbox", "publish", "settings"]
+__all__ = ["outbox", "publish", "settings", "within"]
 
 BACKEND = "django_mongodb_backend"
 
@@ -63,14 +65,39 @@ def publish(
     *,
     using: str = "default",
     headers: Mapping[str, str] | None = None,
+    deliver_at: datetime | None = None,
+    deliver_in: timedelta | None = None,
+    schedule: str | None = None,
+    replace: bool = False,
 ) -> list[str]:
     """Store events in the transaction that django-mongodb-backend's atomic() has open.
 
-    They are there if the models' changes are: transaction.on_commit() is not needed.
+    They are there if the models' changes are: transaction.on_commit() is not needed. See
+    Transaction.publish() for what is due later.
 
     Raises:
         OutboxError: there is no such transaction, so that data and event would not be one.
         InvalidEvent: an event is not one, or too large; nothing was written.
+        AlreadyScheduled: an event waits under the name, and is not to be replaced.
+
+    """
+    return within(using).publish(
+        events,
+        headers=headers,
+        deliver_at=deliver_at,
+        deliver_in=deliver_in,
+        schedule=schedule,
+        replace=replace,
+    )
+
+
+def within(using: str = "default") -> Transaction:
+    """Return the transaction that django-mongodb-backend's atomic() has open, to publish in it.
+
+    And to cancel() and reschedule() what is due later. Its end is that of atomic().
+
+    Raises:
+        OutboxError: there is no such transaction.
 
     """
     if not _is_mongodb(using):
@@ -86,7 +113,7 @@ def publish(
             "data and event would not be one (django.db.transaction.atomic() is another one, and "
             "has no transaction here); nothing was written"
         )
-    return outbox(using).publish(events, session, headers=headers)
+    return outbox(using).within(session)
 
 
 def _is_mongodb(using: str) -> bool:

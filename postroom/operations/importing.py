@@ -1,0 +1,261 @@
+"""Importing: what a hand-made outbox has not sent yet becomes rows of this one, each once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from postroom import errors, events
+from postroom.operations import actions
+from postroom.operations.done import Done
+from postroom.outbox import Outbox
+from postroom.pace import Pace
+from postroom.private_text import quoted
+from postroom.store.codec import READING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+
+    from postroom.operations.actions import Actor
+    from postroom.operations.wiring import Wiring
+    from postroom.outbox import Transaction
+
+__all__ = ["LEGACY_ID", "Source", "examined", "import_all"]
+
+# The header that holds the id which the event had before.
+LEGACY_ID = "legacy-id"
+ROWS_IN_A_TRANSACTION = 100
+MOST_EXAMINED = 10_000
+MOST_REFUSED_TOLD = 10
+OURS = "__outbox"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows of a hand-made outbox, and where an event's parts are in them, as `payload.name`.
+
+    `unsent` is MongoDB's filter for what was not sent. `mark` are the fields that are set in what
+    was imported, so that it is found no more; by default `sentAt`, to MongoDB's time. They are
+    taken in the order of the field `order`, and of ids where that is equal. With a `name` all
+    events are called so. Data may be an object, or JSON as text.
+    """
+
+    collection: str
+    database: str | None = None
+    unsent: Mapping[str, Any] = field(default_factory=lambda: {"sentAt": None})
+    mark: Mapping[str, Any] = field(default_factory=dict)
+    order: str = "_id"
+    name: str | None = None
+    name_field: str = "name"
+    data_field: str = "data"
+    key_field: str | None = None
+    headers_field: str | None = None
+
+    def rows(self, database: Database[Any]) -> Collection[Any]:
+        """Return the collection, which is of the same MongoDB.
+
+        Raises:
+            ConfigurationError: there is none, or it is one of ours.
+            pymongo.errors.PyMongoError: MongoDB does not answer.
+
+        """
+        named = database if self.database is None else database.client[self.database]
+        if self.collection.startswith(OURS):
+            raise errors.ConfigurationError(
+                f"{quoted(self.collection)} is a collection of postroom's own: name the one of the "
+                "old outbox"
+            )
+        if not named.list_collection_names(filter={"name": self.collection}):
+            raise errors.ConfigurationError(
+                f"There is no collection {quoted(self.collection)} in the database "
+                f"{quoted(named.name)}"
+            )
+        # No date that Python cannot hold ends it all.
+        return named.get_collection(self.collection, codec_options=READING)
+
+    def update(self) -> dict[str, Any]:
+        """Return what is done to a row that was imported."""
+        return {"$set": dict(self.mark)} if self.mark else {"$currentDate": {"sentAt": True}}
+
+    def event(self, row: Row) -> dict[str, Any]:
+        """Return a row's event.
+
+        Raises:
+            InvalidEvent: its name or data are not where they are said to be.
+
+        """
+        data = _at(row, self.data_field)
+        if isinstance(data, (str, bytes)):
+            try:
+                data = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                raise errors.InvalidEvent(f"{self.data_field} is text, and no JSON") from None
+        name = _at(row, self.name_field) if self.name is None else self.name
+        return {"name": name, "data": data}
+
+    def headers(self, row: Row) -> dict[str, str]:
+        """Return a row's headers, with the id that it has there.
+
+        Raises:
+            InvalidEvent: they are no object.
+            Poison: one has no form as text.
+
+        """
+        found = {} if self.headers_field is None else _at(row, self.headers_field) or {}
+        if not isinstance(found, dict):
+            raise errors.InvalidEvent(f"{self.headers_field} is no object with headers")
+        texts = {str(name): events.text(value) for name, value in found.items()}
+        given = {name: text for name, text in texts.items() if text is not None}
+        return {**given, LEGACY_ID: events.id_text(row["_id"])}
+
+
+def _at(row: Mapping[str, Any], path: str) -> Any:
+    found: Any = row
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def examined(database: Database[Any], source: Source) -> Done:
+    """Return how many rows wait, and of the first 10,000 which are no events.
+
+    Raises:
+        ConfigurationError: there is no such collection.
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
+    rows = source.rows(database)
+    done = Done(asked=rows.count_documents(source.unsent))
+    for row in _in_order(rows, source, most=MOST_EXAMINED):
+        try:
+            events.checked(source.event(row))
+            source.headers(row)
+        except (errors.InvalidEvent, errors.Poison) as error:
+            done = _refused(done, row, error)
+    return done
+
+
+def import_all(
+    database: Database[Any],
+    wiring: Wiring,
+    source: Source,
+    *,
+    actor: Actor,
+    rate_per_second: float | None = None,
+    told: Callable[[Done], None] = lambda _: None,
+) -> Done:
+    """Put what was not sent into the outbox, in order, and mark it in the same transaction.
+
+    So each is imported once, whenever this ends and however often it is run, by several too. The
+    events have new ids, and their old ones in the header `legacy-id`. What can be no event is left
+    as it is, and named. What is written while this runs may be left for the next run.
+
+    Raises:
+        ConfigurationError: there is no such collection, or what was marked is still found.
+        pymongo.errors.PyMongoError: MongoDB does not answer; what was imported before stays.
+
+    """
+    rows, pace = source.rows(database), Pace(rate_per_second)
+    done = Done(asked=rows.count_documents(source.unsent))
+    where = f"{rows.full_name} to outbox {wiring.settings.partition}"
+    with actions.noted(database, actor, "import", target=where) as note:
+        importer = _Importer(database, wiring, source, rows)
+        for chunk in _chunks(_in_order(rows, source)):
+            for _ in chunk:
+                pace.wait()
+            count, refused = importer.take(chunk)
+            done = done.and_more(done=count)
+            for row, error in refused:
+                done = _refused(done, row, error)
+            note.count = done.done
+            told(done)
+    return done
+
+
+class _Importer:
+    """Takes rows over, some in a transaction, in one thread."""
+
+    def __init__(
+        self, database: Database[Any], wiring: Wiring, source: Source, rows: Collection[Any]
+    ) -> None:
+        self._source = source
+        self._rows = rows
+        self._routing = wiring.routing
+        self._own_key: str | None = None
+        self._outbox = Outbox(
+            database,
+            key=self._key,
+            partition=wiring.settings.partition,
+            partitions=wiring.settings.partitions,
+            max_message_bytes=wiring.settings.max_message_bytes,
+        )
+
+    def take(self, chunk: Sequence[Row]) -> tuple[int, list[tuple[Row, Exception]]]:
+        """Import what of these rows still waits; return how many, and which are no events."""
+        return self._outbox.transact(lambda tx: self._take(tx, chunk))
+
+    def _take(
+        self, tx: Transaction, chunk: Sequence[Row]
+    ) -> tuple[int, list[tuple[Row, Exception]]]:
+        waiting = self._still([row["_id"] for row in chunk], tx)
+        taken: list[Any] = []
+        refused: list[tuple[Row, Exception]] = []
+        for row in chunk:
+            if row["_id"] not in waiting:
+                continue
+            try:
+                self._publish(tx, row)
+            except (errors.InvalidEvent, errors.Poison) as error:
+                refused.append((row, error))
+            else:
+                taken.append(row["_id"])
+        self._rows.update_many({"_id": {"$in": taken}}, self._source.update(), session=tx.session)
+        if self._still(taken, tx):
+            raise errors.ConfigurationError(
+                "What was imported would still be found as not sent, and be imported again: say by "
+                "--mark which fields of it are set; nothing of this was imported"
+            )
+        return len(taken), refused
+
+    def _publish(self, tx: Transaction, row: Row) -> None:
+        event, headers = self._source.event(row), self._source.headers(row)
+        if self._source.key_field is not None:
+            self._own_key = events.text(_at(row, self._source.key_field))
+        # Refused before anything is written, so that the transaction is as good as before.
+        tx.publish(event, headers=headers)
+
+    def _still(self, ids: Sequence[Any], tx: Transaction) -> list[Any]:
+        among = {"$and": [{"_id": {"$in": list(ids)}}, dict(self._source.unsent)]}
+        return [row["_id"] for row in self._rows.find(among, {"_id": 1}, session=tx.session)]
+
+    def _key(self, name: str, data: Mapping[str, Any]) -> str | None:
+        return self._own_key if self._source.key_field else self._routing.key(name, data)
+
+
+def _in_order(rows: Collection[Any], source: Source, *, most: int = 0) -> Iterator[Row]:
+    order = {source.order: 1, "_id": 1}
+    found = rows.find(dict(source.unsent), sort=list(order.items()), limit=most)
+    yield from found.allow_disk_use(allow_disk_use=True)
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == ROWS_IN_A_TRANSACTION:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _refused(done: Done, row: Row, error: Exception) -> Done:
+    refused = [*done.refused, f"{events.id_text(row['_id'])}: {error}"][:MOST_REFUSED_TOLD]
+    return replace(done.and_more(left=1), refused=refused)
