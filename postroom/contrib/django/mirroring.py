@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,9 @@ class Mirror(BaseCommand):
         self.group.main(list(args), standalone_mode=False, obj=_of_application())
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
-        """Take words as they come."""
+        """Take words as they come, options too."""
         parser = super().create_parser(prog_name, subcommand, **options)
-        parser.add_argument("args", nargs="*")
+        parser.add_argument("args", nargs=argparse.REMAINDER)
         return parser
 
 
