@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,21 @@ class AnnotatedShape:
     """Of a dataclass or TypedDict; its annotations are read when they are needed first.
 
     A TypedDict is the object of the wire itself: its fields are called there as they are here.
+
+    Raises:
+        ConfigurationError: it is a TypedDict that pydantic cannot read in this Python.
+
     """
 
     def __init__(self, cls: type[Any], name: str) -> None:
         self._cls = cls
         self._name = name
         self._is_dict = not dataclasses.is_dataclass(cls)
+        if type(cls).__module__ == "typing" and sys.version_info < (3, 12):
+            raise errors.ConfigurationError(
+                f"The event class {cls.__qualname__} is a TypedDict of typing, whose annotations "
+                "pydantic cannot read before Python 3.12: take that of typing_extensions"
+            )
 
     @property
     def names(self) -> Collection[str]:
@@ -83,13 +93,16 @@ class AnnotatedShape:
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         try:
-            return TypeAdapter(self._cls)
+            found = TypeAdapter(self._cls)
+            # Otherwise it would be told at the first event, in pydantic's own words.
+            found.rebuild(raise_errors=True)
         except (PydanticUserError, NameError) as error:
             said = str(error).partition("\n")[0]
             raise errors.ConfigurationError(
                 f"The annotations of the event class {self._cls.__qualname__} cannot be read: "
                 f"{said}"
             ) from None
+        return found
 
     @cached_property
     def _fields(self) -> _Fields:

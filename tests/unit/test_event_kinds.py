@@ -6,6 +6,7 @@ import enum
 import json
 import subprocess
 import sys
+import typing
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -341,6 +342,28 @@ def test_wrong_declarations_are_refused(
     """Where they are made."""
     with pytest.raises(ConfigurationError, match=sentence):
         event_class(**options)(cls)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python's own TypedDict can be read")
+def test_a_typed_dict_that_cannot_be_read_is_refused() -> None:
+    """Before Python 3.12, with where there is another."""
+    made: Any = typing.TypedDict("made", {"a": int})
+    with pytest.raises(ConfigurationError, match="that of typing_extensions"):
+        event_class(made)
+
+
+def test_annotations_that_cannot_be_read_are_named(
+    outbox_recorder: OutboxRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the class is used first, which may be before what it names is there."""
+
+    @dataclass
+    class KindUnknown:
+        a: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+    monkeypatch.setattr(declaring, "_known", dict(declaring._known))
+    with pytest.raises(ConfigurationError, match="KindUnknown cannot be read: name 'Nowhere'"):
+        Outbox(outbox_recorder.database).publish(KindUnknown(1))
 
 
 def test_what_is_no_event_is_refused(outbox_recorder: OutboxRecorder) -> None:

@@ -45,11 +45,14 @@ def schema(
     if against is not None:
         _compare(against, schemas.exported(found), as_json=as_json)
         return
-    shown = (
-        schemas.asyncapi(found, routing, title=title, version=release)
-        if asyncapi
-        else schemas.exported(found)
-    )
+    try:
+        shown = (
+            schemas.asyncapi(found, routing, title=title, version=release)
+            if asyncapi
+            else schemas.exported(found)
+        )
+    except errors.ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
     click.echo(json.dumps(shown, indent=None if as_json else 2, sort_keys=True, default=str))
 
 
