@@ -164,7 +164,8 @@ def import_all(
     """
     rows, pace = source.rows(database), Pace(rate_per_second)
     done = Done(asked=rows.count_documents(source.unsent))
-    where = f"{rows.full_name} to outbox {wiring.settings.partition}"
+    old = f"{source.database or database.name}.{source.collection}"
+    where = f"{old} to outbox {wiring.settings.partition}"
     with actions.noted(database, actor, "import", target=where) as note:
         importer = _Importer(database, wiring, source, rows)
         for chunk in _chunks(_in_order(rows, source)):
@@ -240,9 +241,8 @@ class _Importer:
 
 
 def _in_order(rows: Collection[Any], source: Source, *, most: int = 0) -> Iterator[Row]:
-    order = {source.order: 1, "_id": 1}
-    found = rows.find(dict(source.unsent), sort=list(order.items()), limit=most)
-    yield from found.allow_disk_use(allow_disk_use=True)
+    order = list({source.order: 1, "_id": 1}.items())
+    yield from rows.find(dict(source.unsent), sort=order, limit=most, allow_disk_use=True)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
