@@ -72,7 +72,7 @@ class Source:
                 f"{quoted(self.collection)} is a collection of postroom's own: name the one of the "
                 "old outbox"
             )
-        if not named.list_collection_names(filter={"name": self.collection}):
+        if self.collection not in named.list_collection_names():
             raise errors.ConfigurationError(
                 f"There is no collection {quoted(self.collection)} in the database "
                 f"{quoted(named.name)}"

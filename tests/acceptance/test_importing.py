@@ -60,8 +60,11 @@ def test_what_was_not_sent_is_imported_once(lite_site: Site) -> None:
     assert [row["data"]["data"]["n"] for row in rows] == list(range(5, 250))
     assert [row["headers"]["legacy-id"] for row in rows] == [str(each) for each in ids[5:]]
     assert old.count_documents({"sentAt": None}) == 0
-    (noted,) = values(run(lite_site, "outbox", "actions", "--json"))
-    assert (noted["what"], noted["count"]) == ("import", 245)
+    noted = values(run(lite_site, "outbox", "actions", "--json"))
+    assert sorted((each["what"], each["count"]) for each in noted) == [
+        ("import", 0),
+        ("import", 245),
+    ]
 
 
 def test_fields_are_where_they_are_said_to_be(lite_site: Site) -> None:
