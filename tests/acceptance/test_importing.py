@@ -18,7 +18,8 @@ from postroom.operations.actions import operator
 from postroom.operations.importing import Source
 from postroom.operations.wiring import Wiring
 from postroom.routing import Routing
-from tests.acceptance.test_operators_commands import run, values
+from tests.acceptance.test_operators_commands import values
+from tests.commands import run
 from tests.pages import DOCS, blocks
 
 if TYPE_CHECKING:
