@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from postroom.operations.wiring import Wiring
     from postroom.outbox import Transaction
 
-__all__ = ["LEGACY_ID", "Source", "examined", "import_all"]
+__all__ = ["LEGACY_ID", "OldOutbox", "examined", "import_all"]
 
 # The header that holds the id which the event had before.
 LEGACY_ID = "legacy-id"
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class OldOutbox:
     """Rows of a hand-made outbox, and where an event's parts are in them, as `payload.name`.
 
     `unsent` is MongoDB's filter for what was not sent. `mark` are the fields that are set in what
@@ -123,7 +123,7 @@ def _at(row: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def examined(database: Database[Any], source: Source) -> Done:
+def examined(database: Database[Any], source: OldOutbox) -> Done:
     """Return how many rows wait, and of the first 10,000 which are no events.
 
     Raises:
@@ -145,7 +145,7 @@ def examined(database: Database[Any], source: Source) -> Done:
 def import_all(
     database: Database[Any],
     wiring: Wiring,
-    source: Source,
+    source: OldOutbox,
     *,
     actor: Actor,
     rate_per_second: float | None = None,
@@ -184,7 +184,7 @@ class _Importer:
     """Takes rows over, some in a transaction, in one thread."""
 
     def __init__(
-        self, database: Database[Any], wiring: Wiring, source: Source, rows: Collection[Any]
+        self, database: Database[Any], wiring: Wiring, source: OldOutbox, rows: Collection[Any]
     ) -> None:
         self._source = source
         self._rows = rows
@@ -240,7 +240,7 @@ class _Importer:
         return self._own_key if self._source.key_field else self._routing.key(name, data)
 
 
-def _in_order(rows: Collection[Any], source: Source, *, most: int = 0) -> Iterator[Row]:
+def _in_order(rows: Collection[Any], source: OldOutbox, *, most: int = 0) -> Iterator[Row]:
     order = list({source.order: 1, "_id": 1}.items())
     yield from rows.find(dict(source.unsent), sort=order, limit=most, allow_disk_use=True)
 

@@ -15,7 +15,7 @@ from postroom import wire
 from postroom.errors import ConfigurationError
 from postroom.operations import importing
 from postroom.operations.actions import operator
-from postroom.operations.importing import Source
+from postroom.operations.importing import OldOutbox
 from postroom.operations.wiring import Wiring
 from postroom.routing import Routing
 from tests.acceptance.test_operators_commands import values
@@ -133,7 +133,7 @@ def test_what_would_be_imported_twice_is_refused(
 ) -> None:
     """A mark that does not hide what was imported, and no collection; nothing is written."""
     lite_site.database["legacy"].insert_one({"name": "Paid", "data": {}})
-    source = Source(collection=collection, mark=mark)
+    source = OldOutbox(collection=collection, mark=mark)
     with pytest.raises(ConfigurationError, match=sentence):
         importing.import_all(lite_site.database, wiring(lite_site), source, actor=operator())
     assert told(lite_site) == []
@@ -148,7 +148,7 @@ def test_two_at_once_import_each_once(lite_site: Site) -> None:
     counts: list[int] = []
 
     def one() -> None:
-        source = Source(collection="legacy")
+        source = OldOutbox(collection="legacy")
         done = importing.import_all(lite_site.database, wiring(lite_site), source, actor=operator())
         counts.append(done.done)
 

@@ -20,7 +20,7 @@ from postroom.celery.commands.printing import print_json, shown
 from postroom.celery.commands.services import database_of
 from postroom.operations import importing
 from postroom.operations.actions import operator
-from postroom.operations.importing import Source
+from postroom.operations.importing import OldOutbox
 
 if TYPE_CHECKING:
     from postroom.operations.done import Done
@@ -81,7 +81,7 @@ def import_(
     objects are named as payload.name.
     """
     wiring = wiring_of(ctx)
-    source = Source(**{name: value for name, value in given.items() if value is not None})
+    source = OldOutbox(**{name: value for name, value in given.items() if value is not None})
     with database_of(wiring.settings) as database:
         found = importing.examined(database, source)
         if dry_run:
