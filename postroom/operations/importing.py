@@ -14,6 +14,7 @@ from postroom.outbox import Outbox
 from postroom.pace import Pace
 from postroom.private_text import quoted
 from postroom.store.codec import READING
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ class OldOutbox:
 
     collection: str
     database: str | None = None
-    unsent: Mapping[str, Any] = field(default_factory=lambda: {"sentAt": None})
+    unsent: Mapping[str, Any] = field(default_factory=lambda: {OutboxField.SENT_AT: None})
     mark: Mapping[str, Any] = field(default_factory=dict)
     order: str = "_id"
     name: str | None = None
@@ -82,7 +83,11 @@ class OldOutbox:
 
     def update(self) -> dict[str, Any]:
         """Return what is done to a row that was imported."""
-        return {"$set": dict(self.mark)} if self.mark else {"$currentDate": {"sentAt": True}}
+        return (
+            {"$set": dict(self.mark)}
+            if self.mark
+            else {"$currentDate": {OutboxField.SENT_AT: True}}
+        )
 
     def event(self, row: Row) -> dict[str, Any]:
         """Return a row's event.
