@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from click.testing import Result
+
     from devstack.brokers import Pulsar
     from tests.site import Worker
 
@@ -118,8 +120,7 @@ def test_a_topic_is_lost(pulsar_site: Site) -> None:
         relay.wait_for("is paused")
         site.admin("DELETE", "?force=true")
         site.subscribe("test").close()
-        words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
-        done = run(site, "outbox", "replay", *words, "--onto-original", "--yes", "--json")
+        done = replayed(site)
         assert values(done) == [{"sent": 4, "left": 0}]
         run(site, "outbox", "resume")
         third = publish(site, "e")
@@ -149,17 +150,32 @@ def test_pulsar_is_put_back_to_an_hour_ago(
             shutil.rmtree(broker.folder)
             shutil.copytree(tmp_path / "backup", broker.folder)
             start_again(broker)
-            assert site.stored() == before
+            relay.wait_for(f"{site.topic} was put back to an earlier time", seconds=60)
             run(site, "outbox", "pause")
             relay.wait_for("is paused")
-            words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
-            done = run(site, "outbox", "replay", *words, "--onto-original", "--yes", "--json")
+            assert site.stored() == before
+            assert [f"end of {site.topic}"] == put_back(site)
+            done = replayed(site)
             assert values(done) == [{"sent": 4, "left": 0}]
             run(site, "outbox", "resume")
             after = publish(site, "e")
             wait_for(site, [*before, *lost, *after])
         assert site.stored() == [*before, *before, *lost, *after]
+        assert put_back(site) == []
         assert consumer.stop() == 0
+
+
+def replayed(site: Site) -> Result:
+    """Send what the outbox has onto the topic once more, with the keys that the relay gives."""
+    words = ("--from", "1h", "--to", "2099-01-01T00:00", "--to-topic", site.topic)
+    flags = ("--onto-original", "--yes", "--json")
+    return run(site, "outbox", "replay", *words, *flags, key="patientId")
+
+
+def put_back(site: Site) -> list[str]:
+    """Return of what the doctor finds that it was put back to an earlier time."""
+    found = values(run(site, "outbox", "doctor", "--json", code=None))
+    return [each["what"] for each in found if "put back to an earlier time" in each["found"]]
 
 
 def start_again(broker: Pulsar) -> None:
