@@ -60,7 +60,7 @@ __all__ = [
     "patched_by",
     "pool_name",
     "queues",
-    "run",
+    "reserve",
     "trace_in",
 ]
 
@@ -135,6 +135,8 @@ class Requests:
             "kwargsrepr": kwargsrepr,
             CARGO: _Sealed(cargo),
             "ignore_result": True,
+            # Otherwise Celery finds out which of all these are none of its own, for each task.
+            "headers": dict(carried),
         }
         body: tuple[Any, ...] = ((), shown, {})
         message = SimpleNamespace(
@@ -155,29 +157,28 @@ def carried(task_request: Any) -> Any:
     return None if sealed is None else sealed.cargo
 
 
-def run(taken: EventRequest, submit: Callable[[Callable[[], object]], object]) -> None:
-    """Have a request run: `submit` is given the call to make in a thread.
+def reserve(taken: EventRequest) -> Callable[[], object]:
+    """Enter a request into Celery's books; return the call that runs its task, in any thread.
 
     Raises:
-        TaskRevokedError: the task was revoked; nothing is submitted.
+        TaskRevokedError: the task was revoked.
 
     """
     state.task_reserved(taken)
-    taken.execute_using_pool(_Pool(submit))
+    pool = _Pool()
+    taken.execute_using_pool(pool)
+    return pool.call
 
 
 class _Pool:
-    """What a request takes for Celery's pool."""
+    """What a request takes for Celery's pool: it keeps the call that it is to make."""
 
-    def __init__(self, submit: Callable[[Callable[[], object]], object]) -> None:
-        self._submit = submit
+    call: Callable[[], object]
 
     def apply_async(
         self, target: Any, *, args: Any, callback: Any, accept_callback: Any, **_options: Any
-    ) -> object:
-        return self._submit(
-            functools.partial(apply_target, target, args, None, callback, accept_callback)
-        )
+    ) -> None:
+        self.call = functools.partial(apply_target, target, args, None, callback, accept_callback)
 
 
 def forget(over: EventRequest) -> None:

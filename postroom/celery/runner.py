@@ -95,16 +95,16 @@ class HandlerTask(Task):
 
 def register(app: Celery, handler: Handler) -> HandlerTask:
     """Make a handler's function known to the application as a task."""
-    kind = type(
-        "HandlerTask",
-        # The application's own kind of task (task_cls) sees what its hooks see of any task.
-        (HandlerTask, app.Task),
-        {
-            "name": handler.name,
-            "__doc__": handler.function.__doc__,
-            "abstract": False,
-        },
-    )
+    own: dict[str, Any] = {
+        "name": handler.name,
+        "__doc__": handler.function.__doc__,
+        "abstract": False,
+    }
+    if app.Task.__call__ is Task.__call__:
+        # Celery's own makes the request once more for a task within a task, as a group's are.
+        own["__call__"] = HandlerTask.run
+    # The application's own kind of task (task_cls) sees what its hooks see of any task.
+    kind = type("HandlerTask", (HandlerTask, app.Task), own)
     task: HandlerTask = app.register_task(kind())
     for name in OWN:
         # The application's task_annotations are laid over the class, those for all tasks as well.
@@ -160,7 +160,7 @@ class TaskRunner:
             if self._events.enabled:
                 self._tell_received(request, attempt=each.job.attempt)
             try:
-                adapter.run(request, functools.partial(self._take_in, request, calls))
+                calls.append(functools.partial(self._receive, request, adapter.reserve(request)))
             except adapter.TaskRevokedError:
                 each.refuse(REVOKED)
                 calls.append(None)
@@ -173,16 +173,8 @@ class TaskRunner:
             placement.submit(first)
         return placement
 
-    def _take_in(
-        self,
-        request: adapter.EventRequest,
-        calls: list[Callable[[], object] | None],
-        call: Callable[[], object],
-    ) -> None:
-        # In the handler's thread, where a receiver that hangs holds up nobody else.
-        calls.append(functools.partial(self._receive, request, call))
-
     def _receive(self, request: adapter.EventRequest, call: Callable[[], object]) -> None:
+        # In the handler's thread, where a receiver that hangs holds up nobody else.
         signals.task_received.send(sender=getattr(self._worker, "consumer", None), request=request)
         call()
 

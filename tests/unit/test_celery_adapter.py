@@ -127,7 +127,8 @@ def test_a_request_runs_and_is_forgotten(app: Celery) -> None:
         acks_late = True
 
         def run(self, **shown: Any) -> None:
-            seen.append((self.request.id, adapter.carried(self.request), shown, repr(self.request)))
+            cargo, headers = adapter.carried(self.request), self.request.headers
+            seen.append((self.request.id, cargo, headers, shown, repr(self.request)))
 
     task = app.register_task(Kind())
     adapter.trace_in(app, task, "here")
@@ -140,13 +141,13 @@ def test_a_request_runs_and_is_forgotten(app: Celery) -> None:
         cargo="private",
         carried={"traceparent": "00-1"},
     )
-    calls: list[Any] = []
-    adapter.run(made, calls.append)
+    call = adapter.reserve(made)
     assert state.requests["7"] is made
-    calls[0]()
+    call()
     adapter.forget(made)
-    [(task_id, cargo, shown, as_text)] = seen
+    [(task_id, cargo, headers, shown, as_text)] = seen
     assert (task_id, cargo, shown) == ("7", "private", {"event": "E"})
+    assert headers == {"traceparent": "00-1"}
     assert "private" not in as_text
     assert "7" not in state.requests
     assert made not in state.reserved_requests
