@@ -226,7 +226,10 @@ class Dispatcher:
                 self._schedule.go_on(work)
 
     def _divide(self, work: Work, job: Job, shared: Shared) -> None:
-        """Go on with each event of a group by itself, those of one key in their order."""
+        """Go on with what is left of a group: each event by itself, those of one key in order.
+
+        Or together, where they were merely not begun.
+        """
         self._applied(work, job, shared)
         left: dict[Held, tuple[Job, Outcome]] = {}
         for held, member, outcome in zip(
@@ -237,6 +240,9 @@ class Dispatcher:
                 self._decide(work.of(held), member, judged)
             elif not isinstance(judged, Applied):
                 left[held] = member, judged
+        if work.goes_on_together(shared):
+            self._schedule.at_once(work.of(*left))
+            return
         for part in work.apart(left):
             for (behind,) in part.then:
                 member, failure = left[behind]

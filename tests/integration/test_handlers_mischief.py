@@ -351,3 +351,21 @@ def test_a_name_that_no_row_can_hold_is_the_events_own(bench: Bench) -> None:
     outcome = bench.apply(found.handlers["h"], event)
     assert isinstance(outcome, TryAgain)
     assert outcome.counts
+
+
+def test_what_a_group_has_no_time_for_is_not_undone_but_unbegun(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neighbours' transaction is committed; it has failed at nothing, and may share another."""
+    monkeypatch.setattr("postroom.inbox.handling.sharing.LONGEST_SECONDS", 0.1)
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session, event.data["n"])
+        if event.data["n"] == 1:
+            time.sleep(0.1)
+
+    outcomes = bench.run_together(handler, 4)
+    assert [type(outcome) for outcome in outcomes] == [Applied, Applied, Undone, Undone]
+    assert outcomes[2:] == (Undone(unbegun=True),) * 2
+    assert bench.notes == [0, 1]
+    assert bench.remembered == 2

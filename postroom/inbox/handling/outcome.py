@@ -75,7 +75,12 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """The transaction that the event shared is undone, through no fault of its own."""
+    """The transaction that the event shared is undone, through no fault of its own.
+
+    It was `unbegun` where that was committed without it, since it had been open for long.
+    """
+
+    unbegun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,9 @@ class Sharing:
         for index, event_id in self._passed.items():
             is_first = handled.get(event_id) == index
             self._results[index] = Applied(handled=is_first, repeated=not is_first), None
+        for index in range(self._next, len(self._tasks)):
+            if self._tasks[index] is not None:
+                self._results[index] = Undone(unbegun=True), None
 
     @property
     def _lent(self) -> tuple[Applying, ClientSession]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.job import Job
-from postroom.inbox.handling.outcome import Applied
+from postroom.inbox.handling.outcome import Applied, GiveUp, Undone
 from postroom.inbox.scheduling.held import Failures
 from postroom.store.inbox_rows import identity
 
@@ -69,9 +69,19 @@ class Work(NamedTuple):
         """How long it is until its first event may be tried again."""
         return _failures(self.deliveries[0], self.handler).due - time.monotonic()
 
-    def of(self, held: Held) -> Work:
-        """Return it for one event of a group."""
-        return self._replace(deliveries=(held,), then=())
+    def of(self, *deliveries: Held) -> Work:
+        """Return it for one event of a group, or some."""
+        return self._replace(deliveries=deliveries, then=())
+
+    def goes_on_together(self, shared: Shared) -> bool:
+        """Say whether what is left of a group is to be a group again.
+
+        So it is where nothing has failed and at least half of it was done in time. By themselves
+        the events of slow handlers find several threads.
+        """
+        left = [each for each in shared.outcomes if not isinstance(each, (Applied, GiveUp))]
+        unbegun = all(isinstance(each, Undone) and each.unbegun for each in left)
+        return bool(left) and unbegun and len(left) <= len(shared.outcomes) // 2
 
     def applied(self, outcome: Applied | Shared) -> tuple[Sequence[Held], Applied]:
         """Return what is applied of it, and how much of that was not before."""
