@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery, current_app, signals
+from celery.app import trace
 
 from postroom import Event, Settings, handles
+from postroom.celery import adapter
 from postroom.celery.runner import TaskRunner
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.handlers import Registry
@@ -81,3 +83,39 @@ def test_receivers_of_task_received_hold_up_the_handlers_thread_alone(runner: Ta
         signals.task_received.disconnect(received)
     assert [name for name, _ in threads] == ["unit.h"]
     assert threads[0][1] is not threading.current_thread()
+
+
+def test_a_task_within_a_task_has_one_request_as_any_other(runner: TaskRunner) -> None:
+    """In a worker, where Celery's own call makes it anew for each member of a group but one."""
+    app = runner._worker.app
+    sizes: list[int] = []
+
+    class Nested:
+        def __init__(self, inner: Any = None) -> None:
+            self.inner = inner
+
+        def execute(self) -> tuple[Outcome, None]:
+            sizes.append(len(app.tasks["unit.h"].request_stack))
+            if self.inner is not None:
+                self.inner()
+            return APPLIED, None
+
+    def call(task_id: str, errand: Nested) -> Any:
+        made = runner._requests["unit.h"].make(
+            task_id=task_id,
+            retries=0,
+            shown={},
+            kwargsrepr="{}",
+            routing_key="t",
+            cargo=errand,
+            carried={},
+        )
+        return adapter.reserve(made)
+
+    trace.setup_worker_optimizations(app, "unit@here")
+    try:
+        adapter.trace_in(app, app.tasks["unit.h"], "unit@here")
+        call("1", Nested(call("2", Nested(call("3", Nested())))))()
+    finally:
+        trace.reset_worker_optimizations(app)
+    assert sizes == [1, 2, 3]
