@@ -147,6 +147,27 @@ def test_a_killed_relay_leaves_word_of_what_it_handed_to_a_topic(
     assert found.count(id_of(load.late)) == 1
 
 
+def test_a_batch_that_is_refused_in_a_scan_has_nothing_behind_it(
+    policies_site: Site, tmp_path: Path
+) -> None:
+    """Without keys nothing overtakes: once the limit is lifted all come in their order."""
+    site, load = policies_site, Load(policies_site, tmp_path, keyed=False)
+    first = lose_history(site)
+    site.outbox.insert_many(load.rows)
+    worker = site.start(f"python -m tests.stalling {tmp_path}")
+    load.refuse()
+    epoch = site.checkpoint["epoch"]
+    # A batch leaves when its chunk is filled.
+    load.let_on("second")
+    wait_until(lambda: site.checkpoint["epoch"] > epoch, description="the next term")
+    worker.kill()
+    site.admin("DELETE", "/maxMessageSize")
+    with relaying(site, wait=False, topics=stalling(tmp_path)):
+        found = all_there(site, load, len(load.rows) + len(first))
+    assert not quarantined(site)
+    assert found == [*first, *load.expected()]
+
+
 def test_history_that_is_lost_while_a_refused_row_is_under_way(
     policies_site: Site, tmp_path: Path
 ) -> None:
