@@ -327,6 +327,12 @@ def pulsar_site(
     found.close()
 
 
+@pytest.fixture(params=["key_shared", "failover"])
+def each_type(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers subscribe in the one way, and in the other."""
+    monkeypatch.setenv("POSTROOM_SUBSCRIPTION_TYPE", request.param)
+
+
 @pytest.fixture
 def policies_site(
     pulsar_with_policies: Pulsar, environment: dict[str, str], tmp_path: Path

@@ -22,6 +22,7 @@ def shop(pulsar_site: Site) -> Shop:
     return Shop(pulsar_site)
 
 
+@pytest.mark.usefixtures("each_type")
 def test_order_is_kept_by_what_key_shared_goes_by(shop: Shop) -> None:
     """The ordering key where there is one, whatever the partition keys; retries included."""
     for number in range(400):
@@ -61,6 +62,7 @@ def test_what_is_nested_deeply_stops_nothing(shop: Shop, payloads: str) -> None:
     shop.dead(0)
 
 
+@pytest.mark.usefixtures("each_type")
 def test_a_revoked_event_that_is_put_back_is_handled(shop: Shop) -> None:
     """By the worker that has revoked it, and remembers that."""
     worker = shop.worker()

@@ -70,6 +70,7 @@ def test_of_those_beside_it_only_the_one_that_ends_workers_is_given_up(
     assert worker.stop() == 0
 
 
+@pytest.mark.usefixtures("each_type")
 @pytest.mark.timeout(300)
 def test_a_worker_killed_from_outside_is_not_the_events_fault(shop: Shop) -> None:
     """Killed twice as often as the handler has attempts, it is handled in the end."""
@@ -85,6 +86,7 @@ def test_a_worker_killed_from_outside_is_not_the_events_fault(shop: Shop) -> Non
     shop.dead(0)
 
 
+@pytest.mark.usefixtures("each_type")
 @pytest.mark.timeout(400)
 def test_one_hot_document_burns_no_attempts(shop: Shop) -> None:
     """Contenders of two handlers queue, on two workers: each event is applied once, by few runs."""

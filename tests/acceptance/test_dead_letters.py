@@ -64,6 +64,7 @@ def test_a_giant_in_a_burst_of_small_ones_stops_nothing(shop: Shop, pulsar_serve
     assert worker.stop() == 0
 
 
+@pytest.mark.usefixtures("each_type")
 def test_a_terminated_dead_letter_topic_holds_up_no_good_event(shop: Shop) -> None:
     """What is given up waits and is named, its key behind it; all others are handled."""
     shop.site.pulsar.create_producer(dead_topic(shop)).close()
@@ -151,6 +152,7 @@ def test_a_letter_that_is_too_large_for_its_topic_waits_alone(policies_site: Sit
     assert worker.text().count("again in") == 0
 
 
+@pytest.mark.usefixtures("each_type")
 def test_when_too_many_letters_wait_nothing_more_is_received(shop: Shop) -> None:
     """Memory is bounded by POSTROOM_PREFETCH, and it is said that it is full."""
     shop.site.pulsar.create_producer(dead_topic(shop)).close()

@@ -106,6 +106,7 @@ def test_the_operators_clock_decides_nothing(shop: Shop, hours: int) -> None:
     wait_until(lambda: len(listed(shop)) == 5, description="all are dead letters again")
 
 
+@pytest.mark.usefixtures("each_type")
 def test_what_fails_again_at_once_is_put_back_once(real_shop: Shop) -> None:
     """A redrive ends where the topic ended when it began, however fast letters come back."""
     real_shop.site.subscribe("dead-letters", f"{real_shop.site.topic}-test-DLQ").close()
@@ -156,6 +157,7 @@ def test_a_topic_partition_has_the_names_of_its_topic(real_shop: Shop) -> None:
     assert shop.wait_for(1, "broken") == [7]
 
 
+@pytest.mark.usefixtures("each_type")
 def test_what_comes_back_before_there_is_a_consumer_is_not_lost(real_shop: Shop) -> None:
     """The subscription is made first, and a consumer by pattern finds the topic."""
     shop = real_shop

@@ -47,6 +47,7 @@ def hold(shop: Shop, topic: str) -> pulsar.Consumer:
     )
 
 
+@pytest.mark.usefixtures("each_type")
 @pytest.mark.parametrize("named", [True, False], ids=["named", "pattern"])
 def test_a_topic_that_another_holds_is_read_once_it_is_free(shop: Shop, *, named: bool) -> None:
     """The others are read meanwhile; it is said which topic, which subscription and why."""
@@ -191,6 +192,7 @@ def test_chunked_messages_arrive_over_reconnects(shop: Shop) -> None:
     assert shop.wait_for(16, seconds=60) == list(range(16))
 
 
+@pytest.mark.usefixtures("each_type")
 @pytest.mark.parametrize("partitions", [0, 3])
 def test_what_is_received_is_bounded_over_reconnects(shop: Shop, partitions: int) -> None:
     """The client's queue does not grow with each connection, of topic partitions neither."""
