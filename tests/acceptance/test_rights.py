@@ -333,7 +333,7 @@ def test_a_consumer_says_which_right_it_lacks(secured_site: Site, roles: Roles) 
     """And goes on asking."""
     less = roles.variables("consumer", less=Less(action="createIndex", where="__inboxMessages"))
     consumer = secured_site.consumer(**less)
-    consumer.wait_for(f"may not createIndexes on {secured_site.name}.__inboxMessages", seconds=60)
+    consumer.wait_for(f"may not createIndex on {secured_site.name}.__inboxMessages", seconds=60)
 
 
 def test_an_operator_is_told_which_right_is_lacking(secured_site: Site, roles: Roles) -> None:

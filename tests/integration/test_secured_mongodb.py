@@ -11,7 +11,8 @@ from urllib.parse import quote_plus
 import pytest
 from pymongo import errors as mongo
 
-from postroom import Outbox, Settings, address, wire
+from postroom import Outbox, Settings, address, errors, wire
+from postroom.inbox.handling.inbox import Inbox
 from postroom.sentences import Sentences
 from postroom.store import clients, quarantine_index
 from postroom.store.oplog import Oplog
@@ -122,6 +123,26 @@ def test_a_missing_right_is_named_without_what_was_sent(server: SecuredMongoDB) 
 
     said = refusal(server.address("reader", "r"), update)
     assert "the user of POSTROOM_MONGODB_URI may not findAndModify on secured.rows" in said
+
+
+def test_a_consumer_that_lacks_rights_says_which_before_it_connects(
+    server: SecuredMongoDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the command that grants them; what it needs at times alone does not hold it up."""
+
+    def prepare(uri: str) -> None:
+        with clients.for_command_line(uri) as client:
+            Inbox(client[DATABASE], subscription="s", keep=timedelta(days=1)).prepare()
+
+    with pytest.raises(errors.ServiceUnavailable) as refused:
+        prepare(server.address("reader", "r"))
+    said = str(refused.value)
+    assert "may not createIndex, insert, update on secured.__inboxMessages" in said
+    assert "db.grantPrivilegesToRole(" in said
+    caplog.clear()
+    prepare(server.address("writer", PASSWORD))
+    (said,) = [record.getMessage() for record in caplog.records if "may not" in record.getMessage()]
+    assert "may not collMod on secured.__inboxMessages, which is needed at times" in said
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ def test_no_class_hides_a_second_noun() -> None:
     assert large == {}
 
 
-# Relay and consumer tell the same of themselves, each in its room.
-TWINS = {"StateEntered", "Status"}
+# Relay and consumer have one each, in their rooms, and it means the same.
+TWINS = {"Inspection", "StateEntered", "Status"}
 
 
 def test_a_name_is_one_class() -> None:

@@ -14,8 +14,8 @@ from postroom.inbox.handling.call import Call, Stage
 from postroom.inbox.handling.lifetime import Lifetime
 from postroom.inbox.handling.orphans import Orphans
 from postroom.inbox.handling.tries import Tries
+from postroom.inbox.inspection import Inspection
 from postroom.store.begun import Begun
-from postroom.store.clients import require_fit_server
 from postroom.store.inbox_rows import InboxRows, RowId
 from postroom.store.server_watch import ServerWatch
 from postroom.store.turns import Turns
@@ -57,6 +57,7 @@ class Inbox:
         watch: ServerWatch | None = None,
     ) -> None:
         self._database = database
+        self._inspection = Inspection(database)
         self._watch = watch or ServerWatch()
         # Replaced as a whole by prepare(), before there is a job.
         self.lifetime = Lifetime(None)
@@ -71,12 +72,11 @@ class Inbox:
         """Make the index by which rows expire, or change its time; end what killed ones left.
 
         Raises:
-            ServiceUnavailable: MongoDB is older than 5.0, or no primary, or no replica set, and has
-                no transactions.
+            ServiceUnavailable: what a consumer looks at before it connects is not as it must be.
             pymongo.errors.PyMongoError: it does not answer.
 
         """
-        require_fit_server(self._database.client)
+        self._inspection.before_connecting()
         self.lifetime = Lifetime.of(self._database.client)
         self._orphans.end()
         self._begun.prepare()
