@@ -22,6 +22,10 @@ FLASK = """
 import web
 assert web.app.test_client().post("/orders/a/payment").status_code == 204
 """
+ASYNCIO = """
+import asyncio, orders
+asyncio.run(orders.main(["a"]))
+"""
 FASTAPI = """
 import web
 from fastapi.testclient import TestClient
@@ -94,6 +98,14 @@ try:
 except ZeroDivisionError:
     pass
 assert not Order.objects.filter(id="b").exists()
+import datetime
+from orders.events import OrderPaid
+from postroom.contrib.django import publish, within
+with atomic():
+    in_an_hour = datetime.timedelta(hours=1)
+    publish(OrderPaid(order_id="c"), deliver_in=in_an_hour, schedule="reminder-c")
+with atomic():
+    assert within().cancel("reminder-c")
 from config.celery import app
 from postroom.inbox.handling.handlers import registry
 app.loader.import_default_modules()
@@ -132,8 +144,9 @@ def wanted(folder: Path, page: str) -> None:
         ("flask.md", FLASK),
         ("fastapi.md", FASTAPI),
         ("django.md", DJANGO),
+        ("asyncio.md", ASYNCIO),
     ],
-    ids=["flask", "fastapi", "django"],
+    ids=["flask", "fastapi", "django", "asyncio"],
 )
 def test_a_request_writes_and_publishes(
     site: Site, tmp_path: Path, page: str, request_of: str
