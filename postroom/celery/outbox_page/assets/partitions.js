@@ -124,7 +124,7 @@ function owner(row) {
 }
 
 function standbys(row) {
-  if (row.state === "unknown") return ["not known: the workers cannot be asked"];
+  if (row.state === "unknown") return ["not known: no worker has answered"];
   if (!row.standbys.length) return row.leader ? [h("span", { class: "outbox-warn" }, "none: nobody takes over if it ends")] : ["none"];
   return row.standbys.flatMap((relay, index) => [
     index ? ", " : "", h("code", {}, relay.owner), " (", worker(relay), `, ${relay.state}${relay.reason ? `: ${relay.reason}` : ""})`,
