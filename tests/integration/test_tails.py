@@ -169,6 +169,22 @@ def test_a_tail_that_its_topic_no_longer_keeps_is_told(site: Site) -> None:
     assert ids(site.receive(plain, len(again))) == again
 
 
+def test_a_topic_that_was_made_anew_is_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """The relay goes on, and what it sends from then on is there."""
+    for first in (0, ROWS):
+        with relaying(site):
+            written = write(site, first)
+            saved(site, first + ROWS)
+    assert "was made anew" not in caplog.text
+    site.admin("DELETE", "?force=true")
+    with relaying(site):
+        written = write(site, 2 * ROWS)
+        saved(site, 3 * ROWS)
+        assert f"{site.topic} was made anew" in caplog.text
+        assert site.stored()[-ROWS:] == written
+    assert "was put back" not in caplog.text
+
+
 def test_the_relays_own_subscription_does_not_use_up_a_quota(site: Site) -> None:
     """What was sent since the checkpoint is more than the topic may keep for anybody."""
     plain, written = relayed_and_read(site)
