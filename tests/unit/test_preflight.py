@@ -13,7 +13,8 @@ import pytest
 from postroom import Settings, errors, findings, preflight, rights
 from postroom.abilities import Abilities
 from postroom.findings import Finding, Grade
-from postroom.operations.examining import workers
+from postroom.operations.examining import pulsar, workers
+from postroom.topics import Topic
 
 
 def test_what_is_well_is_not_a_word_worth(caplog: pytest.LogCaptureFixture) -> None:
@@ -192,3 +193,14 @@ def test_a_server_that_asks_nobody_allows_everything() -> None:
 
 def _client(reply: dict[str, Any]) -> Any:
     return SimpleNamespace(admin=SimpleNamespace(command=lambda *_, **__: reply))
+
+
+def test_a_relays_own_cursor_is_no_strangers_subscription() -> None:
+    """Where no relay serves an outbox partition its cursor waits, and must not be taken away."""
+    waits = {"msgBacklog": 3, "consumers": [], "isDurable": True}
+    told = {"subscriptions": {"postroom-relay-default.2-2": waits, "theirs": waits, "ours": waits}}
+    admin: Any = SimpleNamespace(statistics=lambda _: told)
+    wiring: Any = SimpleNamespace(consume={"ours": ["persistent://a/b/c"]})
+    topic = Topic("persistent://a/b/c")
+    (found,) = pulsar._strangers(admin, wiring, topic)
+    assert found.what == "subscription theirs on persistent://a/b/c"
