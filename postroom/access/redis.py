@@ -16,10 +16,13 @@ from postroom.private_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
 __all__ = ["sentinels_trouble", "tls_trouble"]
 
 PORT = 6379
+# Of one server. The URL of several Sentinels has several ports.
+SCHEMES = ("redis://", "rediss://")
 SAME_SECONDS = 2.0
 TIMEOUT_SECONDS = 1.0
 # What any Redis answers, whoever asks: with a word, or with the refusal to answer.
@@ -59,7 +62,16 @@ _answers: Cache[str | None] = Cache(seconds=SAME_SECONDS)
 
 
 def _ask(url: str, setting: str, *, is_silent: bool) -> str | None:
-    parts = urlsplit(url)
+    if not url.startswith(SCHEMES):
+        return None
+    try:
+        return _answer(urlsplit(url), setting, is_silent=is_silent)
+    except ValueError:
+        # Its host or port is none: that is for the client to say.
+        return None
+
+
+def _answer(parts: SplitResult, setting: str, *, is_silent: bool) -> str | None:
     server = Server(host=parts.hostname or "localhost", port=parts.port or PORT)
     match parts.scheme:
         case "redis" if not is_silent and speaks_tls(server):

@@ -54,7 +54,7 @@ class Outage(logging.Filter):
         self._is_away = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record pass, change it, or hold it back."""
+        """Let a record pass, change it, or hold it back; never raise."""
         error = _error_in(record)
         if error is None:
             # Such a Redis is connected to again and again.
@@ -74,8 +74,12 @@ class Outage(logging.Filter):
             logger.info("%s answers again", self._broker)
 
     def _sentence(self, error: BaseException) -> str:
+        try:
+            reason = why(error, self._app)
+        except Exception:  # noqa: BLE001 - raised in a filter, it would end the worker
+            reason = type(error).__name__
         return (
-            f"{self._broker} does not do what Celery asks ({why(error, self._app)}); "
+            f"{self._broker} does not do what Celery asks ({reason}); "
             f"{self._meanwhile}, and what needs it (inspect, Flower) waits. It is asked again"
         )
 
