@@ -60,9 +60,10 @@ class Fired:
     def since(
         self, since: datetime, moment: Moment, *, before: ObjectId | None = None
     ) -> list[Any]:
-        """Return the ids of what was fired since, as it was at a moment; only those before an id.
+        """Return the ids of what was fired since, as it was at a moment.
 
-        None where the plan may not be read: who may not has fired nothing.
+        With `before` no ObjectIds from that one on; ids of other kinds are among them always. None
+        where the plan may not be read: who may not has fired nothing.
 
         Raises:
             SnapshotGone: that moment is too long ago.
@@ -94,4 +95,5 @@ class Fired:
 
 
 def _is_before(row_id: Any, before: ObjectId | None) -> bool:
-    return before is None or (isinstance(row_id, ObjectId) and row_id < before)
+    # An id of another kind says nothing of when its row was written.
+    return before is None or not isinstance(row_id, ObjectId) or row_id < before

@@ -189,9 +189,11 @@ def test_of_many_that_are_moved_together_each_is_known(lite_site: Site, outbox: 
     known = at_one_time(lite_site.database, lambda moment: fired.since(PAST, moment))
     assert sorted(map(str, known)) == sorted(ids)
     before = ObjectId(ids[3])
+    mine = {"_id": "mine", "firedInto": "default", "firedAt": now(lite_site)}
+    lite_site.database[wire.SCHEDULED].insert_one(mine)
     known = at_one_time(lite_site.database, lambda at: fired.since(PAST, at, before=before))
-    assert sorted(map(str, known)) == sorted(ids[:3])
-    assert fired.forget(now(lite_site) + SECOND) == 2
+    assert sorted(map(str, known)) == sorted([*ids[:3], "mine"])
+    assert fired.forget(now(lite_site) + SECOND) == 3
     with outbox.scope() as tx:
         assert tx.cancel(event_id=ids[3]) is PlanChange.UNKNOWN
 
@@ -452,25 +454,26 @@ def test_a_row_that_an_index_of_the_users_refuses_is_left_alone(
 
 @pytest.mark.pulsar
 def test_what_was_fired_is_found_after_lost_history(pulsar_site: Site) -> None:
-    """Though its id is older than all that a scan looks at."""
+    """Though its id, or its time where the id is no ObjectId, is older than all of the scan's."""
     outbox, arrivals = Outbox(pulsar_site.database), Arrivals(pulsar_site)
     old = ObjectId.from_datetime(datetime.now(UTC) - timedelta(days=30))
     with relaying(pulsar_site):
         pulsar_site.insert(3)
         arrivals.wait(3)
         wait_until(lambda: pulsar_site.checkpoint["position"] == 3, description="the checkpoint")
-    outbox.publish([Reminded(number=n) for n in range(2)], deliver_at=PAST)
+    outbox.publish([Reminded(number=n) for n in range(3)], deliver_at=PAST)
     plan = pulsar_site.database[wire.SCHEDULED]
-    for n, row in enumerate(list(plan.find())):
+    ids = [ObjectId(f"{old}"[:-1] + "0"), ObjectId(f"{old}"[:-1] + "1"), "mine"]
+    for row_id, row in zip(ids, list(plan.find()), strict=True):
         plan.delete_one({"_id": row["_id"]})
-        plan.insert_one({**row, "_id": ObjectId(f"{old}"[:-1] + str(n))})
+        plan.insert_one({**row, "_id": row_id, "occurredAt": PAST})
     rows = due_rows(pulsar_site)
     clock = clock_of(rows)
     assert rows.move(rows.due(clock.now, limit=10).rows, clock.now)
     broken = {"resumeToken": {"_data": "82" + "0" * 60}}
     pulsar_site.database[wire.CHECKPOINTS].update_one({}, {"$set": broken})
     with relaying(pulsar_site, wait=False):
-        arrivals.wait(5)
+        arrivals.wait(6)
         wait_until(
             lambda: "scan" not in pulsar_site.checkpoint,
             description="the end of its scan, which begins before anything is sent",
