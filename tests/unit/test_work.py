@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from postroom import handles
+from postroom.failures import Kind
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.outcome import Applied, GiveUp, Lost, Shared, TryAgain, Undone
 from postroom.inbox.scheduling.held import Held
+from postroom.inbox.scheduling.schedule import Schedule
 from postroom.inbox.scheduling.work import Work
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ def group(count: int) -> Work:
     """Return the work of a group."""
     registry = Registry()
     handles("A", name="unit.g", group=16, into=registry)(lambda event, session: None)
-    nowhere: Any = None
-    held = tuple(Held(nowhere) for _ in range(count))
+    delivery: Any = SimpleNamespace(order=None)
+    held = tuple(Held(delivery) for _ in range(count))
     return Work(handler=registry.handlers["unit.g"], deliveries=held)
 
 
@@ -49,3 +52,20 @@ def test_what_was_not_begun_goes_on_together_where_most_was_done(
     work = group(len(outcomes))
     assert work.goes_on_together(Shared(tuple(outcomes))) is together
     assert work.of(*work.deliveries[11:]).is_group
+
+
+@pytest.mark.parametrize("again", ["at_once", "put_back", "after"])
+def test_no_group_goes_on_behind_a_conflict_of_its_handler(again: str) -> None:
+    """Wherever it waited meanwhile: for ten seconds its events go each by itself."""
+    schedule, work = Schedule(), group(3)
+    underway: Any = SimpleNamespace(free=1, most=1, of=lambda _: 0)
+    conflict = TryAgain(after_seconds=0.0, counts=False, kind=Kind.CONFLICT)
+    put: Any = getattr(schedule, again)
+    put(0.0, work) if again == "after" else put(work)
+    job: Any = SimpleNamespace(handler=work.handler)
+    schedule.conflicts.learn(job, Shared((APPLIED, APPLIED, conflict)), underway)
+    taken = [schedule.take(underway) for _ in range(4)]
+    assert [each and each.deliveries for each in taken] == [
+        *((held,) for held in work.deliveries),
+        None,
+    ]

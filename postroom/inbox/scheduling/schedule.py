@@ -92,9 +92,10 @@ class Schedule:
             if not self._queues:
                 return None
             for handler, deliveries in self._queues.take(free=underway.free):
-                work = Work(handler=handler, deliveries=tuple(deliveries))
-                is_apart = work.is_group and self.conflicts.are_met(handler, in_groups=True)
-                self._next.extend(work.apart() if is_apart else [work])
+                self._next.append(Work(handler=handler, deliveries=tuple(deliveries)))
+        if found.is_group and self.conflicts.are_met(found.handler, in_groups=True):
+            found, *others = found.apart()
+            self._next.extendleft(reversed(others))
         return found
 
     def go_on(self, work: Work) -> None:
