@@ -51,7 +51,12 @@ def _is_again(cls: type[Any], other: type[Any]) -> bool:
 
 
 def key_field(name: str) -> str | None:
-    """Return the field of the wire data that keys events of this name, if their class says so."""
+    """Return the field of the wire data that keys events of this name, if their class says so.
+
+    Raises:
+        ConfigurationError: the class's annotations cannot be read, or the field is not written.
+
+    """
     if name not in _keyed:
         return None
     found = _key_fields.get(name)
@@ -62,8 +67,13 @@ def key_field(name: str) -> str | None:
 
 
 def key_fields() -> list[tuple[str, str]]:
-    """Return the names of which events classes key, each with the field of the wire data."""
-    return [(name, key_field(name) or "") for name in _keyed]
+    """Return the names of which events classes key, each with the field of the wire data.
+
+    Raises:
+        ConfigurationError: as key_field() does.
+
+    """
+    return [(name, key_field(name) or "") for name in list(_keyed)]
 
 
 def encrypt(name: str) -> None:

@@ -198,18 +198,27 @@ class Routing:
         return found
 
     def key_rule(self, name: str) -> Key | None:
-        """Return what says the key of an event whose row brings none: a field or a function."""
+        """Return what says the key of an event whose row brings none: a field or a function.
+
+        Raises:
+            ConfigurationError: the event's class says so, but cannot be read.
+
+        """
         return events.key_field(name) or self._key
 
     def key(self, name: str, data: Mapping[str, Any]) -> str | None:
         """Name the key of an event whose row brings none, or None.
 
         Raises:
-            Poison: the key function failed over this event, or the key has no form in JSON.
+            Poison: the key function failed over this event, the key has no form in JSON, or the
+                event's class, which says the key, cannot be read.
             RoutingFailed: it failed for a reason that passes; it is to be asked again.
 
         """
-        field = events.key_field(name) or self._key
+        try:
+            field = self.key_rule(name)
+        except errors.ConfigurationError as error:
+            raise errors.Poison(f"{_short(name)} has no key that can be found: {error}") from None
         if field is None:
             return None
         value = data.get(field) if isinstance(field, str) else _called(field, "key", name, data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
-from postroom import errors, names
+from postroom import errors, event_classes, names
 from postroom.celery import adapter, fleet_settings, telemetry_step
 from postroom.celery import step as steps
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
@@ -89,12 +89,14 @@ def shape_worker(worker: Any) -> None:
     """Make a worker in worker_init fit for relaying, or refuse it.
 
     Raises:
-        ConfigurationError: it was started in a way that does not go with a relay.
+        ConfigurationError: it was started in a way that does not go with a relay, or an event class
+            whose key it is to find cannot be read.
 
     """
     refuse_others(worker, kind="relay", queue=worker.app.postroom.queues.relay)
     refuse_useless(worker, kind="relay")
     worker.app.postroom.settings.envelopes.require_keys()
+    event_classes.key_fields()
     if _shares(worker.app):
         pins_of(worker.app)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from postroom import errors, private_text
-from postroom.shapes.shape import renamed, topmost, unfit, wire_name
+from postroom.shapes.shape import renamed, topmost, unfit, unwritten, wire_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -56,8 +56,11 @@ class AnnotatedShape:
         return {field.name for field in dataclasses.fields(self._cls)}
 
     def on_the_wire(self, field: str) -> str:
-        """Return a field's name on the wire."""
-        return self._fields.wire[field]
+        """Return a field's name on the wire; see Shape."""
+        found = self._fields.wire.get(field)
+        if found is None:
+            raise unwritten(self._cls, field)
+        return found
 
     def written(self, event: Any) -> dict[str, Any]:
         """Return its data, validated now: the class itself checks no types."""
@@ -112,11 +115,13 @@ class AnnotatedShape:
             inbound = field.get("validation_alias")
             inbound = inbound if isinstance(inbound, str) else own
             outbound = field.get("serialization_alias", own)
-            wire[own] = own if self._is_dict else wire_name(own, outbound)
-            of_written[outbound] = wire[own]
-            of_read.update({own: inbound, wire[own]: inbound})
+            name = own if self._is_dict else wire_name(own, outbound)
+            of_read.update({own: inbound, name: inbound})
+            if field.get("serialization_exclude"):
+                continue
+            wire[own] = of_written[outbound] = name
             if field.get("required", field["schema"]["type"] != "default"):
-                required.append(wire[own])
+                required.append(name)
         return _Fields(wire=wire, of_read=of_read, of_written=of_written, required=tuple(required))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from postroom import private_text
-from postroom.shapes.shape import unfit
+from postroom.shapes.shape import unfit, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,10 +30,12 @@ class ModelShape:
         return {*self._cls.model_fields, *self._cls.model_computed_fields}
 
     def on_the_wire(self, field: str) -> str:
-        """Return a field's name on the wire, now that all types it names are there."""
+        """Return a field's name on the wire, now that all types it names are there; see Shape."""
         self._cls.model_rebuild(raise_errors=False)
         found = self._cls.model_fields.get(field)
         if found is not None:
+            if found.exclude:
+                raise unwritten(self._cls, field)
             return found.serialization_alias or found.alias or field
         return self._cls.model_computed_fields[field].alias or field
 

@@ -11,7 +11,7 @@ from postroom import errors
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["Shape", "renamed", "topmost", "unfit", "wire_name"]
+__all__ = ["Shape", "renamed", "topmost", "unfit", "unwritten", "wire_name"]
 
 
 class Shape(Protocol):
@@ -26,7 +26,12 @@ class Shape(Protocol):
         """The fields, as they are called in Python."""
 
     def on_the_wire(self, field: str) -> str:
-        """Return a field's name on the wire."""
+        """Return a field's name on the wire.
+
+        Raises:
+            ConfigurationError: it is not written, or the class's annotations cannot be read.
+
+        """
 
     def written(self, event: Any) -> dict[str, Any]:
         """Return the data of an event for the wire; datetimes stay datetimes.
@@ -72,6 +77,14 @@ def renamed(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]
 def unfit(name: str, faults: str) -> errors.InvalidEvent:
     """Say of which events the data do not fit, and why."""
     return errors.InvalidEvent(f"The data of {name} do not fit: {faults}")
+
+
+def unwritten(cls: type[Any], field: str) -> errors.ConfigurationError:
+    """Say of which class a field stands nowhere on the wire."""
+    return errors.ConfigurationError(
+        f"The field {field!r} of the event class {cls.__qualname__} is not written to the wire, "
+        "and nothing can be keyed by it"
+    )
 
 
 def topmost(schema: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 import msgspec
 import pytest
+from celery import Celery
+from celery.worker import WorkController
 from pydantic import Field, SecretStr
 from typing_extensions import TypedDict
 
@@ -23,6 +25,7 @@ from postroom import (
     Event,
     InvalidEvent,
     Outbox,
+    Settings,
     declaring,
     event_class,
     event_classes,
@@ -30,11 +33,16 @@ from postroom import (
     upcasts,
     versions,
 )
-from postroom.errors import ConfigurationError
+from postroom.celery import install
+from postroom.errors import ConfigurationError, Poison
 from postroom.operations import breaking, schemas
+from postroom.routing import Routing
+from postroom.store import letter
 from postroom.testing import assert_published
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from postroom.inbox.handling.handlers import Registry
     from postroom.testing import OutboxRecorder
 
@@ -364,6 +372,61 @@ def test_annotations_that_cannot_be_read_are_named(
     monkeypatch.setattr(declaring, "_known", dict(declaring._known))
     with pytest.raises(ConfigurationError, match="KindUnknown cannot be read: name 'Nowhere'"):
         Outbox(outbox_recorder.database).publish(KindUnknown(1))
+
+
+@pytest.fixture
+def declarations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without any event class, and forget afterwards which ones there were."""
+    monkeypatch.setattr(declaring, "_known", {})
+    monkeypatch.setattr(event_classes, "_encrypted", set())
+    monkeypatch.setattr(event_classes, "_keyed", {})
+    monkeypatch.setattr(event_classes, "_key_fields", {})
+
+
+def _unreadable() -> None:
+    @event_class(key="a")
+    @dataclass
+    class KindKeyless:
+        a: str
+        b: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+def _unwritten() -> None:
+    @event_class(key="a")
+    @dataclass
+    class KindKeyless:
+        a: Annotated[str, Field(exclude=True)]
+
+
+def _unwritten_model() -> None:
+    class KindKeyless(DomainEvent, key="a"):
+        a: str = Field(exclude=True)
+
+
+@pytest.mark.usefixtures("declarations")
+@pytest.mark.parametrize(
+    ("declare", "sentence"),
+    [
+        (_unreadable, "name 'Nowhere' is not defined"),
+        (_unwritten, "'a' .* is not written to the wire"),
+        (_unwritten_model, "'a' .* is not written to the wire"),
+    ],
+)
+def test_a_key_that_cannot_be_found_stops_its_events_alone(
+    declare: Callable[[], None], sentence: str
+) -> None:
+    """In the relay; a worker that is started with such a class says so and ends."""
+    declare()
+    routing = Routing(default="a/b/c", topics={}, key=None)
+    row = {"_id": "1", "data": {"name": "KindKeyless", "data": {"a": "1"}}}
+    with pytest.raises(Poison, match=f"'KindKeyless' has no key .*{sentence}"):
+        letter.write(row, routing, 1 << 20)
+    other = {"_id": "2", "data": {"name": "KindOther", "data": {}}}
+    assert letter.write(other, routing, 1 << 20).key is None
+    app = Celery("keyless", broker="memory://", set_as_current=False)
+    install(app, Settings())
+    with pytest.raises(SystemExit, match=sentence):
+        WorkController(app=app, queues="relay")
 
 
 def test_what_is_no_event_is_refused(outbox_recorder: OutboxRecorder) -> None:
