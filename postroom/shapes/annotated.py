@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from postroom import errors, private_text
 from postroom.shapes.shape import renamed, topmost, unfit, unwritten, wire_name
@@ -34,7 +35,8 @@ class AnnotatedShape:
     A TypedDict is the object of the wire itself: its fields are called there as they are here.
 
     Raises:
-        ConfigurationError: it is a TypedDict that pydantic cannot read in this Python.
+        ConfigurationError: it is a TypedDict that pydantic cannot read in this Python, or has a
+            field that no instance can be made with.
 
     """
 
@@ -46,6 +48,13 @@ class AnnotatedShape:
             raise errors.ConfigurationError(
                 f"The event class {cls.__qualname__} is a TypedDict of typing, whose annotations "
                 "pydantic cannot read before Python 3.12: take that of typing_extensions"
+            )
+        fields = () if self._is_dict else dataclasses.fields(cls)
+        if lost := [each.name for each in fields if not each.init]:
+            raise errors.ConfigurationError(
+                f"The event class {cls.__qualname__} has {', '.join(lost)} with init=False: who "
+                "receives the event could not be given what was published. Leave init=False out, "
+                "or let it be a property"
             )
 
     @property
@@ -63,10 +72,28 @@ class AnnotatedShape:
         return found
 
     def written(self, event: Any) -> dict[str, Any]:
-        """Return its data, validated now: the class itself checks no types."""
-        dumped = self._adapter.dump_python(event, by_alias=True, warnings=False)
-        valid = self._valid(dumped)
-        dumped = self._adapter.dump_python(valid, by_alias=True, warnings=False)
+        """Return its data, validated now: the class itself checks no types.
+
+        That is what the instance holds, once the class has read it as whoever receives it will;
+        where a value is of another type than its field, as `"5"` is in an int, that is what it was
+        read as.
+        """
+        try:
+            data = self._dumped(event, warnings="error")
+        except PydanticSerializationError:
+            return self._coerced(event)
+        self.read(data)
+        return data
+
+    def _coerced(self, event: Any) -> dict[str, Any]:
+        data = self._dumped(self.read(self._dumped(event)))
+        # To make an instance anew may change what it holds, beside the types.
+        if self._dumped(self.read(data)) != data:
+            raise unfit(self._name, "a value is of another type than its field")
+        return data
+
+    def _dumped(self, event: Any, *, warnings: Literal["error"] | bool = False) -> dict[str, Any]:
+        dumped = self._adapter.dump_python(event, by_alias=True, warnings=warnings)
         return renamed(dumped, self._fields.of_written)
 
     def read(self, data: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import typing
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from celery import Celery
 from celery.worker import WorkController
-from pydantic import Field, SecretStr
+from pydantic import Field, PlainSerializer, SecretStr
 from typing_extensions import TypedDict
 
 from postroom import (
@@ -120,6 +120,23 @@ class SentStruct(msgspec.Struct, frozen=True, kw_only=True):
 def _renamed_too(data: dict[str, Any]) -> dict[str, Any]:
     data["orderId"] = data.pop("order")
     return data
+
+
+@event_class(key="number", name="KindMade")
+@dataclass
+class MadeData:
+    """What it is made with is not all that it holds."""
+
+    cents: int
+    rate: InitVar[int] = 2
+    note: Annotated[str, PlainSerializer(lambda note: f"EUR {note}")] = ""
+    other: Annotated[str, Field(serialization_alias="xx")] = ""
+    lines: list[int] = field(default_factory=list)
+    number: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    def __post_init__(self, rate: int) -> None:
+        """Count in cents."""
+        self.cents *= 100 * rate
 
 
 @event_class(key="orderId", name="KindLost")
@@ -317,6 +334,36 @@ def test_secrets_are_refused(outbox_recorder: OutboxRecorder) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_what_an_instance_holds_is_published(outbox_recorder: OutboxRecorder) -> None:
+    """Not what another one would hold that is made of it."""
+    made = MadeData(5, rate=3, note="n", other="o", lines=[1])
+    Outbox(outbox_recorder.database).publish(made)
+    published = outbox_recorder.events[0]
+    assert published.data == {
+        "cents": 1500,
+        "note": "EUR n",
+        "xx": "o",
+        "lines": [1],
+        "number": str(made.number),
+    }
+    assert published.key == str(made.number)
+
+
+def test_what_has_another_type_is_published_as_it_is_read(outbox_recorder: OutboxRecorder) -> None:
+    """Unless an instance that is made of it holds other values as well."""
+
+    @dataclass
+    class KindLines:
+        lines: list[int]
+        amount: Decimal
+
+    box = Outbox(outbox_recorder.database)
+    box.publish(KindLines(("1", 2), 5))  # type: ignore[arg-type]
+    assert outbox_recorder.events[0].data == {"lines": [1, 2], "amount": "5"}
+    with pytest.raises(InvalidEvent, match="of another type than its field"):
+        box.publish(MadeData(5, lines=(1,)))  # type: ignore[arg-type]
+
+
 class _Plain:
     pass
 
@@ -334,6 +381,13 @@ class _Field:
     a: int
 
 
+@dataclass
+class _Inner:
+    a: int
+    number: uuid.UUID = field(init=False, default_factory=uuid.uuid4)
+    kind: int = field(init=False)
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "sentence"),
     [
@@ -342,6 +396,8 @@ class _Field:
         (_Array, {}, "array_like"),
         (_Field, {"key": "b"}, "which is no field of it"),
         (_Field, {"version": 0}, "no number from 1"),
+        (_Inner, {}, "has number, kind with init=False"),
+        (_Inner, {"key": "number"}, "has number, kind with init=False"),
     ],
 )
 def test_wrong_declarations_are_refused(
