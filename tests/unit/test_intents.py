@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from postroom import errors
 from postroom.relay.sending.intents import LONGEST_ID, Intents
+from postroom.relay.sending.tail import First
 from postroom.store.checkpoint import Checkpoint
 from postroom.store.intents import Intent, intent_to_row, intents_from
 from postroom.store.quarantine import Quarantined
@@ -82,13 +83,35 @@ def test_what_has_later_ones_behind_it_was_refused(there: str, expected: str) ->
     hand(first, HERE, "ab")
     hand(first, HERE, "cd")
     second = row.term()
-    second.opened(HERE, there)
+    second.opened(HERE, there, None)
     assert refused(second) == expected
     assert refused(second, THERE) == ""
     # All that was found out is kept, and what was under way then is so no longer.
     third = row.term()
-    third.opened(HERE, "abcdefgh")
+    third.opened(HERE, "abcdefgh", None)
     assert refused(third) == expected
+
+
+@pytest.mark.parametrize(
+    ("there", "first", "expected"),
+    [
+        pytest.param("c", First("c", 3), "", id="all before it may be gone"),
+        pytest.param("bdf", First("b", 2), "ce", id="what it lacks behind its first"),
+        pytest.param("xbd", First("x", 1), "ac", id="an earlier one is there"),
+        pytest.param("xd", First("x", 5), "c", id="a single one between the bursts"),
+    ],
+)
+def test_what_may_have_been_deleted_was_not_refused(
+    there: str, first: First, expected: str
+) -> None:
+    """A topic that keeps nothing for the relay has lost its beginning, of which all was stored."""
+    row = Row()
+    before = row.term()
+    hand(before, HERE, "ab", 4)
+    hand(before, HERE, "cdef", 10)
+    after = row.term()
+    after.opened(HERE, there, first)
+    assert refused(after) == expected
 
 
 def test_another_order_of_the_next_term_condemns_nothing() -> None:
@@ -96,10 +119,10 @@ def test_another_order_of_the_next_term_condemns_nothing() -> None:
     row = Row()
     hand(row.term(), HERE, "ab")
     second = row.term()
-    second.opened(HERE, "")
+    second.opened(HERE, "", None)
     hand(second, HERE, "ba")
     third = row.term()
-    third.opened(HERE, "b")
+    third.opened(HERE, "b", None)
     assert refused(third) == ""
 
 
@@ -110,10 +133,10 @@ def test_each_topic_has_an_order_of_its_own() -> None:
     for topic in (HERE, THERE):
         hand(first, topic, "ab")
     second = row.term()
-    second.opened(HERE, "ab")
+    second.opened(HERE, "ab", None)
     hand(second, HERE, "c")
     third = row.term()
-    third.opened(THERE, "b")
+    third.opened(THERE, "b", None)
     assert refused(third) == ""
     assert refused(third, THERE) == "a"
 
@@ -128,7 +151,7 @@ def test_what_has_landed_is_noted_no_longer() -> None:
     assert [each.ids for each in row.intents.values()] == [("e",), ("f",)]
     assert row.term(position=5).bursts == 0
     later = row.term(position=5)
-    later.opened(HERE, "f")
+    later.opened(HERE, "f", None)
     assert refused(later) == ""
     intents.saved(6, is_scanning=False)
     assert not row.intents
@@ -140,7 +163,7 @@ def test_a_row_that_is_set_aside_may_be_put_back() -> None:
     first = row.term()
     first.handing(HERE, [Message(str(row_id)), *map(Message, "ab")], 3)
     second = row.term()
-    second.opened(HERE, "b")
+    second.opened(HERE, "b", None)
     assert second.has_refused(HERE, str(row_id))
     second.set_aside([Quarantined(row_id=row_id, position=1, reason="refused")])
     for intents in (second, row.term()):
@@ -159,10 +182,10 @@ def test_what_was_under_way_in_the_stream_is_noted_where_its_term_fails() -> Non
     stream.failed()
     assert [each.ids for each in row.intents.values()] == [("c", "d")]
     again = row.term(is_scanning=False)
-    again.opened(HERE, "d")
+    again.opened(HERE, "d", None)
     assert refused(again) == ""
     scan = row.term()
-    scan.opened(HERE, "d")
+    scan.opened(HERE, "d", None)
     assert refused(scan) == "c"
     again.saved(4, is_scanning=False)
     assert not any(each.position for each in row.intents.values())

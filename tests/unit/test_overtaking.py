@@ -12,7 +12,7 @@ from postroom.cloud_events import CloudEvents
 from postroom.relay.sending.intents import Intents
 from postroom.relay.sending.lane import _message
 from postroom.relay.sending.overtaking import Overtaking
-from postroom.relay.sending.tail import _Found
+from postroom.relay.sending.tail import Tail, _Found
 from postroom.routing import Routing
 from postroom.store import letter
 
@@ -26,13 +26,13 @@ def written(number: int, routing: Routing, **row: Any) -> letter.Letter:
     return letter.write({"_id": str(number), "data": event, **row}, routing, 1 << 20)
 
 
-def tail_of(*letters: letter.Letter) -> dict[str, int]:
-    """Return the sizes of what a topic has, as it is read back."""
-    found = _Found()
+def tail_of(*letters: letter.Letter, is_whole: bool = True) -> Tail:
+    """Return what a topic has, as it is read back."""
+    found = _Found(is_whole=is_whole)
     for position, each in enumerate(letters, 10**6):
         message: Any = _message(pulsar_adapter.message_builder()(), each, position)
         found.add(message, ours=True)
-    return found.sizes
+    return found.tail()
 
 
 @pytest.mark.parametrize("routing", [PLAIN, CLOUD], ids=["plain", "cloud"])
@@ -50,7 +50,7 @@ def test_a_message_measures_what_its_letter_does(routing: Routing, row: dict[str
     """In bytes, with its key and headers, and without what the relay adds."""
     made = written(1, routing, **row)
     expected = letter.measured(made.payload, made.key, made.headers)
-    assert tail_of(made) == {"1": expected}
+    assert tail_of(made).sizes == {"1": expected}
     if routing is CLOUD or ("headers" in row and "ce_sequence" not in row["headers"]):
         assert made.size == expected
 
@@ -69,10 +69,14 @@ def test_a_message_measures_what_its_letter_does(routing: Routing, row: dict[str
 def test_a_row_is_held_to_be_refused_where_all_behind_it_is_smaller(
     routing: Routing, large: dict[str, Any], small: dict[str, Any]
 ) -> None:
-    """However little, and in bytes; the smaller one behind larger ones is merely late."""
-    for first, later, is_refused in ((large, small, True), (small, large, False)):
+    """However little, and in bytes; behind larger ones, or deleted perhaps, it is merely late."""
+    for first, later, is_whole, is_refused in (
+        (large, small, True, True),
+        (small, large, True, False),
+        (large, small, False, False),
+    ):
         missing, there = written(1, routing, **first), written(2, routing, **later)
-        lane: Any = SimpleNamespace(topic=missing.topic, tail=tail_of(there))
+        lane: Any = SimpleNamespace(topic=missing.topic, tail=tail_of(there, is_whole=is_whole))
         overtaking = Overtaking([lane], Intents())
         overtaking.met("2", 2)
         overtaking.row = 1

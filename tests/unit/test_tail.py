@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pulsar
 import pytest
 
 from postroom.relay.sending.setback import place, put_back_to
+from postroom.relay.sending.tail import First, TailReader, _Found
 
 
 @pytest.mark.parametrize("topic_partition", [-1, 0, 4])
@@ -43,3 +44,30 @@ def test_a_topic_is_put_back_where_all_that_is_left_is_older_than_its_mark(
     )
     found = put_back_to(pulsar.MessageId(0, 7, 4, -1), message)
     assert found == (datetime(2026, 5, 28, 20, 26, 40, tzinfo=UTC) if is_older else None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "producer", "expected"),
+    [
+        pytest.param(0, "ours", First("a", 7), id="a ledger begins with it"),
+        pytest.param(1, "ours", None, id="its ledger has what is before it"),
+        pytest.param(0, "another", First("b", 8), id="another one's event stands before it"),
+        pytest.param(1, "another", None, id="that one's ledger has what is before it"),
+    ],
+)
+def test_a_tail_says_where_a_topic_may_have_lost_its_beginning(
+    entry: int, producer: str, expected: First | None
+) -> None:
+    """Pulsar deletes ledgers as a whole, from a topic's beginning on."""
+    around: Any = dict.fromkeys(("client", "admin", "stopping", "say"))
+    reader = TailReader(**around, options=cast("Any", SimpleNamespace(names={"ours"})))
+    found = _Found(has_sizes=False)
+    for row_id, position, name, place_there in (("a", 7, producer, entry), ("b", 8, "ours", 3)):
+        properties = {"id": row_id, "position": str(position)}
+        message: Any = SimpleNamespace(
+            message_id=lambda at=place_there: pulsar.MessageId(-1, 5, at, -1),
+            producer_name=lambda name=name: name,
+            properties=lambda properties=properties: properties,
+        )
+        reader._note(message, found, "ours")
+    assert found.tail().first == expected

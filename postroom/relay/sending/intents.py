@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from postroom.pulsar_adapter import Message
+    from postroom.relay.sending.tail import First
     from postroom.store.checkpoints import Checkpoint
     from postroom.store.quarantine import Quarantined
     from postroom.topics import Topic
@@ -74,10 +75,11 @@ class Intents:
                 self._gone.append(number)
                 del self._noted[number]
 
-    def opened(self, topic: Topic, there: Collection[str]) -> None:
+    def opened(self, topic: Topic, there: Collection[str], first: First | None) -> None:
         """Find out what a topic has refused; `there` are the ids that it has behind its mark.
 
-        What it has nothing behind is free to be handed to it in another order.
+        What it has nothing behind is free to be handed to it in another order. Of what would stand
+        before the `first` one, if that is named, nothing is known: it may have been deleted.
         """
         found = [
             number
@@ -86,9 +88,11 @@ class Intents:
         ]
         if not (self._is_scanning and found):
             return
-        ids = [row_id for number in found for row_id in self._noted[number].ids]
+        intents = [self._noted[number] for number in found]
+        ids = [row_id for intent in intents if _is_seen(intent, first) for row_id in intent.ids]
+        begin = ids.index(first.row_id) if first is not None and first.row_id in ids else 0
         last = max((place for place, row_id in enumerate(ids) if row_id in there), default=0)
-        refused = tuple(row_id for row_id in ids[:last] if row_id not in there)
+        refused = tuple(row_id for row_id in ids[begin:last] if row_id not in there)
         self._refused.update(dict.fromkeys(refused, topic))
         self._write([Intent(topic=topic, ids=refused)] if refused else [], gone=found)
 
@@ -171,6 +175,11 @@ class Intents:
             self._noted.pop(number, None)
         self._gone = []
         return list(noted)
+
+
+def _is_seen(intent: Intent, first: First | None) -> bool:
+    """Say whether what was handed over would stand behind the first event that a topic has."""
+    return first is None or intent.position is None or intent.position >= first.position
 
 
 def _intent(topic: Topic, messages: Sequence[Message], position: int) -> Intent:

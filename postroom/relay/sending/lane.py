@@ -55,7 +55,7 @@ class _Burst:
 class Lane:
     """Sends letters to one topic, in the order given; open, and used by the term's thread alone.
 
-    `tail` holds the ids that were found on the topic with their bytes, `floor` is the
+    `tail` is what was found on the topic, `floor` is the
     highest position that the broker may know from us.
 
     `reopened` makes an outlet that is batching or not: a Key_Shared subscription takes a batch's
@@ -75,7 +75,7 @@ class Lane:
     ) -> None:
         self.topic = topic
         self.shared = shared
-        self.tail = tail.sizes
+        self.tail = tail
         self.floor = tail.floor
         # The highest position of this term.
         self.last = tail.floor

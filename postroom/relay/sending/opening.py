@@ -157,7 +157,7 @@ class Opening:
                 )
                 tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
                 tail = tail.joined(early)
-                self._experience.intents.opened(topic, tail.ids)
+                self._experience.intents.opened(topic, tail.ids, tail.first)
                 mark = span.mark
         except BaseException:
             broker.close(producer)

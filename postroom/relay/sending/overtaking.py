@@ -38,7 +38,7 @@ class Overtaking:
     def met(self, row_id: str, row: int) -> None:
         """Note which row of the replay an event is that is on a topic already; in their order."""
         for lane in self._lanes:
-            size = lane.tail.get(row_id)
+            size = lane.tail.sizes.get(row_id)
             if size is not None:
                 self._met.setdefault(lane.topic, []).append((row, size))
 
@@ -48,7 +48,8 @@ class Overtaking:
         It has where the broker refused the row in its turn, by a policy that was set while it was
         under way: that is noted in a scan, and behind lost history; in a replay all that the topic
         took behind the row is smaller then. Otherwise, as where a deploy has
-        changed the routing, the row was never sent there: it is sent late, and that is told. Where
+        changed the routing, the row was never sent there: it is sent late, and that is told. So is
+        one before the first that the topic has, where Pulsar may have deleted it. Where
         one row is sure to be late, those behind it are too: they have the same cause.
 
         Raises:
@@ -66,7 +67,8 @@ class Overtaking:
             return
         later = [size for row, size in met if row > self.row]
         size = _size(ready)
-        if size > max(later) and lane.topic not in self._rerouted:
+        may_be_deleted = lane.tail.first is not None and self.row < met[0][0]
+        if size > max(later) and not may_be_deleted and lane.topic not in self._rerouted:
             raise errors.Poison(
                 f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "
                 f"has {len(later)} later ones by now, all of them smaller: a policy was set while "

@@ -7,7 +7,8 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom import errors, wire
 from postroom.relay.sending.known_ids import KnownIds
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.lane_options import LaneOptions
     from postroom.topics import Topic
 
-__all__ = ["Span", "Tail", "TailReader"]
+__all__ = ["First", "Span", "Tail", "TailReader"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +37,26 @@ UNCONFIRMED_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 
 
+class First(NamedTuple):
+    """The first event that a topic still has, by the number that the relay gave it."""
+
+    row_id: str
+    position: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
     """The ids of the events that were found.
 
     `sizes` are theirs, as letters are measured; none where a scan is for what the topic lacks.
-    `floor` is the highest position that the broker has of us: what has a number up to that would be
-    dropped by its deduplication.
+    `first` is named where those before it may have been stored and deleted, None where the topic
+    has all. `floor` is the highest position that the broker has of us: what has a number up to that
+    would be dropped by its deduplication.
     """
 
     ids: KnownIds = field(default_factory=KnownIds)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    first: First | None = None
     floor: int = 0
 
     def joined(self, earlier: Tail) -> Tail:
@@ -84,12 +94,17 @@ class _Found:
     highest: int = 0
     # Whether the message that the mark names is there no longer.
     is_cut: bool = False
+    # Whether all before the first message is there as well; None until there is a first one.
+    is_whole: bool | None = None
+    first: First | None = None
 
     def add(self, message: pulsar.Message, *, ours: bool) -> None:
         properties = message.properties()
         row_id, position = properties.get(wire.ID), properties.get(wire.POSITION, "")
         if row_id is not None:
             self.ids.add(row_id)
+            if self.first is None:
+                self.first = First(row_id, int(position) if position.isdecimal() else inf)
             if self.has_sizes:
                 key = message.partition_key()
                 self.sizes[row_id] = letter.measured(message.data(), key, properties)
@@ -99,7 +114,8 @@ class _Found:
             self.highest = max(self.highest, int(position))
 
     def tail(self) -> Tail:
-        return Tail(ids=self.ids, sizes=self.sizes, floor=self.floor)
+        first = None if self.is_whole else self.first
+        return Tail(ids=self.ids, sizes=self.sizes, first=first, floor=self.floor)
 
 
 class TailReader:
@@ -161,6 +177,8 @@ class TailReader:
                 found.is_cut = first is None or place(first.message_id()) != place(start)
                 if found.is_cut:
                     self._note(first, found, own_name)
+                else:
+                    found.is_whole = True
             yield readback
 
     def _say_what_is_gone(self, topic: Topic, span: Span, *, has_later: bool) -> None:
@@ -253,8 +271,13 @@ class TailReader:
             self._note(message, found, own_name)
 
     def _note(self, message: pulsar.Message | None, found: _Found, own_name: str) -> None:
-        name = None if message is None else message.producer_name()
-        if message is not None and name in self._options.names:
+        if message is None:
+            return
+        if found.is_whole is None:
+            # Pulsar deletes from the beginning, and a ledger only as a whole.
+            found.is_whole = message.message_id().entry_id() > 0
+        name = message.producer_name()
+        if name in self._options.names:
             found.add(message, ours=name == own_name)
 
     def _await_unconfirmed(
