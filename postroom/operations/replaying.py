@@ -18,16 +18,18 @@ from postroom.private_text import quoted
 from postroom.store import codec, letter
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.old_rows import OldRows
+from postroom.store.partitioning_record import read_all, run
 from postroom.topics import base_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
 
     import pulsar
     from pymongo.database import Database
 
     from postroom.operations.actions import Actor
     from postroom.operations.wiring import Wiring
+    from postroom.routing import Routing
     from postroom.store.codec import Row
     from postroom.store.letter import Letter
     from postroom.topics import Topic
@@ -67,14 +69,17 @@ class OldEvents:
         )
 
 
-def count(database: Database[Any], asked: OldEvents) -> int:
+def count(database: Database[Any], wiring: Wiring, asked: OldEvents) -> int:
     """Return how many events are meant, of those that the outbox still has.
 
     Raises:
+        ConfigurationError: the topic is one that a relay sends to, or can be none.
+        RoutingFailed: a routing or key function failed for a reason that passes.
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
-    return asked.rows(database).count()
+    meant = _Meant(database, wiring, asked)
+    return meant.rows.count() if meant.is_all else sum(1 for _ in meant)
 
 
 def replay(
@@ -104,25 +109,21 @@ def replay(
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
-    topic = target(database, wiring, asked)
-    what = f"outbox partition {asked.partition} to topic {topic}"
-    rows, is_elsewhere = asked.rows(database), _elsewhere(topic, wiring, asked)
-    done, pace = Done(asked=rows.count()), Pace(rate_per_second)
+    meant = _Meant(database, wiring, asked)
+    what = f"outbox partition {asked.partition} to topic {meant.topic}"
+    done = Done(asked=meant.rows.count() if meant.is_all else None)
+    pace = Pace(rate_per_second)
     access = pulsar_access.of(wiring.settings)
     span = f"replay {asked.since.isoformat()} to {asked.until.isoformat()}"
     with (
         actions.noted(database, actor, f"{span}, {asked.name or 'all names'}", target=what) as note,
         broker.connected(access, operation_timeout=OPERATION_TIMEOUT) as client,
     ):
-        sender = _Sender(client, topic, rows)
+        sender = _Sender(client, meant.topic, meant.rows)
         try:
-            for row in rows:
-                try:
-                    made = letter.write(row, wiring.routing, wiring.settings.max_message_bytes)
-                except errors.Poison as poison:
-                    done = _refused(done, row, poison)
-                    continue
-                if is_elsewhere(made.topic):
+            for row, made in meant:
+                if isinstance(made, errors.Poison):
+                    done = _refused(done, row, made)
                     continue
                 pace.wait(meanwhile=functools.partial(told, done))
                 sender.send(made, codec.id_of(row))
@@ -153,9 +154,7 @@ def target(database: Database[Any], wiring: Wiring, asked: OldEvents) -> Topic:
         raise errors.ConfigurationError(f"{quoted(asked.to_topic)} is no topic: {error}") from None
     if topic.endswith((wire.DEAD, wire.REDRIVE)):
         raise errors.ConfigurationError(f"{topic} is for dead letters, and not for a replay")
-    relayed = {*wiring.routing.topics}
-    relayed |= {each for row in Checkpoints(database).all() for each in row.lanes}
-    if topic in relayed and not asked.onto_original:
+    if not asked.onto_original and base_topic(topic) in _relayed(database, wiring):
         raise errors.ConfigurationError(
             f"{topic} is a topic that the relay sends to: all of its subscriptions would read old "
             "events again. Replay to a topic of its own, or say --onto-original"
@@ -163,12 +162,48 @@ def target(database: Database[Any], wiring: Wiring, asked: OldEvents) -> Topic:
     return topic
 
 
-def _elsewhere(topic: Topic, wiring: Wiring, asked: OldEvents) -> Callable[[Topic], bool]:
-    """Return what says of a row's own topic that the row was never meant for this one."""
-    own = base_topic(topic)
-    if not asked.onto_original or own not in map(base_topic, wiring.routing.topics):
-        return lambda _: False
-    return lambda each: each != topic and base_topic(each) != topic
+class _Meant:
+    """The rows that are meant, each with its letter, or with why there can be none.
+
+    `is_all` says that none is left out, for being routed to another topic.
+    """
+
+    def __init__(self, database: Database[Any], wiring: Wiring, asked: OldEvents) -> None:
+        self.topic = target(database, wiring, asked)
+        self.rows = asked.rows(database)
+        # Elsewhere is never where rows were meant for; and what nobody relays to is for all.
+        self.is_all = not asked.onto_original or base_topic(self.topic) not in _relayed(
+            database, wiring
+        )
+        self._routing = _routing(database, wiring, asked.partition)
+        self._max_message_bytes = wiring.settings.max_message_bytes
+
+    def __iter__(self) -> Iterator[tuple[Row, Letter | errors.Poison]]:
+        for row in self.rows:
+            try:
+                made = letter.write(row, self._routing, self._max_message_bytes)
+            except errors.Poison as poison:
+                yield row, poison
+            else:
+                if self.is_all or self.topic in (made.topic, base_topic(made.topic)):
+                    yield row, made
+
+
+def _relayed(database: Database[Any], wiring: Wiring) -> Collection[Topic]:
+    """Return what relays send to, as far as that is known, each as a whole topic."""
+    lanes = (each for row in Checkpoints(database).all() for each in row.lanes)
+    return {base_topic(each) for each in (*wiring.routing.topics, *lanes)}
+
+
+def _routing(database: Database[Any], wiring: Wiring, partition: str) -> Routing:
+    """Return the routing as an outbox partition's relay has it."""
+    if wiring.routing.partitions == 1:
+        return wiring.routing
+    for record in run(database, read_all()):
+        for each in (record.partitioning, *record.closed):
+            if partition in each.names:
+                return wiring.routing.toward(each.index_of(partition))
+    return wiring.routing
 
 
 def _refused(done: Done, row: Row, poison: errors.Poison) -> Done:

@@ -12,7 +12,7 @@ from pulsar import Result
 
 from postroom import errors
 from postroom.operations.done import Done
-from postroom.operations.replaying import OldEvents, _elsewhere, _refused, _Sender
+from postroom.operations.replaying import _refused, _Sender
 from postroom.routing import Routing
 from postroom.store import codec, letter
 from postroom.topics import Topic
@@ -41,26 +41,6 @@ def test_a_row_that_can_be_no_message_is_named(document: bytes) -> None:
     done = _refused(Done(asked=2, done=1), row, poison.value)
     assert (done.done, done.left) == (1, 1)
     assert done.refused[0].startswith("7: ")
-
-
-def test_onto_its_own_topic_goes_what_is_routed_there() -> None:
-    """The time that a topic has lost is not lost by the others; elsewhere all of it may go."""
-    one, two = (Topic(f"persistent://a/b/{name}") for name in ("one", "two"))
-    part = Topic(f"{one}-partition-1")
-    wiring: Any = SimpleNamespace(routing=Routing(default=one, topics={"Two": two}, key=None))
-    at = datetime(2026, 5, 1, tzinfo=UTC)
-    for topic, onto, expected in (
-        (one, True, [False, True, False]),
-        (two, True, [True, False, True]),
-        (part, True, [True, True, False]),
-        (Topic("persistent://a/b/own"), True, [False] * 3),
-        (two, False, [False] * 3),
-    ):
-        asked = OldEvents(
-            partition="default", since=at, until=at, to_topic=topic, onto_original=onto
-        )
-        is_elsewhere = _elsewhere(topic, wiring, asked)
-        assert [is_elsewhere(each) for each in (one, two, part)] == expected
 
 
 def test_an_interrupted_replay_counts_what_was_stored_and_goes_on_behind_it() -> None:

@@ -73,8 +73,7 @@ def replay(
     named = named_partition(partition, wiring.settings.partition)
     asked = OldEvents(partition=named, since=since, until=until, **given)
     with database_of(wiring.settings) as database:
-        replaying.target(database, wiring, asked)
-        count = replaying.count(database, asked)
+        count = replaying.count(database, wiring, asked)
         if dry_run:
             _print({"would_be_sent": count}, f"{count} would be sent.", as_json=as_json)
             return
