@@ -208,8 +208,9 @@ def checkpoint_without_scan() -> Any:
     return Checkpoint(partition=DEFAULT_PARTITION, epoch=1, position=Position(0), token=None)
 
 
-def test_an_endless_id_is_left_out() -> None:
+@pytest.mark.parametrize("long", ["x" * (LONGEST_ID + 1), "😀" * (LONGEST_ID // 4 + 1)])
+def test_an_endless_id_is_left_out(long: str) -> None:
     """All that is under way has to fit into one row; of such an id nothing is known then."""
-    row, long = Row(), "x" * (LONGEST_ID + 1)
+    row = Row()
     row.term().handing(HERE, [Message(long), *map(Message, "ab")], 3)
     assert [each.ids for each in row.intents.values()] == [("a", "b")]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Intents"]
 
-# A row with a longer id is left out, so that all that is under way fits into the checkpoint's row.
+# In bytes. A row with a longer id is left out, so that all that is under way fits into the
+# checkpoint's row.
 LONGEST_ID = 500
 
 
@@ -186,6 +187,6 @@ def _intent(topic: Topic, messages: Sequence[Message], position: int) -> Intent:
     ids = (str(message.properties()[wire.ID]) for message in messages)
     return Intent(
         topic=topic,
-        ids=tuple(row_id for row_id in ids if len(row_id) <= LONGEST_ID),
+        ids=tuple(row_id for row_id in ids if len(row_id.encode()) <= LONGEST_ID),
         position=Position(position),
     )
