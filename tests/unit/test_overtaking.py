@@ -11,10 +11,15 @@ from postroom import errors, pulsar_adapter
 from postroom.cloud_events import CloudEvents
 from postroom.relay.sending.intents import Intents
 from postroom.relay.sending.lane import _message
-from postroom.relay.sending.overtaking import Overtaking
+from postroom.relay.sending.overtaking import OutOfTurnError, Overtaking
 from postroom.relay.sending.tail import Tail, _Found
 from postroom.routing import Routing
 from postroom.store import letter
+from postroom.store.checkpoint import Checkpoint
+from postroom.store.intents import Intent
+from postroom.store.scans import Scan
+from postroom.store.values import DEFAULT_PARTITION, Position
+from tests.unit.test_hot_path import outbound
 
 PLAIN = Routing(default="a/b/c", topics={}, key=None)
 CLOUD = Routing(default="a/b/c", topics={}, key=None, cloud_events=CloudEvents.of(None, "db"))
@@ -98,3 +103,24 @@ def test_rows_that_a_deploy_routes_elsewhere_are_late_however_large() -> None:
     overtaking.met("4", 4)
     for overtaking.row, late in ((1, first), (3, third)):
         overtaking.require_in_order(lane, late)
+
+
+def test_nobody_is_asked_to_mend_what_came_out_of_its_turn() -> None:
+    """However small it is made, the topic has later ones: it is removed, or set aside."""
+    out, row, intents = outbound(keyed=False), written(1, PLAIN), Intents()
+    refused = Intent(topic=row.topic, ids=(row.id,))
+    checkpoint = Checkpoint(
+        partition=DEFAULT_PARTITION,
+        epoch=1,
+        position=Position(0),
+        token=None,
+        scan=Scan(),
+        intents={0: refused},
+    )
+    intents.begin(checkpoint, lambda _, __: None)
+    lane: Any = SimpleNamespace(topic=row.topic, tail=tail_of())
+    with pytest.raises(OutOfTurnError) as late:
+        Overtaking([lane], intents).require_in_order(lane, row)
+    for out._block_on_poison in (True, False):
+        assert "to mend it does not help" in out._question(row.id, late.value)
+        assert "mend or remove the row" in out._question(row.id, errors.Poison("too large"))

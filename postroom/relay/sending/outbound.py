@@ -10,7 +10,7 @@ from postroom import errors
 from postroom.events import id_text
 from postroom.relay.saving.chunk import Landed
 from postroom.relay.sending.numbering import Numbering
-from postroom.relay.sending.overtaking import Overtaking
+from postroom.relay.sending.overtaking import OutOfTurnError, Overtaking
 from postroom.store import letter
 from postroom.store.codec import id_of
 from postroom.store.quarantine import Quarantined
@@ -204,15 +204,18 @@ class Outbound:
         return _Mended(mended, position)
 
     def _question(self, row_id: Any, poison: errors.Poison) -> str:
+        remedy = "mend or remove the row"
+        if isinstance(poison, OutOfTurnError):
+            remedy = "remove the row, since to mend it does not help"
         if self._block_on_poison:
             return (
                 f"Row {row_id} can never be sent: {poison}. POSTROOM_ON_POISON=block: the relay "
-                "stops here and looks again; mend or remove the row, or choose quarantine"
+                f"stops here and looks again; {remedy}, or choose quarantine"
             )
         return (
             f"{self.brake.limit} rows more were set aside than relayed lately, and row {row_id} "
             f"would be the next: {poison}. The relay stops here and looks again, instead of "
-            "emptying the outbox into quarantine: mend or remove the row, or mend what they have "
+            f"emptying the outbox into quarantine: {remedy}, or mend what they have "
             "in common, then `outbox quarantine redrive --all`; or raise POSTROOM_POISON_LIMIT if "
             "they are to be set aside"
         )

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
-__all__ = ["Overtaking"]
+__all__ = ["OutOfTurnError", "Overtaking"]
 
 logger = logging.getLogger(__name__)
+
+
+class OutOfTurnError(errors.Poison):
+    """The topic has later events by now: the row is poison however it is mended."""
 
 
 class Overtaking:
@@ -57,7 +61,7 @@ class Overtaking:
 
         """
         if self._intents.has_refused(lane.topic, ready.id):
-            raise errors.Poison(
+            raise OutOfTurnError(
                 f"The topic {lane.topic} did not take the event, of {_size(ready)} bytes, in its "
                 "turn, and has later ones by now: a policy was set while it was under way "
                 "(maxMessageSize). Sent now it comes out of order"
