@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from postroom import errors, event_classes, versions
 from postroom.events import DomainEvent
@@ -43,26 +44,41 @@ class EventClass:
         return {"name": self.name, "data": self.shape.written(event)}
 
 
-_known: dict[type[Any], EventClass] = {}
+# Where a class keeps its own EventClass: one made at run time goes with all that is known of it,
+# and one that a decorator makes anew of another has it as well.
+NOTE = "__postroom_event_class__"
+_known: WeakKeyDictionary[type[Any], None] = WeakKeyDictionary()
 
 
 def event_class_of(cls: object) -> EventClass | None:
     """Return what is known of a class whose instances can be events; None where they cannot.
 
     A dataclass, TypedDict or struct that was not declared is called as its class is, and takes all
-    else from the class that it extends.
+    else from the class that it extends. One that a decorator made anew of a declared class is that
+    class.
     """
     if not isinstance(cls, type):
         return None
-    found = _known.get(cls)
-    if found is None and (found := _found(cls)) is not None:
-        _known[cls] = found
+    found: EventClass | None = cls.__dict__.get(NOTE)
+    if (found is None or found.cls is not cls) and (found := _found(cls)) is not None:
+        _note(found)
     return found
+
+
+def _note(found: EventClass) -> None:
+    setattr(found.cls, NOTE, found)
+    _known[found.cls] = None
 
 
 def declared() -> list[EventClass]:
     """Return all classes that are no DomainEvent and were declared or used as event classes."""
-    return [each for cls, each in _known.items() if not issubclass(cls, DomainEvent)]
+    # A list of the dictionary itself, which publishers may add to meanwhile.
+    classes = (reference() for reference in _known.keyrefs())
+    return [
+        cls.__dict__[NOTE]
+        for cls in classes
+        if cls is not None and not issubclass(cls, DomainEvent)
+    ]
 
 
 def _found(cls: type[Any]) -> EventClass | None:
@@ -78,7 +94,20 @@ def _found(cls: type[Any]) -> EventClass | None:
     # What the package itself hands out, such as the Event of a handler, is none.
     if cls.__module__.partition(".")[0] == "postroom" or shape_of(cls, "") is None:
         return None
+    near = _noted(cls.__mro__)
+    if near is not None and _place(near.cls) == _place(cls):
+        return _declared(
+            cls, name=near.name, key=near.key, encrypted=near.encrypted, version=near.version
+        )
     return _declared(cls, name=None, key=None, encrypted=None, version=None)
+
+
+def _noted(classes: Iterable[type[Any]]) -> EventClass | None:
+    return next((each.__dict__[NOTE] for each in classes if NOTE in each.__dict__), None)
+
+
+def _place(cls: type[Any]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
 
 
 def _declared(
@@ -92,11 +121,8 @@ def _declared(
     name = cls.__name__ if name is None else name
     shape = shape_of(cls, name)
     if shape is None:
-        raise errors.ConfigurationError(
-            f"@event_class is put on {cls.__qualname__}, which is no dataclass, TypedDict or "
-            "msgspec struct: put it above @dataclass, or let the class extend DomainEvent"
-        )
-    base = next((_known[each] for each in cls.__mro__[1:] if each in _known), None)
+        raise _no_kind(cls)
+    base = _noted(cls.__mro__[1:])
     if base is not None:
         key = base.key if key is None else key
         encrypted = base.encrypted if encrypted is None else encrypted
@@ -108,6 +134,13 @@ def _declared(
         event_classes.encrypt(name)
     return EventClass(
         cls=cls, name=name, key=key, encrypted=bool(encrypted), version=version, shape=shape
+    )
+
+
+def _no_kind(cls: type[Any]) -> errors.ConfigurationError:
+    return errors.ConfigurationError(
+        f"@event_class is put on {cls.__qualname__}, which is no dataclass, TypedDict or "
+        "msgspec struct: put it above @dataclass, or let the class extend DomainEvent"
     )
 
 
@@ -156,7 +189,10 @@ def event_class(
                 f"@event_class is put on {cls.__qualname__}, a DomainEvent: say it as "
                 f"`class {cls.__name__}(DomainEvent, key=…)`"
             )
-        _known[cls] = _declared(cls, name=name, key=key, encrypted=encrypted, version=version)
+        if is_dataclass(cls) and "__dataclass_fields__" not in cls.__dict__:
+            # It extends one; what makes it one itself, with fields of its own, would come later.
+            raise _no_kind(cls)
+        _note(_declared(cls, name=name, key=key, encrypted=encrypted, version=version))
         return cls
 
     return declare if cls is None else declare(cls)

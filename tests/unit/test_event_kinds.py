@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import enum
+import gc
 import json
 import subprocess
 import sys
 import typing
 import uuid
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
+from weakref import WeakKeyDictionary, ref
 
 import msgspec
+import pydantic
 import pytest
 from celery import Celery
 from celery.worker import WorkController
@@ -388,10 +391,15 @@ class _Inner:
     kind: int = field(init=False)
 
 
+class _Late(_Field):
+    c: int
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "sentence"),
     [
         (_Plain, {}, "put it above @dataclass"),
+        (_Late, {}, "put it above @dataclass"),
         (_Model, {}, "class _Model\\(DomainEvent, key="),
         (_Array, {}, "array_like"),
         (_Field, {"key": "b"}, "which is no field of it"),
@@ -406,6 +414,44 @@ def test_wrong_declarations_are_refused(
     """Where they are made."""
     with pytest.raises(ConfigurationError, match=sentence):
         event_class(**options)(cls)
+
+
+@pytest.mark.usefixtures("declarations")
+@pytest.mark.parametrize("again", [dataclass(slots=True), pydantic.dataclasses.dataclass])
+def test_a_class_that_is_made_anew_is_the_one_that_was_declared(
+    again: Callable[[type[Any]], type[Any]], outbox_recorder: OutboxRecorder
+) -> None:
+    """By a decorator above: with its name, key and version, and not to be read by the broker."""
+
+    @event_class(name="KindAnew", key="order_id", version=3, encrypted=True)
+    @dataclass
+    class Anew:
+        order_id: str
+
+    made = again(Anew)
+    assert made is not Anew
+    Outbox(outbox_recorder.database).publish(made("7"))
+    published = outbox_recorder.events[0]
+    assert (published.name, published.key) == ("KindAnew", "7")
+    assert published.headers == {versions.HEADER: "3"}
+    assert _known(made).encrypted
+
+
+@pytest.mark.usefixtures("declarations")
+def test_classes_of_a_moment_go_with_all_that_is_known_of_them(
+    outbox_recorder: OutboxRecorder,
+) -> None:
+    """What is made at run time costs no memory for ever."""
+
+    def publish() -> ref[type[Any]]:
+        made = make_dataclass("KindMoment", [("a", int)])
+        Outbox(outbox_recorder.database).publish(made(1))
+        return ref(made)
+
+    gone = publish()
+    gc.collect()
+    assert gone() is None
+    assert declaring.declared() == []
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python's own TypedDict can be read")
@@ -425,7 +471,7 @@ def test_annotations_that_cannot_be_read_are_named(
     class KindUnknown:
         a: Nowhere  # type: ignore[name-defined]  # noqa: F821
 
-    monkeypatch.setattr(declaring, "_known", dict(declaring._known))
+    monkeypatch.setattr(declaring, "_known", WeakKeyDictionary(declaring._known))
     with pytest.raises(ConfigurationError, match="KindUnknown cannot be read: name 'Nowhere'"):
         Outbox(outbox_recorder.database).publish(KindUnknown(1))
 
@@ -433,7 +479,7 @@ def test_annotations_that_cannot_be_read_are_named(
 @pytest.fixture
 def declarations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without any event class, and forget afterwards which ones there were."""
-    monkeypatch.setattr(declaring, "_known", {})
+    monkeypatch.setattr(declaring, "_known", WeakKeyDictionary())
     monkeypatch.setattr(event_classes, "_encrypted", set())
     monkeypatch.setattr(event_classes, "_keyed", {})
     monkeypatch.setattr(event_classes, "_key_fields", {})
