@@ -2,7 +2,7 @@
 
 Celery promises none of it. `tests/unit/test_celery_adapter.py` names each piece and the form in
 which it is used, so that a new Celery which has changed one fails there. Other modules of this room
-but destinations, task_events and runner know its documented side alone: tasks, signals, steps.
+know its documented side alone: tasks, signals, steps.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import multiprocessing.util
 import time
 import warnings
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
+from celery import Task
 from celery.app import trace
 from celery.concurrency.base import apply_target
 from celery.events import Event
@@ -36,7 +37,7 @@ from postroom.doubling import Doubling
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from celery import Celery, Task
+    from celery import Celery
 
 __all__ = [
     "OF_THE_BROKER",
@@ -45,6 +46,7 @@ __all__ = [
     "Requests",
     "TaskRevokedError",
     "ask_to_end",
+    "calls_tasks_itself",
     "carried",
     "event",
     "exit_code",
@@ -202,6 +204,14 @@ def trace_in(app: Celery, task: Task, hostname: str) -> None:
     task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
 
 
+def calls_tasks_itself() -> bool:
+    """Say whether no agent has put itself before Celery's own call of a task, nor within it."""
+    calls = Task.__call__, trace._patched.get("BaseTask.__call__", Task.__call__)  # noqa: SLF001
+    # Not by __module__, which a wrapper takes from what it wraps.
+    names = [type(each) is FunctionType and each.__globals__["__name__"] for each in calls]
+    return {Task.__module__, trace.__name__}.issuperset(names)
+
+
 def event(app: Celery, kind: str, hostname: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Make a task event as Celery's dispatcher does, with the time and clock of now."""
     made: dict[str, Any] = Event(kind, hostname=hostname, clock=app.clock.forward(), **fields)
@@ -247,8 +257,7 @@ def pool_name(pool: Any) -> str:
 
 def patched_by() -> str:
     """Name what has replaced this process' threads by its own, or nothing."""
-    found = str(detect_environment())  # type: ignore[no-untyped-call]
-    return "" if found == "default" else found
+    return str(detect_environment()).replace("default", "")  # type: ignore[no-untyped-call]
 
 
 def is_unnamed(hostname: str) -> bool:
@@ -312,10 +321,7 @@ class _Patient:
 
 
 def outlive_broker(
-    worker: Any,
-    *,
-    passing: tuple[type[Exception], ...],
-    on_ready: Callable[[], None] | None = None,
+    worker: Any, *, passing: tuple[type[Exception], ...], on_ready: Callable[[], None] | None = None
 ) -> None:
     """Have a worker that is in worker_init go on after any of these errors of its broker's.
 

@@ -100,7 +100,7 @@ def register(app: Celery, handler: Handler) -> HandlerTask:
         "__doc__": handler.function.__doc__,
         "abstract": False,
     }
-    if app.Task.__call__ is Task.__call__:
+    if app.Task.__call__ is Task.__call__ and adapter.calls_tasks_itself():
         # Celery's own makes the request once more for a task within a task, as a group's are.
         own["__call__"] = HandlerTask.run
     # The application's own kind of task (task_cls) sees what its hooks see of any task.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import Celery, current_app, signals
+from celery import Celery, Task, current_app, signals
 from celery.app import trace
 
 from postroom import Event, Settings, handles
@@ -20,7 +22,7 @@ from postroom.inbox.handling.job import Job
 from postroom.inbox.handling.outcome import Applied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from postroom.inbox.handling.outcome import Outcome
 
@@ -85,37 +87,84 @@ def test_receivers_of_task_received_hold_up_the_handlers_thread_alone(runner: Ta
     assert threads[0][1] is not threading.current_thread()
 
 
-def test_a_task_within_a_task_has_one_request_as_any_other(runner: TaskRunner) -> None:
-    """In a worker, where Celery's own call makes it anew for each member of a group but one."""
-    app = runner._worker.app
-    sizes: list[int] = []
+class Nested:
+    """An errand that may run another one within it, and notes how deep the stack is."""
 
-    class Nested:
-        def __init__(self, inner: Any = None) -> None:
-            self.inner = inner
+    def __init__(self, task: Task, sizes: list[int], inner: Any = None) -> None:
+        self.task, self.sizes, self.inner = task, sizes, inner
 
-        def execute(self) -> tuple[Outcome, None]:
-            sizes.append(len(app.tasks["unit.h"].request_stack))
-            if self.inner is not None:
-                self.inner()
-            return APPLIED, None
+    def execute(self) -> tuple[Outcome, None]:
+        """Run what is within it, and apply it."""
+        self.sizes.append(len(self.task.request_stack))
+        if self.inner is not None:
+            self.inner()
+        return APPLIED, None
 
-    def call(task_id: str, errand: Nested) -> Any:
-        made = runner._requests["unit.h"].make(
-            task_id=task_id,
-            retries=0,
-            shown={},
-            kwargsrepr="{}",
-            routing_key="t",
-            cargo=errand,
-            carried={},
-        )
-        return adapter.reserve(made)
 
+def call(runner: TaskRunner, task_id: str, errand: Nested) -> Any:
+    """Return the call of a handler's task with an errand."""
+    made = runner._requests[errand.task.name].make(
+        task_id=task_id,
+        retries=0,
+        shown={},
+        kwargsrepr="{}",
+        routing_key="t",
+        cargo=errand,
+        carried={},
+    )
+    return adapter.reserve(made)
+
+
+@contextmanager
+def guarded(app: Celery) -> Iterator[None]:
+    """Guard the stack of requests, as a worker does."""
     trace.setup_worker_optimizations(app, "unit@here")
     try:
-        adapter.trace_in(app, app.tasks["unit.h"], "unit@here")
-        call("1", Nested(call("2", Nested(call("3", Nested())))))()
+        yield
     finally:
         trace.reset_worker_optimizations(app)
+
+
+@contextmanager
+def watched(seen: list[str], like: Callable[..., Any]) -> Iterator[None]:
+    """Have an agent put itself before each call of a task."""
+    own = Task.__call__
+
+    def agents(task: Task, *args: Any, **kwargs: Any) -> Any:
+        seen.append(task.request.id)
+        return own(task, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "__call__", like(own)(agents))
+        yield
+
+
+def test_a_task_within_a_task_has_one_request_as_any_other(runner: TaskRunner) -> None:
+    """In a worker, where Celery's own call makes it anew for each member of a group but one."""
+    app, sizes = runner._worker.app, list[int]()
+    task = app.tasks["unit.h"]
+    with guarded(app):
+        adapter.trace_in(app, task, "unit@here")
+        second = call(runner, "2", Nested(task, sizes, call(runner, "3", Nested(task, sizes))))
+        call(runner, "1", Nested(task, sizes, second))()
     assert sizes == [1, 2, 3]
+
+
+@pytest.mark.parametrize("like", [functools.wraps, lambda _: lambda agents: agents])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_agent_before_celerys_own_call_sees_a_handlers_tasks(
+    runner: TaskRunner, like: Callable[..., Any], *, is_first: bool
+) -> None:
+    """All of them, or those within another one where Celery itself goes past it for the rest."""
+    app, sizes, seen = runner._worker.app, list[int](), list[str]()
+    contexts = [guarded(app), watched(seen, like)]
+    with ExitStack() as stack:
+        for each in reversed(contexts) if is_first else contexts:
+            stack.enter_context(each)
+        registry = Registry()
+        handles("A", name="unit.seen", into=registry)(lambda event: None)
+        runner.prepare(list(registry.handlers.values()))
+        task = app.tasks["unit.seen"]
+        call(runner, "1", Nested(task, sizes, call(runner, "2", Nested(task, sizes))))()
+    assert len(sizes) == 2
+    assert len(seen) == (1 if is_first else 2)
