@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import bson
 from bson.raw_bson import RawBSONDocument
 
-from postroom.store.codec import RAW, UNDECODABLE, id_in
+from postroom.store.codec import RAW, READING, UNDECODABLE, id_in
 from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ def read(row: RawBSONDocument, partition: OutboxPartition) -> DueRow | Odd:
     """Read a row, whoever wrote it; its values stay the bytes that they are."""
     try:
         fields = dict(row.items())
+        if isinstance(row_id := fields[ScheduledField.ID], RawBSONDocument):
+            bson.decode(row_id.raw, READING)  # as whoever comes upon the row later does
     except UNDECODABLE as error:
         why = f"The row cannot be decoded ({type(error).__name__})"
         return Odd(row_id=id_in(bytes(row.raw)), which=which(row), why=why)
-    row_id, slot = fields[ScheduledField.ID], fields.get(ScheduledField.SLOT)
-    due_at = fields[ScheduledField.DUE_AT]
+    slot, due_at = fields.get(ScheduledField.SLOT), fields[ScheduledField.DUE_AT]
     if not isinstance(due_at, datetime):
         return Odd(row_id=row_id, which=which(row), why=NO_DATE)
     if not _is_slot(slot):
