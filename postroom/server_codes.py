@@ -11,6 +11,7 @@ __all__ = [
     "LIFETIME_EXCEEDED",
     "NO_SUCH_TRANSACTION",
     "SNAPSHOT_GONE",
+    "TIME_EXPIRED",
     "UNAUTHORIZED",
 ]
 
@@ -18,6 +19,8 @@ __all__ = [
 UNAUTHORIZED = 13
 # What a server that is no replica set makes of a transaction.
 ILLEGAL_OPERATION = 20
+# MaxTimeMSExpired: it takes longer than was asked for.
+TIME_EXPIRED = 50
 # SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.
 SNAPSHOT_GONE = frozenset({239, 246})
 # It was ended: for its length, as one that hangs, by a session's end, or by an error within it.

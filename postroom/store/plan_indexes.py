@@ -9,7 +9,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo import errors as mongo
 
 from postroom import wire
-from postroom.server_codes import UNAUTHORIZED
+from postroom.server_codes import TIME_EXPIRED, UNAUTHORIZED
 from postroom.wire import ScheduledField
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def _models() -> list[IndexModel]:
 def commands() -> Commands[None]:
     """Make the indexes for a writer, unless they are there.
 
-    One that may not is none that fails: relays, `outbox setup` and others make them.
+    One that may not, or has no time for all that is there, is none that fails: relays, `outbox
+    setup` and others make them.
     """
     try:
         yield {
@@ -63,7 +64,7 @@ def commands() -> Commands[None]:
             "maxTimeMS": MOST_MS,
         }
     except mongo.OperationFailure as error:
-        if error.code != UNAUTHORIZED:
+        if error.code not in {UNAUTHORIZED, TIME_EXPIRED}:
             raise
 
 
