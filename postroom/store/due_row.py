@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import bson
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from postroom.store.values import OutboxPartition
 
-__all__ = ["NO_DATE", "NO_SLOT", "DueRow", "Odd", "read", "which"]
+__all__ = ["EARLIEST", "NO_DATE", "NO_SLOT", "DueRow", "Odd", "put_off", "read", "which"]
 
+# Every date that counts, and nothing else, is at or behind it.
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 NO_DATE = "Its dueAt is no date that counts"
 NO_SLOT = "Its slot, which says to which outbox partition it goes, is no whole number from 0 on"
 
@@ -88,6 +90,14 @@ def read(row: RawBSONDocument, partition: OutboxPartition) -> DueRow | Odd:
         is_named=ScheduledField.SCHEDULE in fields,
         fired={OutboxField.ID: row_id, OutboxField.PARTITION: partition, **rest},
     )
+
+
+def put_off(due: Any) -> list[dict[str, Any]]:
+    """Return the update by which a row is due at a time, an expression of MongoDB's, once more."""
+    return [
+        {"$set": {ScheduledField.DUE_AT: due}},
+        {"$unset": [ScheduledField.REFUSED, ScheduledField.GIVEN_DUE_AT]},
+    ]
 
 
 def _is_slot(value: Any) -> TypeGuard[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import DatetimeConversion
@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.codec import RAW, READING
-from postroom.store.due_row import DueRow, Odd, read
+from postroom.store.due_row import EARLIEST, DueRow, Odd, read
 from postroom.wire import CheckpointField, ScheduledField
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = ["Clock", "DuePortion", "DueRows", "take_over"]
 
 MS = 10_000
 MOST_BYTES_AT_ONCE = 8 << 20
-EARLIEST = datetime.min.replace(tzinfo=UTC)
 FAR_AHEAD = timedelta(days=1)
 # A date that Python cannot hold is none that stops a row.
 ROWS = RAW.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)

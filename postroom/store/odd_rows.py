@@ -6,7 +6,6 @@ marked as what MongoDB refuses is.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
@@ -14,11 +13,12 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.codec import LENIENT
-from postroom.store.due_row import NO_DATE, NO_SLOT, Odd, which
+from postroom.store.due_row import EARLIEST, NO_DATE, NO_SLOT, Odd, which
 from postroom.wire import ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from pymongo.database import Database
 
@@ -30,7 +30,6 @@ MOST_AT_ONCE = 100
 LARGEST = 2**63 - 1
 # All types but dates, null, and lists, whose values count.
 OTHERS = ["number", "string", "object", "binData", "objectId", "bool", "regex", "timestamp"]
-EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 class OddRows:

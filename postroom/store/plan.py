@@ -17,6 +17,7 @@ from pymongo import errors as mongo
 from postroom import errors, wire
 from postroom.private_text import quoted
 from postroom.server_codes import DUPLICATE_KEY
+from postroom.store.due_row import put_off
 from postroom.store.fired import with_id
 from postroom.wire import ScheduledField
 
@@ -217,11 +218,8 @@ def _is_there(which: Which, *, fired: bool) -> Commands[bool]:
 
 
 def _update(query: Mapping[str, Any], due: Due, *, multi: bool = False) -> dict[str, Any]:
-    stages = [
-        {"$set": {ScheduledField.DUE_AT: due.expression()}},
-        {"$unset": [ScheduledField.REFUSED, ScheduledField.GIVEN_DUE_AT]},
-    ]
-    return {"update": wire.SCHEDULED, "updates": [{"q": query, "u": stages, "multi": multi}]}
+    change = {"q": query, "u": put_off(due.expression()), "multi": multi}
+    return {"update": wire.SCHEDULED, "updates": [change]}
 
 
 def _portions(rows: Sequence[RawBSONDocument]) -> Iterator[list[RawBSONDocument]]:

@@ -12,6 +12,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.codec import SHOWING
+from postroom.store.due_row import EARLIEST, put_off
 from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ __all__ = ["Overview", "Scheduled", "ScheduledSearch"]
 
 MS = 15_000
 MOST_COUNTED = 100_000
-EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +110,7 @@ class ScheduledSearch:
         due: Any = "$$NOW" if at is None else at
         if isinstance(at, timedelta):
             due = {"$add": ["$$NOW", at // timedelta(milliseconds=1)]}
-        change: list[Mapping[str, Any]] = [
-            {"$set": {ScheduledField.DUE_AT: due}},
-            {"$unset": [ScheduledField.REFUSED, ScheduledField.GIVEN_DUE_AT]},
-        ]
-        return self._rows.update_many(self._still(ids), change).matched_count
+        return self._rows.update_many(self._still(ids), put_off(due)).matched_count
 
     def overview(self) -> list[Overview]:
         """Return what waits of each outbox; entries of an index are counted, MOST_COUNTED each."""
