@@ -39,9 +39,11 @@ class Row:
 
     def __init__(self) -> None:
         self.intents: dict[int, Intent] = {}
+        self.writes = 0
 
     def note(self, noted: Mapping[int, Intent], gone: Iterable[int]) -> None:
         """Do as the checkpoint's store does: through what is stored."""
+        self.writes += 1
         for number in gone:
             self.intents.pop(number, None)
         stored = {str(number): intent_to_row(each) for number, each in noted.items()}
@@ -139,6 +141,22 @@ def test_each_topic_has_an_order_of_its_own() -> None:
     third.opened(THERE, "b", None)
     assert refused(third) == ""
     assert refused(third, THERE) == "a"
+
+
+def test_what_leaves_to_many_topics_at_once_is_noted_at_once() -> None:
+    """One write for all of them; who has not had its own yet when a term fails has refused none."""
+    row = Row()
+    first, writes = row.term(), row.writes
+    first.announce((topic, [Message(each) for each in "ab"], 2) for topic in (HERE, THERE))
+    hand(first, HERE, "ab", 2)
+    assert row.writes == writes + 1
+    hand(first, HERE, "cd", 4)
+    assert row.writes == writes + 2
+    second = row.term()
+    second.opened(HERE, "bd", None)
+    second.opened(THERE, "", None)
+    assert refused(second) == "ac"
+    assert refused(second, THERE) == ""
 
 
 def test_what_has_landed_is_noted_no_longer() -> None:

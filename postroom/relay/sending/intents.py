@@ -61,6 +61,8 @@ class Intents:
         self._is_scanning = False
         self._noted: dict[int, Intent] = {}
         self._gone: list[int] = []
+        # What is noted already, and about to leave.
+        self._announced: dict[tuple[Topic, int], int] = {}
         self._under_way: deque[_Burst] = deque()
         self._refused: dict[str, Topic] = {}
 
@@ -68,6 +70,7 @@ class Intents:
         """Take over what earlier terms have noted, but for what the checkpoint has passed."""
         self.bursts, self._note, self._is_scanning = 0, note, checkpoint.scan is not None
         self._noted, self._gone, self._refused = dict(checkpoint.intents), [], {}
+        self._announced.clear()
         self._under_way.clear()
         for number, intent in checkpoint.intents.items():
             if intent.position is None and self._is_scanning:
@@ -114,6 +117,20 @@ class Intents:
 
     # --- what is under way -------------------------------------------------------------------
 
+    def announce(self, bursts: Iterable[tuple[Topic, Sequence[Message], int]]) -> None:
+        """Note in one write what is handed over next, to several topics; raises what that does.
+
+        A write for each would have all topics wait for all writes.
+        """
+        intents = [_intent(*burst) for burst in bursts] if self._is_scanning else []
+        if intents:
+            numbers = self._write(intents, gone=())
+            self._announced = {
+                (intent.topic, intent.position): number
+                for intent, number in zip(intents, numbers, strict=True)
+                if intent.position is not None
+            }
+
     def handing(self, topic: Topic, messages: Sequence[Message], position: int) -> None:
         """Take note of messages that leave together, up to a position, with others behind them.
 
@@ -122,8 +139,8 @@ class Intents:
             pymongo.errors.PyMongoError: the checkpoint could not be written.
 
         """
-        number = None
-        if self._is_scanning:
+        number = self._announced.pop((topic, position), None)
+        if number is None and self._is_scanning:
             (number,) = self._write([_intent(topic, messages, position)], gone=())
         self._under_way.append(
             _Burst(topic=topic, messages=messages, position=position, number=number)

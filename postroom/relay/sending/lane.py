@@ -11,7 +11,7 @@ from postroom import errors, pulsar_adapter, wire
 from postroom.cloud_events import SEQUENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from postroom.pulsar_adapter import Message
@@ -174,6 +174,18 @@ class Lane:
         """Whether there is anything to seal."""
         return bool(self._burst.messages)
 
+    @property
+    def intent(self) -> tuple[Topic, Sequence[Message], int] | None:
+        """What is to be noted before seal(), as Intents takes it.
+
+        Nothing of what leaves alone or as one entry: some of other bursts may be stored, and some
+        before that refused.
+        """
+        burst, outlet = self._burst, self.outlet
+        if burst.size > outlet.proven or burst.delay or outlet.is_batching:
+            return None
+        return self.topic, burst.messages, self.last
+
     def seal(self, stored: Stored) -> None:
         """Send what is queued, and have `stored` called when all up to it is stored.
 
@@ -186,9 +198,8 @@ class Lane:
     def _leave(self, stored: Stored | None) -> None:
         burst, outlet = self._burst, self.outlet
         is_new = burst.size > outlet.proven
-        if not (is_new or burst.delay or outlet.is_batching):
-            # Neither alone nor one entry: some of it may be stored, and some before that refused.
-            self._experience.intents.handing(self.topic, burst.messages, self.last)
+        if (intent := self.intent) is not None:
+            self._experience.intents.handing(*intent)
         try:
             outlet.hand_over(burst.messages, size=burst.size, delay=burst.delay, stored=stored)
         except errors.Refused as refused:

@@ -29,12 +29,13 @@ class Overtaking:
     """Knows where in the replay the events stand that topics have already; the term's thread alone.
 
     `row` is the number of the row that is being filled in, counted from 1 while there is a replay.
+    `intents` is what has left, and is about to.
     """
 
     def __init__(self, lanes: Iterable[Lane], intents: Intents) -> None:
         self.row = 0
         self._lanes = lanes
-        self._intents = intents
+        self.intents = intents
         self._met: dict[Topic, list[tuple[int, int]]] = {}
         # Topics to which rows are routed that were never sent there.
         self._rerouted: set[Topic] = set()
@@ -60,7 +61,7 @@ class Overtaking:
             Poison: the row was refused, and sent now it would come out of order.
 
         """
-        if self._intents.has_refused(lane.topic, ready.id):
+        if self.intents.has_refused(lane.topic, ready.id):
             raise OutOfTurnError(
                 f"The topic {lane.topic} did not take the event, of {_size(ready)} bytes, in its "
                 "turn, and has later ones by now: a policy was set while it was under way "
