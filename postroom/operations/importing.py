@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,29 +14,33 @@ from postroom.operations.done import Done
 from postroom.outbox import Outbox
 from postroom.pace import Pace
 from postroom.private_text import quoted
-from postroom.store.codec import READING
+from postroom.store.codec import RAW, READING, Unreadable, decoded, id_of
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from bson.raw_bson import RawBSONDocument
     from pymongo.collection import Collection
     from pymongo.database import Database
 
     from postroom.operations.actions import Actor
     from postroom.operations.wiring import Wiring
     from postroom.outbox import Transaction
+    from postroom.store import codec
 
 __all__ = ["LEGACY_ID", "OldOutbox", "examined", "import_all"]
 
 # The header that holds the id which the event had before.
 LEGACY_ID = "legacy-id"
 ROWS_IN_A_TRANSACTION = 100
+# As many of the old rows' bytes, or a single row that has more.
+BYTES_IN_A_TRANSACTION = 8 * 1024 * 1024
 MOST_EXAMINED = 10_000
 MOST_REFUSED_TOLD = 10
 OURS = "__outbox"
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +143,11 @@ def examined(database: Database[Any], source: OldOutbox) -> Done:
     """
     rows = source.rows(database)
     done = Done(asked=rows.count_documents(source.unsent))
-    for row in _in_order(rows, source, most=MOST_EXAMINED):
+    for raw in _in_order(rows, source, most=MOST_EXAMINED):
+        row = decoded(bytes(raw.raw))
         try:
+            if isinstance(row, Unreadable):
+                raise errors.InvalidEvent(row.reason)  # noqa: TRY301 - refused as what is no event
             events.checked(source.event(row))
             source.headers(row)
         except (errors.InvalidEvent, errors.Poison) as error:
@@ -176,10 +184,13 @@ def import_all(
         for chunk in _chunks(_in_order(rows, source)):
             for _ in chunk:
                 pace.wait()
-            count, refused = importer.take(chunk)
+            count, refused = importer.take([row for row in chunk if isinstance(row, dict)])
             done = done.and_more(done=count)
-            for row, error in refused:
-                done = _refused(done, row, error)
+            unreadable = [row for row in chunk if isinstance(row, Unreadable)]
+            for row in unreadable:
+                done = _refused(done, row, errors.InvalidEvent(row.reason))
+            for each, error in refused:
+                done = _refused(done, each, error)
             note.count = done.done
             told(done)
     return done
@@ -245,22 +256,37 @@ class _Importer:
         return self._own_key if self._source.key_field else self._routing.key(name, data)
 
 
-def _in_order(rows: Collection[Any], source: OldOutbox, *, most: int = 0) -> Iterator[Row]:
+def _in_order(
+    rows: Collection[Any], source: OldOutbox, *, most: int = 0
+) -> Iterator[RawBSONDocument]:
     order = list({source.order: 1, "_id": 1}.items())
-    yield from rows.find(dict(source.unsent), sort=order, limit=most, allow_disk_use=True)
+    # Raw: one that cannot be decoded stops itself alone. In batches that are used up long before
+    # MongoDB gives up a cursor that nobody asks (ten minutes), at a low rate too.
+    yield from rows.with_options(codec_options=RAW).find(
+        dict(source.unsent),
+        sort=order,
+        limit=most,
+        batch_size=ROWS_IN_A_TRANSACTION,
+        allow_disk_use=True,
+    )
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
+def _chunks(rows: Iterable[RawBSONDocument]) -> Iterator[list[codec.Row]]:
+    chunk: list[codec.Row] = []
+    size = 0
     for row in rows:
-        chunk.append(row)
+        if chunk and size + len(row.raw) > BYTES_IN_A_TRANSACTION:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(decoded(bytes(row.raw)))
+        size += len(row.raw)
         if len(chunk) == ROWS_IN_A_TRANSACTION:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def _refused(done: Done, row: Row, error: Exception) -> Done:
-    refused = [*done.refused, f"{events.id_text(row['_id'])}: {error}"][:MOST_REFUSED_TOLD]
+def _refused(done: Done, row: codec.Row, error: Exception) -> Done:
+    refused = [*done.refused, f"{events.id_text(id_of(row))}: {error}"][:MOST_REFUSED_TOLD]
     return replace(done.and_more(left=1), refused=refused)

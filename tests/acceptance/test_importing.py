@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+import bson
 import pytest
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 
 from postroom import wire
 from postroom.errors import ConfigurationError
@@ -118,6 +120,24 @@ def test_what_is_no_event_is_left_and_named(lite_site: Site) -> None:
     assert "hunter2" not in done.stderr
     assert [row["data"]["data"]["n"] for row in told(lite_site)] == [1, 2]
     assert run(lite_site, *IMPORT, "--name", "Paid", "--yes").stdout.startswith("0 imported, 4")
+
+
+def test_what_cannot_be_decoded_is_left_and_named(lite_site: Site) -> None:
+    """A string that is no UTF-8 stops its own row alone; large rows share no transaction."""
+    old = lite_site.database["legacy"]
+    broken = bson.encode({"_id": "b", "name": "Paid", "data": {"n": "hunter2"}})
+    old.insert_one(RawBSONDocument(broken.replace(b"hunter2", b"hunter\xff")))
+    old.insert_many({"_id": each, "name": "Paid", "data": {"n": each}} for each in "ac")
+    source = OldOutbox(collection="legacy")
+    assert importing.examined(lite_site.database, source).left == 1
+    done = importing.import_all(lite_site.database, wiring(lite_site), source, actor=operator())
+    assert (done.done, done.left) == (2, 1)
+    assert done.refused == ["b: The row cannot be decoded (InvalidBSON)"]
+    assert [row["data"]["data"]["n"] for row in told(lite_site)] == ["a", "c"]
+    large = [RawBSONDocument(bson.encode({"_id": n, "x": "x" * 5_000_000})) for n in range(3)]
+    small = [RawBSONDocument(bson.encode({"_id": n})) for n in range(150)]
+    chunks = importing._chunks([*large, *small])
+    assert [len(each) for each in chunks] == [1, 1, 100, 51]
 
 
 @pytest.mark.parametrize(
