@@ -54,8 +54,8 @@ def event_class_of(cls: object) -> EventClass | None:
     """Return what is known of a class whose instances can be events; None where they cannot.
 
     A dataclass, TypedDict or struct that was not declared is called as its class is, and takes all
-    else from the class that it extends. One that a decorator made anew of a declared class is that
-    class.
+    else from the class that it extends; one that is iterable has to be declared. One that a
+    decorator made anew of a declared class is that class.
     """
     if not isinstance(cls, type):
         return None
@@ -99,6 +99,9 @@ def _found(cls: type[Any]) -> EventClass | None:
         return _declared(
             cls, name=near.name, key=near.key, encrypted=near.encrypted, version=near.version
         )
+    if hasattr(cls, "__iter__") and not issubclass(cls, dict):
+        # Of events, maybe: publish() takes any iterable. A TypedDict has no instances of its own.
+        return None
     return _declared(cls, name=None, key=None, encrypted=None, version=None)
 
 

@@ -88,10 +88,10 @@ class DomainEvent(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_config: Any) -> None:
-        """Register the key, now that the fields are known."""
+        """Register the key, now that the fields are known, and look at their names."""
         super().__pydantic_init_subclass__()
+        shape = ModelShape(cls, cls.event_name)
         if cls.event_key is not None:
-            shape = ModelShape(cls, cls.event_name)
             event_classes.register(cls.event_name, cls, cls.event_key, shape)
 
     def to_wire(self) -> dict[str, Any]:

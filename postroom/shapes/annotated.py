@@ -11,7 +11,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from postroom import errors, private_text
-from postroom.shapes.shape import renamed, topmost, unfit, unwritten, wire_name
+from postroom.shapes.shape import renamed, require_apart, topmost, unfit, unwritten, wire_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -56,6 +56,10 @@ class AnnotatedShape:
                 "receives the event could not be given what was published. Leave init=False out, "
                 "or let it be a property"
             )
+
+        if not self._is_dict and len({*map(wire_name, self.names)}) < len(self.names):
+            # Unless they have aliases, which only pydantic knows.
+            _ = self._fields
 
     @property
     def names(self) -> Collection[str]:
@@ -149,6 +153,7 @@ class AnnotatedShape:
             wire[own] = of_written[outbound] = name
             if field.get("required", field["schema"]["type"] != "default"):
                 required.append(name)
+        require_apart(self._cls, wire)
         return _Fields(wire=wire, of_read=of_read, of_written=of_written, required=tuple(required))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from postroom import private_text
-from postroom.shapes.shape import unfit, unwritten
+from postroom.shapes.shape import require_apart, unfit, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +23,9 @@ class ModelShape:
     def __init__(self, cls: type[BaseModel], name: str) -> None:
         self._cls = cls
         self._name = name
+        if cls.__pydantic_complete__:
+            written = (own for own in sorted(self.names) if not self._is_left_out(own))
+            require_apart(cls, {own: self.on_the_wire(own) for own in written})
 
     @property
     def names(self) -> Collection[str]:
@@ -34,7 +37,7 @@ class ModelShape:
         self._cls.model_rebuild(raise_errors=False)
         found = self._cls.model_fields.get(field)
         if found is not None:
-            if found.exclude:
+            if self._is_left_out(field):
                 raise unwritten(self._cls, field)
             return found.serialization_alias or found.alias or field
         return self._cls.model_computed_fields[field].alias or field
@@ -65,6 +68,10 @@ class ModelShape:
     def schema(self, prefix: str) -> dict[str, Any]:
         """Return its JSON Schema; see Shape."""
         return self._cls.model_json_schema(mode="serialization", ref_template=f"{prefix}{{model}}")
+
+    def _is_left_out(self, field: str) -> bool:
+        found = self._cls.model_fields.get(field)
+        return found is not None and bool(found.exclude)
 
     def _known(self) -> set[str]:
         """Return the names by which pydantic may call the fields."""

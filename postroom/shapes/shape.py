@@ -11,7 +11,7 @@ from postroom import errors
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["Shape", "renamed", "topmost", "unfit", "unwritten", "wire_name"]
+__all__ = ["Shape", "renamed", "require_apart", "topmost", "unfit", "unwritten", "wire_name"]
 
 
 class Shape(Protocol):
@@ -64,9 +64,25 @@ class Shape(Protocol):
         """
 
 
-def wire_name(own: str, given: str | None) -> str:
+def wire_name(own: str, given: str | None = None) -> str:
     """Return a field's name on the wire: the one that the class gives it, or camelCase."""
     return to_camel(own) if given is None or given == own else given
+
+
+def require_apart(cls: type[Any], wire: Mapping[str, str]) -> None:
+    """Refuse a class of whose fields two would be one on the wire, by their names here and there.
+
+    Raises:
+        ConfigurationError: they would; one of them would be lost.
+
+    """
+    owners: dict[str, str] = {}
+    for own, name in wire.items():
+        if (other := owners.setdefault(name, own)) != own:
+            raise errors.ConfigurationError(
+                f"The fields {other!r} and {own!r} of the event class {cls.__qualname__} would "
+                f"both be {name!r} on the wire: give one of them another name there"
+            )
 
 
 def renamed(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

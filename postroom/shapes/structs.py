@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
-from postroom.shapes.shape import renamed, topmost, unfit, wire_name
+from postroom.shapes.shape import renamed, require_apart, topmost, unfit, wire_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -43,6 +43,7 @@ class StructShape:
             )
         self._cls = cls
         self._name = name
+        require_apart(cls, {own: self._wire[name] for own, name in self._encoded.items()})
 
     @property
     def names(self) -> Collection[str]:

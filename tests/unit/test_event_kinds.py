@@ -44,7 +44,7 @@ from postroom.store import letter
 from postroom.testing import assert_published
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from postroom.inbox.handling.handlers import Registry
     from postroom.testing import OutboxRecorder
@@ -414,6 +414,51 @@ def test_wrong_declarations_are_refused(
     """Where they are made."""
     with pytest.raises(ConfigurationError, match=sentence):
         event_class(**options)(cls)
+
+
+def test_fields_that_would_be_one_on_the_wire_are_refused() -> None:
+    """Where the class is declared, of each kind; an alias keeps them apart."""
+
+    class KindStruct(msgspec.Struct):
+        user_id: str
+        userId: str  # noqa: N815
+
+    for kind in (make_dataclass("KindTwice", [("user_id", str), ("userId", str)]), KindStruct):
+        with pytest.raises(ConfigurationError, match=r"'user_id' and 'userId' .* both be 'userId'"):
+            event_class(kind)
+    with pytest.raises(ConfigurationError, match="both be 'userId'"):
+
+        class KindModel(DomainEvent):
+            user_id: str
+            userId: str  # noqa: N815
+
+    @event_class
+    @dataclass
+    class KindApart:
+        userId: str  # noqa: N815
+        user_id: Annotated[str, Field(alias="uid")]
+
+    found = _known(KindApart).shape
+    assert found.written(KindApart("1", "2")) == {"userId": "1", "uid": "2"}
+    assert found.read({"userId": "1", "uid": "2"}) == KindApart("1", "2")
+
+
+def test_a_dataclass_of_events_is_not_one(outbox_recorder: OutboxRecorder) -> None:
+    """But a list, as any iterable, unless it is declared."""
+
+    @dataclass
+    class Batch:
+        events: list[Any]
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(self.events)
+
+    Outbox(outbox_recorder.database).publish(Batch([PAID, SENT]))
+    assert [each.name for each in outbox_recorder.events] == ["KindPaid", "KindSent"]
+    outbox_recorder.clear()
+    event_class(name="KindBatch")(Batch)
+    Outbox(outbox_recorder.database).publish(Batch([1]))
+    assert [each.name for each in outbox_recorder.events] == ["KindBatch"]
 
 
 @pytest.mark.usefixtures("declarations")
