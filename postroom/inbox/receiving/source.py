@@ -225,6 +225,10 @@ class Source:
         if not self._ready.is_set():
             self._ready.wait(READY_SECONDS)
         self._times.received = time.monotonic()
+        # The client drops a message in chunks of which it had a half, and hands on what is behind
+        # it. All of it is delivered again to the consumer that is opened instead.
+        if succession is not None and self._interrupted:
+            return
         sealed = message.encryption_context()
         if sealed is not None:
             self._permits.lost += max(0, sealed.batch_size() - 1)

@@ -6,6 +6,10 @@ later (activeConsumerFailoverDelayTimeMillis). Where a write to the consumer bef
 it reads on for the new one in that moment: the newest messages come first, the ones before them
 later, and not before something new is sent where the topic had come to its end. So nothing is taken
 for the next message that is not seen to be.
+
+A message in chunks that is half received when the broker goes back is dropped by the client, which
+has the first half already (ConsumerImpl::processMessageChunk, as of Python's 3.13): it is missing
+from what comes next, and comes when the broker has gone back once more.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Succession"]
 
 FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 10.0
+# Going back begins a message in chunks again that was on its way: each wait gives it more time.
+LONGEST_WAIT_SECONDS = 300.0
 # Of a topic from which many messages are gone, as behind a worker that handled them side by side.
 MOST_STEPS = 1000
 
@@ -32,7 +37,7 @@ class Succession:
     """Admits the messages of one consumer of Pulsar's in their order, without a gap.
 
     A message is admitted where it stands right behind the one that was admitted last, or where the
-    broker has come from that one to it twice, having gone back in between to what is
+    broker has come from that one to it twice in a row, having gone back once in between to what is
     unacknowledged, as `go_back` asks it to. Any other is left out, for the broker to deliver again:
     the first one of all, and one behind a gap, which may be messages that were acknowledged, or
     markers, or ones still to come. What comes again is admitted again: it is held already, or done
@@ -49,7 +54,9 @@ class Succession:
         # broker went back had been admitted before.
         self._before: Place | None = None
         self._is_fresh = False
-        self._steps: set[tuple[Place | None, Place]] = set()
+        # What came behind what, since the broker was asked to go back last but one.
+        self._steps: dict[Place | None, Place] = {}
+        self._was_asked_beside = False
         self._times_left_out = 0
         self._looked_at: tuple[Place | None, int] = (None, 0)
         self._waits = Doubling(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
@@ -65,11 +72,10 @@ class Succession:
         last = self._last
         if last is None or not _follows(last, place):
             if last is not None and place <= last:
-                if self._before is not None:
-                    self._before, self._is_fresh = place, True
+                self._note_again(place)
                 return True
             begins = self._begins(place)
-            if not begins or (last, place) not in self._steps:
+            if not begins or not self._is_sure(place):
                 self._leave_out(place, begins=begins)
                 return False
         self._last, self._before = place, None
@@ -79,18 +85,29 @@ class Succession:
         """Say whether this is the first one that is new, at all or since the broker went back."""
         return self._before is None or self._is_fresh or place <= self._before
 
-    def _leave_out(self, place: Place, *, begins: bool) -> None:
-        before = self._before
-        if before is None:
-            self._times_left_out += 1
+    def _note_again(self, place: Place) -> None:
+        if self._before is not None:
+            self._before, self._is_fresh = place, True
+        else:  # The broker went back unasked, so that what came behind may not come now.
             self._steps.clear()
+
+    def _is_sure(self, place: Place) -> bool:
+        return not self._was_asked_beside and self._steps.get(self._last) == place
+
+    def _leave_out(self, place: Place, *, begins: bool) -> None:
+        before, self._before, self._is_fresh = self._before, place, False
         if begins:
-            self._steps.add((self._last, place))
+            self._times_left_out += before is None
+            self._begin_again(place)
         elif before is not None and not _follows(before, place) and len(self._steps) < MOST_STEPS:
-            self._steps.add((before, place))
-        self._before, self._is_fresh = place, False
-        if begins:
-            self._go_back()
+            self._steps[before] = place
+
+    def _begin_again(self, place: Place) -> None:
+        # Where tend() has asked as well, this may be of before that, and the broker goes back twice
+        # in a row: what it has sent in between says nothing.
+        self._steps = {} if self._was_asked_beside else {self._last: place}
+        self._was_asked_beside = False
+        self._go_back()
 
     def tend(self) -> None:
         """Ask the broker to go back where nothing has been admitted for a while.
@@ -104,6 +121,7 @@ class Succession:
             self._due = now + self._waits.take()
         elif now >= self._due:
             self._due = now + self._waits.take()
+            self._was_asked_beside = True
             self._go_back()
 
 
