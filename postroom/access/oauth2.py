@@ -34,6 +34,8 @@ MOST_BYTES = 64 * 1024
 MOST_CHARACTERS = 80
 # A token whose issuer does not say how long it lasts.
 UNSAID_SECONDS = 60.0
+# What nobody believes more than, whatever the issuer says.
+LONGEST_SECONDS = 24 * 3600.0
 # It is used for half of its time: a clock that is wrong by less than that goes unnoticed.
 USED_FOR = 0.5
 # Connections come by the dozen when a broker restarts; one refusal answers them all.
@@ -147,7 +149,7 @@ def _lifetime(said: object) -> float:
         with contextlib.suppress(ValueError, OverflowError):
             seconds = float(said)
             if math.isfinite(seconds) and seconds > 0:
-                return seconds
+                return min(seconds, LONGEST_SECONDS)
     return UNSAID_SECONDS
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from devstack.service import free_port
 from postroom import errors
-from postroom.access.oauth2 import UNSAID_SECONDS, USED_FOR, ClientCredentials
+from postroom.access.oauth2 import LONGEST_SECONDS, UNSAID_SECONDS, USED_FOR, ClientCredentials
 from tests.issuer import Issuer
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def test_an_answer_that_is_none_is_no_crash(
     [
         (9, 9),
         ("3599", 3599),
+        (1e300, LONGEST_SECONDS),
+        ("1e9", LONGEST_SECONDS),
         *(
             (wrong, UNSAID_SECONDS)
             for wrong in (float("nan"), float("inf"), -5, 0, True, "x", None)
