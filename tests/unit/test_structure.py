@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from dataclasses import dataclass
 from functools import cache
@@ -123,6 +124,16 @@ def test_a_word_of_the_glossary_is_explained_once() -> None:
     rows = (ROOT / "docs" / "glossary.md").read_text().split("\n")
     words = [row.split("**")[1] for row in rows if row.startswith("| **")]
     assert sorted(set(words)) == sorted(words)
+
+
+def test_the_tests_that_guarantees_name_are_there() -> None:
+    """Each by its file, or by its function."""
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    files = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    assert {each for each in files if not (ROOT / each).is_file()} == set()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    functions = set(re.findall(r"`(test_\w+)`", page))
+    assert {each for each in functions if f"def {each}(" not in tests} == set()
 
 
 # What MongoDB itself calls so: an id, and the time of a change event.
