@@ -126,7 +126,7 @@ def test_quarantined_rows_are_found_chosen_and_acted_upon(
     page.locator("tbody input[type=checkbox]").nth(1).check()
     page.get_by_role("button", name="Discard 2 selected").click()
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()
-    page.get_by_label("At most so many a second").fill("1")
+    page.get_by_label("At most so many a second").fill("0.3")
     page.get_by_role("button", name="Discard 2", exact=True).click()
     expect(page.get_by_text("discard: 1 of 2 done")).to_be_visible()
     expect(page.get_by_text("discard: 2 of 2 done")).to_be_visible()
