@@ -27,7 +27,10 @@ __all__ = ["LeftRows"]
 
 logger = logging.getLogger(__name__)
 
-MOST_REMEMBERED = 100
+# Behind more than these, none of which takes a reason, others wait.
+MOST_REMEMBERED = 10_000
+# So that a query with all of them stays one that MongoDB takes.
+LONGEST_ID = 1_000
 # One by one; what comes in hundreds is marked together.
 MOST_NAMED = 20
 # What was fired is passed by one by one for it.
@@ -68,14 +71,16 @@ class LeftRows:
                 self._remember([row])
                 self._say(row)
         if others := left[MOST_NAMED:]:
-            self._remember(rows.refuse_all(others))
-            logger.error(
-                "%d more scheduled events of outbox partition %r are left in %s",
-                len(others),
-                self._partition,
-                wire.SCHEDULED,
-                extra={"action": "schedule"},
-            )
+            unmarked = rows.refuse_all(others)
+            self._remember(unmarked)
+            if len(unmarked) < len(others) or self._said.is_due("more"):
+                logger.error(
+                    "%d more scheduled events of outbox partition %r are left in %s",
+                    len(others),
+                    self._partition,
+                    wire.SCHEDULED,
+                    extra={"action": "schedule"},
+                )
 
     def look(self, rows: DueRows, base: str) -> None:
         """Leave what no relay would ever come upon, some at a time.
@@ -95,7 +100,8 @@ class LeftRows:
                 self.leave(rows, found)
 
     def _remember(self, unmarked: Sequence[Odd]) -> None:
-        self.unmarked = [*self.unmarked, *(row.row_id for row in unmarked)][-MOST_REMEMBERED:]
+        ids = [row.row_id for row in unmarked if len(id_text(row.row_id).encode()) <= LONGEST_ID]
+        self.unmarked = [*self.unmarked, *ids][:MOST_REMEMBERED]
 
     def _say(self, row: Odd) -> None:
         text = id_text(row.row_id)

@@ -294,6 +294,19 @@ def test_one_in_which_no_reason_can_be_written_holds_up_no_other(lite_site: Site
     assert lite_site.database[wire.SCHEDULED].count_documents({"which": "no slot"}) == 1
 
 
+def test_many_in_which_no_reason_can_be_written_hold_up_no_other(
+    lite_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than are looked at together; what is said of them is said once."""
+    lite_site.database.create_collection(wire.SCHEDULED, validator={"refused": {"$exists": False}})
+    lite_site.database[wire.SCHEDULED].insert_many([odd("no slot") for _ in range(1500)])
+    outbox = Outbox(lite_site.database)
+    outbox.publish({"name": "Neighbour", "data": {}}, deliver_at=PAST + timedelta(days=1))
+    with caplog.at_level(logging.ERROR), moving(lite_site, 1):
+        wait_until(lambda: neighbours(lite_site) == 1, description="the other", seconds=20)
+    assert len([record for record in caplog.records if " more " in record.message]) == 1
+
+
 def test_what_the_relay_cannot_send_of_them_is_in_quarantine(lite_site: Site) -> None:
     """Each is sent or set aside by the relay, as any row that is put into the outbox by hand."""
     plan = lite_site.database[wire.SCHEDULED]
