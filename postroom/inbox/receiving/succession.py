@@ -28,7 +28,7 @@ __all__ = ["Succession"]
 
 FIRST_WAIT_SECONDS = 1.0
 # Going back begins a message in chunks again that was on its way: each wait gives it more time.
-LONGEST_WAIT_SECONDS = 300.0
+LONGEST_WAIT_SECONDS = 60.0
 # Of a topic from which many messages are gone, as behind a worker that handled them side by side.
 MOST_STEPS = 1000
 
