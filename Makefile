@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SECONDS_OF_CHAOS ?= 300
 # Most of a test is waiting; each process has a broker and a database of its own.
-TESTS_AT_A_TIME ?= $(shell n=$$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)); echo $$((n > 12 ? 12 : n)))
+TESTS_AT_A_TIME ?= $(shell n=$$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); echo $$((n > 12 ? 12 : n)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help

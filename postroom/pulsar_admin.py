@@ -232,10 +232,10 @@ def _say_once(sentence: str) -> None:
 
 
 def _urls(several: str) -> list[str]:
-    """Take apart what names several hosts, as `http://a:8080,b:8080`."""
+    """Take apart what names several hosts, as `http://a:8080,b:8080`; where none is named, none."""
     scheme, _, rest = several.rstrip("/").partition("://")
     hosts, slash, path = rest.partition("/")
-    return [f"{scheme}://{host}{slash}{path}" for host in hosts.split(",")]
+    return [f"{scheme}://{host}{slash}{path}" for host in hosts.split(",") if host]
 
 
 def _path(topic: str) -> str:

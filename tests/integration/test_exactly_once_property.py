@@ -11,7 +11,7 @@ import random
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unittest import mock
 
 import pulsar
@@ -51,6 +51,13 @@ class Crash(Exception):
     """The process is killed here."""
 
 
+class Sent(NamedTuple):
+    """A message, and its place in its batch."""
+
+    message: Any
+    place: int
+
+
 @dataclass
 class World:
     """A log, topics, and the step at which the process is killed."""
@@ -58,8 +65,8 @@ class World:
     log: Sequence[dict[str, Any]]
     dice: random.Random
     crash_at: int
-    topics: dict[str, list[Any]] = field(default_factory=lambda: {t: [] for t in TOPICS})
-    pending: list[tuple[str, Any, Any]] = field(default_factory=list)
+    topics: dict[str, list[Sent]] = field(default_factory=lambda: {t: [] for t in TOPICS})
+    pending: list[tuple[str, Sent, Any]] = field(default_factory=list)
     steps: int = 0
 
     def step(self) -> None:
@@ -84,7 +91,7 @@ class World:
         self.pending.clear()
 
 
-def message_id(entry: int, place: int = -1) -> Any:
+def message_id(entry: int, place: int) -> Any:
     """Return the id of a topic's n-th message, which has a place in its batch."""
     return pulsar.MessageId(-1, 1, entry, place)
 
@@ -118,7 +125,7 @@ class Topic:
             def told(entry: int) -> None:
                 stored(pulsar.Result.Ok, message_id(entry, place))
 
-        self._world.pending.append((self._topic, message, told))
+        self._world.pending.append((self._topic, Sent(message, place), told))
         if self._world.dice.random() < 0.3:
             self._world.store(self._world.dice.randint(0, 5))
 
@@ -149,7 +156,8 @@ class Reader:
         """Return the next message."""
         self._world.step()
         self._next += 1
-        return Stored(self._messages[self._next - 1], message_id(self._next - 1))
+        message, place = self._messages[self._next - 1]
+        return Stored(message, message_id(self._next - 1, place))
 
     def is_connected(self) -> bool:
         """Say that it is."""
@@ -206,13 +214,16 @@ class Broker:
         """Let the relay have its own subscription, where nothing is deleted."""
         return mock.Mock()
 
-    def create_reader(self, topic: str, start: Any, **_: Any) -> Reader:
-        """Read from the beginning, from behind a message, or the last one."""
+    def create_reader(
+        self, topic: str, start: Any, *, start_message_id_inclusive: bool = False, **_: Any
+    ) -> Reader:
+        """Read from the beginning, from a message on or from behind it, or the last one."""
         self._world.step()
         if start == pulsar.MessageId.latest:
             return Reader(self._world, topic, max(0, len(self._world.topics[topic]) - 1))
         earliest = start == pulsar.MessageId.earliest
-        return Reader(self._world, topic, 0 if earliest else start.entry_id() + 1)
+        behind = 0 if start_message_id_inclusive else 1
+        return Reader(self._world, topic, 0 if earliest else start.entry_id() + behind)
 
 
 class Checkpoints(CheckpointStore):
@@ -350,7 +361,7 @@ def expected(world: World, topic: str) -> list[str]:
 
 def found(world: World, topic: str) -> list[str]:
     """Return the ids that a topic has."""
-    return [message.properties()[wire.ID] for message in world.topics[topic]]
+    return [sent.message.properties()[wire.ID] for sent in world.topics[topic]]
 
 
 @given(names, crashes, st.integers(0, 10_000))
