@@ -95,7 +95,7 @@ def _found(cls: type[Any]) -> EventClass | None:
     if cls.__module__.partition(".")[0] == "postroom" or shape_of(cls, "") is None:
         return None
     near = _noted(cls.__mro__)
-    if near is not None and _place(near.cls) == _place(cls):
+    if near is not None and event_classes.is_again(cls, near.cls):
         return _declared(
             cls, name=near.name, key=near.key, encrypted=near.encrypted, version=near.version
         )
@@ -107,10 +107,6 @@ def _found(cls: type[Any]) -> EventClass | None:
 
 def _noted(classes: Iterable[type[Any]]) -> EventClass | None:
     return next((each.__dict__[NOTE] for each in classes if NOTE in each.__dict__), None)
-
-
-def _place(cls: type[Any]) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
 
 
 def _declared(

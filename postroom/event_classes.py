@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from postroom.shapes import Shape
 
-__all__ = ["encrypt", "encrypted", "key_field", "key_fields", "register"]
+__all__ = ["encrypt", "encrypted", "is_again", "key_field", "key_fields", "register"]
 
 # What the broker is not to be able to read, by name.
 _encrypted: set[str] = set()
@@ -35,7 +35,7 @@ def register(name: str, cls: type[Any], key: str, shape: Shape) -> None:
             "name the field as it is called in Python"
         )
     other, others, _ = _keyed.get(name, (cls, key, shape))
-    if others != key and not _is_again(cls, other):
+    if others != key and not is_again(cls, other):
         raise errors.ConfigurationError(
             f"Events called {name!r} are keyed by {others!r} "
             f"({other.__module__}.{other.__qualname__}) and by {key!r} "
@@ -45,8 +45,12 @@ def register(name: str, cls: type[Any], key: str, shape: Shape) -> None:
     _key_fields.pop(name, None)
 
 
-def _is_again(cls: type[Any], other: type[Any]) -> bool:
-    # A module that is loaded again, or a cell of a notebook that is run again.
+def is_again(cls: type[Any], other: type[Any]) -> bool:
+    """Say whether a class is another one made anew, by its place.
+
+    So it is where a module is loaded again, a cell of a notebook is run again, or a decorator makes
+    another class of one.
+    """
     return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
 
 

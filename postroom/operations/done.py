@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Done"]
 
+MOST_REFUSED_TOLD = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
@@ -26,3 +28,8 @@ class Done:
     def and_more(self, *, done: int = 0, left: int = 0) -> Done:
         """Return it with so many more done, and left as they are."""
         return replace(self, done=self.done + done, left=self.left + left)
+
+    def and_refused(self, name: str, why: Exception) -> Done:
+        """Return it with one more left, and why; of very many the first ones are told."""
+        refused = [*self.refused, f"{name}: {why}"][:MOST_REFUSED_TOLD]
+        return replace(self.and_more(left=1), refused=refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -37,7 +37,6 @@ ROWS_IN_A_TRANSACTION = 100
 # As many of the old rows' bytes, or a single row that has more.
 BYTES_IN_A_TRANSACTION = 8 * 1024 * 1024
 MOST_EXAMINED = 10_000
-MOST_REFUSED_TOLD = 10
 OURS = "__outbox"
 
 Row = Mapping[str, Any]
@@ -151,7 +150,7 @@ def examined(database: Database[Any], source: OldOutbox) -> Done:
             events.checked(source.event(row))
             source.headers(row)
         except (errors.InvalidEvent, errors.Poison) as error:
-            done = _refused(done, row, error)
+            done = done.and_refused(_named(row), error)
     return done
 
 
@@ -186,11 +185,11 @@ def import_all(
                 pace.wait()
             count, refused = importer.take([row for row in chunk if isinstance(row, dict)])
             done = done.and_more(done=count)
-            unreadable = [row for row in chunk if isinstance(row, Unreadable)]
-            for row in unreadable:
-                done = _refused(done, row, errors.InvalidEvent(row.reason))
+            for row in chunk:
+                if isinstance(row, Unreadable):
+                    done = done.and_refused(_named(row), errors.InvalidEvent(row.reason))
             for each, error in refused:
-                done = _refused(done, each, error)
+                done = done.and_refused(_named(each), error)
             note.count = done.done
             told(done)
     return done
@@ -287,6 +286,5 @@ def _chunks(rows: Iterable[RawBSONDocument]) -> Iterator[list[codec.Row]]:
         yield chunk
 
 
-def _refused(done: Done, row: codec.Row, error: Exception) -> Done:
-    refused = [*done.refused, f"{events.id_text(id_of(row))}: {error}"][:MOST_REFUSED_TOLD]
-    return replace(done.and_more(left=1), refused=refused)
+def _named(row: codec.Row) -> str:
+    return events.id_text(id_of(row))

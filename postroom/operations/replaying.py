@@ -39,7 +39,6 @@ __all__ = ["OldEvents", "count", "replay", "target"]
 OPERATION_TIMEOUT = timedelta(seconds=10)
 SEND_TIMEOUT_MS = 15_000
 MOST_UNDER_WAY = 500
-MOST_REFUSED_TOLD = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +122,7 @@ def replay(
         try:
             for row, made in meant:
                 if isinstance(made, errors.Poison):
-                    done = _refused(done, row, made)
+                    done = done.and_refused(str(codec.id_of(row)), made)
                     continue
                 pace.wait(meanwhile=functools.partial(told, done))
                 sender.send(made, codec.id_of(row))
@@ -204,11 +203,6 @@ def _routing(database: Database[Any], wiring: Wiring, partition: str) -> Routing
             if partition in each.names:
                 return wiring.routing.toward(each.index_of(partition))
     return wiring.routing
-
-
-def _refused(done: Done, row: Row, poison: errors.Poison) -> Done:
-    refused = [*done.refused, f"{codec.id_of(row)}: {poison}"][:MOST_REFUSED_TOLD]
-    return replace(done.and_more(left=1), refused=refused)
 
 
 class _Sender:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -10,9 +9,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 import redis
 
-from devstack.service import accepts, free_port
-from devstack.valkey import server
+from devstack.service import free_port
 from tests.certificates import Authority
+from tests.sentinels import SENTINELS, sentinel
 from tests.tls_proxy import TlsProxy
 from tests.waiting import wait_until
 
@@ -135,29 +134,17 @@ def test_a_wrong_password_of_redis_is_said_and_tried_again(
 
 def test_a_worker_finds_redis_by_sentinel(lite_site: Site, port: int, tmp_path: Path) -> None:
     """Of two Sentinels with a password the first one does not answer."""
-    alive, dead = free_port(), free_port()
-    conf = tmp_path / "sentinel.conf"
-    conf.write_text(
-        f"port {alive}\nbind 127.0.0.1\ndir {tmp_path}\nrequirepass t3ll-me\n"
-        f"sentinel monitor m 127.0.0.1 {port} 1\n"
-    )
-    sentinel = subprocess.Popen(
-        [server(), str(conf), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until(lambda: accepts(alive), description="Sentinel listens")
+    dead = free_port()
+    with sentinel(tmp_path, port) as alive:
         lite_site.environment |= {
             "POSTROOM_REDIS_URL": f"sentinel://app:{QUOTED}@127.0.0.1:{dead},127.0.0.1:{alive}/4",
             "POSTROOM_REDIS_MASTER_NAME": "m",
-            "POSTROOM_REDIS_SENTINEL_PASSWORD": "t3ll-me",
+            "POSTROOM_REDIS_SENTINEL_PASSWORD": SENTINELS,
         }
         worker = lite_site.start(WORKER)
         worker.wait_for("ready.", seconds=90)
         shown = lite_site.run("celery -A tasks inspect conf")
         shown += lite_site.run("celery -A tasks inspect stats")
-        for secret in (PASSWORD, "p%40ss", "t3ll-me"):
+        for secret in (PASSWORD, "p%40ss", SENTINELS):
             assert secret not in shown + worker.text()
         assert worker.stop() == 0
-    finally:
-        sentinel.terminate()
-        sentinel.wait()

@@ -138,6 +138,19 @@ def wanted(folder: Path, page: str) -> None:
         file.write_text(block.text)
 
 
+def succeeds(site: Site, folder: Path, code: str) -> None:
+    """Run code in a folder, with the site's settings."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**site.environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("page", "request_of"),
     [
@@ -157,15 +170,7 @@ def test_a_request_writes_and_publishes(
         (tmp_path / "orders" / "__init__.py").touch()
         (tmp_path / "orders" / "models.py").write_text(MODELS)
         (tmp_path / "orders" / "events.py").write_text(EVENTS)
-    done = subprocess.run(
-        [sys.executable, "-c", request_of],
-        cwd=tmp_path,
-        env={**site.environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    succeeds(site, tmp_path, request_of)
     (order,) = site.database["orders"].find()
     assert (order["_id"], order["paid"]) == ("a", True)
     (row,) = site.database[wire.OUTBOX].find()
@@ -181,15 +186,7 @@ def test_tasks_of_django_celery_outbox_are_moved(site: Site, tmp_path: Path) -> 
     (tmp_path / "django_celery_outbox").mkdir()
     (tmp_path / "django_celery_outbox" / "__init__.py").touch()
     (tmp_path / "django_celery_outbox" / "models.py").write_text(TASKS)
-    done = subprocess.run(
-        [sys.executable, "-c", MOVING],
-        cwd=tmp_path,
-        env={**site.environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    succeeds(site, tmp_path, MOVING)
     rows = list(site.database[wire.OUTBOX].find(sort=[("_id", 1)]))
     assert [(row["data"]["data"], row["headers"]) for row in rows] == [
         ({"orderId": "0"}, {"legacy-id": "t-0"}),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -12,11 +10,11 @@ import pytest
 import redis
 from celery import Celery
 
-from devstack.service import accepts, free_port
-from devstack.valkey import server
+from devstack.service import free_port
 from postroom.celery import install, queue_broker
 from postroom.celery import redis as celery_redis
 from tests.certificates import Authority
+from tests.sentinels import SENTINELS, sentinel
 from tests.tls_proxy import TlsProxy
 from tests.waiting import wait_until
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 PASSWORD = "p@ss:w/ö,r d%;x?#&=+'\"\\"  # noqa: S105 - it is looked for
 WRONG = "wr0ng-0ne"
-SENTINELS = "t3ll-me"
 
 
 @pytest.fixture
@@ -156,26 +153,6 @@ def test_a_client_shows_its_certificate(
         assert "it does not accept ssl_certfile of POSTROOM_REDIS_URL" in said
         assert proxy.received == 0
         assert showing(ssl_certfile=certified.certificate, ssl_keyfile=certified.key) == ""
-
-
-@contextlib.contextmanager
-def sentinel(folder: Path, port: int) -> Iterator[int]:
-    """Lend the port of a Sentinel with a password, which knows the master `m`."""
-    own = free_port()
-    conf = folder / "sentinel.conf"
-    conf.write_text(
-        f"port {own}\nbind 127.0.0.1\ndir {folder}\nrequirepass {SENTINELS}\n"
-        f"sentinel monitor m 127.0.0.1 {port} 1\n"
-    )
-    process = subprocess.Popen(
-        [server(), str(conf), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until(lambda: accepts(own), description="Sentinel listens")
-        yield own
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_what_sentinels_are_asked_with_is_told_apart(

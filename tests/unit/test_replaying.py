@@ -12,7 +12,7 @@ from pulsar import Result
 
 from postroom import errors
 from postroom.operations.done import Done
-from postroom.operations.replaying import _refused, _Sender
+from postroom.operations.replaying import _Sender
 from postroom.routing import Routing
 from postroom.store import codec, letter
 from postroom.topics import Topic
@@ -38,7 +38,7 @@ def test_a_row_that_can_be_no_message_is_named(document: bytes) -> None:
     row = codec.decoded(document)
     with pytest.raises(errors.Poison) as poison:
         letter.write(row, Routing(default="a/b/c", topics={}, key=None), 1 << 20)
-    done = _refused(Done(asked=2, done=1), row, poison.value)
+    done = Done(asked=2, done=1).and_refused(str(codec.id_of(row)), poison.value)
     assert (done.done, done.left) == (1, 1)
     assert done.refused[0].startswith("7: ")
 

@@ -174,7 +174,7 @@ class TailReader:
             readback = Readback(topic, reader, self._around)
             if is_checked:
                 first = readback.next()
-                found.is_cut = first is None or place(first.message_id()) != place(start)
+                found.is_cut = not _is_at(first, start)
                 if found.is_cut:
                     self._note(first, found, own_name)
                 else:
@@ -246,7 +246,7 @@ class TailReader:
         reader = self._client.create_reader(topic, start, start_message_id_inclusive=True)
         with contextlib.closing(reader):
             first = Readback(topic, reader, self._around).next()
-            return first is None or place(first.message_id()) != place(start)
+            return not _is_at(first, start)
 
     def end(self, topic: Topic) -> Mark | None:
         """Return a mark at the topic's end, or None for its beginning where that is not known."""
@@ -302,3 +302,7 @@ class TailReader:
     def _require_office(self) -> None:
         if self._stopping.is_set():
             raise errors.TermEnded("The relay was stopped while it opened a term")
+
+
+def _is_at(message: pulsar.Message | None, start: pulsar.MessageId) -> bool:
+    return message is not None and place(message.message_id()) == place(start)
