@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom.refusals import meaning
+from postroom.relay.sending.setback import REMEDY, place
 from postroom.store.values import Mark
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Acknowledgements:
         self.counted = counted
         self._batched = batched
         self._tell = tell
-        self._place: tuple[int, int] | None = None
+        self._place: tuple[int, int, int] | None = None
 
     def expect(self, messages: int, stored: Stored | None) -> Acknowledged:
         """Return the callback for the last message of a burst of so many."""
@@ -105,17 +106,29 @@ class Acknowledgements:
             return (
                 f"Pulsar acknowledged events on {self.topic} without a place, which proves nothing"
             )
-        before = self._place
-        self._place = message_id.ledger_id(), message_id.entry_id()
+        before, self._place = self._place, place(message_id)
+        if before is not None and self._place <= before:
+            self._say_put_back()
         return None if messages == 1 else self._what_lacks(messages, before, message_id)
 
+    def _say_put_back(self) -> None:
+        # Pulsar was back before the mutex was lost, so that no term began that would have seen it.
+        logger.error(
+            "%s was put back to an earlier time: an event took a place there before that of one "
+            "that was stored earlier. What was sent since is missing there, and the relay goes on "
+            "behind it: %s",
+            self.topic,
+            REMEDY.format(topic=self.topic),
+            extra={"action": "topic_put_back", "topic": self.topic},
+        )
+
     def _what_lacks(
-        self, messages: int, before: tuple[int, int] | None, message_id: Any
+        self, messages: int, before: tuple[int, int, int] | None, message_id: Any
     ) -> str | None:
         if self._batched:
-            place = message_id.batch_index() + 1
-            if place != messages:
-                return f"A batch of {messages} events on {self.topic} has its last one at {place}"
+            at = message_id.batch_index() + 1
+            if at != messages:
+                return f"A batch of {messages} events on {self.topic} has its last one at {at}"
         elif self.counted and before is not None and before[0] == message_id.ledger_id():
             grown = message_id.entry_id() - before[1]
             if grown < messages:
