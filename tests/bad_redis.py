@@ -129,7 +129,9 @@ def clustered(server: Valkey) -> Iterator[None]:
     """Make it a node of a cluster that serves no slot (CLUSTERDOWN)."""
     server.kill()
     plain = server.command
-    server.command = lambda: [*plain(), "--cluster-enabled", "yes"]  # type: ignore[method-assign]
+    # Not the port's own number and 10,000, which may be somebody's.
+    cluster = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    server.command = lambda: [*plain(), *cluster]  # type: ignore[method-assign]
     server.start()
     server.wait_ready()
     yield

@@ -33,8 +33,8 @@ class Interlude:
 
     `is_on` is set for as long as it is: a term then drains, writes its checkpoint and ends, and the
     relay sits it out with the mutex in its hand. It is also set where the relay is to give its
-    mutex back. All but `is_on` and leave() is used by the relay's thread. Where MongoDB does not
-    answer, what was known last stays.
+    mutex back. All but `is_on`, `is_leaving` and leave() is used by the relay's thread. Where
+    MongoDB does not answer, what was known last stays.
     """
 
     def __init__(
@@ -72,6 +72,11 @@ class Interlude:
     def begin(self) -> None:
         """Begin a candidacy: whoever wanted the relay to leave wanted it to leave the last one."""
         self._leaving.clear()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether leave() was called in this candidacy; safe from any thread."""
+        return self._leaving.is_set()
 
     def leave(self) -> None:
         """Have what is relayed end in order, and not go on; safe from any thread."""

@@ -118,6 +118,11 @@ class Relay:
         self._stopping.set()
         self._office.stop()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is giving its mutex back already; safe from any thread."""
+        return self._interlude.is_leaving
+
     def give_back(self) -> None:
         """Have the term drain, checkpoint and end, and the mutex given back; it stands by again.
 

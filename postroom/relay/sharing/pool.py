@@ -191,17 +191,23 @@ class Pool:
         for partition in found.ask:
             self._seats[partition][0].call()
         for partition in found.give:
-            logger.info(
-                "Outbox partition %r is given to the relay worker %s, which has fewer",
-                partition,
-                rows[partition].wanted_by,
-                extra={"action": "hand_over", "partition": partition},
-            )
-            self._seats[partition][1].give_back()
+            self._give(partition, to=rows[partition].wanted_by)
         for partition in found.decline:
             holdings.decline(partition, wanted_by=rows[partition].wanted_by or "")
         for partition in found.want:
             holdings.want(partition, of=rows[partition].holder or "")
+
+    def _give(self, partition: OutboxPartition, *, to: str | None) -> None:
+        relay = self._seats[partition][1]
+        if not relay.is_leaving:
+            logger.info(
+                "Outbox partition %r is given to the relay worker %s, which has fewer",
+                partition,
+                to,
+                extra={"action": "hand_over", "partition": partition},
+            )
+        # Again, where it is: the term may have been one that was not yet open.
+        relay.give_back()
 
     def _sentence(self, error: BaseException) -> str:
         return Sentences(
