@@ -121,6 +121,10 @@ def a_way_in(
             stranger = Authority(folder / "strangers", "stranger")
             made = (authority if right else stranger).sign("certified", unit="clients")
             return {"pulsar_tls_cert_file": made.certificate, "pulsar_tls_key_file": made.key}
+        case "certificate's time":
+            lifetime = timedelta(hours=1 if right else -1)
+            made = authority.sign("certified", unit="clients", lifetime=lifetime)
+            return {"pulsar_tls_cert_file": made.certificate, "pulsar_tls_key_file": made.key}
         case "user":
             return {
                 "pulsar_basic_user": USER,
@@ -142,7 +146,7 @@ def connected_since(server: SecuredPulsar, name: str) -> list[str]:
     return [each["connectedSince"] for each in (*stats["publishers"], *subscription["consumers"])]
 
 
-WAYS = ("token", "token file", "certificate", "user", "oauth2")
+WAYS = ("token", "token file", "certificate", "certificate's time", "user", "oauth2")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -165,6 +169,7 @@ REFUSED = {
     "token file": "does not accept the token of POSTROOM_PULSAR_TOKEN_FILE for 'relay', which "
     "expired at 20",
     "certificate": "of POSTROOM_PULSAR_TLS_CERT_FILE",
+    "certificate's time": "certificate expired): it does not accept the certificate ",
     "user": "does not accept the user 'basic-user' of POSTROOM_PULSAR_BASIC_USER",
     "oauth2": "gives no token for Pulsar (HTTP 401, invalid_client)",
 }
