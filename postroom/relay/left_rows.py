@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
@@ -12,6 +11,7 @@ from pymongo import errors as mongo
 from postroom import wire
 from postroom.events import id_text
 from postroom.reminders import Reminders
+from postroom.store import server_time
 from postroom.store.odd_rows import OddRows
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class LeftRows:
 
         """
         odd = OddRows(self._database, base)
-        now = self._database.command("hello")["localTime"].replace(tzinfo=UTC)
+        now = server_time.now(self._database)
         looks = [odd.without_a_place(now), odd.without_a_date()]
         if time.monotonic() - self._looked_at >= LOOK_FOR_UNDATED_SECONDS:
             self._looked_at = time.monotonic()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store import server_time
 from postroom.store.codec import SHOWING
 from postroom.store.due_row import EARLIEST, put_off
 from postroom.wire import OutboxField, ScheduledField
@@ -114,7 +115,7 @@ class ScheduledSearch:
 
     def overview(self) -> list[Overview]:
         """Return what waits of each outbox; entries of an index are counted, MOST_COUNTED each."""
-        now = self._rows.database.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
+        now = server_time.now(self._rows.database)
         bases = self._bases() if self._base is None else [self._base]
         return [self._overview_of(base, now) for base in bases]
 

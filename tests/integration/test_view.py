@@ -15,6 +15,7 @@ from postroom import wire
 from postroom.relay.state import State
 from postroom.relay.watching import backlog, unattended
 from postroom.relay.watching.view import PartitionView, Views, views
+from postroom.store import server_time
 from tests.relays import relaying, saved
 from tests.site import row
 from tests.waiting import beside, wait_until
@@ -259,3 +260,27 @@ def test_a_relay_warns_once_of_rows_that_nobody_relays(
         wait_until(lambda: relay.status.counts.terms == 2, description="the second term")
         assert looked.wait(10)
     assert caplog.text.count("north") == 1
+
+
+@pytest.mark.parametrize("zone", ["America/Chicago", "Asia/Kolkata"])
+def test_where_the_machine_has_a_zone_of_its_own_times_are_the_same(
+    lite_site: Site, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """As Django gives each process one: what MongoDB says is UTC, with and without its zone."""
+    with relaying(lite_site):
+        lite_site.insert(1)
+        saved(lite_site, 1)
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        old = row(0, partition="north") | {"occurredAt": datetime.now(UTC) - timedelta(minutes=5)}
+        lite_site.outbox.insert_many([old, row(1)])
+        assert abs(server_time.now(lite_site.database) - datetime.now(UTC)) < timedelta(seconds=5)
+        assert 300 <= (view_of(lite_site, "north").lag_seconds or 0) < 400
+        assert 0 <= (view_of(lite_site).lag_seconds or 0) < 100
+        naive = datetime.now(UTC).replace(tzinfo=None)
+        written = backlog.written_at({"occurredAt": naive})
+        assert written == naive.replace(tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from postroom.counts import bound
+from postroom.store.server_time import in_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from postroom.operations.filters import Excerpt
 
@@ -58,7 +59,7 @@ def cell(value: object) -> Text:
 
 def time_shown(at: datetime | None) -> str:
     """Return a time in UTC to the second, or a dash."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at is not None else "-"
+    return f"{in_utc(at):%Y-%m-%d %H:%M:%S}" if at is not None else "-"
 
 
 def json_line(value: Any) -> str:

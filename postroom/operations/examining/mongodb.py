@@ -11,7 +11,7 @@ from postroom import preflight, rights, wire
 from postroom.counts import bound
 from postroom.findings import Finding, Grade
 from postroom.relay.watching.view import views
-from postroom.store import clients
+from postroom.store import clients, server_time
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.oplog import Oplog
 from postroom.store.scheduled_search import ScheduledSearch
@@ -96,7 +96,7 @@ def _rights(database: Database[Any], _: Wiring) -> Iterator[Finding]:
 
 def _clock(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
     before = datetime.now(UTC)
-    theirs = database.command("hello")["localTime"].astimezone(UTC)
+    theirs = server_time.now(database)
     after = datetime.now(UTC)
     off = abs(theirs - (before + (after - before) / 2))
     margin = timedelta(hours=wiring.settings.history_margin_hours)

@@ -13,6 +13,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store.server_time import in_utc
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def written_at(row: Mapping[str, Any]) -> datetime | None:
     """Return when a row says that it was written; when it was committed the row does not tell."""
     at, row_id = row.get(OutboxField.OCCURRED_AT), row.get(OutboxField.ID)
     if isinstance(at, datetime):
-        return at.astimezone(UTC)
+        return in_utc(at)
     return row_id.generation_time if isinstance(row_id, ObjectId) else None
 
 
@@ -145,4 +146,4 @@ def _replies(
 def _committed_at(change: Mapping[str, Any]) -> datetime:
     wall: datetime | None = change.get("wallTime")  # since MongoDB 6.0
     cluster: Timestamp = change["clusterTime"]
-    return datetime.fromtimestamp(cluster.time, UTC) if wall is None else wall.astimezone(UTC)
+    return datetime.fromtimestamp(cluster.time, UTC) if wall is None else in_utc(wall)

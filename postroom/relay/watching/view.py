@@ -16,7 +16,7 @@ from pymongo import errors as mongo
 
 from postroom.relay.watching import backlog, unattended
 from postroom.server_codes import UNAUTHORIZED
-from postroom.store import holdings, partitioning_record
+from postroom.store import holdings, partitioning_record, server_time
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import OutboxPartition
@@ -105,7 +105,7 @@ def views(database: Database[Any]) -> Views:
 
     """
     checkpoints = Checkpoints(database).all()
-    now: datetime = database.command("hello")["localTime"].astimezone(UTC)
+    now = server_time.now(database)
     known = [each.partition for each in checkpoints]
     found = unattended.find(database, known=known, seconds=UNATTENDED_SECONDS)
     views, end = [], time.monotonic() + WAITING_SECONDS
