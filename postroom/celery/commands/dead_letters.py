@@ -22,9 +22,10 @@ from postroom.celery.commands.options import (
     progress,
     rate_option,
     require_yes,
+    skip_option,
     yes_option,
 )
-from postroom.celery.commands.printing import print_excerpt, print_json, shown
+from postroom.celery.commands.printing import print_done, print_excerpt, print_json, shown
 from postroom.celery.commands.services import database_of, told
 from postroom.counts import bound
 from postroom.operations import dead_letters as letters
@@ -58,7 +59,7 @@ def dead_letters() -> None:
 @json_option
 @subscription_option
 @limit_option
-@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@skip_option
 @filter_options
 @click.pass_context
 def list_(
@@ -202,10 +203,7 @@ def discard(
             rate_per_second=rate,
             told=hear,
         )
-    if as_json:
-        print_json([{"discarded": done.done}])
-    else:
-        click.echo(f"{done.done} discarded.")
+    print_done({"discarded": done.done}, f"{done.done} discarded.", as_json=as_json)
 
 
 def _print_count(
@@ -213,8 +211,6 @@ def _print_count(
 ) -> None:
     with told(settings):
         page = letters.count(settings, where, subscription=subscription, seconds=COUNT_SECONDS)
-    if as_json:
-        print_json([{f"would_be_{done.replace(' ', '_')}": page.matching}])
-    else:
-        at_least = "At least " if page.at_least else ""
-        click.echo(f"{at_least}{page.matching} would be {done}.")
+    value = {f"would_be_{done.replace(' ', '_')}": page.matching}
+    at_least = "At least " if page.at_least else ""
+    print_done(value, f"{at_least}{page.matching} would be {done}.", as_json=as_json)

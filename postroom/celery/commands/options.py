@@ -11,13 +11,15 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from postroom import errors
-from postroom.celery.commands.printing import console
+from postroom.celery.commands.printing import console, shown
+from postroom.events import id_text
 from postroom.operations.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from postroom.operations.done import Done
+    from postroom.operations.filters import Excerpt
 
 __all__ = [
     "AHEAD",
@@ -31,7 +33,9 @@ __all__ = [
     "partition_option",
     "progress",
     "rate_option",
+    "require_found",
     "require_yes",
+    "skip_option",
     "yes_option",
 ]
 
@@ -102,6 +106,9 @@ limit_option = click.option(
     show_default=True,
     help="Stop after so many.",
 )
+skip_option = click.option(
+    "--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first."
+)
 
 
 def named_partition(given: str | None, default: str) -> str:
@@ -166,6 +173,20 @@ def filter_of(given: dict[str, Any]) -> Filter:
         return Filter(**{name: given.pop(name) for name in names})
     except errors.ConfigurationError as error:
         raise click.UsageError(str(error)) from None
+
+
+def require_found(where: Filter, page: Callable[[Filter], Excerpt[Any]], *, absent: str) -> None:
+    """Refuse ids that are not there: one that is mistyped would be passed by without a word.
+
+    Raises:
+        ClickException: `page` does not find one of them; the message begins with `absent`.
+
+    """
+    if not where.ids:
+        return
+    known = {id_text(each.row_id) for each in page(Filter(ids=where.ids)).items}
+    if unknown := [row_id for row_id in where.ids if row_id not in known]:
+        raise click.ClickException(f"{absent}: {shown(', '.join(unknown))}; nothing was done")
 
 
 def require_yes(question: str, *, yes: bool) -> None:

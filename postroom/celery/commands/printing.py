@@ -16,7 +16,7 @@ from postroom.counts import bound
 from postroom.store.server_time import in_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from postroom.operations.filters import Excerpt
@@ -25,6 +25,7 @@ __all__ = [
     "cell",
     "console",
     "json_line",
+    "print_done",
     "print_excerpt",
     "print_json",
     "print_pairs",
@@ -73,6 +74,14 @@ def print_json(values: Iterable[Any]) -> None:
     """Print each value as one line of JSON."""
     for value in values:
         click.echo(json_line(value))
+
+
+def print_done(value: Mapping[str, int], text: str, *, as_json: bool) -> None:
+    """Print what an act has done, or would do: the numbers for programs, else the sentence."""
+    if as_json:
+        print_json([value])
+    else:
+        click.echo(shown(text))
 
 
 def console(*, err: bool = False) -> Console:

@@ -17,12 +17,19 @@ from postroom.celery.commands.options import (
     partition_option,
     progress,
     rate_option,
+    require_found,
     require_yes,
+    skip_option,
     yes_option,
 )
-from postroom.celery.commands.printing import print_excerpt, print_json, shown, time_shown
+from postroom.celery.commands.printing import (
+    print_done,
+    print_excerpt,
+    print_json,
+    shown,
+    time_shown,
+)
 from postroom.celery.commands.services import database_of
-from postroom.events import id_text
 from postroom.operations import quarantined
 from postroom.operations.actions import operator
 from postroom.operations.filters import Filter, kind_of
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.operations.done import Done
+    from postroom.operations.filters import Excerpt
     from postroom.store.quarantine_search import FoundEntry
 
 __all__ = ["quarantine"]
@@ -50,7 +58,7 @@ def quarantine() -> None:
 @json_option
 @partition_option
 @limit_option
-@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@skip_option
 @filter_options
 @click.pass_context
 def list_(
@@ -120,10 +128,10 @@ def redrive(
     named = named_partition(partition, wiring.settings.partition)
     of = {"partition": named, "key_field": wiring.key_field}
     with database_of(wiring.settings) as database:
-        _require_known(database, where, named)
+        _require_found(database, where, named)
         if dry_run:
             count = quarantined.count(database, where, **of)
-            _print({"would_be_put_back": count}, f"{count} would be put back.", as_json=as_json)
+            print_done({"would_be_put_back": count}, f"{count} would be put back.", as_json=as_json)
             return
         with progress("Putting rows back", unit="put back") as told:
             done = quarantined.redrive(
@@ -131,7 +139,7 @@ def redrive(
             )
     others = ", {} gone from the outbox, waiting for their topic, or put back by another meanwhile."
     text = f"{done.done} put back" + (others.format(done.left) if done.left else ".")
-    _print({"put_back": done.done, "left": done.left}, text, as_json=as_json)
+    print_done({"put_back": done.done, "left": done.left}, text, as_json=as_json)
 
 
 @quarantine.command("retry", hidden=True, params=redrive.params, help=redrive.help)
@@ -167,10 +175,12 @@ def discard(
     named = named_partition(partition, wiring.settings.partition)
     of = {"partition": named, "key_field": wiring.key_field}
     with database_of(wiring.settings) as database:
-        _require_known(database, where, named)
+        _require_found(database, where, named)
         count = quarantined.count(database, where, **of)
         if dry_run:
-            _print({"would_be_discarded": count}, f"{count} would be discarded.", as_json=as_json)
+            print_done(
+                {"would_be_discarded": count}, f"{count} would be discarded.", as_json=as_json
+            )
             return
         if count:
             require_yes(f"Discard {count} quarantined rows of {shown(named)}, unsent?", yes=yes)
@@ -178,7 +188,7 @@ def discard(
             done: Done = quarantined.discard(
                 database, where, actor=operator(), rate_per_second=rate, told=told, **of
             )
-    _print({"discarded": done.done}, f"{done.done} discarded.", as_json=as_json)
+    print_done({"discarded": done.done}, f"{done.done} discarded.", as_json=as_json)
 
 
 def _meant(given: dict[str, Any], *, everything: bool) -> Filter:
@@ -188,23 +198,8 @@ def _meant(given: dict[str, Any], *, everything: bool) -> Filter:
     return where
 
 
-def _require_known(database: Database[Any], where: Filter, partition: str) -> None:
-    """Refuse ids that are not there: one that is mistyped would be passed by without a word."""
-    if not where.ids:
-        return
-    found = quarantined.page(
-        database, Filter(ids=where.ids), partition=partition, limit=len(where.ids)
-    )
-    known = {id_text(each.row_id) for each in found.items}
-    unknown = [row_id for row_id in where.ids if row_id not in known]
-    if unknown:
-        raise click.ClickException(
-            f"Not in quarantine: {shown(', '.join(unknown))}; nothing was done"
-        )
+def _require_found(database: Database[Any], where: Filter, partition: str) -> None:
+    def page(ids: Filter) -> Excerpt[FoundEntry]:
+        return quarantined.page(database, ids, partition=partition, limit=len(ids.ids))
 
-
-def _print(value: dict[str, int], text: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json([value])
-    else:
-        click.echo(text)
+    require_found(where, page, absent="Not in quarantine")

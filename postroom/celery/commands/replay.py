@@ -18,7 +18,7 @@ from postroom.celery.commands.options import (
     require_yes,
     yes_option,
 )
-from postroom.celery.commands.printing import print_json, shown
+from postroom.celery.commands.printing import print_done, shown
 from postroom.celery.commands.services import database_of
 from postroom.operations import replaying
 from postroom.operations.actions import operator
@@ -75,7 +75,7 @@ def replay(
     with database_of(wiring.settings) as database:
         count = replaying.count(database, wiring, asked)
         if dry_run:
-            _print({"would_be_sent": count}, f"{count} would be sent.", as_json=as_json)
+            print_done({"would_be_sent": count}, f"{count} would be sent.", as_json=as_json)
             return
         if count:
             require_yes(f"Send {count} old events to {shown(asked.to_topic)}?", yes=yes)
@@ -90,17 +90,10 @@ def replay(
                 interrupted=_go_on,
             )
     left = f", {done.left} left: they can be no messages" if done.left else ""
-    _print({"sent": done.done, "left": done.left}, f"{done.done} sent{left}.", as_json=as_json)
+    print_done({"sent": done.done, "left": done.left}, f"{done.done} sent{left}.", as_json=as_json)
     for sentence in done.refused:
         click.echo(shown(sentence), err=True)
 
 
 def _go_on(since: datetime) -> None:
     click.echo(f"Go on with --from {since.isoformat()}", err=True)
-
-
-def _print(value: dict[str, int], text: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json([value])
-    else:
-        click.echo(text)

@@ -17,10 +17,13 @@ from postroom.celery.commands.options import (
     named_partition,
     progress,
     rate_option,
+    require_found,
     require_yes,
+    skip_option,
     yes_option,
 )
 from postroom.celery.commands.printing import (
+    print_done,
     print_excerpt,
     print_json,
     print_pairs,
@@ -28,10 +31,8 @@ from postroom.celery.commands.printing import (
     time_shown,
 )
 from postroom.celery.commands.services import database_of
-from postroom.events import id_text
 from postroom.operations import scheduled as plan
 from postroom.operations.actions import operator
-from postroom.operations.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.operations.done import Done
+    from postroom.operations.filters import Excerpt, Filter
     from postroom.store.scheduled_search import Scheduled
 
 __all__ = ["scheduled"]
@@ -63,7 +65,7 @@ def scheduled() -> None:
 @json_option
 @outbox_option
 @limit_option
-@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@skip_option
 @schedule_option
 @filter_options
 @click.pass_context
@@ -189,17 +191,17 @@ def _act(
         raise click.UsageError("Say which events: --id, --schedule, another filter, or --all alone")
     of = {"outbox": named, "schedule": schedule, "key_field": wiring.key_field}
     with database_of(wiring.settings) as database:
-        _require_known(database, where, named)
+        _require_found(database, where, named)
         count = plan.count(database, where, **of)
         if dry_run:
-            _print({f"would_be_{past}": count}, f"{count} would be {past}.", as_json=as_json)
+            print_done({f"would_be_{past}": count}, f"{count} would be {past}.", as_json=as_json)
             return
         if count:
             require_yes(f"{verb} {count} scheduled events of {shown(named)}?", yes=yes)
         with progress(f"{verb}: scheduled events", unit=past) as told:
             done = act(database, where, told, {**of, "rate_per_second": rate})
     others = f", {done.left} due or cancelled meanwhile." if done.left else "."
-    _print({past: done.done, "left": done.left}, f"{done.done} {past}{others}", as_json=as_json)
+    print_done({past: done.done, "left": done.left}, f"{done.done} {past}{others}", as_json=as_json)
 
 
 def _row(found: Scheduled) -> tuple[object, ...]:
@@ -212,19 +214,8 @@ def _row(found: Scheduled) -> tuple[object, ...]:
     )
 
 
-def _require_known(database: Database[Any], where: Filter, outbox: str) -> None:
-    """Refuse ids that are not there: one that is mistyped would be passed by without a word."""
-    if not where.ids:
-        return
-    found = plan.page(database, Filter(ids=where.ids), outbox=outbox, limit=len(where.ids))
-    known = {id_text(each.row_id) for each in found.items}
-    unknown = [row_id for row_id in where.ids if row_id not in known]
-    if unknown:
-        raise click.ClickException(f"Not scheduled: {shown(', '.join(unknown))}; nothing was done")
+def _require_found(database: Database[Any], where: Filter, outbox: str) -> None:
+    def page(ids: Filter) -> Excerpt[Scheduled]:
+        return plan.page(database, ids, outbox=outbox, limit=len(ids.ids))
 
-
-def _print(value: dict[str, int], text: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json([value])
-    else:
-        click.echo(text)
+    require_found(where, page, absent="Not scheduled")

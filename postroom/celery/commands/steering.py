@@ -16,9 +16,10 @@ from postroom.celery.commands.options import (
     partition_option,
     progress,
     require_yes,
+    skip_option,
     yes_option,
 )
-from postroom.celery.commands.printing import print_json, print_table, shown, time_shown
+from postroom.celery.commands.printing import print_done, print_json, print_table, time_shown
 from postroom.celery.commands.services import database_of
 from postroom.operations import actions as acts
 from postroom.operations import pausing, pruning
@@ -44,7 +45,7 @@ def pause(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> Non
     """
     named, news = _steered(ctx, partition, pausing.pause)
     text = "is paused now" if news else "was paused already"
-    _print(f"Outbox partition {named} {text}.", {"paused": True, "news": news}, as_json=as_json)
+    print_done({"paused": True, "news": news}, f"Outbox partition {named} {text}.", as_json=as_json)
 
 
 @click.command()
@@ -55,7 +56,9 @@ def resume(ctx: click.Context, /, *, partition: str | None, as_json: bool) -> No
     """Have a paused outbox partition relayed again, from where it stood still."""
     named, news = _steered(ctx, partition, pausing.resume)
     text = "is relayed again" if news else "was not paused"
-    _print(f"Outbox partition {named} {text}.", {"paused": False, "news": news}, as_json=as_json)
+    print_done(
+        {"paused": False, "news": news}, f"Outbox partition {named} {text}.", as_json=as_json
+    )
 
 
 @click.command()
@@ -89,7 +92,7 @@ def prune(
     with database_of(settings) as database:
         count = pruning.count(database, settings, partition=named, age=age)
         if dry_run:
-            _print(f"{count} would be pruned.", {"would_be_pruned": count}, as_json=as_json)
+            print_done({"would_be_pruned": count}, f"{count} would be pruned.", as_json=as_json)
             return
         if count:
             require_yes(f"Delete {count} relayed rows of outbox partition {named}?", yes=yes)
@@ -104,13 +107,13 @@ def prune(
             done = pruning.prune(
                 database, settings, actor=operator(), partition=named, age=age, told=hear
             )
-    _print(f"{done} pruned.", {"pruned": done}, as_json=as_json)
+    print_done({"pruned": done}, f"{done} pruned.", as_json=as_json)
 
 
 @click.command()
 @json_option
 @limit_option
-@click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many first.")
+@skip_option
 @click.pass_context
 def actions(ctx: click.Context, /, *, limit: int, skip: int, as_json: bool) -> None:
     """Show what operators did, newest first: who, when, with which filter, how many, the result."""
@@ -145,10 +148,3 @@ def _steered(ctx: click.Context, partition: str | None, steer: _Steer) -> tuple[
     named = named_partition(partition, settings.partition)
     with database_of(settings) as database:
         return named, steer(database, named, actor=operator())
-
-
-def _print(text: str, value: dict[str, int], *, as_json: bool) -> None:
-    if as_json:
-        print_json([value])
-    else:
-        click.echo(shown(text))
