@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Doubling"]
+import time
+
+__all__ = ["Doubling", "Respite"]
 
 
 class Doubling:
@@ -21,3 +23,28 @@ class Doubling:
     def reset(self) -> None:
         """Begin with the first one again."""
         self._next = self._first
+
+
+class Respite:
+    """What has failed is left alone meanwhile, each time for twice as long, up to `longest`.
+
+    begin() and end() are one thread's at a time; `is_on` may be asked from any.
+    """
+
+    def __init__(self, *, first: float, longest: float) -> None:
+        self._waits = Doubling(first=first, longest=longest)
+        self._until = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is to be left alone still."""
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        """Leave it alone from now on."""
+        self._until = time.monotonic() + self._waits.take()
+
+    def end(self) -> None:
+        """Leave it alone no longer; the next time is as the first."""
+        self._waits.reset()
+        self._until = 0.0

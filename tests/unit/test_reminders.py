@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.doubling import Doubling
+from postroom.doubling import Doubling, Respite
 from postroom.reminders import Reminders
 
 
@@ -28,3 +28,16 @@ def test_waits_double_up_to_the_longest_and_begin_again() -> None:
     assert [waits.take() for _ in range(5)] == [1, 2, 4, 5, 5]
     waits.reset()
     assert [waits.take() for _ in range(2)] == [1, 2]
+
+
+def test_what_has_failed_is_left_alone_until_that_is_over_or_it_is_well() -> None:
+    """Each time for longer; an end makes the next one as long as the first."""
+    respite = Respite(first=0.0, longest=60.0)
+    assert not respite.is_on, "nothing has failed"
+    respite.begin()
+    assert not respite.is_on, "its first wait is over at once"
+    respite = Respite(first=30.0, longest=60.0)
+    respite.begin()
+    assert respite.is_on
+    respite.end()
+    assert not respite.is_on

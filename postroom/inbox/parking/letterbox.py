@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from postroom import refusals, tracing
-from postroom.doubling import Doubling
+from postroom.doubling import Respite
 from postroom.inbox.parking.chute import OK, Chute, SendResult
 from postroom.inbox.parking.letters import UnsentLetter
 
@@ -41,7 +41,7 @@ OF_THE_TOPIC = {
     "TopicNotFound",
     "TopicTerminated",
 }
-LONGEST_WAIT_SECONDS = 60.0
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 # Said before the timeout is over, until which nothing else would show that something waits.
 SLOW_SECONDS = 5.0
 TICK_SECONDS = 0.25
@@ -86,7 +86,7 @@ class Letterbox:
             clients, topic, timeout_seconds=timeout_seconds, answered=self._events.put
         )
         self._kept = _Kept()
-        self._wait = _Wait()
+        self._respite = Respite(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
         self._plight: Plight | None = None
         self._handing_back = False
         self._ended = threading.Event()
@@ -152,9 +152,9 @@ class Letterbox:
 
     def _work(self) -> None:
         self._chute.give_up_late()
-        if self._handing_back and (self._plight or self._wait.is_on):
+        if self._handing_back and (self._plight or self._respite.is_on):
             self._kept.hand_back()
-        if not self._wait.is_on:
+        if not self._respite.is_on:
             self._send()
         if self._plight is None and (slow := self._chute.slow(SLOW_SECONDS)):
             self._plight = Plight(why="no answer yet", letter_bytes=slow.size)
@@ -181,7 +181,7 @@ class Letterbox:
         letter = sent.letter
         if answer.result == OK:
             letter.stored(True)  # noqa: FBT003 - the answer to "stored?"
-            self._wait = _Wait()
+            self._respite.end()
             if not self._kept.has_failed:
                 self._mend()
         elif answer.result in OF_THE_TOPIC:
@@ -195,7 +195,7 @@ class Letterbox:
 
     def _fail(self, why: str) -> None:
         self._chute.close()
-        self._wait.begin()
+        self._respite.begin()
         self._plight = Plight(why=why)
 
     def _mend(self) -> None:
@@ -242,18 +242,3 @@ class _Kept:
             letter.stored(False)  # noqa: FBT003 - the answer to "stored?"
         self._failed.clear()
         self._new.clear()
-
-
-class _Wait:
-    """How long a topic is left alone after it has failed: doubling, up to a minute."""
-
-    def __init__(self) -> None:
-        self._waits = Doubling(first=1.0, longest=LONGEST_WAIT_SECONDS)
-        self._until = 0.0
-
-    @property
-    def is_on(self) -> bool:
-        return time.monotonic() < self._until
-
-    def begin(self) -> None:
-        self._until = time.monotonic() + self._waits.take()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postroom import refusals, tracing, wire
+from postroom.doubling import Respite
 from postroom.inbox.receiving.source import Condition
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ LONGEST_WAIT_SECONDS = 10.0
 CLIENTS_TURN_SECONDS = 3.0
 SETTLE_SECONDS = 0.2
 MOMENT_SECONDS = 1.0
-MOST_DOUBLINGS = 6
 # Calls on the client that block, of all sources together.
 AT_ONCE = threading.BoundedSemaphore(8)
 
@@ -39,25 +39,12 @@ class _Seen:
     since: float
 
 
-@dataclass(slots=True)
-class _Attempts:
-    """How often opening has failed in a row, and when it is due again; `any` once one has ended."""
-
-    failures: int = 0
-    due: float = 0.0
-    any: bool = False
-
-    def failed(self) -> None:
-        doubled = FIRST_WAIT_SECONDS * 2 ** min(self.failures, MOST_DOUBLINGS)
-        self.due = time.monotonic() + min(doubled, LONGEST_WAIT_SECONDS)
-        self.failures += 1
-
-
 class Keeper:
     """Opens a source, and again whenever it is broken, each time in a thread of its own.
 
-    tend() belongs to the thread of Sources; `_attempt` and `_attempts` are also written by the
-    attempt's thread. A failure is a trouble of this topic and of no other.
+    tend() and give_up() belong to the thread of Sources. The attempt's thread, of which there is
+    one at most, writes `was_tried` and the respite, and ends by letting go of `_attempt`. A failure
+    is a trouble of this topic and of no other.
     """
 
     def __init__(
@@ -73,14 +60,11 @@ class Keeper:
         self._open = open_
         self._troubles = troubles
         self._attempt: threading.Thread | None = None
-        self._attempts = _Attempts()
+        # Whether an attempt to open it has come to an end, well or not.
+        self.was_tried = False
+        self._respite = Respite(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
         self._read_at = -MOMENT_SECONDS
         self._seen = _Seen(Condition.CLOSED, time.monotonic())
-
-    @property
-    def was_tried(self) -> bool:
-        """Whether an attempt to open it has come to an end, well or not."""
-        return self._attempts.any
 
     @property
     def is_reading(self) -> bool:
@@ -106,7 +90,7 @@ class Keeper:
                 self._begin(self._try)
             case Condition.GOOD:
                 self.source.tend()
-            case Condition.CLOSED if now >= self._attempts.due:
+            case Condition.CLOSED if not self._respite.is_on:
                 self._begin(self._try)
 
     def give_up(self) -> bool:
@@ -135,12 +119,12 @@ class Keeper:
         try:
             self._open(self.source)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
-            self._attempts.failed()
+            self._respite.begin()
             self._refused(error)
         else:
-            self._attempts.failures = 0
+            self._respite.end()
             self._troubles.end(self._about)
-        self._attempts.any = True
+        self.was_tried = True
 
     def _refused(self, error: Exception) -> None:
         absent = type(error).__name__ == "TopicNotFound"

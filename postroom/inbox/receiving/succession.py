@@ -14,10 +14,9 @@ from what comes next, and comes when the broker has gone back once more.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from postroom.doubling import Doubling
+from postroom.doubling import Respite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +42,9 @@ class Succession:
     markers, or ones still to come. What comes again is admitted again: it is held already, or done
     and its acknowledgement lost, as by a broker that was killed.
 
-    admits() belongs to the thread that receives, tend() to the one that looks after the consumer:
-    it reads what was admitted last, and `go_back` is safe from both.
+    admits() belongs to the thread that receives, tend() and is_waiting to the one that looks after
+    the consumer. Each writes what is its own and reads the other's: tend() what was admitted and
+    left out, admits() how often tend() has asked. `go_back` is safe from both.
     """
 
     def __init__(self, go_back: Callable[[], None]) -> None:
@@ -56,11 +56,13 @@ class Succession:
         self._is_fresh = False
         # What came behind what, since the broker was asked to go back last but one.
         self._steps: dict[Place | None, Place] = {}
-        self._was_asked_beside = False
         self._times_left_out = 0
+        # tend()'s own: how often it has asked; and of these how many admits() knew when it asked.
+        self._asked_beside = 0
+        self._known_beside = 0
         self._looked_at: tuple[Place | None, int] = (None, 0)
-        self._waits = Doubling(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
-        self._due = time.monotonic() + self._waits.take()
+        self._respite = Respite(first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
+        self._respite.begin()
 
     @property
     def is_waiting(self) -> bool:
@@ -92,7 +94,7 @@ class Succession:
             self._steps.clear()
 
     def _is_sure(self, place: Place) -> bool:
-        return not self._was_asked_beside and self._steps.get(self._last) == place
+        return self._asked_beside == self._known_beside and self._steps.get(self._last) == place
 
     def _leave_out(self, place: Place, *, begins: bool) -> None:
         before, self._before, self._is_fresh = self._before, place, False
@@ -105,8 +107,9 @@ class Succession:
     def _begin_again(self, place: Place) -> None:
         # Where tend() has asked as well, this may be of before that, and the broker goes back twice
         # in a row: what it has sent in between says nothing.
-        self._steps = {} if self._was_asked_beside else {self._last: place}
-        self._was_asked_beside = False
+        asked = self._asked_beside
+        self._steps = {self._last: place} if asked == self._known_beside else {}
+        self._known_beside = asked
         self._go_back()
 
     def tend(self) -> None:
@@ -114,14 +117,14 @@ class Succession:
 
         It takes no notice while another consumer has the topic, and for a moment after that.
         """
-        now, seen = time.monotonic(), (self._last, self._times_left_out)
+        seen = self._last, self._times_left_out
         if seen != self._looked_at:
             self._looked_at = seen
-            self._waits.reset()
-            self._due = now + self._waits.take()
-        elif now >= self._due:
-            self._due = now + self._waits.take()
-            self._was_asked_beside = True
+            self._respite.end()
+            self._respite.begin()
+        elif not self._respite.is_on:
+            self._respite.begin()
+            self._asked_beside += 1
             self._go_back()
 
 
