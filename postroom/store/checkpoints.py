@@ -93,7 +93,8 @@ class CheckpointStore:
     writes match nothing and raise Superseded. Writes wait for the majority: an epoch that could be
     rolled back would protect nothing. Reads are linearizable: a primary that was deposed and does
     not know it yet cannot answer them. save(), begin_scan() and show_life() may be called in other
-    threads than the term's.
+    threads than the term's; of these only begin_scan() by one that a term has left behind, which
+    says for which term it is.
     """
 
     def __init__(
@@ -277,18 +278,20 @@ class CheckpointStore:
         """Store where each lane begins before anything is sent on it; raises what save() does."""
         self._update({"$set": {CheckpointField.LANES: _lanes_to_row(lanes)}})
 
-    def begin_scan(self, scan: Scan, *, token: ResumeToken | None = None) -> None:
-        """Note that the collection is to be scanned, until a save() says otherwise.
+    def begin_scan(self, scan: Scan, *, epoch: int, token: ResumeToken | None = None) -> None:
+        """Note in the term of that epoch that the collection is to be scanned, until a save().
 
         Raises:
-            Superseded: a newer relay has taken over.
+            Superseded: a newer relay has taken over, or this one has begun another term.
 
         """
         fields: dict[str, Any] = {CheckpointField.SCAN: scan_to_row(scan)}
         if token is not None:
             # Hermes skips all that is stored where it finds no token.
             fields[CheckpointField.RESUME_TOKEN] = dict(token.document)
-        self._update({"$set": fields})
+        guard = {**self._guard, CheckpointField.EPOCH: epoch}
+        if not self._rows.update_one(guard, {"$set": fields}).matched_count:
+            raise _superseded(self._partition, guard)
 
     def _update(self, update: Mapping[str, Any]) -> None:
         if not self._rows.update_one(self._guard, update).matched_count:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from postroom import errors, wire
 from postroom.store.checkpoint import VERSION, Checkpoint, from_row
 from postroom.store.checkpoints import Checkpoints, CheckpointStore
+from postroom.store.scans import Scan
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import CheckpointField
 from tests.commands import run
@@ -66,6 +67,17 @@ def test_no_term_begins_on_another_version(lite_site: Site, version: object) -> 
     with pytest.raises(errors.CheckpointRefused):
         fresh.begin_term()
     assert rows.find_one() == before
+
+
+def test_what_a_term_has_left_behind_begins_no_scan_of_the_next_one(lite_site: Site) -> None:
+    """A reader is not waited for: where it comes to it late, its relay may be far into another."""
+    store = CheckpointStore(lite_site.database, partition=DEFAULT_PARTITION, owner="me")
+    before, now = store.begin_term(), store.begin_term()
+    with pytest.raises(errors.Superseded):
+        store.begin_scan(Scan(stream_lost=True), epoch=before.epoch)
+    assert store.current().scan is None
+    store.begin_scan(Scan(stream_lost=True), epoch=now.epoch)
+    assert store.current().scan == Scan(stream_lost=True)
 
 
 def test_a_row_that_says_no_version_is_the_first_one() -> None:

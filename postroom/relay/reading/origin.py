@@ -113,7 +113,8 @@ class Origin:
             ),
         )
         if token is None or (noted is not None and noted.stream_lost):
-            return self._known(self._begun_scan(noted or Scan(stream_lost=True), scanned))
+            due = noted or Scan(stream_lost=True)
+            return self._known(self._begun_scan(due, scanned, epoch=checkpoint.epoch))
         if noted is None:
             return self._known(self._streamed(token))
         if noted.stream_first:
@@ -182,7 +183,11 @@ class Origin:
     # --- the collection ----------------------------------------------------------------------
 
     def _begun_scan(
-        self, noted: Scan, scanned: Callable[[ResumeToken, Scan], Iterator[Batch]]
+        self,
+        noted: Scan,
+        scanned: Callable[[ResumeToken, Scan], Iterator[Batch]],
+        *,
+        epoch: int,
     ) -> Iterator[Batch]:
         """Begin the stream anew, and the scan with it.
 
@@ -194,8 +199,9 @@ class Origin:
         if noted.frontier is not None:
             sent = noted.frontier.sent
             noted = dataclasses.replace(noted, frontier=Frontier(at=at, before=sent, sent=sent))
-        # Hermes skips all that is stored where it finds no token.
-        self._checkpoints.begin_scan(noted, token=token)
+        # Hermes skips all that is stored where it finds no token. In this term alone: its reader is
+        # not waited for, and the next term may be far into its scan.
+        self._checkpoints.begin_scan(noted, token=token, epoch=epoch)
         span = pages.ScanSpan(partition=self._partition, since=noted.since)
         for rows in pages.rows_of(self._reading, span, unseen, after=at):
             # As they are by now: of what is put back later the stream tells.
@@ -257,7 +263,7 @@ class Origin:
         else:
             due = self._gone_back(noted, noted.frontier, reached)
         due = dataclasses.replace(due, stream_first=False, stream_lost=True)
-        self._checkpoints.begin_scan(due)
+        self._checkpoints.begin_scan(due, epoch=checkpoint.epoch)
 
     def _lost(self, checkpoint: Checkpoint, reached: datetime | None) -> Scan:
         known = checkpoint.collection
