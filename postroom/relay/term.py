@@ -15,6 +15,8 @@ import queue
 import time
 from typing import TYPE_CHECKING
 
+from pymongo import errors as mongo
+
 from postroom import errors, restraints, tracing
 from postroom.relay import facts
 from postroom.relay.outfit import fit_out
@@ -93,12 +95,10 @@ class Term:
         except errors.Superseded:
             self._outfit.upkeep.abandon()
             raise
-        except errors.TermEnded:
+        except BaseException as error:
             self._outfit.upkeep.abandon()
-            self._mandate.experience.intents.failed()
-            raise
-        except BaseException:
-            self._outfit.upkeep.abandon()
+            if not isinstance(error, mongo.PyMongoError):  # which takes no note of anything now
+                self._mandate.experience.intents.failed()
             raise
         finally:
             self._reader.stop()

@@ -49,9 +49,9 @@ class Intents:
     then, and take those behind it. Sent now it would come out of order. The change stream shows it
     in its place again, from which that can be told (Overtaking). A scan does not: what a topic
     lacks was refused there, or is committed only now. So while there is a scan each burst is noted
-    in the checkpoint before it leaves; and what is under way when any term fails, should history be
-    lost before the next one has sent it. A row that its topic lacks, while it has one that was to
-    be handed to it later, was refused.
+    in the checkpoint before it leaves; and what is under way when a term fails, unless by MongoDB's
+    own error, should history be lost before the next one has sent it. A row that its topic lacks,
+    while it has one that was to be handed to it later, was refused.
     """
 
     def __init__(self) -> None:
