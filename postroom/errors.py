@@ -327,9 +327,9 @@ def is_transient(error: BaseException) -> bool:
     """Say whether the same call may succeed later without anyone changing anything.
 
     Our own errors carry the answer as `transient`; those of PyMongo and the Pulsar client are
-    looked up here. It decides how loud the log of relay and consumer is and whether a failure of a
-    routing function passes; what becomes of an event in the consumer is decided by
-    `failures.kind_of`.
+    looked up here. It decides how loud the log of relay and consumer is, whether a failure of a
+    routing function passes, and whether it is worth to ask a service what an error was about, or to
+    ask it again; what becomes of an event in the consumer is decided by `failures.kind_of`.
     """
     if isinstance(error, PostroomError):
         return error.transient

@@ -210,7 +210,8 @@ class RelayStep(Step):
         except errors.OtherGeneration as error:
             logger.info("%s; that is relayed", error)
             telemetry_step.of(self._worker).forget_relay(relay)
-            self._relays.remove(relay)
+            # As a whole: to stop those that there are another thread may be walking over them.
+            self._relays = [each for each in self._relays if each is not relay]
             self._crew = self._new_crew()
             if not self._is_stopping.is_set():
                 self._crew.run()

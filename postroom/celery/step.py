@@ -70,7 +70,8 @@ class Step(bootsteps.StartStopStep):
 
     Its threads run until they are asked to stop, and one that dies takes the worker down. Made and
     stopped by the main thread; hurry() runs in a thread of its own, and asks to stop in it. A
-    relay's begin() may come from a timer's thread.
+    relay's begin() may come from a timer's thread, and a crew's thread begins threads and ends
+    them, so a lock holds which there are.
     """
 
     requires = (adapter.POOL,)
@@ -80,6 +81,7 @@ class Step(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         self.app = worker.app
+        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._reached = threading.Event()
 
@@ -112,16 +114,15 @@ class Step(bootsteps.StartStopStep):
         thread = threading.Thread(
             target=tracing.silently(self._run), args=(name, run), name=name, daemon=True
         )
-        self._threads.append(thread)
-        thread.start()
+        with self._lock:
+            thread.start()
+            self._threads.append(thread)
         return thread
 
     def end_of(self, name: str) -> None:
         """Wait, for a bounded time, for the end of a thread that nothing is expected of."""
-        for thread in [each for each in self._threads if each.name == name]:
+        for thread in [each for each in self._alive() if each.name == name]:
             thread.join(self.app.postroom.settings.shutdown_seconds)
-            if not thread.is_alive():
-                self._threads.remove(thread)
 
     def _run(self, name: str, run: Callable[[], object]) -> None:
         try:
@@ -157,6 +158,13 @@ class Step(bootsteps.StartStopStep):
         """Wait for the threads to end, for a bounded time, and name those that did not."""
         patience = self.app.postroom.settings.shutdown_seconds + self.grace_seconds
         deadline = time.monotonic() + patience
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return [thread.name for thread in self._threads if thread.is_alive()]
+        while alive := self._alive():
+            if (left := deadline - time.monotonic()) <= 0:
+                return [thread.name for thread in alive]
+            alive[0].join(left)
+        return []
+
+    def _alive(self) -> list[threading.Thread]:
+        with self._lock:
+            self._threads = [each for each in self._threads if each.is_alive()]
+            return list(self._threads)

@@ -26,14 +26,25 @@ class Answer:
 
 
 class Health:
-    """The pulses of one worker's relays and consumers. Thread-safe.
+    """The pulses of one worker's relays and consumers. Thread-safe: they are replaced as a whole.
 
     A worker that has none, one of the application's own, is ready once ready() was called.
     """
 
     def __init__(self) -> None:
-        self.pulses: list[Pulse] = []
+        self._lock = threading.Lock()
+        self.pulses: Sequence[Pulse] = ()
         self._is_ready = threading.Event()
+
+    def follow(self, pulse: Pulse) -> None:
+        """Go by one more."""
+        with self._lock:
+            self.pulses = (*self.pulses, pulse)
+
+    def forget(self, name: str) -> None:
+        """Go no more by those of a relay or consumer of this name."""
+        with self._lock:
+            self.pulses = tuple(each for each in self.pulses if each.name != name)
 
     def ready(self) -> None:
         """Note that a worker without relays and consumers takes tasks; it stays so."""

@@ -27,11 +27,11 @@ LONGEST_PAUSE_SECONDS = 11.0
 
 
 class Telemetry:
-    """Follows the relays and consumers of a worker; made by its main thread.
+    """Follows the relays and consumers of a worker; made, started and stopped by its main thread.
 
-    That one tells it all, but runs_in() is also the timer's, where a relay begins without Redis.
-    Without POSTROOM_METRICS_PORT nothing is counted and no port opened; what hangs is said in the
-    log all the same.
+    Whom it is to follow that one says, and once it has said all a crew's thread, whose relays come
+    and go; runs_in() and forget_relay() are safe from any. Without POSTROOM_METRICS_PORT nothing is
+    counted and no port opened; what hangs is said in the log all the same.
 
     Raises:
         ConfigurationError: the port cannot be had, or prometheus-client is not installed.
@@ -57,20 +57,19 @@ class Telemetry:
         relay.observer.subscribe(hear)
         relay.observer.subscribe(RelayFields().hear)
         relay.observer.subscribe(spans.hear)
-        self.health.pulses.append(found)
+        self.health.follow(found)
         if self._exposition is not None:
             self._exposition.follow_relay(relay, found)
 
     def forget_relay(self, relay: Relay) -> None:
         """Let nothing hang on a relay that was stopped for good while its worker goes on."""
-        name = relay.status.partition
-        self.health.pulses[:] = [each for each in self.health.pulses if each.name != name]
+        self.health.forget(relay.status.partition)
 
     def follow_consumer(self, consumer: Consumer) -> None:
         """Hear a consumer that has not begun yet."""
         found, hear = pulse.of_consumer(consumer.status.subscription, **self._limits)
         consumer.observer.subscribe(hear)
-        self.health.pulses.append(found)
+        self.health.follow(found)
         if self._exposition is not None:
             self._exposition.follow_consumer(consumer, found)
 

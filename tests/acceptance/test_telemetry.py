@@ -195,7 +195,7 @@ def test_a_relay_whose_thread_stands_still_is_not_alive(lite_site: Site) -> None
     with relaying(lite_site, topics=route) as relay:
         found, hear = pulse.of_relay("default", hang_seconds=0.75)
         relay.observer.subscribe(hear)
-        health.pulses.append(found)
+        health.follow(found)
         wait_until(lambda: health.liveness().well, description="alive")
         lite_site.insert(1)
         wait_until(lambda: not health.liveness().well, description="not alive")

@@ -187,7 +187,7 @@ def test_what_hangs_is_said_by_name_and_does_not_end_the_worker(
     caplog.set_level(logging.INFO)
     health = Health()
     found, hear = pulse.of_relay("p", hang_seconds=HANG_SECONDS)
-    health.pulses.append(found)
+    health.follow(found)
     watchdog = Watchdog(health)
     hear(entered(State.RELAYING))
     hear(turned(**{f"{operation}_seconds": 5.0}))
@@ -234,7 +234,7 @@ def test_a_thread_that_stands_still_is_not_alive(state: State) -> None:
     """Without a fact for twice the time; with the next one it is alive again."""
     health = Health()
     found, hear = pulse.of_relay("p", hang_seconds=HANG_SECONDS)
-    health.pulses.append(found)
+    health.follow(found)
     hear(entered(state))
     assert health.liveness().well
     wait_until(lambda: not health.liveness().well, description="it stands still")

@@ -92,6 +92,8 @@ class Source:
         self._consumer: pulsar.Consumer | None = None
         self._permits = _Permits()
         self._succession: Succession | None = None
+        # Set by whoever sees the connection lost, the thread that looks or the one that receives,
+        # and taken back by the one that opens.
         self._interrupted = False
         self._ready = threading.Event()
         self._times = _Times()
@@ -208,7 +210,8 @@ class Source:
                 continue
             except pulsar.PulsarException as error:
                 logger.debug("Receiving from %s ended: %s", self.topic, error)
-                self._interrupted = self._reads_by(consumer)
+                if self._reads_by(consumer):
+                    self._interrupted = True
                 return
             finally:
                 if self._reads_by(consumer):

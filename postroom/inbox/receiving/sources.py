@@ -38,6 +38,7 @@ class Sources:
     A topic that cannot be read waits, is said and tried again; no other topic waits for it.
     `source` makes what reads a topic. `changed` is told in that thread how many topics are open,
     and of how many that fit, once each was tried, less those through which dead letters come back.
+    Which topics there are that thread alone changes; those that open one count them.
     """
 
     def __init__(

@@ -105,7 +105,8 @@ class Bystander:
     """Says once what rows a relay sees that no relay was ever started for; beside its terms.
 
     start() and stop() around a term, any number of times; in each it looks soon, and again every
-    `again_seconds`, in a thread.
+    `again_seconds`, in a thread. That of the term before may be at its last look still: what it
+    says at the same time is said twice at worst.
     """
 
     def __init__(self, *, again_seconds: float = LOOK_AGAIN_SECONDS) -> None:

@@ -51,7 +51,9 @@ class _Call:
 class Vigil(monitoring.CommandListener):
     """Listens to the client that reads, which has no timeout; look() about once a second.
 
-    The driver tells it of calls in the reader's thread; look() is the term's thread's.
+    The driver tells it of calls in whatever thread makes them: the reader's, beside it one that an
+    earlier term has left behind, and the driver's own. look() is the term's thread's. A lock holds
+    which calls there are; what is noted of one is look()'s alone.
     """
 
     def __init__(self) -> None:
@@ -61,15 +63,14 @@ class Vigil(monitoring.CommandListener):
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Note a call."""
-        if event.command_name == "aggregate":
-            self._since = _begins_at(event.command)
-        call = _Call(
-            command=event.command_name,
-            connection=event.server_connection_id,
-            since=self._since,
-        )
+        begins = _begins_at(event.command) if event.command_name == "aggregate" else None
         with self._lock:
-            self._calls[event.request_id] = call
+            self._since = self._since if begins is None else begins
+            self._calls[event.request_id] = _Call(
+                command=event.command_name,
+                connection=event.server_connection_id,
+                since=self._since,
+            )
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Note that a call has come back."""
@@ -82,9 +83,9 @@ class Vigil(monitoring.CommandListener):
     def _ended(self, request: int) -> None:
         with self._lock:
             call = self._calls.pop(request, None)
-        if call is not None and call.command == "getMore":
-            # Only the first one has a long way to go.
-            self._since = ""
+            if call is not None and call.command == "getMore":
+                # Only the first one has a long way to go.
+                self._since = ""
 
     def look(self, client: MongoClient[Any]) -> None:
         """Ask, by another client of the same servers, after each call that lasts.
