@@ -126,6 +126,70 @@ def test_a_word_of_the_glossary_is_explained_once() -> None:
     assert sorted(set(words)) == sorted(words)
 
 
+APART = ("postroom.testing", "postroom.contrib", "postroom.wire", "postroom.errors")
+# What has a name elsewhere: in Pulsar, Celery, Flower, a library or a standard.
+OTHERS_WORDS = {
+    *("Anonymous", "Basic", "Certificate", "Token", "PulsarAdmin"),
+    *("HandlerTask", "JsonFormatter", "Loader", "PlainFormatter", "Processing"),
+    *("AesGcm", "HandlersClient", "LateDatabase", "NotingClient"),
+}
+MADE_OF = re.compile(r"[A-Z][a-z]+")
+
+
+def test_a_class_that_does_something_is_in_the_glossary() -> None:
+    """By its name or a word of it; a value, an error and an interface explain themselves."""
+    rows = (ROOT / "docs" / "glossary.md").read_text().lower()
+    words = {each.partition(" (")[0] for each in re.findall(r"\*\*(.+?)\*\*", rows)}
+    plain = {word.removesuffix("s") for word in words}
+    missing = set()
+    for name, node in definitions(ast.ClassDef):
+        assert isinstance(node, ast.ClassDef)
+        room, _, noun = name.rpartition(".")
+        based = " ".join(map(ast.unparse, node.bases))
+        explained = is_value(node) or re.search(r"Protocol|Enum|[Ee]rror|Exception", based)
+        apart = room.startswith(APART)
+        if noun.startswith("_") or noun in OTHERS_WORDS or explained or apart:
+            continue
+        parts = [part.lower().removesuffix("s") for part in MADE_OF.findall(noun)]
+        if parts and not {" ".join(parts), *parts} & plain:
+            missing.add(name)
+    assert missing == set()
+
+
+def offered() -> dict[str, set[str]]:
+    """Return what each module offers, where it says so."""
+    return {
+        module.name: set(ast.literal_eval(node.value))
+        for module in modules()
+        for node in module.tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    }
+
+
+def test_a_module_uses_what_another_one_offers() -> None:
+    """Its `__all__`, whether a name is imported or reached through its module."""
+    offers, known = offered(), {module.name for module in modules()}
+    wrong = []
+    for module in modules():
+        bound = {}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    if whole in known:
+                        bound[alias.asname or alias.name] = whole
+                    elif alias.name not in offers.get(str(node.module), {alias.name}):
+                        wrong.append(f"{module.name}: {whole}")
+        arguments = {each.arg for each in ast.walk(module.tree) if isinstance(each, ast.arg)}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                owner = "" if node.value.id in arguments else bound.get(node.value.id, "")
+                whole = f"{owner}.{node.attr}"
+                if owner in offers and whole not in known and node.attr not in offers[owner]:
+                    wrong.append(f"{module.name}:{node.lineno}: {whole}")
+    assert wrong == []
+
+
 def test_the_tests_that_guarantees_name_are_there() -> None:
     """Each by its file, or by its function."""
     page = (ROOT / "docs" / "guarantees.md").read_text()
