@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import abilities, broker, preflight, rights, wire
 from postroom.access import pulsar as pulsar_access
+from postroom.expiry import expiry
 from postroom.findings import Finding, Grade
 from postroom.inbox.parking.letters import SUBSCRIPTION
 from postroom.inbox.parking.redriving import exists
@@ -66,6 +67,7 @@ def examine(wiring: Wiring) -> list[Finding]:
     for subscription, topic in wiring.subscribed():
         found += _subscription(admin, subscription, topic)
         found += _dead_letters(admin, wiring, subscription, topic)
+    found += expiry(admin, _awaited(wiring))
     for topic in wiring.routing.topics:
         found += _strangers(admin, wiring, topic)
     return found
@@ -163,6 +165,13 @@ def _dead_letters(
         if waiting
         else "",
     )
+
+
+def _awaited(wiring: Wiring) -> Iterator[tuple[str, Topic]]:
+    """Return what waits where until somebody acknowledges it: events, and their dead letters."""
+    yield from wiring.subscribed()
+    letters = (dead_letter_topic(wiring.settings, t, s) for s, t in wiring.subscribed())
+    yield from ((SUBSCRIPTION, at) for at in dict.fromkeys(letters))
 
 
 def _strangers(admin: Provisioning, wiring: Wiring, topic: Topic) -> Iterator[Finding]:
