@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ from postroom.operations.filters import Filter
 from postroom.operations.topic_search import MessageTrace, search
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.inbox_rows import identity
+from postroom.store.outbox_rows import OutboxRows
 from postroom.store.traces import HandledTrace, RowTrace, Traces, made_at
+from postroom.store.values import OutboxPartition
 from postroom.topics import base_topic
+from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from postroom.store.scheduled_search import Scheduled
     from postroom.topics import Topic
 
-__all__ = ["HandledBy", "Journey", "journey"]
+__all__ = ["HandledBy", "Journey", "event_of", "journey"]
 
 COMMIT_SECONDS = 2.0
 TOPIC_SECONDS = 4.0
@@ -117,6 +121,23 @@ def journey(database: Database[Any], wiring: Wiring, event_id: str) -> Journey:
     except Exception as error:  # noqa: BLE001 - whatever the client raises: a sentence says it
         found.not_looked.append(f"Pulsar: {wiring.sentences.of(error)}")
     return found
+
+
+def event_of(found: Journey, database: Database[Any]) -> Mapping[str, Any] | None:
+    """Return the event as its row holds it, payload and all; None where there is none to read.
+
+    Whether it may be shown the caller knows (POSTROOM_SHOW_PAYLOADS).
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
+    if found.row is None:
+        return None
+    rows = OutboxRows(database, partition=OutboxPartition(found.row.partition))
+    row = rows.find(found.row.row_id)
+    event = row.get(OutboxField.DATA) if isinstance(row, Mapping) else None
+    return event if isinstance(event, Mapping) else None
 
 
 def _in_mongodb(found: Journey, database: Database[Any], wiring: Wiring) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 
 from postroom import wire
 from postroom.relay.state import State
@@ -178,6 +179,16 @@ def test_rows_of_outbox_partitions_that_nobody_relays_are_found(lite_site: Site)
         ("north", False),
         ("south", False),
     ]
+
+
+def test_rows_with_dates_that_python_cannot_hold_are_found_and_counted(lite_site: Site) -> None:
+    """Of when they were written their ids tell, and they hide no others."""
+    beyond = DatetimeMS(400_000_000_000_000)
+    lite_site.outbox.insert_one({**row(1, partition="north"), "occurredAt": beyond})
+    lite_site.outbox.insert_one({**row(2), "partitionKey": beyond})
+    lite_site.outbox.insert_one(row(3, partition="south"))
+    found = {each.partition: each.waiting for each in views(lite_site.database).partitions}
+    assert found == {"north": 1, f"{beyond!r} (no text)": 1, "south": 1}
 
 
 def test_the_search_for_them_is_bounded_and_says_so(

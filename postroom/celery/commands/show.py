@@ -13,16 +13,10 @@ from postroom.celery.commands.options import json_option
 from postroom.celery.commands.printing import json_line, print_json, print_pairs, shown, time_shown
 from postroom.celery.commands.services import database_of
 from postroom.operations.filters import time_of
-from postroom.operations.journey import Journey, journey
-from postroom.store.outbox_rows import OutboxRows
-from postroom.store.values import OutboxPartition
+from postroom.operations.journey import Journey, event_of, journey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pymongo.database import Database
-
-    from postroom.settings import Settings
 
 __all__ = ["show"]
 
@@ -39,7 +33,8 @@ def show(ctx: click.Context, /, *, event_id: str, as_json: bool) -> None:
     wiring = wiring_of(ctx)
     with database_of(wiring.settings) as database:
         found = journey(database, wiring, event_id)
-        data = _data(found, database, wiring.settings)
+        event = event_of(found, database) if wiring.settings.show_payloads else None
+        data = None if event is None else event.get("data")
     if as_json:
         shown_ = {"is_found": found.is_found, **_as_dict(found)}
         print_json([shown_ if data is None else {**shown_, "data": data}])
@@ -52,16 +47,6 @@ def show(ctx: click.Context, /, *, event_id: str, as_json: bool) -> None:
 
 def _as_dict(found: Journey) -> dict[str, Any]:
     return dataclasses.asdict(found)
-
-
-def _data(found: Journey, database: Database[Any], settings: Settings) -> Any:
-    """Return the event's data where it was asked for them by POSTROOM_SHOW_PAYLOADS=1."""
-    if not settings.show_payloads or found.row is None:
-        return None
-    rows = OutboxRows(database, partition=OutboxPartition(found.row.partition))
-    row = rows.find(found.row.row_id)
-    event = row.get("data") if isinstance(row, dict) else None
-    return event.get("data") if isinstance(event, dict) else None
 
 
 def _print(found: Journey, data: Any) -> None:

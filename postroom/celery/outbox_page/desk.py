@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bson import json_util
 from pymongo import errors as mongo
 
-from postroom import broker, errors, refusals, wire
+from postroom import broker, errors, refusals
 from postroom.access import mongodb as mongodb_access
 from postroom.access import pulsar as pulsar_access
 from postroom.celery import fleet_settings, queue_broker
@@ -20,12 +20,12 @@ from postroom.celery.outbox_page.listing import Listings
 from postroom.celery.outbox_page.question_threads import QuestionThreads
 from postroom.celery.outbox_page.running_acts import RunningActs
 from postroom.celery.poller import Poller, Seen
-from postroom.operations import doctor, journey, quarantined
+from postroom.operations import doctor, journey
 from postroom.relay.watching.view import views
 from postroom.sentences import is_named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from celery import Celery
     from pymongo.database import Database
@@ -112,7 +112,7 @@ class Desk:
         found = journey.journey(self.database, self.wiring, event_id)
         told = {"journey": found, "found": found.is_found, "name": found.name, "data": None}
         if self.settings.show_payloads and found.row is not None:
-            told["data"] = self._data(event_id)
+            told["data"] = _shown(journey.event_of(found, self.database))
         return told
 
     def topics_for_metrics(self) -> Sequence[TopicRow] | None:
@@ -157,12 +157,6 @@ class Desk:
             )
         return ""
 
-    def _data(self, event_id: str) -> str:
-        ids = {"$in": quarantined.ids_of(event_id)}
-        row = self.database[wire.OUTBOX].find_one({wire.OutboxField.ID: ids}) or {}
-        shown = json_util.dumps(row.get(wire.OutboxField.DATA), indent=2, ensure_ascii=False)
-        return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
-
     def _look(self) -> Views:
         found = views(self.database)
         self._history.note(found.partitions)
@@ -171,6 +165,11 @@ class Desk:
     def _relayed(self) -> list[str]:
         seen = self.views.seen().value
         return [topic for view in seen.partitions for topic in view.topics] if seen else []
+
+
+def _shown(event: Mapping[str, Any] | None) -> str:
+    shown = json_util.dumps(event, indent=2, ensure_ascii=False)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
 
 
 def _why_redis(error: Exception) -> str:

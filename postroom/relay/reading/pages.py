@@ -255,7 +255,9 @@ def written_since(database: Database[Any]) -> datetime | None:
 
     An empty collection's is now.
     """
-    outbox = database[wire.OUTBOX].with_options(read_concern=ReadConcern("majority"))
+    outbox = database[wire.OUTBOX].with_options(
+        codec_options=codec.SHOWING, read_concern=ReadConcern("majority")
+    )
     first = outbox.find_one({}, {"_id": 1}, sort=[("_id", 1)], max_time_ms=PAGE_MS)
     last = outbox.find_one({}, {"_id": 1}, sort=[("_id", -1)], max_time_ms=PAGE_MS)
     if first is None or last is None:

@@ -13,6 +13,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store.codec import SHOWING
 from postroom.store.server_time import in_utc
 from postroom.wire import OutboxField
 
@@ -69,7 +70,9 @@ def in_collection(
     database: Database[Any], partition: Any, *, after: ObjectId | None = None, seconds: float
 ) -> Backlog:
     """Count an outbox partition's rows in the collection, for some seconds."""
-    outbox = database[wire.OUTBOX].with_options(read_concern=ReadConcern("majority"))
+    outbox = database[wire.OUTBOX].with_options(
+        codec_options=SHOWING, read_concern=ReadConcern("majority")
+    )
     query: dict[str, Any] = {OutboxField.PARTITION: partition}
     if after is not None:
         query[OutboxField.ID] = {"$gt": after}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pymongo
-from bson import CodecOptions
 from pymongo import DESCENDING
 from pymongo import errors as mongo
 
 from postroom import tracing, wire
 from postroom.relay.watching import backlog
 from postroom.store.checkpoints import Checkpoints
+from postroom.store.codec import SHOWING
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ LOOK_AFTER_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 300.0
 LOOK_SECONDS = 2.0
 OLDEST, NEWEST = 1, DESCENDING
-LENIENT: CodecOptions[Any] = CodecOptions(tz_aware=True, unicode_decode_error_handler="replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ def find(database: Database[Any], *, known: Sequence[str], seconds: float) -> Fo
 
 def _collect(database: Database[Any], values: list[Any], order: int, seconds: float) -> bool:
     """Add the values beside those to them, one find for each; return whether these are all."""
-    outbox = database[wire.OUTBOX].with_options(codec_options=LENIENT)
+    outbox = database[wire.OUTBOX].with_options(codec_options=SHOWING)
     most = len(values) + MOST_FOUND
     try:
         with pymongo.timeout(max(seconds, 0.001)):
