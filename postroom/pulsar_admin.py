@@ -161,6 +161,8 @@ class PulsarAdmin:
         try:
             headers = _headers(self._access, url)
             if headers is None:
+                self.refusal = admin.unasked(self._access, url)
+                _say_once(f"{self.refusal}; what it would tell is left out")
                 return None
             told = dict(headers) | ({} if body is None else {"Content-Type": "application/json"})
             # The setting's type allows for http and https only.
@@ -218,10 +220,6 @@ class _StaySecret(urllib.request.HTTPRedirectHandler):
 def _headers(access: Access, url: str) -> Mapping[str, str] | None:
     credentials = access.credentials
     if credentials.secret_is_sent and has_tls(access.url) and not has_tls(url):
-        _say_once(
-            "POSTROOM_PULSAR_ADMIN_URL is http://…, and the secret of "
-            f"{credentials.setting} is not sent in clear: the admin interface is not asked"
-        )
         return None
     return credentials.headers()
 

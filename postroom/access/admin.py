@@ -19,7 +19,7 @@ from postroom.reminders import Reminders
 if TYPE_CHECKING:
     from postroom.access.pulsar import Access
 
-__all__ = ["tell", "why"]
+__all__ = ["tell", "unasked", "why"]
 
 logger = logging.getLogger(__name__)
 _reminders = Reminders()
@@ -37,6 +37,15 @@ def why(access: Access, url: str, error: Exception) -> str | None:
     else:
         return None
     return f"Pulsar's admin interface at {urlsplit(url).netloc} {reason}"
+
+
+def unasked(access: Access, url: str) -> str:
+    """Say that an address without TLS is not asked, since a secret would go there in clear."""
+    return (
+        f"Pulsar's admin interface at {urlsplit(url).netloc} is not asked: "
+        "POSTROOM_PULSAR_ADMIN_URL is http://…, and the secret of "
+        f"{access.credentials.setting} is not sent in clear"
+    )
 
 
 def tell(reason: str) -> None:

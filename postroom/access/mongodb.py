@@ -17,7 +17,7 @@ from pymongo.uri_parser import parse_uri
 from postroom.access.cache import Cache
 from postroom.access.diagnosis import TIMEOUT_SECONDS, speaks_tls
 from postroom.access.server import Server
-from postroom.access.tls import flaw_within, tls_reason
+from postroom.access.tls import flaw_within, located, tls_reason
 from postroom.mongodb_options import for_pymongo
 from postroom.private_text import one_line
 from postroom.server_codes import UNAUTHORIZED
@@ -55,13 +55,15 @@ def why(error: mongo.PyMongoError, uri: str) -> str:
         return f"{name}: {_refusal(error)}"
     text = _text(error)
     if (flaw := flaw_within(text, f"tlsCAFile of {SETTING}")) is not None:
-        return f"{name}: {flaw}"
+        return f"{name}: {located(flaw, SETTING)}"
     if (reason := _misnamed(text, uri)) is not None:
         return f"{name}: {reason}"
     if "connection closed" in text and (reason := _reason(uri)) is not None:
         return f"{name}: {reason}"
     if isinstance(error, (mongo.ConnectionFailure, mongo.ConfigurationError)):
-        return f"{name}: {text}"
+        # Of the latter kind is what the driver or a name server makes of the URI itself.
+        is_of_uri = isinstance(error, mongo.ConfigurationError)
+        return f"{name}: {located(text, SETTING) if is_of_uri else text}"
     return name
 
 
@@ -167,7 +169,8 @@ def _made_of_us(server: Server, options: Mapping[str, Any]) -> str | None:
             return f"{server} does not accept {certificate}, and would go on without it"
     except ssl.SSLError as error:
         shown = certificate if own else f"a client without {certificate}"
-        return f"{server} {tls_reason(error, trusted=f'tlsCAFile of {SETTING}', shown=shown)}"
+        made = tls_reason(error, trusted=f"tlsCAFile of {SETTING}", shown=shown)
+        return f"{server} {located(made, SETTING)}"
     except OSError:
         return None
     return None

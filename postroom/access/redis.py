@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from postroom.access.cache import Cache
 from postroom.access.diagnosis import speaks_tls
 from postroom.access.server import Server
-from postroom.access.tls import tls_reason
+from postroom.access.tls import located, tls_reason
 from postroom.private_text import one_line
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _made_of_us(server: Server, options: Mapping[str, str], setting: str) -> str
             context.load_cert_chain(own, options.get("ssl_keyfile"), password="")
         _shake_hands(server, context)
     except ssl.SSLError as error:
-        return tls_reason(error, trusted=f"ssl_ca_certs of {setting}", shown=shown)
+        made = tls_reason(error, trusted=f"ssl_ca_certs of {setting}", shown=shown)
+        return located(made, setting)
     except OSError:
         return None
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 
-__all__ = ["flaw_within", "of_tls", "tls_reason"]
+__all__ = ["flaw_within", "located", "of_tls", "tls_reason"]
 
 # What OpenSSL says of a certificate (X509_verify_cert_error_string).
 UNKNOWN_AUTHORITY = ("unable to get", "self-signed certificate", "self signed certificate")
@@ -43,6 +43,11 @@ def tls_reason(error: ssl.SSLError, *, trusted: str, shown: str) -> str:
     if "wrong version number" in name or "record layer failure" in name:
         return "does not speak TLS at that port"
     return f"cannot be spoken to by TLS ({name})"
+
+
+def located(clause: str, setting: str) -> str:
+    """Return a clause about a server that names the setting with its address, if none is named."""
+    return clause if setting in clause else f"{clause}; its address is in {setting}"
 
 
 def _flaw(said: str, trusted: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from postroom.celery import queue_broker
 from postroom.operations.examining import workers
 
 if TYPE_CHECKING:
@@ -13,9 +15,11 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
 
-__all__ = ["ask", "shown"]
+__all__ = ["ask", "shown", "stats"]
 
 NAME = "postroom-settings"
+# Of one call: longer than Celery's client waits in one for what may not come, which is a second.
+CALL_SECONDS = 3.0
 ANSWER_SECONDS, REDIS_SECONDS = 1.0, 6.0
 
 
@@ -29,13 +33,17 @@ def ask(app: Celery) -> workers.Inspected:
 
     A Redis that hangs is not waited for.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    try:
-        told = pool.submit(_stats, app).result(REDIS_SECONDS)
-    except Exception:  # noqa: BLE001 - whatever kombu raises: nobody has answered
-        told = {}
-    finally:
-        pool.shutdown(wait=False)
+    answers: list[Mapping[str, Any]] = []
+
+    def run() -> None:
+        with contextlib.suppress(Exception):  # whatever kombu raises: nobody has answered
+            answers.append(stats(app))
+
+    # One of a pool would keep the process from ending, for as long as it hangs.
+    asking = threading.Thread(target=run, name="postroom-fleet", daemon=True)
+    asking.start()
+    asking.join(REDIS_SECONDS)
+    told = answers[0] if answers else {}
     return workers.Inspected(
         settings=_settings_in(told),
         waiting={name: workers.troubles(stats) for name, stats in told.items()},
@@ -43,9 +51,19 @@ def ask(app: Celery) -> workers.Inspected:
     )
 
 
-def _stats(app: Celery) -> dict[str, Any]:
-    found = app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
-    return {str(name): stats for name, stats in found.items() if isinstance(stats, Mapping)}
+def stats(app: Celery) -> Mapping[str, Mapping[str, Any]]:
+    """Return the statistics of all workers that answered within a second.
+
+    Ends by itself within some seconds where Redis says nothing.
+
+    Raises:
+        Exception: whatever kombu raises where Redis is away.
+
+    """
+    with queue_broker.bounded(app, CALL_SECONDS) as connection:
+        asked = app.control.inspect(timeout=ANSWER_SECONDS, connection=connection)
+        found = asked.stats() or {}
+    return {str(name): told for name, told in found.items() if isinstance(told, Mapping)}
 
 
 def _settings_in(told: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from postroom import address
 from postroom.access import redis as access
-from postroom.access.tls import flaw_within
+from postroom.access.tls import flaw_within, located
 from postroom.celery import adapter
 from postroom.failures import with_what_led_to
 from postroom.private_text import one_line
@@ -93,7 +93,7 @@ def why(error: BaseException, app: Celery) -> str:
     setting = _setting_of(app)
     name, text = type(error).__name__, " ".join(str(error).partition(", with args")[0].split())
     if (flaw := flaw_within(text, f"ssl_ca_certs of {setting}")) is not None:
-        return f"{name}: {flaw}"
+        return f"{name}: {located(flaw, setting)}"
     url = str(app.conf.broker_url or "")
     if (trouble := access.sentinels_trouble(text, url, setting)) is not None:
         return f"{name}: {trouble}"
@@ -104,7 +104,7 @@ def why(error: BaseException, app: Celery) -> str:
     is_silent = "imeout" in name + text or "timed out" in text
     if (trouble := access.tls_trouble(url, setting, is_silent=is_silent)) is not None:
         return f"{name}: it {trouble}"
-    return f"{name}: {text}; its address is in {setting}"
+    return f"{name}: {located(text, setting)}"
 
 
 def _error_in(record: logging.LogRecord) -> BaseException | None:

@@ -10,8 +10,9 @@ from postroom.findings import Finding, Grade
 
 if TYPE_CHECKING:
     from celery import Celery
+    from kombu.connection import Connection
 
-__all__ = ["Probe", "examine"]
+__all__ = ["Probe", "bounded", "examine"]
 
 WHAT = "Redis"
 KEY = "postroom-probe"
@@ -69,13 +70,23 @@ def examine(app: Celery) -> list[Finding]:
     return [Finding(what=WHAT, found=f"{named(app)} takes what Celery sends")]
 
 
-def _try(app: Celery) -> None:
+def bounded(app: Celery, call_seconds: float) -> Connection:
+    """Return a connection of its own, not opened yet, each of whose calls ends by itself.
+
+    Otherwise a Redis that accepts a connection and then says nothing, as one without TLS does to a
+    client that begins it, is waited for without end.
+    """
     options: dict[str, Any] = {
         **(app.conf.broker_transport_options or {}),
-        "socket_timeout": CALL_SECONDS,
-        "socket_connect_timeout": CALL_SECONDS,
+        "socket_timeout": call_seconds,
+        "socket_connect_timeout": call_seconds,
     }
-    with app.connection_for_write(transport_options=options) as connection:
+    found: Connection = app.connection_for_write(transport_options=options)
+    return found
+
+
+def _try(app: Celery) -> None:
+    with bounded(app, CALL_SECONDS) as connection:
         connection.ensure_connection(max_retries=1, timeout=CALL_SECONDS)
         client = getattr(connection.default_channel, "client", None)
         if connection.transport.driver_type == "redis" and client is not None:

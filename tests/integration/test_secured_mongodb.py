@@ -165,6 +165,7 @@ def test_a_server_that_cannot_be_trusted_gets_nothing(
     with TlsProxy(server.port, made, encrypted=True) as proxy:
         said = refusal(server.address("writer", PASSWORD, port=proxy.port))
         assert f"it shows a certificate {words}" in said
+        assert "POSTROOM_MONGODB_URI" in said
         assert proxy.received == 0
         assert proxy.connections < 30
 
@@ -179,6 +180,7 @@ def test_hosts_of_a_name_server_are_refused_where_there_are_none() -> None:
     """mongodb+srv is read as any other URI, and what the name server says is told."""
     said = refusal(f"mongodb+srv://writer:{WRONG}@cluster.example.invalid/")
     assert "MongoDB at cluster.example.invalid failed (ConfigurationError: " in said
+    assert "its address is in POSTROOM_MONGODB_URI" in said
 
 
 CLUSTER, MEMBER = "cluster.hospital.test", "one.hospital.test"

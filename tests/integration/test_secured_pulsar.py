@@ -289,6 +289,7 @@ def test_the_admin_interface_gets_no_secret_in_clear(
         assert admin.keeps_for_minutes(NAMESPACE) is None
         assert proxy.connections == 0
     assert "POSTROOM_PULSAR_ADMIN_URL is http://" in caplog.text
+    assert "is not asked" in (admin.refusal or "")
 
 
 FLAWS = {

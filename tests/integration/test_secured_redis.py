@@ -110,6 +110,7 @@ def test_one_that_cannot_be_trusted_gets_nothing(
     with TlsProxy(port, made) as proxy:
         said = asked(as_user(proxy.port, ssl_ca_certs=authority.file))
         assert f"it {FLAWS[flaw].format('POSTROOM_REDIS_URL')}" in said
+        assert said.count("POSTROOM_REDIS_URL") == 1
         assert proxy.received == 0
         assert proxy.connections < 20
 

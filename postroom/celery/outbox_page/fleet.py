@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from postroom.celery import fleet_settings
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
 
 __all__ = ["Fleet", "Member", "look"]
-
-ANSWER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,22 +37,22 @@ class Fleet:
 
 
 def look(app: Celery) -> Fleet:
-    """Ask all workers; blocks for about a second, and longer where Redis does not answer.
+    """Ask all workers; blocks for about a second, and some more where Redis does not answer.
 
     Raises:
         Exception: whatever kombu raises where Redis is away.
 
     """
-    answers = app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
+    answers = fleet_settings.stats(app)
     return Fleet(
         relays=_members(answers, "postroom-relay"), consumers=_members(answers, "postroom-consumer")
     )
 
 
-def _members(answers: Mapping[str, Any], kind: str) -> list[Member]:
+def _members(answers: Mapping[str, Mapping[str, Any]], kind: str) -> list[Member]:
     found: list[Member] = []
     for worker, stats in sorted(answers.items()):
-        told = stats.get(kind) if isinstance(stats, Mapping) else None
+        told = stats.get(kind)
         found += [
             Member(worker=worker, told=each)
             for each in (told if isinstance(told, list) else ())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom import abilities, broker, preflight, rights, wire
 from postroom.access import pulsar as pulsar_access
+from postroom.access.tls import located
 from postroom.expiry import expiry
 from postroom.findings import Finding, Grade
 from postroom.inbox.parking.letters import SUBSCRIPTION
@@ -108,7 +109,8 @@ def _no_admin(url: str, refusal: str | None) -> Finding:
         found = f"It does not answer at {broker.masked(url)}: {unseen}"
         remedy = "Set POSTROOM_PULSAR_ADMIN_URL to it"
     else:
-        found, remedy = f"{refusal}: {unseen}", "Put right what it names: docs/security.md says how"
+        found = f"{located(refusal, 'POSTROOM_PULSAR_ADMIN_URL')}: {unseen}"
+        remedy = "Put right what it names: docs/security.md says how"
     what = "Pulsar's admin interface"
     return Finding(what=what, found=found, grade=Grade.WARN, remedy=remedy)
 
