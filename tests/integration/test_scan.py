@@ -459,3 +459,32 @@ def test_what_is_no_plain_collection_is_named_and_nothing_is_relayed(
             lambda: f"is {kind}: no event can be relayed" in (relay.status.reason or ""),
             description="the sentence",
         )
+
+
+def test_a_backup_on_another_server_is_no_news(
+    pulsar_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A MongoDB set up anew takes the old token, and shows what was restored as written since."""
+    site = pulsar_site
+    with site.outbox.watch() as stream:
+        stream.try_next()
+        before = stream.resume_token
+    with relaying(site):
+        written = site.insert(3)
+        assert stored(site, 3) == written
+        wait_until(lambda: "collection" in site.checkpoint, description="it is known", seconds=30)
+        wait_until(lambda: site.checkpoint["position"] == 3, description="a checkpoint")
+    # As that server has it: the exchange stands in no oplog of its own, and all rows do.
+    site.database[wire.CHECKPOINTS].update_one(
+        {},
+        {"$set": {"resumeToken": before, "collection": Binary.from_uuid(uuid.uuid4())}},
+    )
+    with relaying(site):
+        scanned(site)
+        written += site.insert(1)
+        assert stored(site, 4) == written
+    assert "it was restored from a backup" in caplog.text
+    assert site.checkpoint["collection"] == next(
+        each["info"]["uuid"]
+        for each in site.database.list_collections(filter={"name": wire.OUTBOX})
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -13,6 +14,7 @@ from bson import ObjectId
 from postroom import wire
 from postroom.relay.reading import pages
 from postroom.relay.reading.batch import Batch
+from postroom.relay.reading.exchange import require_told
 from postroom.relay.reading.scan import REPLACED, CollectionScan
 from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
@@ -26,10 +28,10 @@ from postroom.store.scans import Frontier, Scan
 from postroom.store.settled import Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from datetime import timedelta
 
-    from bson import Timestamp
+    from bson import Binary, Timestamp
     from pymongo.database import Database
 
     from postroom.relay.reading.stream import Reply
@@ -116,7 +118,7 @@ class Origin:
             due = noted or Scan(stream_lost=True)
             return self._known(self._begun_scan(due, scanned, epoch=checkpoint.epoch))
         if noted is None:
-            return self._known(self._streamed(token))
+            return self._known(self._streamed(token, of=checkpoint.collection))
         if noted.stream_first:
             return self._known(self._streamed_before_scan(token, noted))
         return self._known(scanned(token, noted))
@@ -136,10 +138,14 @@ class Origin:
 
     # --- the stream --------------------------------------------------------------------------
 
-    def _replies(self, token: ResumeToken) -> Iterator[Reply]:
+    def _replies(self, token: ResumeToken) -> Generator[Reply, None, None]:
         return replies(self._reading[wire.OUTBOX], partition=self._partition, token=token)
 
-    def _streamed(self, token: ResumeToken) -> Iterator[Batch]:
+    def _streamed(self, token: ResumeToken, *, of: Binary | None = None) -> Iterator[Batch]:
+        """Return what the stream has behind the token; `of` is the collection that it is about."""
+        if of is not None and self._rows.collection() not in {of, None}:
+            with contextlib.closing(self._replies(token)) as looked_at:
+                require_told(looked_at, until=snapshot_time(self._reading))
         for reply in self._replies(token):
             if reply.is_last:
                 point = Point(token=reply.token, scan=self._replaced())
