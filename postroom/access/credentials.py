@@ -9,6 +9,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from postroom.access.validity import expired_at, valid_until
 from postroom.secret_files import line_of
 
 if TYPE_CHECKING:
@@ -134,8 +135,10 @@ class Certificate:
         return pulsar.AuthenticationTLS(*self.files)
 
     def description(self) -> str:
-        """Name the file."""
-        return f"the certificate {self.files[0]} of {self.setting}"
+        """Name the file, and when the certificate expired if it has."""
+        certificate, _ = self.files
+        expired = expired_at(valid_until(certificate))
+        return f"the certificate {certificate} of {self.setting}{expired}"
 
 
 class Token:
@@ -211,11 +214,10 @@ def _claims(token: str) -> Mapping[str, Any]:
 
 
 def _validity(claims: Mapping[str, Any]) -> str:
-    now = datetime.now(UTC)
     until, since = _moment(claims.get("exp")), _moment(claims.get("nbf"))
-    if until is not None and until <= now:
-        return f", which expired at {until:%Y-%m-%d %H:%M:%S} UTC"
-    if since is not None and since > now:
+    if expired := expired_at(until):
+        return expired
+    if since is not None and since > datetime.now(UTC):
         return f", which is valid from {since:%Y-%m-%d %H:%M:%S} UTC only"
     return ""
 

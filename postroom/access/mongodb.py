@@ -18,6 +18,7 @@ from postroom.access.cache import Cache
 from postroom.access.diagnosis import TIMEOUT_SECONDS, speaks_tls
 from postroom.access.server import Server
 from postroom.access.tls import flaw_within, located, tls_reason
+from postroom.access.validity import expired_at, valid_until
 from postroom.mongodb_options import for_pymongo
 from postroom.private_text import one_line
 from postroom.server_codes import UNAUTHORIZED
@@ -162,7 +163,8 @@ def _ask(uri: str) -> str | None:
 
 
 def _made_of_us(server: Server, options: Mapping[str, Any]) -> str | None:
-    certificate, own = f"{CERTIFICATE} of {SETTING}", options.get(CERTIFICATE)
+    own = options.get(CERTIFICATE)
+    certificate = f"{CERTIFICATE} of {SETTING}{expired_at(valid_until(own)) if own else ''}"
     try:
         closed = _is_closed(server, options)
         if own and closed and not _is_closed(server, {**options, CERTIFICATE: ""}):

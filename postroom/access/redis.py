@@ -12,6 +12,7 @@ from postroom.access.cache import Cache
 from postroom.access.diagnosis import speaks_tls
 from postroom.access.server import Server
 from postroom.access.tls import located, tls_reason
+from postroom.access.validity import expired_at, valid_until
 from postroom.private_text import one_line
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _speaks_in_clear(server: Server) -> bool:
 
 def _made_of_us(server: Server, options: Mapping[str, str], setting: str) -> str | None:
     own = options.get("ssl_certfile")
-    shown = f"ssl_certfile of {setting}" if own else f"a client without ssl_certfile in {setting}"
+    shown = f"a client without ssl_certfile in {setting}"
+    if own:
+        shown = f"ssl_certfile of {setting}{expired_at(valid_until(own))}"
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
         if options.get("ssl_cert_reqs") in UNCHECKED:

@@ -104,6 +104,7 @@ def test_a_certificate_of_nobody_is_said(
     for each in (foreign, expired):
         said = refusal(server.by_certificate(each))
         assert "does not accept tlsCertificateKeyFile of POSTROOM_MONGODB_URI" in said
+        assert ("POSTROOM_MONGODB_URI, which expired at 20" in said) == (each is expired)
 
 
 def test_who_names_no_user_is_told_so(server: SecuredMongoDB) -> None:

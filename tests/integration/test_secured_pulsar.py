@@ -169,7 +169,7 @@ REFUSED = {
     "token file": "does not accept the token of POSTROOM_PULSAR_TOKEN_FILE for 'relay', which "
     "expired at 20",
     "certificate": "of POSTROOM_PULSAR_TLS_CERT_FILE",
-    "certificate's time": "certificate expired): it does not accept the certificate ",
+    "certificate's time": "of POSTROOM_PULSAR_TLS_CERT_FILE, which expired at 20",
     "user": "does not accept the user 'basic-user' of POSTROOM_PULSAR_BASIC_USER",
     "oauth2": "gives no token for Pulsar (HTTP 401, invalid_client)",
 }

@@ -140,7 +140,7 @@ def test_tls_and_none_are_told_apart(
 def test_a_client_shows_its_certificate(
     port: int, authority: Authority, tmp_path: Path, asked: Callable[..., str]
 ) -> None:
-    """Mutual TLS: the right one is let in; none, and one of another authority, are told of."""
+    """Mutual TLS: the right one is let in; none, a stranger's and an old one are told of."""
     stranger = Authority(tmp_path / "strangers", "stranger").sign("client", unit="clients")
     certified = authority.sign("client", unit="clients")
     with TlsProxy(port, authority.sign("redis"), clients=authority) as proxy:
@@ -152,6 +152,10 @@ def test_a_client_shows_its_certificate(
         assert "it does not accept a client without ssl_certfile in POSTROOM_REDIS_URL" in said
         said = showing(ssl_certfile=stranger.certificate, ssl_keyfile=stranger.key)
         assert "it does not accept ssl_certfile of POSTROOM_REDIS_URL" in said
+        assert "expired at" not in said
+        expired = authority.sign("expired", unit="clients", lifetime=timedelta(hours=-1))
+        said = showing(ssl_certfile=expired.certificate, ssl_keyfile=expired.key)
+        assert "accept ssl_certfile of POSTROOM_REDIS_URL, which expired at 20" in said
         assert proxy.received == 0
         assert showing(ssl_certfile=certified.certificate, ssl_keyfile=certified.key) == ""
 

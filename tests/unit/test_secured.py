@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 
 from postroom import ConfigurationError, Settings, settings
 from postroom.access import pulsar as access
+from postroom.access.validity import expired_at, valid_until
 from postroom.operations.examining.workers import told
 from tests.certificates import Authority, Certificate
 
@@ -216,3 +219,16 @@ def test_a_secret_over_an_open_connection_is_said_once(
     )
     assert SECRET not in warned
     assert SECRET not in repr(access.of(given))
+
+
+@pytest.mark.parametrize("days", [-1, 1, 40 * 365])
+def test_when_a_certificate_expires_is_read_of_its_file(authority: Authority, days: int) -> None:
+    """In both forms that a certificate has for a time; what is none tells nothing."""
+    made = authority.sign("timed", lifetime=timedelta(days=days))
+    end = valid_until(str(made.both))
+    expected = x509.load_pem_x509_certificate(made.certificate.read_bytes()).not_valid_after_utc
+    assert end == expected
+    assert bool(expired_at(end)) == (days < 0)
+    assert valid_until(str(made.key)) is None
+    assert valid_until(f"{made.key}.none") is None
+    assert expired_at(None) == ""
