@@ -11,7 +11,7 @@ from celery import signals
 
 from postroom import errors
 from postroom.access import pulsar as pulsar_access
-from postroom.celery import adapter, fleet_settings, step, telemetry_step
+from postroom.celery import adapter, collector, fleet_settings, step, telemetry_step
 from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import HUNG_GRACE_SECONDS, Step
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 # What the runner is given beyond its threads: one that is done finds its next job at once, and does
 # not wait until the dispatcher has had its turn. An eighth of the threads' time was spent waiting.
 AHEAD = 0.5
+# The collector of cycles took a tenth of the worker's time. Handlers may make cycles of their own,
+# so that it does not come as seldom as in a relay.
+MOST_UNWALKED = 10_000
 
 
 def install(app: Celery) -> None:
@@ -158,6 +161,7 @@ class ConsumerStep(Step):
             own.consumer = Consumer(consumption)
             self._consumers.append(own.consumer)
         self.watch()
+        collector.spare(MOST_UNWALKED)
         # As in each process of a pool, before its first task: this is the one that runs handlers.
         signals.worker_process_init.send(sender=None)
         telemetry = telemetry_step.of(worker)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from postroom import errors, event_classes, names
-from postroom.celery import adapter, fleet_settings, telemetry_step
+from postroom.celery import adapter, collector, fleet_settings, telemetry_step
 from postroom.celery import step as steps
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import EXIT_FAILURE, Step
@@ -31,6 +30,9 @@ logger = logging.getLogger(__name__)
 # worker_ready comes when Redis has answered. The relay does not need Redis, and waits for it no
 # longer than this.
 PATIENCE_SECONDS = 5.0
+# Batches of a thousand rows had the collector of cycles walk all of them again and again, a tenth of
+# the relay's time, and none of them is part of a cycle.
+MOST_UNWALKED = 200_000
 
 
 def install(app: Celery) -> None:
@@ -194,7 +196,7 @@ class RelayStep(Step):
         if not self._begun.acquire(blocking=False):
             return
         self._patience.cancel()
-        _spare_the_collector()
+        collector.spare(MOST_UNWALKED)
         if self._crew is not None:
             self.run_in_thread("relay-crew", self._crew.run)
         for relay in self._relays:
@@ -274,12 +276,3 @@ class RelayStep(Step):
             **({} if crew is None else {"postroom-share": crew.share()}),
             **fleet_settings.shown(self.app.postroom.settings),
         }
-
-
-def _spare_the_collector() -> None:
-    # Batches of a thousand rows make the cycle collector walk all of them again and again, a tenth
-    # of the relay's time, and none of them is part of a cycle. What was loaded so far stays for
-    # good.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
