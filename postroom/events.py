@@ -301,12 +301,12 @@ def checked(wire: object) -> tuple[str, dict[str, Any]]:
         InvalidEvent: it is no object with a `name` string and a `data` object.
 
     """
-    if not isinstance(wire, Mapping):
+    if not isinstance(wire, (dict, Mapping)):
         raise errors.InvalidEvent(f"The event is a {type(wire).__name__}, not an object")
     name, data = wire.get("name"), wire.get("data")
     if not isinstance(name, str) or not name:
         raise errors.InvalidEvent("The event has no `name`, or one that is no string")
-    if not isinstance(data, Mapping):
+    if not isinstance(data, (dict, Mapping)):
         raise errors.InvalidEvent(f"The event {name[:100]!r} has no object as `data`")
     return name, dict(data)
 

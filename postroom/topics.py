@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NewType
 
@@ -21,6 +22,7 @@ def canonical(topic: str) -> Topic:
     return Topic(topic if "://" in topic else f"persistent://{topic}")
 
 
+@functools.lru_cache(maxsize=1024)
 def base_topic(topic: str) -> Topic:
     """Return the topic that a topic partition belongs to, or the topic itself."""
     base, found, number = topic.rpartition("-partition-")

@@ -88,7 +88,7 @@ class Bench:
 
         def task(member: Job) -> None:
             before(member)
-            sharing.execute(member)
+            sharing.execute(members.index(member))
 
         handler = _handler(function, group=max(2, count), **options)
         events = [_event(number) for number in range(count)]

@@ -18,23 +18,24 @@ __all__ = ["Errand", "members"]
 class Errand:
     """A job on its way through Celery, and the consumer that executes it.
 
-    One of a group's belongs to what has its members share a transaction.
+    One of a group's belongs to what has its members share a transaction, and is the `index`th.
     """
 
     consumer: Consumer
     job: Job
     sharing: Sharing | None = None
+    index: int = 0
 
     def execute(self) -> tuple[Outcome, BaseException | None]:
         """Run it in the calling thread; return what came of it, and why where it failed."""
         if self.sharing is not None:
-            return self.sharing.execute(self.job)
+            return self.sharing.execute(self.index)
         return self.consumer.execute(self.job)
 
     def refuse(self, outcome: GiveUp) -> None:
         """End it without its handler."""
         if self.sharing is not None:
-            self.sharing.refuse(self.job, outcome)
+            self.sharing.refuse(self.index, outcome)
         else:
             self.job.call.end(outcome)
 
@@ -44,4 +45,7 @@ def members(errand: Errand) -> list[Errand]:
     if not errand.job.members:
         return [errand]
     sharing = errand.consumer.sharing(errand.job)
-    return [Errand(errand.consumer, member, sharing) for member in errand.job.members]
+    return [
+        Errand(errand.consumer, member, sharing, index)
+        for index, member in enumerate(errand.job.members)
+    ]

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 # worker_ready comes when Redis has answered. The relay does not need Redis, and waits for it no
 # longer than this.
 PATIENCE_SECONDS = 5.0
-# Batches of a thousand rows had the collector of cycles walk all of them again and again, a tenth of
-# the relay's time, and none of them is part of a cycle.
+# Batches of a thousand rows had the collector of cycles walk all of them again and again, a tenth
+# of the relay's time, and none of them is part of a cycle.
 MOST_UNWALKED = 200_000
 
 

@@ -156,8 +156,9 @@ class TaskRunner:
             errand, requests, self._threads, done=done, too_many_hang=self._give_up_worker
         )
         calls: list[Callable[[], object] | None] = []
+        told = self._events.enabled
         for each, request in zip(errands, requests, strict=True):
-            if self._events.enabled:
+            if told:
                 self._tell_received(request, attempt=each.job.attempt)
             try:
                 calls.append(functools.partial(self._receive, request, adapter.reserve(request)))

@@ -32,6 +32,8 @@ USUAL = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", 
 
 def safe(text: str) -> str:
     """Return a text in which only the first line begins at the left, and nothing moves a cursor."""
+    if text.isprintable():  # as nearly every line
+        return text
     first, *rest = text.split("\n")
     return "\n".join([_escaped(first), *(INDENT + _escaped(line) for line in rest)])
 

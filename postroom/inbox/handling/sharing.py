@@ -77,9 +77,9 @@ class Sharing:
         self._passed: dict[int, str] = {}
         self._results: list[Result] = [(Undone(), None)] * len(job.members)
 
-    def refuse(self, member: Job, outcome: GiveUp) -> None:
+    def refuse(self, index: int, outcome: GiveUp) -> None:
         """End a member without its handler."""
-        self._results[self._job.members.index(member)] = outcome, None
+        self._results[index] = outcome, None
 
     def run(self, tasks: Sequence[Callable[[], object] | None]) -> None:
         """Run the members' tasks, each of which calls execute(); None for one that was refused."""
@@ -95,16 +95,15 @@ class Sharing:
         finally:
             self._job.call.end(Shared(tuple(outcome for outcome, _ in self._results)))
 
-    def execute(self, member: Job) -> Result:
+    def execute(self, index: int) -> Result:
         """Handle a member, then all behind it; return what came of it once that is known."""
-        index = self._job.members.index(member)
         self._results[index] = Undone(), _Undone()
         try:
             self._handle(index)
         except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
             self._results[index] = self._undo(index, raised)
         else:
-            self._passed[index] = identity(member.events[0].id)
+            self._passed[index] = identity(self._job.events[index].id)
             self._go_on()
         if isinstance(self._results[index][0], Applied):
             self._do_after(index)

@@ -63,23 +63,20 @@ class KeyQueues:
 
     def _several(self, handler: Handler, keys: int) -> list[Held]:
         taken: list[Held] = []
+        together = handler.together
         # After-effects of a group come in no order, so that each is another key's.
-        most_of_a_key = 1 if handler.after_commit and not handler.batched else handler.together
+        most_of_a_key = 1 if handler.after_commit and not handler.batched else together
         for _ in range(len(self._ready)):
             key = self._ready.popleft()
             queue, before = self._queues[key], len(taken)
-            room = before + most_of_a_key
-            while (
-                queue
-                and len(taken) < min(room, handler.together)
-                and queue[0].handlers == [handler]
-            ):
+            room = min(before + most_of_a_key, together)
+            while queue and len(taken) < room and queue[0].handlers == [handler]:
                 taken.append(self._pop(key))
             if len(taken) == before:
                 self._ready.append(key)
             else:
                 keys -= 1
-            if not keys or len(taken) == handler.together:
+            if not keys or len(taken) == together:
                 break
         return taken
 
