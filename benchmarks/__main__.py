@@ -66,7 +66,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
             [site() for _ in range(8)], 8000, consuming.GROUPED
         ),
         "consuming-latency": lambda: consuming.latency(
-            [site() for _ in range(8)], rate=100, seconds=10
+            [site() for _ in range(16)], rate=100, seconds=10
         ),
         "consuming-memory": lambda: consuming.memory(site(), 1_000_000, 30),
         "consuming-batches": lambda: consuming.batches(site(), site(), 5000),
