@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands import printed
+from tests.commands import printed, run
 from tests.flow import WORKER, Flow, owners, start_workers, wait_for_shares
 from tests.waiting import wait_until
 
@@ -103,6 +103,14 @@ def test_a_share_may_be_limited_and_an_outbox_partition_paused(pulsar_site: Site
     told = [json.loads(line) for line in lines]
     assert [view["partition"] for view in told] == [f"default-{n}" for n in range(3)]
     assert [view["served_by"] for view in told] == [*owners(site).values(), "nobody"]
+
+    def said() -> str:
+        return " ".join(run(site, "outbox", "doctor", code=None).stdout.split())
+
+    wait_until(
+        lambda: "No relay that has answered serves default-2 just now" in said(),
+        description="the doctor, whom a worker answers within a second, finds what nobody serves",
+    )
     printed(site, "outbox pause --partition default-0")
     limited.wait_for("is paused")
     (other,) = start_workers(site, 1, of=3)

@@ -153,7 +153,9 @@ def test_what_workers_wait_for_is_found() -> None:
     found = workers.examine(
         settings,
         workers.Inspected(
-            settings={"w": workers.told(settings)}, waiting={"w": told}, relays={"w": []}
+            settings={"w": workers.told(settings)},
+            waiting={"w": told},
+            relays={"w": workers.Relays()},
         ),
     )
     assert [each.grade for each in found] == [Grade.OK, *[Grade.WARN] * 4]
@@ -178,11 +180,58 @@ def test_a_relay_that_nobody_stands_by_for_is_found(
     """By outbox partition, among the workers that have answered."""
     settings = Settings()
     told = {name: workers.told(settings) for name in relays}
-    answers = workers.Inspected(settings=told, waiting={}, relays=relays)
+    stats = {
+        name: workers.relays({"postroom-relay": [{"partition": each} for each in theirs]})
+        for name, theirs in relays.items()
+    }
+    answers = workers.Inspected(settings=told, waiting={}, relays=stats)
     found = workers.examine(settings, answers)[-1]
     assert (found.what, found.grade) == ("standby relays", grade)
     assert words in found.found
     assert found.remedy == (f"celery -A … worker -Q {remedy}" if remedy else "")
+
+
+@pytest.mark.parametrize(
+    ("shares", "unserved", "standby"),
+    [
+        ({"a": ("01", "23"), "b": ("23", "01")}, "", "another one beside it"),
+        # Each may have one, and has it: two are nobody's, and of the others nobody takes over.
+        ({"a": ("0", ""), "b": ("1", "")}, "p-2, p-3", "p-0, p-1 one relay alone"),
+        # One is pinned to 0, one to 1, and both are there for nothing else.
+        ({"a": ("0", ""), "b": ("1", ""), "c": ("23", "01")}, "", "p-2, p-3 one relay alone"),
+        ({"a": ("012", "3"), "b": ("", "0123")}, "p-3", "another one beside it"),
+        ({"a": ("0123", "")}, "", "p-0, p-1, p-2 and 1 more one relay alone"),
+        ({"a": ("", "0123"), "b": ("", "0123")}, "p-0, p-1, p-2 and 1 more", None),
+    ],
+)
+def test_an_outbox_partition_that_nobody_serves_is_found(
+    shares: dict[str, tuple[str, str]], unserved: str, standby: str | None
+) -> None:
+    """Each worker that shares has a relay for all, and would take over only some of them."""
+    settings = Settings()
+    names = [f"p-{number}" for number in range(4)]
+    relays = {
+        worker: workers.relays(
+            {
+                "postroom-relay": [{"partition": name} for name in names],
+                "postroom-share": {
+                    "serves": [f"p-{number}" for number in serves],
+                    "would_take": [f"p-{number}" for number in would_take],
+                },
+            }
+        )
+        for worker, (serves, would_take) in shares.items()
+    }
+    told = {name: workers.told(settings) for name in shares}
+    answers = workers.Inspected(settings=told, waiting={}, relays=relays)
+    _, *found = workers.examine(settings, answers)
+    if unserved:
+        first = found.pop(0)
+        assert (first.what, first.grade) == ("outbox partitions", Grade.WARN)
+        assert f"serves {unserved} just now" in first.found
+    assert [standby in each.found for each in found if standby] == ([True] if standby else [])
+    assert len(found) == (standby is not None)
+    assert all(each.remedy in {"", "celery -A … worker -Q relay"} for each in found)
 
 
 def test_a_server_that_asks_nobody_allows_everything() -> None:

@@ -244,6 +244,20 @@ def test_a_knock_that_is_not_answered_has_all_of_the_rivals_locks_asked_for() ->
     assert set(later.ask) == set(names(4))
 
 
+@pytest.mark.parametrize(
+    ("most", "pins", "would_take"),
+    [(9, None, "23"), (3, None, "23"), (2, None, ""), (9, "02", "2"), (9, "01", ""), (2, "02", "")],
+)
+def test_what_a_worker_would_take_over_goes_by_its_room_and_its_pins(
+    most: int, pins: str | None, would_take: str
+) -> None:
+    """So the doctor knows of which outbox partitions nobody would."""
+    four = names(4)
+    pinned = None if pins is None else frozenset(four[int(number)] for number in pins)
+    found = Steward("a", most=most, pins=pinned).would_take(four, held=frozenset(four[:2]))
+    assert found == [four[int(number)] for number in would_take]
+
+
 def test_a_wish_that_is_no_longer_due_is_struck_out() -> None:
     """It would keep the partition from those that knock."""
     rows = [

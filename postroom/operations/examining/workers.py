@@ -11,11 +11,11 @@ from postroom.findings import Finding, Grade
 from postroom.secured import SECRETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from postroom.settings import Settings
 
-__all__ = ["Inspected", "examine", "relays", "told", "troubles"]
+__all__ = ["Inspected", "Relays", "examine", "relays", "told", "troubles"]
 
 HERE = "this process"
 # By what a worker tells, the states in which it waits for nothing that is amiss.
@@ -59,10 +59,42 @@ def troubles(stats: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def relays(stats: Mapping[str, Any]) -> list[str]:
-    """Return the outbox partitions of which a worker has a relay, in office or standing by."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relays:
+    """The outbox partitions of which a worker has relays, as far as it `serves` them or stands by.
+
+    One that shares them with others has a relay for each, and `leaves` those that it would not take
+    over either: it is pinned to others, or serves as many as it may.
+    """
+
+    serves: Sequence[str] = ()
+    stands_by: Sequence[str] = ()
+    leaves: Sequence[str] = ()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All of them."""
+        return *self.serves, *self.stands_by, *self.leaves
+
+
+def relays(stats: Mapping[str, Any]) -> Relays:
+    """Return what a worker tells of its relays in `inspect stats`.
+
+    One that shares nothing has been given all that it has a relay for; who of them is in office is
+    for the mutex to say.
+    """
     told_ = stats.get("postroom-relay") or ()
-    return [str(each["partition"]) for each in told_ if "partition" in each]
+    names = [str(each["partition"]) for each in told_ if "partition" in each]
+    share = stats.get("postroom-share") or {}
+    if "serves" not in share:
+        return Relays(serves=names)
+    serves = [name for name in names if name in share["serves"]]
+    stands_by = [name for name in names if name in share.get("would_take", names)]
+    return Relays(
+        serves=serves,
+        stands_by=[name for name in stands_by if name not in serves],
+        leaves=[name for name in names if name not in serves and name not in stands_by],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,25 +102,42 @@ class Inspected:
     """What the running workers told in `inspect stats`, by worker.
 
     Their `settings`, see told(); what each of them is `waiting` for, a right that it lacks for one,
-    see troubles(); and the outbox partitions that it `relays` or stands by for.
+    see troubles(); and the outbox partitions that it `relays`, or stands by for.
     """
 
     settings: Mapping[str, Mapping[str, str]]
     waiting: Mapping[str, Sequence[str]]
-    relays: Mapping[str, Sequence[str]]
+    relays: Mapping[str, Relays]
 
 
 def examine(settings: Settings, answers: Inspected) -> list[Finding]:
     """Compare the workers with each other and with this process; say what waits, or is alone."""
     found = [*_compared(settings, answers.settings), *_waiting(answers.waiting)]
-    return [*found, *_standbys(answers.relays)] if answers.settings else found
+    if answers.settings:
+        found += [*_unserved(answers.relays.values()), *_standbys(answers.relays.values())]
+    return found
 
 
-def _standbys(by_worker: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def _unserved(by_worker: Collection[Relays]) -> Iterator[Finding]:
+    known = {name for each in by_worker for name in each.known}
+    found = sorted(known.difference(*(each.serves for each in by_worker)))
+    if found:
+        yield Finding(
+            what="outbox partitions",
+            found=f"No relay that has answered serves {_some(found)} just now: what is committed "
+            "there waits",
+            grade=Grade.WARN,
+            remedy="celery -A … worker -Q relay: one more, or with a larger POSTROOM_RELAY_SHARE, "
+            "or pinned to no number",
+        )
+
+
+def _standbys(by_worker: Collection[Relays]) -> Iterator[Finding]:
     what, remedy = "standby relays", "celery -A … worker -Q {}"
-    workers = Counter(name for names in by_worker.values() for name in set(names))
-    alone = sorted(name for name, count in workers.items() if count == 1)
-    if not workers:
+    workers = Counter(name for each in by_worker for name in {*each.serves, *each.stands_by})
+    served = {name for each in by_worker for name in each.serves}
+    alone = sorted(name for name in served if workers[name] == 1)
+    if not any(each.known for each in by_worker):
         yield Finding(
             what=what,
             found="No relay has answered: what is written now waits",
@@ -96,15 +145,16 @@ def _standbys(by_worker: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             remedy=remedy.format("relay"),
         )
     elif alone:
-        queue = f"relay.{alone[0]}" if len(alone) == 1 and alone[0] != "default" else "relay"
+        shares = any(each.stands_by or each.leaves for each in by_worker)
+        is_default = shares or len(alone) > 1 or alone[0] == "default"
         yield Finding(
             what=what,
             found=f"Of outbox partition {_some(alone)} one relay alone has answered: nobody takes "
             "over from it",
             grade=Grade.WARN,
-            remedy=remedy.format(queue),
+            remedy=remedy.format("relay" if is_default else f"relay.{alone[0]}"),
         )
-    else:
+    elif served:
         yield Finding(what=what, found="Each relay that has answered has another one beside it")
 
 

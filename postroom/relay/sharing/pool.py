@@ -90,12 +90,16 @@ class Pool:
         return [relay for _, relay in self._seats.values()]
 
     def snapshot(self) -> dict[str, Any]:
-        """Return which outbox partitions this worker serves, as JSON can hold it."""
+        """Return which outbox partitions this worker serves, as JSON can hold it.
+
+        And which others it would take over, were they free: it may be pinned, or have no room.
+        """
         held = self._held.now()
         return {
             "worker": self.name,
             "of": len(self._partitions),
             "serves": [each for each in self._partitions if each in held],
+            "would_take": self._steward.would_take(self._partitions, held=held),
         }
 
     def run(self) -> None:

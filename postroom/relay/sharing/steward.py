@@ -33,8 +33,8 @@ class _Unsettled(NamedTuple):
 class Steward:
     """Remembers what a plan needs beside the rows: who fell, and what has been free for how long.
 
-    Used by the pool's thread alone, but for is_pinned, which never changes; times are given to it,
-    in seconds of a monotonic clock.
+    Used by the pool's thread alone, but for is_pinned and would_take, which go by what never
+    changes; times are given to it, in seconds of a monotonic clock.
     """
 
     def __init__(
@@ -51,6 +51,15 @@ class Steward:
     def is_pinned(self) -> bool:
         """Whether its worker is there for some outbox partitions and no others."""
         return self._sharer.pins is not None
+
+    def would_take(
+        self, partitions: Sequence[OutboxPartition], *, held: frozenset[OutboxPartition]
+    ) -> list[OutboxPartition]:
+        """Return which of the partitions its worker would take over, were they free now."""
+        if len(held) >= self._sharer.most:
+            return []
+        pins = self._sharer.pins
+        return [each for each in partitions if each not in held and (pins is None or each in pins)]
 
     def answered(self, partition: OutboxPartition, *, is_ours: bool) -> None:
         """Note what became of a lock that was asked for."""
