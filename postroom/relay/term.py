@@ -15,7 +15,6 @@ import queue
 import time
 from typing import TYPE_CHECKING
 
-from pymongo import errors as mongo
 
 from postroom import errors, restraints, tracing
 from postroom.relay import facts
@@ -86,19 +85,13 @@ class Term:
             self._outfit.cursors.start()
             self._begun(checkpoint)
             self._relay(on_idle)
-        except errors.HistoryLost:
-            self._outfit.upkeep.abandon()
-            self._outfit.saver.wait()
-            self._origin.lose_history()
-            self._mandate.experience.intents.failed()
-            raise
-        except errors.Superseded:
-            self._outfit.upkeep.abandon()
-            raise
         except BaseException as error:
             self._outfit.upkeep.abandon()
-            if not isinstance(error, mongo.PyMongoError):  # which takes no note of anything now
+            if not isinstance(error, errors.Superseded):
                 self._mandate.experience.intents.failed()
+            if isinstance(error, errors.HistoryLost):
+                self._outfit.saver.wait()
+                self._origin.lose_history()
             raise
         finally:
             self._reader.stop()

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unittest import mock
 
 import pulsar
+import pytest
 from bson import ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo import errors as mongo
 
-from postroom import wire
+from postroom import errors, wire
 from postroom.observation import Observer
 from postroom.relay.outfit import Mandate, TermOptions
 from postroom.relay.reading.batch import Batch
@@ -33,11 +35,10 @@ from postroom.store.checkpoints import CheckpointStore, Point
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION, ResumeToken
 from tests.relays import inexperienced, lane_options
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    import pytest
 
     from postroom.relay.reading.origin import Origin
     from postroom.store.checkpoints import Checkpoint
@@ -280,17 +281,10 @@ class LoggedTerm(Term):
         super()._receive(min(timeout, 0.01))
 
 
-def relay(site: Site, world: World) -> bool:
-    """Run one term, and say whether it came to the end of the log."""
+def new_term(site: Site, world: World, log: Log, stopping: threading.Event) -> LoggedTerm:
+    """Return a term of the world's log."""
     checkpoints = Checkpoints(site.database, partition=DEFAULT_PARTITION, owner="test")
     checkpoints.world = world
-    stopping = threading.Event()
-
-    def ended() -> None:
-        stopping.set()
-        term.stop()
-
-    log = Log(site, world, ended=ended)
     observer = Observer()
     mandate = Mandate(
         database=site.database,
@@ -318,6 +312,19 @@ def relay(site: Site, world: World) -> bool:
         standing=Standing(observer, partition="default", state=State.OPENING),
     )
     term.world = world
+    return term
+
+
+def relay(site: Site, world: World) -> bool:
+    """Run one term, and say whether it came to the end of the log."""
+    stopping = threading.Event()
+
+    def ended() -> None:
+        stopping.set()
+        term.stop()
+
+    log = Log(site, world, ended=ended)
+    term = new_term(site, world, log, stopping)
     try:
         term.run(on_idle=lambda: None)
     except Crash:
@@ -337,12 +344,17 @@ names = st.lists(st.sampled_from(["One", "One", "Two", "Poison"]), max_size=40)
 crashes = st.lists(st.integers(1, 80), max_size=6)
 
 
-def relay_with_crashes(site: Site, log: list[str], steps: list[int], seed: int) -> World:
-    """Relay a log, with a crash at each of the steps, then to its end."""
+def begin(site: Site) -> None:
+    """Have the next term begin with the log."""
     checkpoints = site.database[wire.CHECKPOINTS]
     checkpoints.delete_many({})
-    begin = {"resumeToken": {"_data": "0"}, "lastProcessedId": None}
-    checkpoints.insert_one({"partitionKey": "default", **begin})
+    nothing = {"resumeToken": {"_data": "0"}, "lastProcessedId": None}
+    checkpoints.insert_one({"partitionKey": "default", **nothing})
+
+
+def relay_with_crashes(site: Site, log: list[str], steps: list[int], seed: int) -> World:
+    """Relay a log, with a crash at each of the steps, then to its end."""
+    begin(site)
     world = World(log=[row(name) for name in log], dice=random.Random(seed), crash_at=0)
     for crash_at in [*steps, 0]:
         world.steps, world.crash_at = 0, crash_at
@@ -389,3 +401,62 @@ def test_without_the_tail_the_property_does_not_hold(
         world = relay_with_crashes(lite_site, ["One"] * 30, [20, 25, 30], seed)
         repeated += len(found(world, TOPICS[0])) - len(set(found(world, TOPICS[0])))
     assert repeated > 0
+
+
+class SilentWorld(World):
+    """Its broker stores nothing."""
+
+    def store(self, count: int) -> None:
+        """Do nothing."""
+
+
+class FailingLog(Log):
+    """A log of which reading fails when all that it has is under way."""
+
+    error: BaseException
+
+    def _read(self, at: int) -> Iterator[Batch]:
+        yield Batch(slices=[self._world.log[at:]], point=Point(token=ResumeToken({"_data": "1"})))
+        wait_until(lambda: len(self._world.pending) == len(self._world.log), description="it left")
+        raise self.error
+
+    def lose_history(self) -> None:
+        """Do nothing: there is no scan here."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.TermEnded("ended"),
+        errors.HistoryLost("lost"),
+        errors.MutexLost("lost"),
+        errors.Blocked("a poison row"),
+        errors.CheckpointRefused("newer"),
+        errors.OtherPartitioning("divided"),
+        errors.ServiceUnavailable("away"),
+        mongo.AutoReconnect("away"),
+        mongo.OperationFailure("stepped down", 189),
+        mongo.CursorNotFound("killed", 43),
+        pulsar.ConnectError("away"),
+        pulsar.Timeout("silent"),
+        OSError("reset"),
+        RuntimeError("a fault"),
+        KeyboardInterrupt(),
+        errors.Superseded("a newer one"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_ends_a_term_what_was_under_way_is_noted(
+    lite_site: Site, error: BaseException
+) -> None:
+    """In the order in which it was handed to its topic; where another relay has sent it, not."""
+    begin(lite_site)
+    world = SilentWorld(log=[row("One") for _ in range(5)], dice=random.Random(1), crash_at=0)
+    log = FailingLog(lite_site, world, ended=lambda: None)
+    log.error = error
+    with pytest.raises(type(error)):
+        new_term(lite_site, world, log, threading.Event()).run(on_idle=lambda: None)
+    noted = (lite_site.checkpoint.get("intents") or {}).values()
+    ids = [row_id for each in noted for row_id in each["ids"]]
+    is_superseded = isinstance(error, errors.Superseded)
+    assert ids == ([] if is_superseded else [str(each["_id"]) for each in world.log])

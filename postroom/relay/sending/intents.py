@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pymongo
 from pymongo import errors as mongo
 
 from postroom import errors, wire
@@ -30,6 +31,8 @@ __all__ = ["Intents"]
 # In bytes. A row with a longer id is left out, so that all that is under way fits into the
 # checkpoint's row.
 LONGEST_ID = 500
+# As long as choosing a server takes; a member that steps down is replaced meanwhile.
+NOTED_WITHIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +52,10 @@ class Intents:
     then, and take those behind it. Sent now it would come out of order. The change stream shows it
     in its place again, from which that can be told (Overtaking). A scan does not: what a topic
     lacks was refused there, or is committed only now. So while there is a scan each burst is noted
-    in the checkpoint before it leaves; and what is under way when a term fails, unless by MongoDB's
-    own error, should history be lost before the next one has sent it. A row that its topic lacks,
-    while it has one that was to be handed to it later, was refused.
+    in the checkpoint before it leaves. So is what is under way when a term ends by any error,
+    should history be lost before the next one has sent it; but for Superseded, where another relay
+    has its own. A row that its topic lacks, while it has one that was to be handed to it later, was
+    refused.
     """
 
     def __init__(self) -> None:
@@ -173,11 +177,18 @@ class Intents:
             self._write([], gone=gone)
 
     def failed(self) -> None:
-        """Note what is under way where a term fails; as well as that is possible."""
+        """Note what is under way where a term ends by any error; it is over then.
+
+        Where MongoDB does not take that within seconds nothing is noted: the mutex is kept as long.
+        """
         if self._is_scanning or not self._under_way:
             return
         under_way = [_intent(each.topic, each.messages, each.position) for each in self._under_way]
-        with contextlib.suppress(mongo.PyMongoError, errors.RelayError):
+        self._under_way.clear()
+        with (
+            contextlib.suppress(mongo.PyMongoError, errors.RelayError),
+            pymongo.timeout(NOTED_WITHIN_SECONDS),
+        ):
             self._write(under_way, gone=())
 
     def _write(self, intents: Sequence[Intent], *, gone: Iterable[int]) -> Sequence[int]:
