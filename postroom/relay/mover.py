@@ -22,14 +22,13 @@ from pymongo import errors as mongo
 from postroom import private_text, tracing, wire
 from postroom.doubling import Doubling
 from postroom.relay import facts
+from postroom.relay.housekeeping import Housekeeping
 from postroom.relay.left_rows import LeftRows
 from postroom.reminders import Reminders
 from postroom.server_codes import DUPLICATE_KEY, UNAUTHORIZED
 from postroom.store import plan_indexes
-from postroom.store.checkpoints import Checkpoints
 from postroom.store.due_row import Odd
 from postroom.store.due_rows import Clock, DueRows, take_over
-from postroom.store.fired import Fired
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal, neighbours
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
-    from postroom.partitioning import Partitioning
     from postroom.store.due_row import DueRow
     from postroom.store.values import OutboxPartition
 
@@ -64,7 +62,7 @@ CONTESTED_AT_MOST_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0
 # What lacks a right will not have it in a minute.
 REFUSED_SECONDS = 3600.0
-FORGET_EVERY_SECONDS = 60.0
+LOOK_AT_DIVISION_SECONDS = 60.0
 
 # A row that MongoDB will not take however often it is asked, 121 for a validator of the user's.
 FOR_GOOD_CODES = frozenset({2, 17419, 10334, 15, 121, DUPLICATE_KEY})
@@ -86,11 +84,13 @@ class Mover:
     ) -> None:
         self._database = database
         self._partition = partition
-        self._margin = margin
         self._tell = tell
         self._chunk = MOST_AT_ONCE
         self._contested = _Contested()
         self._left = LeftRows(database, partition)
+        self._housekeeping = Housekeeping(
+            database, partition=partition, margin=margin, left=self._left
+        )
         self._ready = False
         self._stopping = threading.Event()
         self._at_rest = threading.Event()
@@ -141,15 +141,12 @@ class Mover:
             partition=self._partition,
             session=session,
         )
-        kept = False
-        end = time.monotonic() + FORGET_EVERY_SECONDS
+        end = time.monotonic() + LOOK_AT_DIVISION_SECONDS
         while not self._stopping.is_set() and (looked_at := time.monotonic()) < end:
             if not self._ready and not self._make_ready(rows, session):
                 self._stopping.wait(LOOK_SECONDS)
                 continue
-            if not kept:
-                kept = True
-                self._keep(rows, partitioning, closed)
+            self._housekeeping.do_if_due(rows, partitioning, closed=closed)
             clock = rows.clock()
             if clock is not None and clock.seconds <= 0:
                 if not self._move(rows, clock.now):
@@ -157,13 +154,6 @@ class Mover:
             else:
                 self._rest(clock, took=time.monotonic() - looked_at)
             failures.reset()
-
-    def _keep(self, rows: DueRows, partitioning: Partitioning, closed: Sequence[str]) -> None:
-        """Let go of what was fired long ago, and look for what nobody comes upon."""
-        self._forget((self._partition, *closed))
-        self._left.forget()
-        if self._partition == partitioning.names[0]:
-            self._left.look(rows, partitioning.base)
 
     def _rest(self, clock: Clock | None, *, took: float) -> None:
         """Sleep until an event is due, or one may have come; a look that is dear is a rare one."""
@@ -242,13 +232,6 @@ class Mover:
         if DUPLICATE_KEY in codes:
             why = "An event with this id is in the outbox already"
         self._left.leave(rows, [Odd(row_id=row.row_id, which=row.which, why=why)])
-
-    def _forget(self, partitions: tuple[str, ...]) -> None:
-        checkpoint = Checkpoints(self._database).of(self._partition)
-        if checkpoint is None or checkpoint.scan is not None or checkpoint.cluster_time is None:
-            return
-        reached = checkpoint.cluster_time.as_datetime()
-        Fired(self._database, partitions).forget(reached - self._margin)
 
 
 def _say_refused(partition: OutboxPartition) -> None:
