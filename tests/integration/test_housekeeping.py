@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from bson import Timestamp
+from bson import ObjectId, Timestamp
 from pymongo import MongoClient
 
 from postroom import Outbox, wire
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from tests.site import Site
+    from devstack.replica_set import ReplicaSet
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 NOW = Timestamp(datetime.now(UTC), 1)
 NAME = Partitioning().names[0]
 
 
-@contextlib.contextmanager
-def failing(site: Site, how: dict[str, Any]) -> Iterator[Database[Any]]:
-    """Lend a database by a client whose deletions fail, until the block ends at the latest."""
-    data = {"failCommands": ["delete"], "appName": site.name, **how}
-    with MongoClient[dict[str, Any]](
-        site.environment["POSTROOM_MONGODB_URI"], appname=site.name, tz_aware=True
-    ) as client:
-        admin = site.mongodb.admin
-        admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
-        try:
-            yield client[site.name]
-        finally:
-            admin.command("configureFailPoint", "failCommand", mode="off")
+@pytest.fixture
+def database(replica_set: ReplicaSet) -> Iterator[Database[Any]]:
+    """Lend a database of a client of its own, for whom commands may fail."""
+    name = f"housekeeping{ObjectId()}"
+    with MongoClient[dict[str, Any]](replica_set.url, appname=name, tz_aware=True) as client:
+        yield client[name]
+        set_failing(replica_set, "off")
+        client.drop_database(name)
+
+
+def set_failing(replica_set: ReplicaSet, mode: str, **data: Any) -> None:
+    """Have the primary fail commands, or do so no longer."""
+    with MongoClient[Any](replica_set.primary().direct_url) as client:
+        client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
 
 
 @contextlib.contextmanager
@@ -55,12 +56,11 @@ def moving(database: Database[Any]) -> Iterator[None]:
         mover.stop()
 
 
-def fire(site: Site, name: str) -> None:
+def fire(database: Database[Any], name: str) -> None:
     """Have an event that is due be moved."""
-    Outbox(site.database).publish({"name": name, "data": {}}, deliver_at=PAST, schedule=name)
-    wait_until(
-        lambda: site.outbox.count_documents({"data.name": name}), description=f"{name} is moved"
-    )
+    Outbox(database).publish({"name": name, "data": {}}, deliver_at=PAST, schedule=name)
+    outbox = database[wire.OUTBOX]
+    wait_until(lambda: outbox.count_documents({"data.name": name}), description=f"{name} is moved")
 
 
 @pytest.fixture(autouse=True)
@@ -69,37 +69,48 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 1.0)
 
 
+class Failure(NamedTuple):
+    """How deletions fail, or what the checkpoint says that cannot be read; and what is said."""
+
+    how: dict[str, Any]
+    says: str
+    cluster_time: Any = NOW
+
+
 @pytest.mark.parametrize(
-    ("how", "row", "says"),
+    "failure",
     [
-        ({"errorCode": 8000}, {"clusterTime": NOW}, "code 8000"),
-        ({"closeConnection": True}, {"clusterTime": NOW}, "AutoReconnect"),
-        ({"blockConnection": True, "blockTimeMS": 5_000}, {"clusterTime": NOW}, None),
-        ({}, {"clusterTime": "none"}, "CheckpointRefused"),
+        pytest.param(Failure({"errorCode": 8000}, "code 8000"), id="refused"),
+        pytest.param(Failure({"closeConnection": True}, "AutoReconnect"), id="cut off"),
+        pytest.param(Failure({"blockConnection": True, "blockTimeMS": 5_000}, ""), id="slow"),
+        pytest.param(Failure({}, "CheckpointRefused", "none"), id="unreadable"),
     ],
-    ids=["refused", "cut off", "slow", "unreadable"],
 )
 def test_what_is_due_goes_on_while_housekeeping_fails(
-    lite_site: Site,
+    replica_set: ReplicaSet,
+    database: Database[Any],
     caplog: pytest.LogCaptureFixture,
-    how: dict[str, Any],
-    row: dict[str, Any],
-    says: str | None,
+    failure: Failure,
 ) -> None:
     """It is said once, tried again after ever longer waits, and done once it can be."""
-    site = lite_site
-    site.database[wire.CHECKPOINTS].insert_one({"partitionKey": NAME, **row})
-    plan, old = site.database[wire.SCHEDULED], {"firedInto": NAME, "firedAt": PAST}
+    checkpoints, plan = database[wire.CHECKPOINTS], database[wire.SCHEDULED]
+    checkpoints.insert_one({"partitionKey": NAME, "clusterTime": failure.cluster_time})
+    plan.insert_one({"firedInto": NAME, "firedAt": PAST})
     caplog.set_level(logging.WARNING, "postroom")
-    with failing(site, how) as database, moving(database):
-        plan.insert_one(dict(old))
+    if failure.how:
+        fails = {"failCommands": ["delete"], "appName": database.name, **failure.how}
+        set_failing(replica_set, "alwaysOn", **fails)
+    with moving(database):
         for number in range(6):
-            fire(site, f"Due{number}")
+            fire(database, f"Due{number}")
         said = [each for each in caplog.messages if "was fired long ago" in each]
-        assert len(said) == (says is not None)
-        assert says is None or says in said[0]
-        assert plan.count_documents(old) == 1
+        assert len(said) == bool(failure.says)
+        assert failure.says in "".join(said)
+        assert plan.count_documents({"firedInto": NAME, "firedAt": PAST}) == 1
         assert not any("could not be moved" in each for each in caplog.messages)
-        site.database[wire.CHECKPOINTS].update_one({}, {"$set": {"clusterTime": NOW}})
-        site.mongodb.admin.command("configureFailPoint", "failCommand", mode="off")
-        wait_until(lambda: not plan.count_documents(old), description="the old one is gone")
+        set_failing(replica_set, "off")
+        checkpoints.update_one({}, {"$set": {"clusterTime": NOW}})
+        wait_until(
+            lambda: not plan.count_documents({"firedInto": NAME, "firedAt": PAST}),
+            description="what was fired long ago is gone",
+        )
