@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 from pymongo import errors as mongo
 
-from postroom import private_text
+from postroom import errors, private_text
 from postroom.doubling import Doubling
 from postroom.reminders import Reminders
 from postroom.store.checkpoints import Checkpoints
@@ -34,6 +34,7 @@ EVERY_SECONDS = 60.0
 # What is due waits meanwhile. A deletion that takes longer goes on from there the next time.
 AT_MOST_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 2.0
+SAY_AGAIN_SECONDS = 600.0
 
 
 class Housekeeping:
@@ -57,7 +58,7 @@ class Housekeeping:
         self._left = left
         self._due_at = 0.0
         self._failures = Doubling(first=FIRST_RETRY_SECONDS, longest=EVERY_SECONDS)
-        self._reminders = Reminders(every_seconds=10 * EVERY_SECONDS)
+        self._reminders = Reminders(every_seconds=SAY_AGAIN_SECONDS)
 
     def do_if_due(
         self, rows: DueRows, partitioning: Partitioning, *, closed: Sequence[str]
@@ -100,6 +101,8 @@ class Housekeeping:
                 "it is tried again",
                 self._partition,
                 kind,
-                exc_info=None if isinstance(error, mongo.PyMongoError) else error,
+                exc_info=None
+                if isinstance(error, (mongo.PyMongoError, errors.PostroomError))
+                else error,
                 extra={"action": "schedule"},
             )

@@ -83,7 +83,7 @@ class Failure(NamedTuple):
         pytest.param(Failure({"errorCode": 8000}, "code 8000"), id="refused"),
         pytest.param(Failure({"closeConnection": True}, "AutoReconnect"), id="cut off"),
         pytest.param(Failure({"blockConnection": True, "blockTimeMS": 5_000}, ""), id="slow"),
-        pytest.param(Failure({}, "CheckpointRefused", "none"), id="unreadable"),
+        pytest.param(Failure({}, "cannot be read", "none"), id="unreadable"),
     ],
 )
 def test_what_is_due_goes_on_while_housekeeping_fails(
