@@ -15,7 +15,6 @@ import queue
 import time
 from typing import TYPE_CHECKING
 
-
 from postroom import errors, restraints, tracing
 from postroom.relay import facts
 from postroom.relay.outfit import fit_out
