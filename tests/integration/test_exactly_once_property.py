@@ -69,6 +69,7 @@ class World:
     topics: dict[str, list[Sent]] = field(default_factory=lambda: {t: [] for t in TOPICS})
     pending: list[tuple[str, Sent, Any]] = field(default_factory=list)
     steps: int = 0
+    readers: int = 0
 
     def step(self) -> None:
         """Come to a place where a crash may happen."""
@@ -220,6 +221,7 @@ class Broker:
     ) -> Reader:
         """Read from the beginning, from a message on or from behind it, or the last one."""
         self._world.step()
+        self._world.readers += 1
         if start == pulsar.MessageId.latest:
             return Reader(self._world, topic, max(0, len(self._world.topics[topic]) - 1))
         earliest = start == pulsar.MessageId.earliest
@@ -391,6 +393,17 @@ def test_every_event_is_on_its_topic_once_in_order(
     world = relay_with_crashes(lite_site, log, steps, seed)
     for topic in TOPICS:
         assert found(world, topic) == expected(world, topic)
+
+
+def test_a_takeover_costs_each_topic_one_reader(lite_site: Site) -> None:
+    """Which sees that the mark's message is there and goes on behind it, without deduplication."""
+    begin(lite_site)
+    world = World(log=[row("One"), row("Two")], dice=random.Random(1), crash_at=0)
+    assert relay(lite_site, world)
+    assert [len(world.topics[topic]) for topic in TOPICS] == [1, 1]
+    world.readers = 0
+    assert relay(lite_site, world)
+    assert world.readers == len(TOPICS)
 
 
 def test_without_the_tail_the_property_does_not_hold(

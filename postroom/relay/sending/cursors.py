@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from postroom import tracing
+from postroom import restraints, tracing
 from postroom.access.client import access_of
 from postroom.refusals import why
 
@@ -80,6 +80,14 @@ class Cursors:
         """Note up to where the checkpoint speaks for topics by now."""
         with self._lock:
             self._passed.note(marks)
+
+    def are_unknown(self, topic: Topic) -> bool:
+        """Say whether no relay of this outbox partition is known to have sent anything to a topic.
+
+        It would have left its subscription, so this is asked before ours is made, and where that is
+        to be expected: all that others sent there is not read back then.
+        """
+        return restraints.lacks_subscription(self._experience.admin, topic, self._subscription)
 
     def follow(self, topic: Topic, mark: Mark | None, *, shared: bool) -> None:
         """Have a topic keep all behind a mark, unless it is one that others send to as well."""

@@ -144,19 +144,11 @@ class Opening:
         # With deduplication the broker drops what is not above the last id that it knows.
         pushed = producer.last_sequence_id()
         try:
-            # Looked at before the relay's own subscription is made.
-            is_new = pushed < 0 and self._knows_no_relay(topic, span)
-            if span is None or (span.is_unsure and is_new):
+            if span is None or (span.is_unsure and pushed < 0 and self._cursors.are_unknown(topic)):
                 tail, mark = Tail(floor=max(0, pushed)), self.tails.end(topic)
                 self._cursors.follow(topic, mark, shared=shared)
             else:
-                self._cursors.follow(topic, span.mark, shared=shared)
-                anew = is_new and not shared and not self._experience.of(topic).no_cursor
-                checked = dataclasses.replace(
-                    span, is_checked=span.published_since is None, is_made_anew=anew
-                )
-                tail = self.tails.read(topic, checked, shared=shared, pushed=pushed)
-                tail = tail.joined(early)
+                tail = self._read_tail(topic, span, shared=shared, pushed=pushed).joined(early)
                 self._experience.intents.opened(topic, tail.ids, tail.first)
                 mark = span.mark
         except BaseException:
@@ -174,16 +166,14 @@ class Opening:
         lane.outlet.takes_keys = batches_keys
         return Opened(lane=lane, tail=tail, mark=mark)
 
-    def _knows_no_relay(self, topic: Topic, span: Span | None) -> bool:
-        """Say whether no relay of this outbox partition is known to have sent anything there.
+    def _read_tail(self, topic: Topic, span: Span, *, shared: bool, pushed: int) -> Tail:
+        def begun(is_cut: bool) -> bool:  # noqa: FBT001 - all that there is to tell
+            is_new = is_cut and pushed < 0 and self._cursors.are_unknown(topic)
+            self._cursors.follow(topic, span.mark, shared=shared)
+            return is_new and not shared and not self._experience.of(topic).no_cursor
 
-        It would have left its subscription. All that others sent there is not read back then. Asked
-        where that is to be expected, or where the topic lacks what it is said to have.
-        """
-        if span is None or not (span.is_unsure or self.tails.lacks(topic, span.mark)):
-            return False
-        own = self._options.producer_name
-        return restraints.lacks_subscription(self._experience.admin, topic, own)
+        checked = dataclasses.replace(span, is_checked=span.published_since is None)
+        return self.tails.read(topic, checked, shared=shared, pushed=pushed, begun=begun)
 
     def require_one_log(self, topic: Topic) -> None:
         """Make sure that a topic is one log: whole, or one of as many topic partitions as needed.

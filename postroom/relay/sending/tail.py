@@ -71,8 +71,7 @@ class Span:
 
     `position` is that of the checkpoint. `is_checked` asks whether the mark's own message is there,
     `is_for_scan` says that it is for leaving out what the topic has, and may be long; `is_unsure`
-    that nothing is known to have been sent there ever, `is_made_anew` that the topic knows nothing
-    of this relay, although it has a mark.
+    that nothing is known to have been sent there ever.
     """
 
     mark: Mark | None
@@ -81,7 +80,6 @@ class Span:
     is_checked: bool = False
     is_for_scan: bool = False
     is_unsure: bool = False
-    is_made_anew: bool = False
 
 
 @dataclass(slots=True)
@@ -137,10 +135,20 @@ class TailReader:
             options=options, admin=admin, require_office=self._require_office, say=say
         )
 
-    def read(self, topic: Topic, span: Span, *, shared: bool, pushed: int) -> Tail:
+    def read(
+        self,
+        topic: Topic,
+        span: Span,
+        *,
+        shared: bool,
+        pushed: int,
+        begun: Callable[[bool], bool] = lambda _: False,
+    ) -> Tail:
         """Read a topic to its end, once it is fenced.
 
-        `pushed` is the last position that the broker's deduplication knows, or -1.
+        `pushed` is the last position that the broker's deduplication knows, or -1. `begun` is told,
+        before the rest is read, whether the message that the mark names is there no longer, and
+        says whether the topic knows nothing of this relay although it has a mark.
 
         Raises:
             TermEnded: the relay was stopped meanwhile, or the connection was lost.
@@ -150,10 +158,12 @@ class TailReader:
         found = _Found(floor=max(0, pushed), highest=span.position, has_sizes=not span.is_for_scan)
         own_name = self._options.name_on(shared=shared)
         with self._readback(topic, span, found, own_name) as readback:
+            is_made_anew = begun(found.is_cut)
             self._read_to_the_end(readback, found, own_name)
             self._await_unconfirmed(topic, readback, found, own_name, pushed)
         if found.is_cut:
-            self._say_what_is_gone(topic, span, has_later=bool(found.ids) or pushed > span.position)
+            has_later = bool(found.ids) or pushed > span.position
+            self._say_what_is_gone(topic, span, has_later=has_later, is_made_anew=is_made_anew)
         return found.tail()
 
     @contextlib.contextmanager
@@ -181,7 +191,9 @@ class TailReader:
                     found.is_whole = True
             yield readback
 
-    def _say_what_is_gone(self, topic: Topic, span: Span, *, has_later: bool) -> None:
+    def _say_what_is_gone(
+        self, topic: Topic, span: Span, *, has_later: bool, is_made_anew: bool
+    ) -> None:
         """Say what it means that the mark's message is not there, if it means anything."""
         import pulsar
 
@@ -196,7 +208,7 @@ class TailReader:
                 REMEDY.format(topic=topic),
                 extra={"action": "topic_put_back", "topic": topic},
             )
-        elif span.is_made_anew:
+        elif is_made_anew:
             logger.error(
                 "%s was made anew: it has nothing of this relay's, not even its subscription, and "
                 "the checkpoint speaks for a message there. What was sent before is missing, and "
@@ -235,18 +247,6 @@ class TailReader:
                 if readback.messages == before:
                     raise
         return found.tail()
-
-    def lacks(self, topic: Topic, mark: Mark | None) -> bool:
-        """Say whether a topic does not have the message that a mark names."""
-        import pulsar
-
-        if mark is None or not self._options.fenced:
-            return False
-        start = pulsar.MessageId.deserialize(mark)
-        reader = self._client.create_reader(topic, start, start_message_id_inclusive=True)
-        with contextlib.closing(reader):
-            first = Readback(topic, reader, self._around).next()
-            return not _is_at(first, start)
 
     def end(self, topic: Topic) -> Mark | None:
         """Return a mark at the topic's end, or None for its beginning where that is not known."""
