@@ -300,6 +300,7 @@ AROUND = {
 }
 
 
+@pytest.mark.usefixtures("each_type")
 def test_what_hangs_around_a_handler_is_named_and_tried_again(shop: Shop) -> None:
     """Receivers of signals, validators and callbacks have the same timeout; all is applied once."""
     worker = shop.worker(POSTROOM_SHUTDOWN_SECONDS="2")

@@ -109,6 +109,7 @@ def test_what_nobody_here_can_decrypt_becomes_a_dead_letter(
     assert worker.stop() == 0
 
 
+@pytest.mark.usefixtures("each_type")
 def test_an_own_dead_letter_topic_within_the_pattern_is_not_consumed(shop: Shop) -> None:
     """Poison does not go round, and nothing gets dead letters of dead letters."""
     dead = f"{shop.site.topic}-given-up"
