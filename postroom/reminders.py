@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["Reminders"]
+__all__ = ["Announcement", "Reminders"]
 
 
 class Reminders:
@@ -40,3 +40,23 @@ class Reminders:
     def clear(self) -> None:
         """Have all said at once when it comes again."""
         self._said_at.clear()
+
+
+class Announcement:
+    """One thing that is said at once when it changes, and else once in a while. One thread's.
+
+    `what` is what was said last; what it is made with counts as said.
+    """
+
+    def __init__(self, what: Hashable = None, *, every_seconds: float) -> None:
+        self.what = what
+        self._every_seconds = every_seconds
+        self._said_at = time.monotonic()
+
+    def is_due(self, what: Hashable) -> bool:
+        """Say whether this is to be said now; if so, it is taken as said."""
+        now = time.monotonic()
+        if what == self.what and now - self._said_at < self._every_seconds:
+            return False
+        self.what, self._said_at = what, now
+        return True

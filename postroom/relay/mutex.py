@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import random
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from postroom import broker, errors
 from postroom.relay.occupant import Occupant
+from postroom.reminders import Announcement
 from postroom.topics import Topic
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping
+    from datetime import timedelta
 
     import pulsar
 
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 # A broker that is restarted or unloads the topic is back within this; the client reconnects.
 TOLERATED_DISCONNECT_SECONDS = 5.0
-REMIND_EVERY = timedelta(minutes=10)
+REMIND_SECONDS = 600.0
 HELD = Occupant(sentence="")
 
 
@@ -61,24 +63,22 @@ class PulsarMutex:
         """Ask until the mutex is held, and return True; return False once `stopping` is set.
 
         Asks every `retry` with a little jitter. `waiting` is told why it waits, each time; the
-        log only when the reason changes.
+        log when the reason changes, and every ten minutes.
 
         Raises:
             ServiceUnavailable: Pulsar cannot be used with these settings.
             pulsar.PulsarException: it does not answer, or refuses the subscription otherwise.
 
         """
-        reason, said_at = "", 0.0
+        announced = Announcement(every_seconds=REMIND_SECONDS)
         while not stopping.is_set():
             refused = self.ask()
             if refused is None:
                 return True
-            now = time.monotonic()
-            if refused.sentence != reason or now - said_at > REMIND_EVERY.total_seconds():
+            if announced.is_due(refused.sentence):
                 level = logging.INFO if refused.is_ours else logging.WARNING
                 logger.log(level, "%s", refused.sentence, extra={"action": "mutex_wait"})
-                reason, said_at = refused.sentence, now
-            waiting(reason)
+            waiting(refused.sentence)
             stopping.wait(self._retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         return False
 

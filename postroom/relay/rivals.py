@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from postroom.reminders import Announcement
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -37,7 +39,7 @@ class Rivals:
         self._candidate = candidate
         self._stopping = stopping
         self._was_deposed = False
-        self._said, self._said_at = "", 0.0
+        self._announced = Announcement(every_seconds=REMIND_SECONDS)
 
     def refused(self) -> None:
         """Note that somebody else holds our mutex: whoever deposed us meets where we do."""
@@ -64,8 +66,11 @@ class Rivals:
             if time.monotonic() - silent_since > SILENT_SECONDS:
                 logger.info("%s gave no sign of life, and is replaced", rival.owner)
                 return True
-            self._say(self._sentence(rival, heard=heard), heard=heard)
-            waiting(self._said)
+            sentence = self._sentence(rival, heard=heard)
+            if self._announced.is_due(sentence):
+                level = logging.WARNING if heard else logging.INFO
+                logger.log(level, "%s", sentence, extra={"action": "rival"})
+            waiting(sentence)
             self._stopping.wait(LOOK_SECONDS)
             now = store.claim()
             if now != seen:
@@ -94,10 +99,3 @@ class Rivals:
             f"{who} relays nothing for as long as that one lives. Give both one "
             "POSTROOM_MUTEX_TOPIC, on one Pulsar, or stop that one; standing by"
         )
-
-    def _say(self, sentence: str, *, heard: bool) -> None:
-        now = time.monotonic()
-        if sentence != self._said or now - self._said_at > REMIND_SECONDS:
-            level = logging.WARNING if heard else logging.INFO
-            logger.log(level, "%s", sentence, extra={"action": "rival"})
-            self._said, self._said_at = sentence, now

@@ -44,13 +44,44 @@ class Counts:
 
 
 @dataclass(slots=True)
+class Lag:
+    """How far behind a relay is, by the cluster time up to which it has relayed all, in seconds.
+
+    The relay's thread alone writes it; any thread may ask.
+    """
+
+    relayed_until: int | None = None
+    caught_up_at: float = 0.0
+
+    def relayed(self, until: Timestamp | None) -> None:
+        """Note up to when all is relayed, where that can be told."""
+        if until is not None:
+            self.relayed_until = until.time
+
+    def caught_up(self, seconds: float) -> None:
+        """Note that the stream was read to its end so many seconds ago: nothing waited then."""
+        self.caught_up_at = time.time() - seconds
+
+    def seconds(self) -> int | None:
+        """Return how old the oldest committed event that is not relayed may be; 0 if none waits.
+
+        None where that cannot be told, as in a first scan.
+        """
+        if self.relayed_until is None:
+            return None
+        now = time.time()
+        if now - self.caught_up_at <= CAUGHT_UP_SECONDS:
+            return 0
+        return max(0, int(now - max(self.caught_up_at, self.relayed_until)))
+
+
+@dataclass(slots=True)
 class Status:
     """The facts of one relay; read from any thread, number by number.
 
-    What has a name of PartitionView's means the same here, as this relay knows it. `relayed_until`
-    is a cluster time in seconds. hear() is called in the relay's thread, and for RowsPruned in
-    retention's, for EventsFired in the mover's, which touch `pruned` and `fired` alone: there is no
-    lock.
+    What has a name of PartitionView's means the same here, as this relay knows it. hear() is called
+    in the relay's thread, and for RowsPruned in retention's, for EventsFired in the mover's, which
+    touch `pruned` and `fired` alone: there is no lock.
     """
 
     partition: str
@@ -61,8 +92,7 @@ class Status:
     epoch: int = 0
     position: int = 0
     counts: Counts = field(default_factory=Counts)
-    relayed_until: int | None = None
-    caught_up_at: float = 0.0
+    lag: Lag = field(default_factory=Lag)
     topics_shut: Mapping[str, str] = field(default_factory=dict)
 
     def hear(self, fact: Fact) -> None:
@@ -75,12 +105,11 @@ class Status:
             case facts.TermBegan():
                 self.epoch, self.position = fact.epoch, fact.position
                 self.counts.terms += 1
-                self.relayed_until = fact.cluster_time.time if fact.cluster_time else None
-                self.caught_up_at = 0.0
+                self.lag = Lag(fact.cluster_time.time if fact.cluster_time else None)
             case facts.ChunkStored():
                 self._stored(fact)
             case facts.CheckpointWritten(cluster_time=until):
-                self._relayed(until)
+                self.lag.relayed(until)
             case facts.RowsQuarantined(rows=rows):
                 self.counts.quarantined_by_this_relay += rows
             case facts.RowsPruned(rows=rows):
@@ -101,14 +130,10 @@ class Status:
         self.counts.events_sent += fact.events
         self.counts.skipped += fact.skipped
         self.position = fact.position
-        self._relayed(fact.cluster_time)
+        self.lag.relayed(fact.cluster_time)
         if is_empty and fact.cluster_time is not None:
             # The stream was read to its end: all that was committed until then is relayed.
-            self.caught_up_at = time.time() - fact.seconds
-
-    def _relayed(self, until: Timestamp | None) -> None:
-        if until is not None:
-            self.relayed_until = until.time
+            self.lag.caught_up(fact.seconds)
 
     def lag_seconds(self) -> int | None:
         """Return how old the oldest committed event that is not relayed may be; 0 if none waits.
@@ -116,16 +141,11 @@ class Status:
         None where this relay cannot tell: out of office, where another one may relay (`outbox
         status` tells then), and in a first scan.
         """
-        if self.state not in IN_OFFICE or self.relayed_until is None:
-            return None
-        now = time.time()
-        if now - self.caught_up_at <= CAUGHT_UP_SECONDS:
-            return 0
-        return max(0, int(now - max(self.caught_up_at, self.relayed_until)))
+        return self.lag.seconds() if self.state in IN_OFFICE else None
 
     def snapshot(self) -> dict[str, Any]:
         """Return the numbers as JSON can hold them."""
-        until = self.relayed_until
+        until = self.lag.relayed_until
         return {
             "partition": self.partition,
             "owner": self.owner,

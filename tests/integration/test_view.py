@@ -92,7 +92,7 @@ def test_the_view_and_the_relay_call_the_same_things_by_the_same_names(lite_site
     assert told["quarantined_by_this_relay"] == seen.quarantined_now == 1
     assert {"since", "reached", "quarantined"}.isdisjoint(told)
     with relaying(lite_site) as later:
-        wait_until(lambda: later.status.caught_up_at > 0, description="an empty reply")
+        wait_until(lambda: later.status.lag.caught_up_at > 0, description="an empty reply")
         assert later.status.snapshot()["quarantined_by_this_relay"] == 0
         assert view_of(lite_site).quarantined_now == 1
 

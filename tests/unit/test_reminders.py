@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postroom.doubling import Doubling, Respite
-from postroom.reminders import Reminders
+from postroom.reminders import Announcement, Reminders
 
 
 def test_what_lasts_is_said_once_for_as_long_as_it_counts() -> None:
@@ -20,6 +20,15 @@ def test_what_was_said_long_ago_is_said_again() -> None:
     """With no time in between everything is due each time."""
     reminders = Reminders(0)
     assert [reminders.is_due("a") for _ in range(3)] == [True] * 3
+
+
+def test_what_changes_is_said_at_once_and_what_stays_once_in_a_while() -> None:
+    """Also what comes back; what it was made with counts as said."""
+    announced = Announcement(every_seconds=60)
+    assert [announced.is_due(what) for what in "aaba"] == [True, False, True, True]
+    assert not Announcement((), every_seconds=60).is_due(())
+    announced = Announcement(every_seconds=0)
+    assert [announced.is_due("a") for _ in range(3)] == [True] * 3
 
 
 def test_waits_double_up_to_the_longest_and_begin_again() -> None:

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from postroom.reminders import Announcement
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,16 +33,14 @@ class Unserved:
     def __init__(self, partitions: Sequence[OutboxPartition]) -> None:
         self._partitions = partitions
         self._seen: dict[OutboxPartition, tuple[object, float]] = {}
-        self._said: tuple[OutboxPartition, ...] = ()
-        self._said_at = 0.0
+        self._announced = Announcement((), every_seconds=REMIND_SECONDS)
 
     def look(self, holdings: Sequence[Holding], *, held: frozenset[OutboxPartition]) -> None:
         """Look at all, and say what is new or has lasted for another ten minutes."""
         now = time.monotonic()
         found = tuple(each.partition for each in holdings if self._is_without(each, held, now))
-        if found == self._said and (not found or now - self._said_at < REMIND_SECONDS):
+        if not (found or self._announced.what) or not self._announced.is_due(found):
             return
-        self._said, self._said_at = found, now
         if not found:
             logger.info(
                 "All %d outbox partitions are served again",
