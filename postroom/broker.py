@@ -119,7 +119,7 @@ def masked(url: str) -> str:
 
 
 def ensure_subscription(client: pulsar.Client, topic: str, subscription: str) -> None:
-    """Make a durable subscription from the topic's beginning, unless it exists; on each partition.
+    """Make a durable subscription from the beginning, unless it exists, on each topic partition.
 
     A topic without one keeps nothing, so that what is sent before the first consumer would be
     gone. Consumers that are connected are not disturbed: the broker then answers that it is busy,

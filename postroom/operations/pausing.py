@@ -27,7 +27,7 @@ def pause(database: Database[Any], partition: str, *, actor: Actor) -> bool:
     goes on by scanning the collection.
 
     Raises:
-        ConfigurationError: no relay was ever started for such a partition.
+        ConfigurationError: no relay was ever started for such an outbox partition.
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
@@ -42,7 +42,7 @@ def resume(database: Database[Any], partition: str, *, actor: Actor) -> bool:
     """Have it relayed again, from where it stood still; return False where it was not paused.
 
     Raises:
-        ConfigurationError: no relay was ever started for such a partition.
+        ConfigurationError: no relay was ever started for such an outbox partition.
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """

@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.25
 
 
 class Interlude:
-    """Knows whether a partition is paused, by asking MongoDB once a second in a thread of its own.
+    """Knows whether an outbox partition is paused: asks once a second, in a thread of its own.
 
     `is_on` is set for as long as it is: a term then drains, writes its checkpoint and ends, and the
     relay sits it out with the mutex in its hand. It is also set where the relay is to give its
@@ -84,7 +84,7 @@ class Interlude:
         self.is_on.set()
 
     def sit_out(self, on_idle: Callable[[], None]) -> bool:
-        """Return True once the partition is to be relayed, False once the relay stops or leaves.
+        """Return True once it is to be relayed, False once the relay stops or leaves.
 
         `on_idle` is called all the while, and its errors are raised.
         """

@@ -223,7 +223,7 @@ class Relay:
 
         self._standing.enter(State.OPENING)
         logger.info(
-            "Holding the mutex as %s; opening a term of partition %r",
+            "Holding the mutex as %s; opening a term of outbox partition %r",
             self._candidate.owner,
             self._candidate.partition,
             extra={"action": "mutex_taken", "owner": self._candidate.owner},

@@ -1,4 +1,4 @@
-"""A term: from taking office to its end, one relay's work on one partition.
+"""A term: from taking office to its end, one relay's work on one outbox partition.
 
 The term runs in the relay's thread and owns all that it opens. Its mailbox is filled by a reader
 with batches, by the client's threads with what is stored and refused, by each checkpoint's thread

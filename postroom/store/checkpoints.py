@@ -117,7 +117,7 @@ class CheckpointStore:
         self._guard: dict[str, Any] = {}
 
     def prepare(self) -> None:
-        """Make the index by which a partition has one row."""
+        """Make the index by which an outbox partition has one row."""
         self._rows.create_index(
             [(CheckpointField.PARTITION, ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
         )
@@ -173,8 +173,8 @@ class CheckpointStore:
             _known_row(self._rows, self._partition)
             if self._seen:
                 raise errors.TermEnded(
-                    f"Another relay has begun a term of partition {self._partition!r} at the same "
-                    "moment; it is looked at again"
+                    f"Another relay has begun a term of outbox partition {self._partition!r} "
+                    "at the same moment; it is looked at again"
                 ) from None
             # Two relays made the row at once; it is there now.
             return self._find_and_update(update)
@@ -315,6 +315,6 @@ def _lanes_to_row(lanes: Mapping[Topic, Mark | None]) -> list[dict[str, Any]]:
 
 def _superseded(partition: OutboxPartition, guard: Mapping[str, Any]) -> errors.Superseded:
     return errors.Superseded(
-        f"Another relay has taken over partition {partition!r}, or its checkpoint was removed "
-        f"(epoch {guard[CheckpointField.EPOCH]}); this relay sends nothing more and stands by"
+        f"Another relay has taken over outbox partition {partition!r}, or its checkpoint was "
+        f"removed (epoch {guard[CheckpointField.EPOCH]}); this one sends nothing more and stands by"
     )

@@ -42,7 +42,7 @@ class Pauses:
         )
 
     def of(self, partition: OutboxPartition) -> Pause | None:
-        """Return a partition's pause, or None where it is to be relayed."""
+        """Return an outbox partition's pause, or None where it is to be relayed."""
         row = self._rows.find_one(
             {CheckpointField.PARTITION: partition, CheckpointField.PAUSED_BY: {"$ne": None}},
             {CheckpointField.PAUSED_BY: 1, CheckpointField.PAUSED_AT: 1},
@@ -54,7 +54,7 @@ class Pauses:
         return Pause(by=str(by), since=since)
 
     def begin(self, partition: OutboxPartition, *, by: str) -> bool | None:
-        """Pause a partition; say whether it was not paused before, None where it has no row."""
+        """Pause an outbox partition; say whether it was not paused, None where it has no row."""
         found = self._rows.update_one(
             {CheckpointField.PARTITION: partition, CheckpointField.PAUSED_BY: None},
             {

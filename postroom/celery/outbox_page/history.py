@@ -45,7 +45,7 @@ class _Sample:
 
 
 class History:
-    """Keeps samples of an hour for each partition, of 256 partitions at most. Thread-safe."""
+    """Keeps samples of an hour for each outbox partition, of 256 at most. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class History:
                 del self._samples[partition]
 
     def of(self, partition: str, *, now: float | None = None) -> Curves:
-        """Return the curves of a partition."""
+        """Return the curves of an outbox partition."""
         at = time.monotonic() if now is None else now
         with self._lock:
             samples = list(self._samples.get(partition, ()))

@@ -66,7 +66,7 @@ class Lookout:
         return [*self._selection.names, *self._selection.redrives]
 
     def _look_up(self, topic: Topic) -> float:
-        """Find a topic's partitions, and say in how many seconds to look again."""
+        """Find a topic's topic partitions, and say in how many seconds to look again."""
         try:
             partitions = self._client.get_topic_partitions(topic)
         except Exception as error:  # noqa: BLE001 - one topic's failure is its own

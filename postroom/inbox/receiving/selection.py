@@ -176,7 +176,7 @@ class TopicPattern:
             ) from None
 
     def fits(self, topic: Topic) -> bool:
-        """Say whether a topic, or the topic whose partition it is, has such a name."""
+        """Say whether a topic, or the one whose topic partition it is, has such a name."""
         return any(
             namespace == f"persistent://{self.namespace}" and self.local.fullmatch(name)
             for namespace, _, name in (t.rpartition("/") for t in (topic, base_topic(topic)))

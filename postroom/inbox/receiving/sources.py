@@ -114,7 +114,7 @@ class Sources:
     def _open(self, source: Source) -> None:
         if len(found := self._client.get_topic_partitions(source.topic)) > 1:
             # The client would read them by one queue, which grows with each connection.
-            raise errors.ServiceUnavailable(f"it has {len(found)} partitions since a moment")
+            raise errors.ServiceUnavailable(f"it has {len(found)} topic partitions since a moment")
         source.open(
             self._client,
             queue_size=self._queue_size(source.topic),

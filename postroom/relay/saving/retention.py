@@ -36,7 +36,7 @@ EVERY_SECONDS = 30.0
 
 
 class Retention:
-    """Prunes one partition while this relay is active; start() and stop() around a term.
+    """Prunes one outbox partition while this relay is active; start() and stop() around a term.
 
     A row goes when its ObjectId is older than `age`, and when it was relayed: when it was there, in
     the very collection that the checkpoint speaks of, at the cluster time that the checkpoint has
