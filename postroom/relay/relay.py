@@ -150,11 +150,13 @@ class Relay:
             raise
 
     def _stand_for_office(self) -> None:
-        self._standing.enter(State.STANDBY)
         self._interlude.begin()
         with self._stand.candidacy(self._stopping, waiting=self._refused) as ground:
             if ground is None:
                 return
+            # Not before the services let it in: where they do not it could stand in for nobody, and
+            # a rollout that waits until it stands by would go on and end those that work.
+            self._standing.enter(State.STANDBY)
             checkpoints, mutex = self._checkpoints(ground.database), self._mutex(ground)
             try:
                 waiting = self._refused

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devstack.service import free_port
 from postroom import broker
-from postroom.relay import stand
+from postroom.relay import facts, stand
 from postroom.relay.state import State
 from tests.conftest import addresses
 from tests.relays import relaying
@@ -40,6 +41,19 @@ def test_a_namespace_or_tenant_that_is_missing(pulsar_site: Site, namespace: str
     mutex = f"{namespace}/mutex"
     with relaying(pulsar_site, wait=False, mutex_topic=mutex) as relay:
         says(relay, f"persistent://{mutex}", "namespace")
+
+
+def test_who_is_not_let_in_stands_by_for_nobody(pulsar_site: Site) -> None:
+    """A rollout waits until a new relay stands by, and ends those that work then."""
+    told: list[object] = []
+    away = f"pulsar://127.0.0.1:{free_port()}"
+    with relaying(pulsar_site, wait=False, hear=told.append, pulsar_url=away):
+
+        def states() -> list[State]:
+            return [fact.state for fact in list(told) if isinstance(fact, facts.StateEntered)]
+
+        wait_until(lambda: states().count(State.WAITING) >= 2, description="it has tried twice")
+        assert set(states()) == {State.WAITING}
 
 
 def test_topics_are_not_made_by_themselves(
