@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from postroom import handles
 from postroom.inbox.handling.handlers import Handler, Registry
 from postroom.inbox.scheduling.key_queues import KeyQueues
+from postroom.inbox.scheduling.schedule import Schedule
 
 
 def handler(batch: int = 1, name: str = "h") -> Handler:
@@ -123,11 +124,11 @@ def waiting_for(of: Handler, *keys: str | None) -> KeyQueues:
     return found
 
 
-def taken(backlog: KeyQueues, *, free: int = 1) -> list[list[int]]:
+def taken(backlog: KeyQueues, *, places: int = 1) -> list[list[int]]:
     """Return the numbers of all groups, one after another."""
     found = []
     while backlog:
-        (portion,) = backlog.take(free=free)
+        (portion,) = backlog.take(places=places)
         found.append([held.number for held in portion.deliveries])  # type: ignore[attr-defined]
     return found
 
@@ -138,11 +139,22 @@ def test_a_group_is_what_waits_up_to_its_size_each_key_in_its_order() -> None:
     assert taken(waiting_for(grouped(group=2), "a", "a", "a")) == [[0, 1]]
 
 
-def test_no_group_takes_what_a_free_thread_could_do_beside_it() -> None:
-    """With as many threads free as keys wait nothing is handled together but one key's events."""
+def test_no_group_takes_what_another_thread_could_do_beside_it() -> None:
+    """With as many threads as keys wait nothing is handled together but one key's events."""
     of = grouped(group=16)
-    assert taken(waiting_for(of, "a", "b", "c", "c"), free=3) == [[0], [1], [2, 3]]
-    assert taken(waiting_for(of, "a", "b", "c", "d"), free=2)[0] == [0, 1]
+    assert taken(waiting_for(of, "a", "b", "c", "c"), places=3) == [[0], [1], [2, 3]]
+    assert taken(waiting_for(of, "a", "b", "c", "d"), places=2)[0] == [0, 1]
+
+
+def test_the_first_place_that_comes_free_leaves_the_others_their_part() -> None:
+    """Behind a moment in which all threads stood still one group does not take all that waits."""
+    of, schedule = grouped(group=16), Schedule()
+    for number in range(16):
+        schedule.add(delivery(number, f"k{number}", of))
+    underway: Any = SimpleNamespace(free=1, most=8)
+    work = schedule.take(underway)
+    assert work is not None
+    assert len(work.deliveries) == 2
 
 
 def test_what_has_an_effect_behind_its_commit_shares_it_with_other_keys_alone() -> None:

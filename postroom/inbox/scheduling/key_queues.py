@@ -46,17 +46,17 @@ class KeyQueues:
         if len(queue) == 1 and key not in self._unfinished:
             self._ready.append(key)
 
-    def take(self, *, free: int = 1) -> list[Portion]:
+    def take(self, *, places: int = 1) -> list[Portion]:
         """Take the delivery whose turn it is, for each of its handlers.
 
         For a handler that takes several together and wants it alone, also those behind it and at
         the head of other keys that this handler alone wants: for a batch up to its size; for a
-        group no more keys than are left for each of so many `free` places, since what is handled
+        group no more keys than there are for each of so many `places`, since what is handled
         one after another could be handled side by side.
         """
         first = self._queues[self._ready[0]][0]
         if len(first.handlers) == 1 and (handler := first.handlers[0]).together > 1:
-            keys = len(self._ready) if handler.batched else -(-len(self._ready) // max(1, free))
+            keys = len(self._ready) if handler.batched else -(-len(self._ready) // max(1, places))
             return [Portion(handler, self._several(handler, keys))]
         self._pop(self._ready.popleft())
         return [Portion(handler, [first]) for handler in first.handlers]

@@ -91,7 +91,9 @@ class Schedule:
         while (found := self._allowed(underway)) is None:
             if not self._queues:
                 return None
-            for handler, deliveries in self._queues.take(free=underway.free):
+            # For all places, not those that are free now: behind a moment in which MongoDB stood
+            # still all come free at once, and the first one would take what waits for the others.
+            for handler, deliveries in self._queues.take(places=underway.most):
                 self._next.append(Work(handler=handler, deliveries=tuple(deliveries)))
         if found.is_group and self.conflicts.are_met(found.handler, in_groups=True):
             found, *others = found.apart()
