@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from postroom import broker, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.outbox import Outbox
-from postroom.store import clients
+from postroom.store import clients, plan_indexes
 from postroom.store.server_watch import ServerWatch
 from postroom.testing import watching
 from postroom.testing.contract import Contract
@@ -96,6 +96,8 @@ class OutboxSite:
         self._mail = Mail(shared.pulsar, wiring, settings)
         self._relayed: set[str] = set()
         self._ahead = timedelta(0)
+        # As `outbox setup` does: made by a first scheduled event, it would fail what had written.
+        plan_indexes.prepare(self.database)
 
     @property
     def database(self) -> Database[Any]:

@@ -154,6 +154,17 @@ def test_writes_outside_of_the_session_are_found(outbox_site: OutboxSite) -> Non
     assert "__outboxMessages" in found
 
 
+def test_a_transaction_that_has_written_may_schedule_the_first_event(
+    outbox_site: OutboxSite,
+) -> None:
+    """As in production behind `outbox setup`, though each test has a database that is new."""
+    with outbox_site.outbox.scope() as tx:
+        outbox_site.database.orders.insert_one({"_id": "7"}, session=tx.session)
+        tx.publish({"name": "Later", "data": {}}, deliver_in=timedelta(days=2))
+    outbox_site.advance(timedelta(days=3))
+    assert [each.event.name for each in outbox_site.drain().published] == ["Later"]
+
+
 def test_the_clock_of_scheduled_events_can_be_moved(outbox_site: OutboxSite) -> None:
     """What is due then is relayed, the rest waits, and MongoDB's own clock stays."""
     with outbox_site.outbox.scope() as tx:
