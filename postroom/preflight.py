@@ -6,7 +6,9 @@ Start-up logs and obeys the list; whoever wants to know prints it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pymongo import errors as mongo
 
 from postroom import broker, errors
 from postroom.abilities import PROBE
@@ -14,7 +16,8 @@ from postroom.access.client import access_of
 from postroom.findings import Finding, Grade
 from postroom.refusals import is_away, meaning, why
 from postroom.restraints import lacks_subscription
-from postroom.store import clients
+from postroom.server_codes import UNAUTHORIZED
+from postroom.store import clients, plainness
 from postroom.topics import Topic, canonical, namespace_of
 
 if TYPE_CHECKING:
@@ -22,13 +25,16 @@ if TYPE_CHECKING:
 
     import pulsar
     from pymongo import MongoClient
+    from pymongo.database import Database
 
     from postroom.abilities import Abilities
     from postroom.pulsar_admin import PulsarAdmin
 
 __all__ = [
     "MakeSubscription",
+    "collections",
     "creation",
+    "deletions",
     "delivery",
     "mongodb",
     "retention",
@@ -39,6 +45,8 @@ __all__ = [
 FIT = "MongoDB"
 SHARDING = "sharding"
 DELIVERY = "what the broker can do"
+
+Seen = TypeVar("Seen")
 
 # Makes a subscription on a topic, unless it is there.
 MakeSubscription = Callable[[Topic, str], None]
@@ -73,6 +81,53 @@ def _sharding(client: MongoClient[Any]) -> Finding:
         remedy="db.adminCommand({setParameter: 1, periodicNoopIntervalSecs: 1}), on each "
         "member of each shard",
     )
+
+
+def collections(database: Database[Any], names: Sequence[str]) -> list[Finding]:
+    """Look whether collections that are there are plain; nothing is found where none may look.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
+    return [
+        Finding(
+            what=f"collection {name}",
+            found=f"{name} of database {database.name!r} is {kind}: what is kept there could be "
+            "refused, gone, or taken for something else",
+            grade=Grade.FAIL,
+            remedy="Move its rows into a plain collection of that name (docs/guarantees.md)",
+        )
+        for name, kind in _seen(lambda: plainness.oddities(database, names).items())
+    ]
+
+
+def deletions(database: Database[Any], names: Sequence[str]) -> list[Finding]:
+    """Look for TTL indexes of others in collections; nothing is found where none may look.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
+    return [
+        Finding(
+            what=f"index {each.name} of {each.collection}",
+            found=f"The TTL index {each.name!r} of {each.collection} has MongoDB delete rows "
+            f"{each.seconds} s after their {each.field!r}, whether they are needed or not",
+            grade=Grade.WARN,
+            remedy=f'In mongosh: db.getCollection("{each.collection}").dropIndex("{each.name}")',
+        )
+        for each in _seen(lambda: plainness.deletions(database, names))
+    ]
+
+
+def _seen(look: Callable[[], Iterable[Seen]]) -> list[Seen]:
+    try:
+        return list(look())
+    except mongo.OperationFailure as error:
+        if error.code != UNAUTHORIZED:
+            raise
+        return []
 
 
 def topics(

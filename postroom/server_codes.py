@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "DUPLICATE_KEY",
     "ILLEGAL_OPERATION",
+    "INDEX_OPTIONS_CONFLICT",
     "LIFETIME_EXCEEDED",
     "NO_SUCH_TRANSACTION",
     "SNAPSHOT_GONE",
@@ -23,6 +24,8 @@ ILLEGAL_OPERATION = 20
 TIME_EXPIRED = 50
 # SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.
 SNAPSHOT_GONE = frozenset({239, 246})
+# There is an index of these fields already, by another name or with other options.
+INDEX_OPTIONS_CONFLICT = 85
 # It was ended: for its length, as one that hangs, by a session's end, or by an error within it.
 NO_SUCH_TRANSACTION = 251
 LIFETIME_EXCEEDED = 290

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from postroom import findings, preflight, rights
+from postroom import findings, preflight, rights, wire
 from postroom.findings import Grade
 
 if TYPE_CHECKING:
     from pymongo.database import Database
 
 __all__ = ["Inspection"]
+
+
+KEEPS = (wire.INBOX, wire.BEGUN, wire.REPERTOIRES)
 
 
 class Inspection:
@@ -35,8 +38,10 @@ class Inspection:
         client = self._database.client
         # How a cluster is sharded concerns those who read its change stream.
         seen = preflight.mongodb(client)
-        findings.obey(each for each in seen if each.grade is Grade.FAIL)
+        kept = preflight.collections(self._database, KEEPS)
+        findings.obey(each for each in [*seen, *kept] if each.grade is Grade.FAIL)
         if not self._has_rights:
+            findings.obey(preflight.deletions(self._database, KEEPS))
             lacking = rights.in_mongodb(client, self._database.name, "consumer")
             findings.obey(lacking, action="rights")
             self._has_rights = True

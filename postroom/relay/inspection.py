@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from postroom import abilities, broker, findings, preflight, rights
+from postroom import abilities, broker, findings, preflight, rights, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.expiry import expiry
 from postroom.findings import Grade
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from postroom.topics import Topic
 
 __all__ = ["Inspection"]
+
+
+# The outbox itself is looked at before each term: it may be made anew.
+KEEPS = (wire.CHECKPOINTS, wire.QUARANTINE, wire.SCHEDULED, wire.PARTITIONS)
 
 
 class Inspection:
@@ -54,12 +58,13 @@ class Inspection:
             ServiceUnavailable: one of them does not answer, or is not fit now.
 
         """
-        seen = preflight.mongodb(mongodb)
+        database = self._settings.mongodb_database
+        seen = preflight.mongodb(mongodb) + preflight.collections(mongodb[database], KEEPS)
         findings.obey(
             seen if self._abilities is None else [each for each in seen if each.grade is Grade.FAIL]
         )
         if self._abilities is None:
-            database = self._settings.mongodb_database
+            findings.obey(preflight.deletions(mongodb[database], (wire.OUTBOX, *KEEPS)))
             findings.obey(rights.in_mongodb(mongodb, database, "relay"), action="rights")
             self._abilities = self._looked_at(client)
         return self._abilities

@@ -11,6 +11,7 @@ from pymongo import DESCENDING, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store import expiry_index
 from postroom.wire import ActionField
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ class ActionLog:
 
     def prepare(self) -> None:
         """Make the index by which rows expire."""
-        self._rows.create_index(
+        expiry_index.prepare(
+            self._rows,
             ActionField.BEGAN_AT,
             name=wire.ACTIONS_EXPIRY_INDEX,
-            expireAfterSeconds=int(KEEP.total_seconds()),
+            seconds=int(KEEP.total_seconds()),
         )
 
     def begin(self, action: Action) -> ObjectId:

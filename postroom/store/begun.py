@@ -10,6 +10,7 @@ import pymongo
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 
 from postroom import wire
+from postroom.store import expiry_index
 from postroom.wire import BegunField, InboxField
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ class Begun:
 
     def prepare(self) -> None:
         """Make the index by which rows expire."""
-        seconds = int(KEEP.total_seconds())
-        self._rows.create_index(
-            BegunField.BEGUN_AT, name=wire.BEGUN_EXPIRY_INDEX, expireAfterSeconds=seconds
+        expiry_index.prepare(
+            self._rows,
+            BegunField.BEGUN_AT,
+            name=wire.BEGUN_EXPIRY_INDEX,
+            seconds=int(KEEP.total_seconds()),
         )
 
     def begin(self, row_id: RowId) -> bool:

@@ -11,6 +11,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
+from postroom.server_codes import INDEX_OPTIONS_CONFLICT
 from postroom.store.checkpoint import VERSION, Checkpoint, from_row, require_known
 from postroom.store.claims import claim_in
 from postroom.store.codec import READING
@@ -20,7 +21,7 @@ from postroom.store.scans import scan_to_row
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bson import Binary, Timestamp
     from pymongo.collection import Collection
@@ -38,6 +39,8 @@ __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
 CODEC = READING.with_options(tz_aware=True)
 READ_MS = 10_000
 WRITE_MS = 10_000
+INDEX_KEY_SPECS_CONFLICT = 86
+IN_THE_WAY = frozenset({INDEX_OPTIONS_CONFLICT, INDEX_KEY_SPECS_CONFLICT})
 # Also rows that do not say.
 KNOWN_VERSIONS = {CheckpointField.VERSION: {"$in": [None, *range(1, VERSION + 1)]}}
 
@@ -117,10 +120,19 @@ class CheckpointStore:
         self._guard: dict[str, Any] = {}
 
     def prepare(self) -> None:
-        """Make the index by which an outbox partition has one row."""
-        self._rows.create_index(
-            [(CheckpointField.PARTITION, ASCENDING)], name=wire.CHECKPOINT_INDEX, unique=True
-        )
+        """Make the index by which an outbox partition has one row, unless another one sees to that.
+
+        Raises:
+            ServiceUnavailable: one of the same field that does not is in its way.
+
+        """
+        fields = [(CheckpointField.PARTITION, ASCENDING)]
+        try:
+            self._rows.create_index(fields, name=wire.CHECKPOINT_INDEX, unique=True)
+        except mongo.OperationFailure as error:
+            if error.code not in IN_THE_WAY:
+                raise
+            _require_unique(self._rows, fields)
 
     def claim(self) -> Claim | None:
         """Return who has the outbox partition, None before its first relay.
@@ -296,6 +308,22 @@ class CheckpointStore:
     def _update(self, update: Mapping[str, Any]) -> None:
         if not self._rows.update_one(self._guard, update).matched_count:
             raise _superseded(self._partition, self._guard)
+
+
+def _require_unique(rows: Collection[Any], fields: Sequence[tuple[str, int]]) -> None:
+    there = {
+        name: options
+        for name, options in rows.index_information().items()
+        if [*options["key"]] == [*fields]
+    }
+    if any(each.get("unique") and "partialFilterExpression" not in each for each in there.values()):
+        return
+    names = ", ".join(sorted(there)) or wire.CHECKPOINT_INDEX
+    raise errors.ServiceUnavailable(
+        f"The index {names} of {wire.CHECKPOINTS} is in the way of the one by which an outbox "
+        "partition has one checkpoint. It is looked at again; in mongosh: "
+        f'db.getCollection("{wire.CHECKPOINTS}").dropIndex("{names}")'
+    )
 
 
 def _known_row(rows: Collection[Any], partition: OutboxPartition) -> Mapping[str, Any] | None:

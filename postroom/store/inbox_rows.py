@@ -12,6 +12,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.server_codes import DUPLICATE_KEY
+from postroom.store import expiry_index
 from postroom.wire import InboxField
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["InboxRows", "Repeated", "RowId", "codes_of", "identity"]
 
-INDEX_OPTIONS_CONFLICT = 85
 LONGEST_ID = 256
 
 
@@ -66,16 +66,12 @@ class InboxRows:
 
     def prepare(self, *, keep: timedelta) -> None:
         """Make the index by which rows expire, or change its time."""
-        seconds = int(keep.total_seconds())
-        name = wire.INBOX_EXPIRY_INDEX
-        try:
-            self._rows.create_index(InboxField.HANDLED_AT, name=name, expireAfterSeconds=seconds)
-        except mongo.OperationFailure as error:
-            if error.code != INDEX_OPTIONS_CONFLICT:
-                raise
-            self._database.command(
-                "collMod", wire.INBOX, index={"name": name, "expireAfterSeconds": seconds}
-            )
+        expiry_index.prepare(
+            self._rows,
+            InboxField.HANDLED_AT,
+            name=wire.INBOX_EXPIRY_INDEX,
+            seconds=int(keep.total_seconds()),
+        )
 
     def remember(
         self, rows: Sequence[tuple[RowId, str]], session: ClientSession, *, owing: bool = False

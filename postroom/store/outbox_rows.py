@@ -13,6 +13,7 @@ from pymongo.read_concern import ReadConcern
 from postroom import errors, wire
 from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.codec import RAW, READING, Row, Unreadable, decoded
+from postroom.store.plainness import oddity
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -31,20 +32,6 @@ READ_MS = 10_000
 WRITE_MS = 10_000
 COLLECTION_UUID_MISMATCH = 361
 UNKNOWN_FIELD_CODES = frozenset({40415, 9})
-
-
-def _unfit(collection: Mapping[str, Any]) -> str | None:
-    """Say what keeps a collection from being an outbox, None where nothing does.
-
-    Views and time series have no change stream, capped ones no snapshots, and by a collation other
-    than the simple one one outbox partition's name is another's too.
-    """
-    options = collection.get("options", {})
-    if collection.get("type") in {"view", "timeseries"}:
-        return "a view" if collection["type"] == "view" else "a time series"
-    if options.get("capped"):
-        return "capped"
-    return "a collection with a collation" if options.get("collation") else None
 
 
 class OutboxRows:
@@ -74,7 +61,7 @@ class OutboxRows:
         found = next(self._database.list_collections(filter={"name": wire.OUTBOX}), None)
         if found is None:
             self._database.create_collection(wire.OUTBOX, check_exists=False)
-        elif (kind := _unfit(found)) is not None:
+        elif (kind := oddity(found)) is not None:
             raise errors.ServiceUnavailable(
                 f"{wire.OUTBOX} of database {self._database.name!r} is {kind}: no event can be "
                 "relayed from it. It is looked at again; move its rows into a plain collection of "

@@ -9,6 +9,7 @@ from pymongo import WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
+from postroom.store import expiry_index
 from postroom.wire import RepertoireField
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Repertoires:
 
     def prepare(self) -> None:
         """Make the index by which rows expire."""
-        self._rows.create_index(
+        expiry_index.prepare(
+            self._rows,
             RepertoireField.SEEN_AT,
             name=wire.REPERTOIRES_EXPIRY_INDEX,
-            expireAfterSeconds=int(KEEP.total_seconds()),
+            seconds=int(KEEP.total_seconds()),
         )
 
     def tell(self, matches: Sequence[str]) -> None:

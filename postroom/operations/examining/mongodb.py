@@ -31,6 +31,17 @@ LAGGING = timedelta(minutes=1)
 SHORT_WINDOW = timedelta(hours=1)
 OVERDUE_SECONDS = 10.0
 SETUP = "celery -A … outbox setup"
+COLLECTIONS = (
+    wire.OUTBOX,
+    wire.CHECKPOINTS,
+    wire.QUARANTINE,
+    wire.SCHEDULED,
+    wire.PARTITIONS,
+    wire.INBOX,
+    wire.BEGUN,
+    wire.REPERTOIRES,
+    wire.ACTIONS,
+)
 # A little longer than the driver gives a member to take a connection.
 CONNECT_SECONDS = 5.5
 
@@ -47,7 +58,7 @@ def examine(database: Database[Any], wiring: Wiring) -> list[Finding]:
         return fit
     version = database.client.server_info()["version"]
     found = [*fit, Finding(what="MongoDB's version", found=f"MongoDB is {version}")]
-    looks = (_members, _rights, _clock, _indexes, _oplog, _partitions, _scheduled)
+    looks = (_members, _rights, _clock, _collections, _indexes, _oplog, _partitions, _scheduled)
     for look in looks:
         found += _allowed(look, database, wiring)
     return found
@@ -111,6 +122,11 @@ def _clock(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
         grade=Grade.FAIL if off > margin else Grade.WARN,
         remedy="timedatectl set-ntp true",
     )
+
+
+def _collections(database: Database[Any], _: Wiring) -> Iterator[Finding]:
+    yield from preflight.collections(database, COLLECTIONS)
+    yield from preflight.deletions(database, COLLECTIONS)
 
 
 def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:

@@ -1,0 +1,87 @@
+"""Plainness: what a collection must not be that postroom keeps something in.
+
+Who makes collections beforehand may give them what an application's own have.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from postroom import wire
+from postroom.wire import OutboxField, ScheduledField
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pymongo.database import Database
+
+__all__ = ["Deletion", "deletions", "oddities", "oddity"]
+
+OWN_INDEXES = frozenset(
+    {
+        wire.INBOX_EXPIRY_INDEX,
+        wire.BEGUN_EXPIRY_INDEX,
+        wire.REPERTOIRES_EXPIRY_INDEX,
+        wire.ACTIONS_EXPIRY_INDEX,
+    }
+)
+# What is set once a row is of no more use.
+DONE_FIELDS = frozenset({OutboxField.SENT_AT, ScheduledField.FIRED_AT})
+
+
+class Deletion(NamedTuple):
+    """A TTL index that is none of postroom's: of which collection, its name, by what, how soon."""
+
+    collection: str
+    name: str
+    field: str
+    seconds: int
+
+
+def oddity(collection: Mapping[str, Any]) -> str | None:
+    """Say what a collection is, as listCollections shows it, that it must not be; None if plain.
+
+    Views and time series have no change stream and take no updates. Capped ones have no snapshots,
+    take no writes in transactions, and forget the oldest. By a collation other than the simple one
+    a name is another's too: two outbox partitions, or two events that the inbox takes for one.
+    """
+    options = collection.get("options", {})
+    if collection.get("type") in {"view", "timeseries"}:
+        return "a view" if collection["type"] == "view" else "a time series"
+    if options.get("capped"):
+        return "capped"
+    return "a collection with a collation" if options.get("collation") else None
+
+
+def oddities(database: Database[Any], names: Iterable[str]) -> dict[str, str]:
+    """Return which of some collections are not plain, and what they are.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer, or refuses to list them.
+
+    """
+    found = database.list_collections(filter={"name": {"$in": list(names)}})
+    return {each["name"]: kind for each in found if (kind := oddity(each)) is not None}
+
+
+def deletions(database: Database[Any], names: Iterable[str]) -> list[Deletion]:
+    """Return the TTL indexes of some collections that postroom has not made, and that delete.
+
+    Not those of what is done with by a field of its own.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer, or refuses to list them.
+
+    """
+    found = []
+    # Views have no indexes.
+    tables = {"name": {"$in": list(names)}, "type": "collection"}
+    for name in sorted(each["name"] for each in database.list_collections(filter=tables)):
+        for index, options in database[name].index_information().items():
+            (field, _), *_ = options["key"]
+            fields = {field, *options.get("partialFilterExpression", {})}
+            if "expireAfterSeconds" in options and index not in OWN_INDEXES:
+                seconds = int(options["expireAfterSeconds"])
+                if not fields & DONE_FIELDS:
+                    found.append(Deletion(name, index, field, seconds))
+    return found
