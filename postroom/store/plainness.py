@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom import wire
-from postroom.wire import OutboxField, ScheduledField
+from postroom.wire import (
+    ActionField,
+    BegunField,
+    InboxField,
+    OutboxField,
+    RepertoireField,
+    ScheduledField,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,14 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Deletion", "deletions", "oddities", "oddity"]
 
-OWN_INDEXES = frozenset(
-    {
-        wire.INBOX_EXPIRY_INDEX,
-        wire.BEGUN_EXPIRY_INDEX,
-        wire.REPERTOIRES_EXPIRY_INDEX,
-        wire.ACTIONS_EXPIRY_INDEX,
-    }
-)
+# By which rows expire: one that others have made of them is given our own time.
+OWN_FIELDS: Mapping[str, str] = {
+    wire.INBOX: InboxField.HANDLED_AT,
+    wire.BEGUN: BegunField.BEGUN_AT,
+    wire.REPERTOIRES: RepertoireField.SEEN_AT,
+    wire.ACTIONS: ActionField.BEGAN_AT,
+}
 # What is set once a row is of no more use.
 DONE_FIELDS = frozenset({OutboxField.SENT_AT, ScheduledField.FIRED_AT})
 
@@ -78,10 +84,11 @@ def deletions(database: Database[Any], names: Iterable[str]) -> list[Deletion]:
     tables = {"name": {"$in": list(names)}, "type": "collection"}
     for name in sorted(each["name"] for each in database.list_collections(filter=tables)):
         for index, options in database[name].index_information().items():
-            (field, _), *_ = options["key"]
-            fields = {field, *options.get("partialFilterExpression", {})}
-            if "expireAfterSeconds" in options and index not in OWN_INDEXES:
+            if "expireAfterSeconds" not in options:
+                continue
+            ((field, _),) = options["key"]
+            partial = options.get("partialFilterExpression", {})
+            if not DONE_FIELDS & {field, *partial} and (partial or OWN_FIELDS.get(name) != field):
                 seconds = int(options["expireAfterSeconds"])
-                if not fields & DONE_FIELDS:
-                    found.append(Deletion(name, index, field, seconds))
+                found.append(Deletion(name, index, field, seconds))
     return found

@@ -118,6 +118,7 @@ def test_an_index_of_the_same_field_serves_by_any_name(
     rows = lite_site.database[name]
     rows.create_index(field, name="dba", **options)
     prepare(lite_site.database)
+    assert preflight.deletions(lite_site.database, [name]) == []
     assert rows.index_information()["dba"]["expireAfterSeconds"] >= DAY.total_seconds()
 
 
