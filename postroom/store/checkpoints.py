@@ -123,7 +123,7 @@ class CheckpointStore:
         """Make the index by which an outbox partition has one row, unless another one sees to that.
 
         Raises:
-            ServiceUnavailable: one of the same field that does not is in its way.
+            ServiceUnavailable: one of its name that does not is in its way.
 
         """
         fields = [(CheckpointField.PARTITION, ASCENDING)]
@@ -311,18 +311,13 @@ class CheckpointStore:
 
 
 def _require_unique(rows: Collection[Any], fields: Sequence[tuple[str, int]]) -> None:
-    there = {
-        name: options
-        for name, options in rows.index_information().items()
-        if [*options["key"]] == [*fields]
-    }
-    if any(each.get("unique") and "partialFilterExpression" not in each for each in there.values()):
-        return
-    names = ", ".join(sorted(there)) or wire.CHECKPOINT_INDEX
+    for options in rows.index_information().values():
+        if [*options["key"]] == [*fields] and options.get("unique"):
+            return
     raise errors.ServiceUnavailable(
-        f"The index {names} of {wire.CHECKPOINTS} is in the way of the one by which an outbox "
-        "partition has one checkpoint. It is looked at again; in mongosh: "
-        f'db.getCollection("{wire.CHECKPOINTS}").dropIndex("{names}")'
+        f"The index {wire.CHECKPOINT_INDEX} of {wire.CHECKPOINTS} is not the one by which an "
+        "outbox partition has one checkpoint. It is looked at again; in mongosh: "
+        f'db.getCollection("{wire.CHECKPOINTS}").dropIndex("{wire.CHECKPOINT_INDEX}")'
     )
 
 
