@@ -6,6 +6,7 @@ https://www.mongodb.com/docs/manual/reference/error-codes/
 from __future__ import annotations
 
 __all__ = [
+    "DOCUMENT_VALIDATION",
     "DUPLICATE_KEY",
     "ILLEGAL_OPERATION",
     "INDEX_OPTIONS_CONFLICT",
@@ -26,6 +27,8 @@ TIME_EXPIRED = 50
 SNAPSHOT_GONE = frozenset({239, 246})
 # There is an index of these fields already, by another name or with other options.
 INDEX_OPTIONS_CONFLICT = 85
+# A collection's validator does not let a row in.
+DOCUMENT_VALIDATION = 121
 # It was ended: for its length, as one that hangs, by a session's end, or by an error within it.
 NO_SUCH_TRANSACTION = 251
 LIFETIME_EXCEEDED = 290

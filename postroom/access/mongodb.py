@@ -21,7 +21,7 @@ from postroom.access.tls import flaw_within, located, tls_reason
 from postroom.access.validity import expired_at, valid_until
 from postroom.mongodb_options import for_pymongo
 from postroom.private_text import one_line
-from postroom.server_codes import UNAUTHORIZED
+from postroom.server_codes import DOCUMENT_VALIDATION, UNAUTHORIZED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +87,11 @@ def _refusal(error: mongo.OperationFailure) -> str:
     code = f"code {error.code}, {details.get('codeName', 'without a name')}"
     if error.code in NOT_LET_IN:
         return f"it does not accept the user or certificate of {SETTING} ({code})"
+    if error.code == DOCUMENT_VALIDATION:
+        return (
+            f"a collection's validator refuses what has to be written ({code}): in mongosh "
+            "db.getCollectionInfos({'options.validator': {$exists: true}}) shows which have one"
+        )
     if error.code != UNAUTHORIZED:
         return code
     said = str(details.get("errmsg", ""))

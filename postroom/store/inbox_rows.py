@@ -10,8 +10,8 @@ from pymongo import WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
-from postroom import wire
-from postroom.server_codes import DUPLICATE_KEY
+from postroom import errors, wire
+from postroom.server_codes import DOCUMENT_VALIDATION, DUPLICATE_KEY
 from postroom.store import expiry_index
 from postroom.wire import InboxField
 
@@ -82,6 +82,7 @@ class InboxRows:
 
         Raises:
             Repeated: one of them is there.
+            ServiceUnavailable: the collection takes none, which is no event's fault.
 
         """
         now = datetime.now(UTC)
@@ -102,6 +103,11 @@ class InboxRows:
             error = mongo.WriteError(faults[0].get("errmsg", ""), faults[0].get("code"), reply)
             if codes_of(error) == {DUPLICATE_KEY}:
                 raise Repeated from error
+            if error.code == DOCUMENT_VALIDATION:
+                raise errors.ServiceUnavailable(
+                    f"A validator of {wire.INBOX} in database {self._database.name!r} refuses its "
+                    "rows (code 121): no event can be remembered, so none is handled; remove it"
+                ) from error
             raise error
 
     def forget(self, ids: Iterable[RowId], session: ClientSession) -> None:

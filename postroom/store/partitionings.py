@@ -13,7 +13,7 @@ from pymongo import errors as mongo
 
 from postroom import errors, wire
 from postroom.partitioning import Partitioning
-from postroom.server_codes import UNAUTHORIZED
+from postroom.server_codes import DOCUMENT_VALIDATION, UNAUTHORIZED
 from postroom.store import generations
 from postroom.store.partitioning_record import Record, found, read, read_all
 from postroom.wire import CheckpointField, OutboxField
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["is_refusal", "neighbours", "successor", "to_relay", "to_write"]
 
-DOCUMENT_VALIDATION = 121
 CHANGE = "celery -A … outbox partitions --to"
 
 

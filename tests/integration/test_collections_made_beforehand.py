@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from postroom import errors, preflight, wire
+from postroom import Event, errors, handles, preflight, wire
+from postroom.failures import Kind, kind_of
 from postroom.findings import Grade
 from postroom.inbox.handling.inbox import Inbox
 from postroom.relay.inspection import KEEPS
@@ -23,8 +24,10 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
+    from postroom.inbox.handling.handlers import Registry
     from tests.site import Site
 
 # By strength 2 "order-a" and "ORDER-A" are one event; by numericOrdering "7" and "007" are.
@@ -97,6 +100,26 @@ def test_a_ttl_index_that_takes_rows_away_is_named(lite_site: Site) -> None:
     assert found.grade is Grade.WARN
     assert f"'dba' of {wire.OUTBOX} has MongoDB delete rows 60 s after their 'occurr" in found.found
     assert found.remedy == f'In mongosh: db.getCollection("{wire.OUTBOX}").dropIndex("dba")'
+
+
+def test_a_validator_that_refuses_the_inboxs_rows_gives_up_no_event(
+    lite_site: Site, own: Registry
+) -> None:
+    """Each event would have become a dead letter, though nothing is wrong with any of them."""
+    database = lite_site.database
+    database.create_collection(wire.INBOX, validator={"nope": {"$exists": True}})
+
+    @handles("Counted", name="seen", into=own)
+    def seen(event: Event[Any], session: ClientSession) -> None:
+        database["seen"].insert_one({"number": event.data["number"]}, session=session)
+
+    remembering = inbox(database)
+    remembering.prepare()
+    event = Event(id="1", name="Counted", data={"number": 1}, topic="t")
+    with pytest.raises(errors.ServiceUnavailable, match=f"A validator of {wire.INBOX}") as refused:
+        remembering.apply(own.handlers["seen"], [event])
+    assert kind_of(refused.value) is Kind.OUTAGE
+    assert not database["seen"].count_documents({})
 
 
 EXPIRING: dict[str, tuple[str, Callable[[Database[Any]], None]]] = {
