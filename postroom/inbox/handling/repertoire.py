@@ -13,6 +13,7 @@ from pymongo import errors as mongo
 
 from postroom import errors, wire
 from postroom.inbox.handling.handlers import name_of
+from postroom.server_codes import UNAUTHORIZED
 from postroom.store.repertoires import Repertoires
 
 if TYPE_CHECKING:
@@ -122,13 +123,15 @@ class Repertoire:
     def _refused(self, error: mongo.OperationFailure) -> None:
         self._is_allowed = False
         self._others = frozenset()
+        needs = "; it needs createIndex, find, insert and update: docs/security.md"
         logger.warning(
-            "MongoDB refuses the consumer of %r the collection %s (code %s; it needs createIndex, "
-            "find, insert and update: docs/security.md). It consumes without: while a deploy goes "
-            "on, a worker that lacks a new handler acknowledges that one's events unseen",
+            "MongoDB refuses the consumer of %r the collection %s (code %s%s). It consumes "
+            "without: while a deploy goes on, a worker that lacks a new handler acknowledges that "
+            "one's events unseen",
             self._subscription,
             wire.REPERTOIRES,
             error.code,
+            needs if error.code == UNAUTHORIZED else "",
             extra={"action": "rights"},
         )
 
