@@ -5,6 +5,7 @@ It tells nobody: neither the relay that sent an event, nor the consumer that wil
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom.findings import Finding, Grade
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["expiry"]
 
+LONGEST_SECONDS = 5.0
 EVICTION = "consumer_backlog_eviction"
 CAUGHT_UP = "delete_when_subscriptions_caught_up"
 
 
 def expiry(admin: PulsarAdmin, subscribed: Iterable[tuple[str, Topic]]) -> list[Finding]:
-    """Say what subscriptions may lose on the topics that they read, where that is told."""
+    """Say what subscriptions may lose on the topics that they read, where that is told.
+
+    It takes seconds at most: of very many topics those that come first are looked at.
+    """
     findings: list[Finding] = []
+    asked = _Asked(admin)
     for subscription, topic in subscribed:
-        policies = _Policies(admin, topic)
         findings += (
             Finding(
                 what=f"what {subscription} may lose on {topic}",
@@ -35,11 +40,21 @@ def expiry(admin: PulsarAdmin, subscribed: Iterable[tuple[str, Topic]]) -> list[
                 remedy=f"pulsar-admin namespaces {loss.remedy}; the same of `pulsar-admin "
                 f"topicPolicies` and {topic} where it has a policy of its own",
             )
-            for loss in _losses(policies, subscription)
+            for loss in _losses(_Policies(asked, topic), subscription)
         )
-        if not policies.is_told:
-            break  # nobody is there: it is not asked again
+    if asked.hidden_of is not None:
+        findings.append(_unseen(asked.hidden_of))
     return findings
+
+
+def _unseen(namespace: str) -> Finding:
+    return Finding(
+        what="policies that take messages away",
+        found=f"Pulsar's admin interface does not let this user read the policies of {namespace}: "
+        "whether it takes away what nobody has acknowledged yet was not looked at",
+        remedy=f"pulsar-admin namespaces policies {namespace}, by who may, shows message_ttl, "
+        "backlog_quota_map, subscription_expiration_time_minutes and inactive_topic_policies",
+    )
 
 
 class _Loss(NamedTuple):
@@ -49,30 +64,47 @@ class _Loss(NamedTuple):
     remedy: str
 
 
+class _Asked:
+    """What the admin interface has told so far: it is asked once for each policy of a place.
+
+    Where nobody is there it is asked no more, and neither once it has taken too long.
+    """
+
+    def __init__(self, admin: PulsarAdmin) -> None:
+        # The namespace of the first policy that may not be read.
+        self.hidden_of: str | None = None
+        self._admin = admin
+        self._told: dict[tuple[str, str], Any] = {}
+        self._until = time.monotonic() + LONGEST_SECONDS
+
+    def value(self, where: str, name: str, *, namespace: str) -> Any:
+        """Return a policy of a topic or namespace, or None where it is not set or not told."""
+        if (where, name) not in self._told and time.monotonic() < self._until:
+            policy = self._admin.policy(where, name)
+            if policy.is_hidden:
+                self.hidden_of = self.hidden_of or namespace
+            if not policy.is_told:
+                self._until = 0.0
+            self._told[where, name] = policy.value
+        return self._told.get((where, name))
+
+
 class _Policies:
     """What is in force on one topic: its own, its namespace's or the broker's policies."""
 
-    def __init__(self, admin: PulsarAdmin, topic: Topic) -> None:
+    def __init__(self, asked: _Asked, topic: Topic) -> None:
         self.topic = topic
         self.namespace = namespace_of(topic)
-        self.is_told = True
-        self._admin = admin
+        self._asked = asked
 
     def value(self, name: str) -> Any:
         """Return a policy, or None where it is not set or nobody tells."""
-        # A broker without policies of topics tells those of the namespace alone.
         topic = base_topic(self.topic).replace("://", "/")
-        for where, which in (
-            (topic, f"{name}?applied=true"),
-            (f"namespaces/{self.namespace}", name),
-        ):
-            if not self.is_told:
-                break
-            policy = self._admin.policy(where, which)
-            self.is_told = policy.is_told
-            if policy.value is not None:
-                return policy.value
-        return None
+        value = self._asked.value(topic, f"{name}?applied=true", namespace=self.namespace)
+        if value is not None:
+            return value
+        # A broker without policies of topics tells those of the namespace alone.
+        return self._asked.value(f"namespaces/{self.namespace}", name, namespace=self.namespace)
 
     def limit(self, name: str) -> int:
         """Return a policy that is a number above zero; 0 where it is none."""

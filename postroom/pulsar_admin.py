@@ -32,6 +32,7 @@ TIMEOUT_SECONDS = 2.0
 OK = 200
 NO_CONTENT = 204
 NOT_FOUND = 404
+HIDDEN = {401, 403}
 # It tells that to whomever it lets in, whatever else he may not do.
 VERSION = "brokers/version"
 
@@ -42,10 +43,11 @@ class _Answer(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """A policy's value, None where it is not set; or that nobody tells."""
+    """A policy's value, None where it is not set; or that nobody tells, or not to this user."""
 
     is_told: bool
     value: Any = None
+    is_hidden: bool = False
 
 
 class PulsarAdmin:
@@ -99,6 +101,8 @@ class PulsarAdmin:
         answer = self._ask("GET", f"{where}/{name}")
         if answer is None:
             return Policy(is_told=False)
+        if answer.status in HIDDEN:
+            return Policy(is_told=True, is_hidden=True)
         with contextlib.suppress(orjson.JSONDecodeError):
             if answer.status == OK:
                 return Policy(is_told=True, value=orjson.loads(answer.body))

@@ -14,11 +14,14 @@ from devstack.service import free_port
 from postroom import Settings, broker, errors
 from postroom.access import admin
 from postroom.access import pulsar as access
+from postroom.expiry import expiry
+from postroom.findings import Grade
 from postroom.pulsar_admin import PulsarAdmin
 from postroom.reminders import Reminders
+from postroom.topics import Topic
 from tests.certificates import Authority
 from tests.issuer import Issuer
-from tests.secured_pulsar import PASSWORD, USER, SecuredPulsar, token
+from tests.secured_pulsar import PASSWORD, SUPERUSER, USER, SecuredPulsar, token
 from tests.tls_proxy import TlsProxy
 from tests.waiting import wait_until
 
@@ -201,6 +204,17 @@ def test_who_lacks_a_right_is_told_which(server: SecuredPulsar) -> None:
     assert "does not let the token of POSTROOM_PULSAR_TOKEN for 'nobody' consume persistent://" in (
         said
     )
+
+
+def test_policies_that_may_not_be_read_are_not_taken_for_none(server: SecuredPulsar) -> None:
+    """Who may produce and consume alone is told that nobody looked; a superuser, what there is."""
+    subscribed = [("billing", Topic(topic())), ("shipping", Topic(topic()))]
+    worker = settings(server, pulsar_token=token("relay"))
+    (found,) = expiry(PulsarAdmin(access.of(worker)), subscribed)
+    assert found.grade is Grade.OK
+    assert f"does not let this user read the policies of {NAMESPACE}" in found.found
+    administrator = settings(server, pulsar_token=token(SUPERUSER))
+    assert expiry(PulsarAdmin(access.of(administrator)), subscribed) == []
 
 
 def flawed(authority: Authority, folder: Path, flaw: str) -> Certificate:
