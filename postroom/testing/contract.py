@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from postroom import errors
@@ -9,6 +10,7 @@ from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.lifetime import Lifetime
 from postroom.store.inbox_rows import InboxRows
+from postroom.testing.effect import Effect, difference
 from postroom.testing.watching import watch
 
 if TYPE_CHECKING:
@@ -29,12 +31,22 @@ class _Undo(errors.Retry):
     """The transaction is undone here, as where another one has written the same document."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Try:
+    """One run in a transaction: whether the handler was called, and what the transaction wrote."""
+
+    called: bool
+    effect: Effect
+
+
 class Contract:
     """Tries a handler on one event, which has to take effect once; faults() says where it does not.
 
-    First its transaction is undone behind its last line, as by a conflict, and tried again. Then
-    the worker is killed, so to speak, between the commit and what follows it, and the event is
-    delivered again. What a handler writes without its session outlives the first and is done twice.
+    First its transaction is undone behind its last line, as by a conflict, and tried again. Both
+    times MongoDB is the same, so both have to write as many documents in each collection: one that
+    remembers in memory that it saw the event writes less. Then the worker is killed, so to speak,
+    between the commit and what follows it, and the event is delivered again. What a handler writes
+    without its session outlives the first and is done twice.
     """
 
     def __init__(self, handler: Handler, database: Database[Any], *, subscription: str) -> None:
@@ -52,23 +64,25 @@ class Contract:
         """
         name, found = self._handler.name, []
         before = self._state()
-        self._run(events, undo=True)
+        first = self._run(events, undo=True)
         if self._state() != before and not self._outside:
             found.append(
                 f"The handler {name} has changed the database although its transaction was undone: "
                 "by a client that was made before the test kit could watch it"
             )
-        self._run(events, undo=False)
+        retried = self._run(events, undo=False)
+        if differs := difference(first.effect, retried.effect):
+            found.append(_remembers(name, differs))
         once = self._state()
         again = self._run(events, undo=False, afterwards=True)
-        if again:
+        if again.called:
             found.append(f"The handler {name} was called again for an event that it had handled")
         if self._handler.after_commit is None and self._state() != once:
             found.append(f"The handler {name} has changed the database when its event came again")
         return [*found, *(_outside(name, write) for write in dict.fromkeys(self._outside))]
 
-    def _run(self, events: Sequence[Event[Any]], *, undo: bool, afterwards: bool = False) -> bool:
-        """Run it in a transaction, and say whether the handler was called."""
+    def _run(self, events: Sequence[Event[Any]], *, undo: bool, afterwards: bool = False) -> _Try:
+        """Run it in a transaction."""
         client = self._database.client
         applying = Applying(
             self._handler,
@@ -86,10 +100,11 @@ class Contract:
                     self._undo(applying, events, session, call)
                 else:
                     applying.transact(session, call)
-            self._outside += [write for session_id, write in seen if session_id != own]
+            self._outside += [each.write for each in seen if each.session_id != own]
         if afterwards:
             applying.afterwards(call)
-        return applying.applied.handled > 0
+        effect = sum((each.effect for each in seen if each.session_id == own), Effect())
+        return _Try(called=applying.applied.handled > 0, effect=effect)
 
     def _undo(
         self, applying: Applying, events: Sequence[Event[Any]], session: Any, call: Call
@@ -110,6 +125,15 @@ class Contract:
             for name in names
             if not name.startswith(OURS)
         }
+
+
+def _remembers(name: str, differs: str) -> str:
+    return (
+        f"What a retried transaction of the handler {name} writes differs from what its first one "
+        f"writes: {differs}: does the handler remember events outside of the session? What it "
+        "remembers there outlives a transaction that is undone, and with it the effect is lost or "
+        "another one; leave it to the inbox, or keep it in a document written with session=session"
+    )
 
 
 def _outside(name: str, write: Write) -> str:

@@ -150,10 +150,12 @@ class OutboxSite:
 
         It is called with the event (a batch: with all of them), its transaction is undone, it is
         tried again and commits, the worker is killed before it can acknowledge, and the event comes
-        again. What it needs in the database has to be there before.
+        again. Both tries have to write as many documents in each collection, whatever is in them.
+        What it needs in the database has to be there before.
 
         Raises:
-            AssertionError: it has written outside of its session, or twice; each has a sentence.
+            AssertionError: it has written outside of its session, or twice, or not the same when it
+                was tried again; each has a sentence.
             ConfigurationError: the function is no registered handler.
             Exception: whatever it raised.
 

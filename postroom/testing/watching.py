@@ -1,19 +1,21 @@
-"""Watching: which writes leave this process for MongoDB, and which of them belong to no session."""
+"""Watching: which writes leave this process for MongoDB, of which session, and what they do."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pymongo import monitoring
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from postroom.testing.effect import Effect, written
 
-__all__ = ["Watch", "Write", "register", "watch"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Sent", "Watch", "Write", "register", "watch"]
 
 WRITES = frozenset({"insert", "update", "delete", "findAndModify", "bulkWrite"})
 # What is between a write and whoever has asked for it.
@@ -33,17 +35,27 @@ class Write:
         return f"{self.command} on {self.collection}" + (f" ({self.where})" if self.where else "")
 
 
+@dataclass(slots=True, kw_only=True)
+class Sent:
+    """A write, the session of its transaction, or None, and its effect once MongoDB has replied."""
+
+    session_id: Any
+    write: Write
+    effect: Effect = field(default_factory=Effect)
+
+
 class Watch(monitoring.CommandListener):
     """Notes the writes of all clients that were made since it was registered. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: list[tuple[Any, Write]] | None = None
+        self._seen: list[Sent] | None = None
+        self._unanswered: dict[int, Sent] = {}
 
     @contextlib.contextmanager
-    def on(self) -> Iterator[list[tuple[Any, Write]]]:
-        """Note what is sent within the block: the session of its transaction, or None, and what."""
-        seen: list[tuple[Any, Write]] = []
+    def on(self) -> Iterator[list[Sent]]:
+        """Note what is sent within the block."""
+        seen: list[Sent] = []
         with self._lock:
             self._seen = seen
         try:
@@ -51,6 +63,7 @@ class Watch(monitoring.CommandListener):
         finally:
             with self._lock:
                 self._seen = None
+                self._unanswered.clear()
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Note a write."""
@@ -60,18 +73,25 @@ class Watch(monitoring.CommandListener):
         session = command.get("lsid") if command.get("autocommit") is False else None
         write = Write(
             command=event.command_name,
-            collection=f"{event.database_name}.{command.get(event.command_name)}",
+            collection=_collection(event.database_name, event.command_name, command),
             where=_asked_by(),
         )
         with self._lock:
             if self._seen is not None:
-                self._seen.append((session, write))
+                sent = Sent(session_id=session, write=write)
+                self._seen.append(sent)
+                self._unanswered[event.request_id] = sent
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Do nothing."""
+        """Note what a write has done."""
+        if self._seen is None or event.command_name not in WRITES:
+            return
+        with self._lock:
+            if (sent := self._unanswered.pop(event.request_id, None)) is not None:
+                sent.effect = written(event.command_name, sent.write.collection, event.reply)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Do nothing."""
+        """Do nothing: it has done nothing, or nobody knows."""
 
 
 watch = Watch()
@@ -82,6 +102,12 @@ def register() -> None:
     """Watch all clients that are made from now on; once for a process."""
     if _registered.acquire(blocking=False):
         monitoring.register(watch)
+
+
+def _collection(database: str, name: str, command: Mapping[str, Any]) -> str:
+    if name == "bulkWrite":  # a client's own, of several collections perhaps
+        return ", ".join(each["ns"] for each in command.get("nsInfo", ()))
+    return f"{database}.{command.get(name)}"
 
 
 def _asked_by() -> str:

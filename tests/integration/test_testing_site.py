@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
+from bson import ObjectId
+from pymongo import InsertOne, MongoClient
 
 from postroom import AsyncOutbox, DomainEvent, Event, Outbox, Reject, Settings, handles
 from postroom.testing import NotDrained, OutboxSite, Wired
@@ -152,6 +153,76 @@ def test_writes_outside_of_the_session_are_found(outbox_site: OutboxSite) -> Non
     for words in ("insert on ", ".mails (", "test_testing_site.py:", "delete on shop.drop_me"):
         assert words in found
     assert "__outboxMessages" in found
+
+
+def test_memory_outside_of_the_session_is_found(outbox_site: OutboxSite) -> None:
+    """All that it skips when it is tried again, events too: each with its collection."""
+    seen: set[str] = set()
+    name = outbox_site.settings.mongodb_database
+
+    @handles(SiteOrderPaid, name="site.remembers")
+    def remembers(event: Event[SiteOrderPaid], session: Any) -> None:
+        database = session.client[name]
+        database.tries.insert_one({"event": event.id}, session=session)
+        if event.id in seen:
+            return
+        seen.add(event.id)
+        database.invoices.insert_many([{"n": 1}, {"n": 2}], session=session)
+        database.stock.update_one({"_id": 1}, {"$inc": {"count": -1}}, session=session)
+        database.carts.find_one_and_delete({"_id": 1}, session=session)
+        Outbox(database).publish({"name": "Counted", "data": {}}, session)
+
+    for each in (outbox_site.database.stock, outbox_site.database.carts):
+        each.insert_one({"_id": 1, "count": 10})
+    with pytest.raises(AssertionError) as caught:
+        outbox_site.assert_contract(remembers, SiteOrderPaid(order_id="a"))
+    (found,) = str(caught.value).splitlines()
+    assert found.startswith("What a retried transaction of the handler site.remembers writes")
+    assert (
+        f"documents inserted in {name}.__outboxMessages: 0, not 1; "
+        f"documents inserted in {name}.invoices: 0, not 2; "
+        f"documents removed in {name}.carts: 0, not 1; "
+        f"documents updated in {name}.stock: 0, not 1: does the handler remember events outside"
+    ) in found
+
+
+def test_memory_that_grows_over_tries_is_found(outbox_site: OutboxSite) -> None:
+    """What a try that was undone has left there is written by the next one as well."""
+    waiting: list[str] = []
+    name = outbox_site.settings.mongodb_database
+
+    @handles(SiteOrderPaid, name="site.gathers", batch=5)
+    def gathers(events: list[Event[SiteOrderPaid]], session: Any) -> None:
+        waiting.extend(event.data.order_id for event in events)
+        writes = [InsertOne({"order": each}, namespace=f"{name}.orders") for each in waiting]
+        session.client.bulk_write(writes, session=session)
+
+    with pytest.raises(AssertionError, match=rf"inserted in {name}\.orders: 4, not 2: does"):
+        outbox_site.assert_contract(
+            gathers, SiteOrderPaid(order_id="a"), SiteOrderPaid(order_id="b")
+        )
+
+
+def test_what_differs_by_nature_keeps_the_contract(outbox_site: OutboxSite) -> None:
+    """Ids, times and numbers by chance, and whether an upsert or update has changed anything."""
+    chance = iter(range(10))
+
+    @handles(SiteOrderPaid, name="site.chance")
+    def by_chance(_event: Event[SiteOrderPaid], session: Any) -> None:
+        database, number = session.client[outbox_site.settings.mongodb_database], next(chance)
+        row = {"at": datetime.now(UTC), "chance": number, f"field{number}": ObjectId()}
+        database.rows.insert_one(dict(row), session=session)
+        database.totals.update_one(
+            {"_id": number}, {"$inc": {"sum": 1}}, upsert=True, session=session
+        )
+        database.stock.update_one({"_id": 0}, {"$set": {"count": number}}, session=session)
+        database.stock.find_one_and_update({"_id": 0}, {"$set": {"count": 7}}, session=session)
+
+    for each in (outbox_site.database.stock, outbox_site.database.totals):
+        each.insert_one({"_id": 0, "count": 0})
+    outbox_site.assert_contract(by_chance, SiteOrderPaid(order_id="a"))
+    assert next(chance) == 2, "it was to be called twice"
+    assert outbox_site.database.rows.count_documents({"chance": 1}) == 1
 
 
 def test_a_transaction_that_has_written_may_schedule_the_first_event(
