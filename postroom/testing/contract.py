@@ -9,7 +9,7 @@ from postroom import errors
 from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.lifetime import Lifetime
-from postroom.store.inbox_rows import InboxRows
+from postroom.store.inbox_rows import InboxRows, identity
 from postroom.testing.effect import Effect, difference
 from postroom.testing.watching import watch
 
@@ -59,6 +59,7 @@ class Contract:
         """Return a sentence for each thing that goes wrong; none where the effect is there once.
 
         Raises:
+            ConfigurationError: it has handled the events before.
             Exception: whatever the handler raised.
 
         """
@@ -109,10 +110,16 @@ class Contract:
     def _undo(
         self, applying: Applying, events: Sequence[Event[Any]], session: Any, call: Call
     ) -> None:
-        prepared = [self._handler.prepared(each) for each in events]
+        prepared = {identity(each.id): self._handler.prepared(each) for each in events}
         applying.open(session, call)
+        fresh = [prepared[each] for each in applying.fresh]
+        if not fresh:
+            raise errors.ConfigurationError(
+                f"The handler {self._handler.name} has handled event {events[0].id} before, and is "
+                "not called with it again: try it on one that the test's database does not know"
+            )
         try:
-            applying.handle(prepared if self._handler.batched else prepared[0], session)
+            applying.handle(fresh if self._handler.batched else fresh[0], session)
         except BaseException as error:
             applying.undone(session, call, error)
             raise

@@ -28,9 +28,9 @@ def written(command: str, collection: str, reply: Mapping[str, Any]) -> Effect:
 def difference(first: Effect, again: Effect) -> str:
     """Say in words where the second one is not as the first; empty where it is."""
     return "; ".join(
-        f"documents {kind} in {collection}: {again[collection, kind]}, not {count}"
+        f"documents {kind} in {collection}: {now} when retried, {count} at first"
         for (collection, kind), count in sorted({**dict.fromkeys(again, 0), **first}.items())
-        if again[collection, kind] != count
+        if (now := again[collection, kind]) != count
     )
 
 

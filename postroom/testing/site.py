@@ -156,7 +156,7 @@ class OutboxSite:
         Raises:
             AssertionError: it has written outside of its session, or twice, or not the same when it
                 was tried again; each has a sentence.
-            ConfigurationError: the function is no registered handler.
+            ConfigurationError: the function is no registered handler, or has handled it before.
             Exception: whatever it raised.
 
         """
