@@ -156,7 +156,8 @@ class ConsumerStep(Step):
                 subscription=subscription,
                 topics=installation.consume[subscription],
                 runner=own,
-                most_submitted=worker.concurrency + ahead,
+                threads=worker.concurrency,
+                ahead=ahead,
             )
             own.consumer = Consumer(consumption)
             self._consumers.append(own.consumer)

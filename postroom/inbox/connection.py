@@ -51,8 +51,8 @@ NONE, CLOSED = "no topic fits", "its topics are not open at the moment; they are
 class Consumption:
     """What all connections of one subscription have in common: what is read, and by whom handled.
 
-    `topics` are names, or patterns that begin with `re:`. Up to `most_submitted` jobs are with the
-    runner.
+    `topics` are names, or patterns that begin with `re:`. The runner has so many `threads`, and is
+    given up to `ahead` jobs more.
     """
 
     settings: Settings
@@ -61,7 +61,8 @@ class Consumption:
     subscription: str
     topics: Sequence[str]
     runner: Runner
-    most_submitted: int
+    threads: int
+    ahead: int
 
 
 class Connection:
@@ -130,7 +131,8 @@ class Connection:
                 self._mailbox,
                 settings,
                 hanging=Hanging(self._troubles),
-                most=consumption.most_submitted,
+                threads=consumption.threads,
+                ahead=consumption.ahead,
             ),
             parking=Parking(self._dead_letters, self._mailbox),
             patience=Patience(consumption.subscription),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom import handles
 from postroom.inbox.handling.handlers import Handler, Registry
-from postroom.inbox.scheduling.key_queues import KeyQueues
+from postroom.inbox.scheduling.key_queues import KeyQueues, Threads
 from postroom.inbox.scheduling.schedule import Schedule
+from postroom.inbox.scheduling.work import Work
 
 
 def handler(batch: int = 1, name: str = "h") -> Handler:
@@ -124,11 +127,11 @@ def waiting_for(of: Handler, *keys: str | None) -> KeyQueues:
     return found
 
 
-def taken(backlog: KeyQueues, *, places: int = 1) -> list[list[int]]:
+def taken(backlog: KeyQueues, threads: int = 1) -> list[list[int]]:
     """Return the numbers of all groups, one after another."""
     found = []
     while backlog:
-        (portion,) = backlog.take(places=places)
+        (portion,) = backlog.take(Threads(threads, threads))
         found.append([held.number for held in portion.deliveries])  # type: ignore[attr-defined]
     return found
 
@@ -142,19 +145,85 @@ def test_a_group_is_what_waits_up_to_its_size_each_key_in_its_order() -> None:
 def test_no_group_takes_what_another_thread_could_do_beside_it() -> None:
     """With as many threads as keys wait nothing is handled together but one key's events."""
     of = grouped(group=16)
-    assert taken(waiting_for(of, "a", "b", "c", "c"), places=3) == [[0], [1], [2, 3]]
-    assert taken(waiting_for(of, "a", "b", "c", "d"), places=2)[0] == [0, 1]
+    assert taken(waiting_for(of, "a", "b", "c", "c"), 3) == [[0], [1], [2, 3]]
+    assert taken(waiting_for(of, "a", "b", "c", "d"), 2)[0] == [0, 1]
+
+
+class Busy(list[Work]):
+    """What is under way in some threads, with half as much that waits for one."""
+
+    def __init__(self, threads: int, work: list[Work] | None = None) -> None:
+        super().__init__(work or ())
+        self.threads = threads
+
+    @property
+    def free(self) -> int:
+        """How many more may be started."""
+        return self.threads * 3 // 2 - len(self)
+
+    @property
+    def in_groups(self) -> int:
+        """How many events are in groups."""
+        return sum(len(work.deliveries) for work in self if work.is_group)
+
+
+def scheduled(of: Handler, count: int) -> Schedule:
+    """Return a schedule in which so many events wait, each of a key of its own."""
+    schedule = Schedule()
+    for number in range(count):
+        schedule.add(delivery(number, None, of))
+    return schedule
+
+
+def started(schedule: Schedule, busy: Any) -> list[int]:
+    """Start all that may be, and return how many events are in each."""
+    sizes = []
+    while (work := schedule.take(busy)) is not None:
+        busy.append(work)
+        sizes.append(len(work.deliveries))
+    return sizes
 
 
 def test_the_first_place_that_comes_free_leaves_the_others_their_part() -> None:
     """Behind a moment in which all threads stood still one group does not take all that waits."""
-    of, schedule = grouped(group=16), Schedule()
-    for number in range(16):
-        schedule.add(delivery(number, f"k{number}", of))
-    underway: Any = SimpleNamespace(free=1, most=8)
-    work = schedule.take(underway)
-    assert work is not None
-    assert len(work.deliveries) == 2
+    of = grouped(group=16)
+    alone = [Work(handler=of, deliveries=(delivery(99, None, of),))] * 11
+    assert started(scheduled(of, 16), Busy(8, alone)) == [2]
+
+
+@pytest.mark.parametrize("count", [3, 8, 20, 60, 128])
+def test_what_is_less_than_full_groups_is_divided_among_the_free_threads(count: int) -> None:
+    """As evenly as whole events are: nobody waits for the commits of others beside idle threads."""
+    sizes = started(scheduled(grouped(group=16), count), Busy(8))
+    assert sum(sizes) == count
+    assert len(sizes) == min(count, 8)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_beside_full_groups_free_threads_find_their_part() -> None:
+    """What others have makes no group larger than leaves each free thread something."""
+    of = grouped(group=16)
+    full = Work(handler=of, deliveries=[delivery(99, None, of)] * 16)
+    assert started(scheduled(of, 4), Busy(8, [full] * 4)) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("threads", "full"), [(8, 16), (32, 15), (64, 7)])
+def test_at_a_long_backlog_groups_are_as_large_as_what_is_held_makes_them(
+    threads: int, full: int
+) -> None:
+    """500 events are held: each thread has its part of them, up to a whole group, for good."""
+    of, busy, rng = grouped(group=16), Busy(threads), random.Random(threads)
+    schedule = scheduled(of, 500)
+    sizes = started(schedule, busy)
+    assert max(sizes) == min(16, -(-500 // threads))
+    sizes.clear()
+    for _ in range(5_000):
+        over = busy.pop(rng.randrange(min(threads, len(busy))))
+        for held in over.deliveries:
+            schedule.done(held)
+            schedule.add(delivery(0, None, of))
+        sizes += started(schedule, busy)
+    assert sum(sizes) / len(sizes) >= full
 
 
 def test_what_has_an_effect_behind_its_commit_shares_it_with_other_keys_alone() -> None:

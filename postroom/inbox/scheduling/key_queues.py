@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.handlers import Handler
     from postroom.inbox.scheduling.held import Held
 
-__all__ = ["KeyQueues", "Portion"]
+__all__ = ["KeyQueues", "Portion", "Threads"]
 
 
 class Portion(NamedTuple):
@@ -19,6 +19,25 @@ class Portion(NamedTuple):
 
     handler: Handler
     deliveries: list[Held]
+
+
+class Threads(NamedTuple):
+    """How many threads handle, how many of them are free, and what the others have in groups."""
+
+    number: int = 1
+    free: int = 1
+    in_groups: int = 0
+
+    def part(self, waiting: int) -> int:
+        """Return how much of what waits one thread may take together.
+
+        Its part of what waits and of what others have in groups: behind a moment in which MongoDB
+        stood still all come free at once, and the first one would take what waits for the others;
+        at a long backlog the others have their part already. And never what a free thread could do
+        beside it.
+        """
+        fair = _share(waiting + self.in_groups, self.number)
+        return min(fair, _share(waiting, self.free))
 
 
 class KeyQueues:
@@ -46,17 +65,21 @@ class KeyQueues:
         if len(queue) == 1 and key not in self._unfinished:
             self._ready.append(key)
 
-    def take(self, *, places: int = 1) -> list[Portion]:
+    def take(self, threads: Threads | None = None) -> list[Portion]:
         """Take the delivery whose turn it is, for each of its handlers.
 
         For a handler that takes several together and wants it alone, also those behind it and at
         the head of other keys that this handler alone wants: for a batch up to its size; for a
-        group no more keys than there are for each of so many `places`, since what is handled
-        one after another could be handled side by side.
+        group no more keys than are one thread's part, since what is handled one after another
+        could be handled side by side.
         """
         first = self._queues[self._ready[0]][0]
         if len(first.handlers) == 1 and (handler := first.handlers[0]).together > 1:
-            keys = len(self._ready) if handler.batched else -(-len(self._ready) // max(1, places))
+            keys = (
+                len(self._ready)
+                if handler.batched
+                else (threads or Threads()).part(len(self._ready))
+            )
             return [Portion(handler, self._several(handler, keys))]
         self._pop(self._ready.popleft())
         return [Portion(handler, [first]) for handler in first.handlers]
@@ -100,6 +123,10 @@ class KeyQueues:
         del self._unfinished[key]
         if key in self._queues:
             self._ready.append(key)
+
+
+def _share(of: int, among: int) -> int:
+    return -(-of // max(1, among))
 
 
 def _key(delivery: Held) -> Hashable:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from postroom.inbox.scheduling.conflicts import Conflicts
-from postroom.inbox.scheduling.key_queues import KeyQueues
+from postroom.inbox.scheduling.key_queues import KeyQueues, Threads
 from postroom.inbox.scheduling.work import Work
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ class Schedule:
         while (found := self._allowed(underway)) is None:
             if not self._queues:
                 return None
-            # For all places, not those that are free now: behind a moment in which MongoDB stood
-            # still all come free at once, and the first one would take what waits for the others.
-            for handler, deliveries in self._queues.take(places=underway.most):
+            threads = Threads(
+                underway.threads, underway.threads - len(underway), underway.in_groups
+            )
+            for handler, deliveries in self._queues.take(threads):
                 self._next.append(Work(handler=handler, deliveries=tuple(deliveries)))
         if found.is_group and self.conflicts.are_met(found.handler, in_groups=True):
             found, *others = found.apart()

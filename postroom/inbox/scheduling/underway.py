@@ -83,7 +83,8 @@ class _Nowhere:
 class Underway:
     """Jobs between their start and their end; the dispatcher's own.
 
-    What was abandoned is under way no more: should it come back, nobody listens.
+    What was abandoned is under way no more: should it come back, nobody listens. For its `threads`
+    the runner is given as many jobs, and some `ahead`; `in_groups` are the events of all groups.
     """
 
     def __init__(
@@ -93,13 +94,16 @@ class Underway:
         settings: Settings,
         *,
         hanging: Hanging,
-        most: int,
+        threads: int,
+        ahead: int,
     ) -> None:
         self._runner = runner
         self._mailbox = mailbox
         self._settings = settings
         self._hanging = hanging
-        self.most = most
+        self.most = threads + ahead
+        self.threads = threads
+        self.in_groups = 0
         self._jobs: dict[Job, tuple[Work, Placement]] = {}
         self._standstill = Standstill()
 
@@ -144,6 +148,8 @@ class Underway:
             placement = _Nowhere()
             done(Lost())
         self._jobs[job] = work, placement
+        if work.is_group:
+            self.in_groups += len(work.deliveries)
         return True
 
     def end(self, job: Job) -> Work | None:
@@ -154,6 +160,8 @@ class Underway:
 
     def _over(self, job: Job) -> Work:
         work, _ = self._jobs.pop(job)
+        if work.is_group:
+            self.in_groups -= len(work.deliveries)
         if work.alone:
             self._runner.isolation.leave_alone()
         else:
