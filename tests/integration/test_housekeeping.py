@@ -63,10 +63,18 @@ def fire(database: Database[Any], name: str) -> None:
     wait_until(lambda: outbox.count_documents({"data.name": name}), description=f"{name} is moved")
 
 
+def said_of(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
+    """Return what was said of something."""
+    return [each for each in caplog.messages if what in each]
+
+
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "FIRST_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 1.0)
+
+
+SLOW = {"blockConnection": True, "blockTimeMS": 5_000}
 
 
 class Failure(NamedTuple):
@@ -75,6 +83,7 @@ class Failure(NamedTuple):
     how: dict[str, Any]
     says: str
     cluster_time: Any = NOW
+    tell_after_seconds: float = 600.0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +91,11 @@ class Failure(NamedTuple):
     [
         pytest.param(Failure({"errorCode": 8000}, "code 8000"), id="refused"),
         pytest.param(Failure({"closeConnection": True}, "AutoReconnect"), id="cut off"),
-        pytest.param(Failure({"blockConnection": True, "blockTimeMS": 5_000}, ""), id="slow"),
+        pytest.param(Failure(SLOW, ""), id="slow"),
+        pytest.param(
+            Failure(SLOW, "in every try for 0.05 minutes", tell_after_seconds=3.0),
+            id="slow for long",
+        ),
         pytest.param(Failure({}, "cannot be read", "none"), id="unreadable"),
     ],
 )
@@ -90,20 +103,27 @@ def test_what_is_due_goes_on_while_housekeeping_fails(
     replica_set: ReplicaSet,
     database: Database[Any],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     failure: Failure,
 ) -> None:
-    """It is said once, tried again after ever longer waits, and done once it can be."""
+    """It is said once, tried again after ever longer waits, and done once it can be.
+
+    Of what only takes too long it is said where it does so for long.
+    """
+    monkeypatch.setattr(housekeeping, "TELL_AFTER_SECONDS", failure.tell_after_seconds)
     checkpoints, plan = database[wire.CHECKPOINTS], database[wire.SCHEDULED]
     checkpoints.insert_one({"partitionKey": NAME, "clusterTime": failure.cluster_time})
     plan.insert_one({"firedInto": NAME, "firedAt": PAST})
-    caplog.set_level(logging.WARNING, "postroom")
+    caplog.set_level(logging.INFO, "postroom")
     if failure.how:
         fails = {"failCommands": ["delete"], "appName": database.name, **failure.how}
         set_failing(replica_set, "alwaysOn", **fails)
     with moving(database):
         for number in range(6):
             fire(database, f"Due{number}")
-        said = [each for each in caplog.messages if "was fired long ago" in each]
+        if failure.says:
+            wait_until(lambda: said_of(caplog, "was fired long ago"), description="it is said")
+        said = said_of(caplog, "was fired long ago")
         assert len(said) == bool(failure.says)
         assert failure.says in "".join(said)
         assert plan.count_documents({"firedInto": NAME, "firedAt": PAST}) == 1
@@ -114,3 +134,6 @@ def test_what_is_due_goes_on_while_housekeeping_fails(
             lambda: not plan.count_documents({"firedInto": NAME, "firedAt": PAST}),
             description="what was fired long ago is gone",
         )
+        if failure.says:
+            wait_until(lambda: said_of(caplog, "come to its end"), description="its end is said")
+    assert len(said_of(caplog, "come to its end")) == bool(failure.says)
