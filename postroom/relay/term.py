@@ -79,6 +79,7 @@ class Term:
 
         """
         checkpoint = self._mandate.checkpoints.begin_term()
+        self._mandate.experience.intents.forget()
         try:
             self._reader.start(self._open(checkpoint))
             self._outfit.cursors.start()

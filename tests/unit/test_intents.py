@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson import ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo import errors as mongo
 
 from postroom import errors
-from postroom.relay.sending.intents import LONGEST_ID, Intents
+from postroom.relay.sending.intents import LONGEST_ID, MOST_IDS, Intents
 from postroom.relay.sending.tail import First
 from postroom.store.checkpoint import Checkpoint
 from postroom.store.intents import Intent, intent_to_row, intents_from
@@ -67,6 +71,26 @@ class Row:
 def hand(intents: Intents, topic: Topic, ids: str, position: int = 1) -> None:
     """Hand a burst of rows to a topic, whose ids are letters."""
     intents.handing(topic, [Message(each) for each in ids], position)
+
+
+def fail(row: Row, *bursts: str, there: str = "", topic: Topic = HERE, position: int = 10) -> None:
+    """Have a term of the stream fail while these are under way, each a burst; `there` are stored.
+
+    They are numbered from the position on.
+    """
+    term = row.term(is_scanning=False)
+    term.opened(topic, there, None)
+    for burst in bursts:
+        position += len(burst)
+        hand(term, topic, burst, position)
+    term.failed()
+
+
+def scan(row: Row, there: str, topic: Topic = HERE) -> str:
+    """Return what a scan that begins now takes for refused."""
+    term = row.term()
+    term.opened(topic, there, None)
+    return refused(term, topic)
 
 
 def refused(intents: Intents, topic: Topic = HERE) -> str:
@@ -232,3 +256,169 @@ def test_an_endless_id_is_left_out(long: str) -> None:
     row = Row()
     row.term().handing(HERE, [Message(long), *map(Message, "ab")], 3)
     assert [each.ids for each in row.intents.values()] == [("a", "b")]
+
+
+# --- terms of the stream that fail one after the other -------------------------------------------
+
+
+def test_terms_that_fail_one_after_the_other_condemn_nothing() -> None:
+    """Each sends the same rows again; of those of the last one the first is stored."""
+    row = Row()
+    fail(row, "a", "b", "c")
+    fail(row, "a")
+    assert scan(row, "a") == ""
+    fail(row, "a", "b", "c")
+    fail(row, "a", "b", "c")
+    assert scan(row, "ab") == ""
+
+
+def test_what_a_term_does_not_hand_to_a_topic_leaves_its_intents() -> None:
+    """It may have failed before it came to that; and what leaves alone is not noted."""
+    row = Row()
+    fail(row, "a", "b", "c")
+    fail(row)
+    fail(row, "a", topic=THERE)
+    assert scan(row, "c") == "ab"
+
+
+@pytest.mark.parametrize("stored", ["", "a"])
+def test_a_thousand_terms_that_fail_note_no_more_than_one(stored: str) -> None:
+    """All that they note is what the last one had under way, whatever was stored before."""
+    row = Row()
+    for _ in range(1000):
+        fail(row, "a", "b", "c", there=stored)
+    assert [each.ids for each in row.intents.values()] == [("a",), ("b",), ("c",)]
+
+
+def test_terms_that_get_on_by_little_keep_no_witness_of_nothing() -> None:
+    """What is stored behind a checkpoint that is not written is no refusal."""
+    row = Row()
+    fail(row, "ab", "cd")
+    fail(row, "de", "fg", there="abc")
+    assert [each.ids for each in row.intents.values()] == [("d", "e"), ("f", "g")]
+
+
+def test_what_was_refused_is_told_whatever_the_next_terms_have_under_way() -> None:
+    """The row, and the later one that is stored, outlast what those note; no more does."""
+    row = Row()
+    fail(row, "ab", "cd", "ef")
+    fail(row, "ef", there="abd")
+    assert [each.ids for each in row.intents.values()] == [("c", "d"), ("e", "f")]
+    fail(row, "efg", "h", there="abd")
+    assert [each.ids for each in row.intents.values()] == [("c", "d"), ("e", "f", "g"), ("h",)]
+    assert scan(row, "abdg") == "cef"
+
+
+def test_a_row_that_a_later_term_has_sent_after_all_was_not_refused() -> None:
+    """It is on the topic, out of order, and nothing is asked about it."""
+    row = Row()
+    fail(row, "ab", "cd")
+    fail(row, "c", there="abd")
+    assert scan(row, "abdc") == ""
+
+
+def test_numbers_that_jump_from_term_to_term_condemn_nothing() -> None:
+    """The second one's rows have higher numbers than those that the first one sent behind them."""
+    row = Row()
+    fail(row, "a", "b", "c", "d")
+    fail(row, "a", "b", position=60)
+    assert scan(row, "ab") == ""
+    fail(row, "a", "b", "c", "d", position=60)
+    fail(row, "a", "b")
+    assert scan(row, "ab") == ""
+
+
+def test_what_the_checkpoint_has_passed_is_left_to_nobody() -> None:
+    """While the term goes on as before its beginning."""
+    row = Row()
+    fail(row, "a", "b", "c", "d")
+    term = row.term(is_scanning=False)
+    term.opened(HERE, "bd", None)
+    term.saved(11, is_scanning=False)
+    hand(term, HERE, "e", 15)
+    term.failed()
+    assert [each.ids for each in row.intents.values()] == [("c",), ("d",), ("e",)]
+    assert scan(row, "bd") == "c"
+
+
+def test_what_another_relay_may_have_noted_is_not_touched_before_a_term_has_begun() -> None:
+    """Superseded, a relay has left its own under way, and fails again before it knows more."""
+    row = Row()
+    stream = row.term(is_scanning=False)
+    hand(stream, HERE, "a")
+    stream.forget()
+    stream.failed()
+    assert not row.intents
+    assert stream.bursts == 0
+
+
+def test_an_endless_row_ends_no_term_that_has_failed() -> None:
+    """PyMongo's word for a document that is too large is no error of its own kind."""
+
+    def note(_: object, __: object) -> None:
+        raise mongo.DocumentTooLarge("17 MB")
+
+    stream = Row().term(is_scanning=False)
+    stream.begin(checkpoint_without_scan(), note)
+    hand(stream, HERE, "a")
+    stream.failed()
+
+
+def test_topics_that_were_shut_in_many_terms_leave_room() -> None:
+    """Each keeps what one term had under way there; the oldest go where that is too much."""
+    row, many = Row(), MOST_IDS // 2
+    for number in range(4):
+        term = row.term(is_scanning=False)
+        messages = [Message(f"{number}-{each}") for each in range(many)]
+        term.handing(Topic(f"persistent://a/b/{number}"), messages, many)
+        term.failed()
+    assert [each.topic[-1] for each in row.intents.values()] == ["2", "3"]
+
+
+@dataclass
+class Broker:
+    """A topic, and what became of rows there: `refused` in their turn, by their letters."""
+
+    there: str = ""
+    refused: set[str] = field(default_factory=set)
+
+    def take(self, sent: str, fate: Iterable[str]) -> None:
+        """Store rows, refuse them, or lose them and all behind them."""
+        for each, what in zip(sent, fate, strict=False):
+            if what == "lost":
+                return
+            if what == "stored":
+                self.there += each
+                self.refused |= set(sent[: sent.index(each)]) - {*self.there}
+
+
+ROWS = "abcdefgh"
+fates = st.lists(st.sampled_from(["stored", "stored", "refused", "lost"]), max_size=8)
+ends = st.sampled_from(["fails", "fails", "is killed"])
+terms = st.lists(st.tuples(fates, ends, st.integers(0, 100), st.integers(1, 3)), max_size=6)
+
+
+@given(terms)
+def test_what_is_condemned_was_refused_however_terms_end(
+    terms: list[tuple[list[str], str, int, int]],
+) -> None:
+    """Whatever was stored, refused and lost, and whatever numbers rows had.
+
+    And all that was is condemned, unless a term was killed since.
+    """
+    row, broker, was_killed = Row(), Broker(), False
+    for fate, end, jump, size in terms:
+        term = row.term(is_scanning=False)
+        term.opened(HERE, broker.there, None)
+        sent = "".join(each for each in ROWS if each not in broker.there + "".join(broker.refused))
+        for start in range(0, len(sent), size):
+            burst = sent[start : start + size]
+            hand(term, HERE, burst, jump + start + len(burst))
+        broker.take(sent, [*fate, "lost"])
+        if end == "fails":
+            term.failed()
+        was_killed |= end == "is killed"
+    condemned = {*scan(row, broker.there)}
+    assert condemned <= broker.refused
+    if not was_killed:
+        assert condemned == broker.refused

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pymongo
+from bson import errors as bson
 from pymongo import errors as mongo
 
 from postroom import errors, wire
@@ -31,6 +33,8 @@ __all__ = ["Intents"]
 # In bytes. A row with a longer id is left out, so that all that is under way fits into the
 # checkpoint's row.
 LONGEST_ID = 500
+# More than twice what a term has under way; MongoDB takes 16 MB in a row.
+MOST_IDS = 25_000
 # As long as choosing a server takes; a member that steps down is replaced meanwhile.
 NOTED_WITHIN_SECONDS = 5.0
 
@@ -56,6 +60,11 @@ class Intents:
     should history be lost before the next one has sent it; but for Superseded, where another relay
     has its own. A row that its topic lacks, while it has one that was to be handed to it later, was
     refused.
+
+    Later in the same term, that is: of what is noted for a topic when it is opened, only rows with
+    a stored one behind them tell anything, and the rest gives way to what this term notes. The next
+    term sends the same rows again, so that one order behind the other would condemn what nothing
+    stands behind. Positions do not tell the order of different terms: their numbers jump.
     """
 
     def __init__(self) -> None:
@@ -69,13 +78,21 @@ class Intents:
         self._announced: dict[tuple[Topic, int], int] = {}
         self._under_way: deque[_Burst] = deque()
         self._refused: dict[str, Topic] = {}
+        # What is left of earlier terms' intents once this one notes its own for their topic.
+        self._left: dict[int, Intent] = {}
+
+    def forget(self) -> None:
+        """Let go of all that an earlier term has left, which may be another relay's by now."""
+        self.bursts, self._note, self._is_scanning = 0, None, False
+        self._noted, self._gone, self._refused, self._left = {}, [], {}, {}
+        self._announced.clear()
+        self._under_way.clear()
 
     def begin(self, checkpoint: Checkpoint, note: Note) -> None:
         """Take over what earlier terms have noted, but for what the checkpoint has passed."""
-        self.bursts, self._note, self._is_scanning = 0, note, checkpoint.scan is not None
-        self._noted, self._gone, self._refused = dict(checkpoint.intents), [], {}
-        self._announced.clear()
-        self._under_way.clear()
+        self.forget()
+        self._note, self._is_scanning = note, checkpoint.scan is not None
+        self._noted = dict(checkpoint.intents)
         for number, intent in checkpoint.intents.items():
             if intent.position is None and self._is_scanning:
                 self._refused.update(dict.fromkeys(intent.ids, intent.topic))
@@ -87,22 +104,23 @@ class Intents:
         """Find out what a topic has refused; `there` are the ids that it has behind its mark.
 
         What it has nothing behind is free to be handed to it in another order. Of what would stand
-        before the `first` one, if that is named, nothing is known: it may have been deleted.
+        before the `first` one, if that is named, nothing is known: it may have been deleted. In the
+        stream that is of use to a scan that comes next: it is kept in mind, and noted with what is
+        under way when the term ends.
         """
-        found = [
-            number
+        found = {
+            number: intent
             for number, intent in self._noted.items()
             if intent.topic == topic and intent.position is not None
-        ]
-        if not (self._is_scanning and found):
-            return
-        intents = [self._noted[number] for number in found]
-        ids = [row_id for intent in intents if _is_seen(intent, first) for row_id in intent.ids]
-        begin = ids.index(first.row_id) if first is not None and first.row_id in ids else 0
-        last = max((place for place, row_id in enumerate(ids) if row_id in there), default=0)
-        refused = tuple(row_id for row_id in ids[begin:last] if row_id not in there)
-        self._refused.update(dict.fromkeys(refused, topic))
-        self._write([Intent(topic=topic, ids=refused)] if refused else [], gone=found)
+        }
+        left = _left_of(found, there, first)
+        if not self._is_scanning:
+            self._left.update(left)
+        elif found:
+            ids = (row_id for intent in left.values() for row_id in intent.ids)
+            refused = tuple(row_id for row_id in ids if row_id not in there)
+            self._refused.update(dict.fromkeys(refused, topic))
+            self._write([Intent(topic=topic, ids=refused)] if refused else [], gone=list(found))
 
     def has_refused(self, topic: Topic, row_id: str) -> bool:
         """Say whether a topic has refused a row in its turn, and has later ones."""
@@ -185,16 +203,20 @@ class Intents:
             return
         under_way = [_intent(each.topic, each.messages, each.position) for each in self._under_way]
         self._under_way.clear()
+        topics = {intent.topic for intent in under_way}
+        gone = [number for number, intent in self._noted.items() if intent.topic in topics]
+        left = [self._left[number] for number in gone if number in self._left]
         with (
-            contextlib.suppress(mongo.PyMongoError, errors.RelayError),
+            contextlib.suppress(mongo.PyMongoError, bson.BSONError, errors.RelayError),
             pymongo.timeout(NOTED_WITHIN_SECONDS),
         ):
-            self._write(under_way, gone=())
+            self._write([*left, *under_way], gone=gone)
 
     def _write(self, intents: Sequence[Intent], *, gone: Iterable[int]) -> Sequence[int]:
         if self._note is None:
             raise RuntimeError("No term has begun")
         gone = [*self._gone, *gone]
+        gone += self._beyond_room(intents, gone)
         first = max([*self._noted, *gone], default=-1) + 1
         noted = dict(enumerate(intents, first))
         if noted or gone:
@@ -204,6 +226,42 @@ class Intents:
             self._noted.pop(number, None)
         self._gone = []
         return list(noted)
+
+    def _beyond_room(self, intents: Sequence[Intent], gone: Sequence[int]) -> Sequence[int]:
+        """Return the oldest that have to go, as where topics were shut in one term each."""
+        passed = set(gone)
+        left = {number: each for number, each in self._noted.items() if number not in passed}
+        over = sum(len(each.ids) for each in [*left.values(), *intents]) - MOST_IDS
+        beyond: list[int] = []
+        for number, intent in left.items():
+            if over <= 0:
+                break
+            over -= len(intent.ids)
+            beyond.append(number)
+        return beyond
+
+
+def _left_of(
+    intents: Mapping[int, Intent], there: Collection[str], first: First | None
+) -> dict[int, Intent]:
+    """Return what tells of a refusal: rows that a topic lacks, and the last one that it has."""
+    ids = [
+        (number, row_id)
+        for number, intent in intents.items()
+        if _is_seen(intent, first)
+        for row_id in intent.ids
+    ]
+    places = {row_id: place for place, (_, row_id) in reversed([*enumerate(ids)])}
+    begin = places.get(first.row_id, 0) if first is not None else 0
+    last = max((place for place, (_, row_id) in enumerate(ids) if row_id in there), default=0)
+    lacking = [(number, row_id) for number, row_id in ids[begin:last] if row_id not in there]
+    left: dict[int, list[str]] = {}
+    for number, row_id in [*lacking, ids[last]] if lacking else ():
+        left.setdefault(number, []).append(row_id)
+    return {
+        number: dataclasses.replace(intents[number], ids=tuple(row_ids))
+        for number, row_ids in left.items()
+    }
 
 
 def _is_seen(intent: Intent, first: First | None) -> bool:

@@ -149,8 +149,8 @@ class Opening:
                 self._cursors.follow(topic, mark, shared=shared)
             else:
                 tail = self._read_tail(topic, span, shared=shared, pushed=pushed).joined(early)
-                self._experience.intents.opened(topic, tail.ids, tail.first)
                 mark = span.mark
+            self._experience.intents.opened(topic, tail.ids, tail.first)
         except BaseException:
             broker.close(producer)
             raise
