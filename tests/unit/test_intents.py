@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from bson import ObjectId
@@ -22,7 +23,7 @@ from postroom.store.values import DEFAULT_PARTITION, Position
 from postroom.topics import Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 HERE, THERE = (Topic(f"persistent://a/b/{name}") for name in ("here", "there"))
 
@@ -393,32 +394,63 @@ class Broker:
 
 
 ROWS = "abcdefgh"
-fates = st.lists(st.sampled_from(["stored", "stored", "refused", "lost"]), max_size=8)
-ends = st.sampled_from(["fails", "fails", "is killed"])
-terms = st.lists(st.tuples(fates, ends, st.integers(0, 100), st.integers(1, 3)), max_size=6)
 
 
-@given(terms)
+class Fate(NamedTuple):
+    """What becomes of a term: of its rows in their order, of itself, and which numbers they have.
+
+    Only bursts of which nothing was refused are known to have `landed`.
+    """
+
+    rows: list[str]
+    is_killed: bool
+    jump: int
+    size: int
+    landed: int
+    order: Sequence[str]
+
+
+fates = st.builds(
+    Fate,
+    rows=st.lists(st.sampled_from(["stored", "stored", "refused", "lost"]), max_size=8),
+    is_killed=st.sampled_from([False, False, True]),
+    jump=st.integers(0, 100),
+    size=st.integers(1, 3),
+    landed=st.integers(0, 4),
+    order=st.permutations(ROWS),
+)
+
+
+def run(row: Row, broker: Broker, fate: Fate, *, is_scanning: bool) -> None:
+    """Run a term; in a scan what is left may be committed in another order than the last time."""
+    term = row.term(is_scanning=is_scanning)
+    term.opened(HERE, broker.there, None)
+    settled = broker.there + "".join(broker.refused)
+    sent = [each for each in (fate.order if is_scanning else ROWS) if each not in settled]
+    bursts = ["".join(sent[at : at + fate.size]) for at in range(0, len(sent), fate.size)]
+    for number, burst in enumerate(bursts, 1):
+        hand(term, HERE, burst, fate.jump + number * fate.size)
+    broker.take("".join(sent), [*fate.rows, "lost"])
+    stored = itertools.takewhile(lambda burst: {*burst} <= {*broker.there}, bursts)
+    term.landed(min(len([*stored]), fate.landed))
+    if not fate.is_killed:
+        term.failed()
+
+
+@given(st.lists(fates, max_size=6), st.lists(fates, max_size=4))
 def test_what_is_condemned_was_refused_however_terms_end(
-    terms: list[tuple[list[str], str, int, int]],
+    streams: list[Fate], scans: list[Fate]
 ) -> None:
     """Whatever was stored, refused and lost, and whatever numbers rows had.
 
-    And all that was is condemned, unless a term was killed since.
+    And all that was is condemned, unless a term of the stream was killed.
     """
-    row, broker, was_killed = Row(), Broker(), False
-    for fate, end, jump, size in terms:
-        term = row.term(is_scanning=False)
-        term.opened(HERE, broker.there, None)
-        sent = "".join(each for each in ROWS if each not in broker.there + "".join(broker.refused))
-        for start in range(0, len(sent), size):
-            burst = sent[start : start + size]
-            hand(term, HERE, burst, jump + start + len(burst))
-        broker.take(sent, [*fate, "lost"])
-        if end == "fails":
-            term.failed()
-        was_killed |= end == "is killed"
+    row, broker = Row(), Broker()
+    for fate in streams:
+        run(row, broker, fate, is_scanning=False)
+    for fate in scans:
+        run(row, broker, fate, is_scanning=True)
     condemned = {*scan(row, broker.there)}
     assert condemned <= broker.refused
-    if not was_killed:
+    if not any(fate.is_killed for fate in streams):
         assert condemned == broker.refused
