@@ -33,9 +33,10 @@ logger = logging.getLogger(__name__)
 # What the runner is given beyond its threads: one that is done finds its next job at once, and does
 # not wait until the dispatcher has had its turn. An eighth of the threads' time was spent waiting.
 AHEAD = 0.5
-# The collector of cycles took a tenth of the worker's time. Handlers may make cycles of their own,
-# so that it does not come as seldom as in a relay.
-MOST_UNWALKED = 10_000
+# The collector of cycles took a tenth of the worker's time, to walk what was loaded at its start
+# most of all. No larger: handlers may leave cycles of their own, and 10,000 objects of such as hold
+# documents of a megabyte fill a gigabyte and a half.
+MOST_UNWALKED = 2_000
 
 
 def install(app: Celery) -> None:
