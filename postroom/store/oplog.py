@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo import MongoClient
 
-__all__ = ["Oplog", "first_time"]
+__all__ = ["Oplog", "first_stamp", "first_time"]
 
 READ_MS = 5_000
 FULL = 0.9
@@ -65,9 +65,19 @@ def first_time(client: MongoClient[Any]) -> datetime | None:
     return _time(client, ASCENDING)
 
 
+def first_stamp(client: MongoClient[Any]) -> Timestamp | None:
+    """Return the cluster time of the oldest entry; otherwise as first_time()."""
+    return _stamp(client, ASCENDING)
+
+
 def _time(client: MongoClient[Any], order: int) -> datetime | None:
+    stamp = _stamp(client, order)
+    return stamp.as_datetime() if stamp else None
+
+
+def _stamp(client: MongoClient[Any], order: int) -> Timestamp | None:
     found = client["local"]["oplog.rs"].find_one(
         {}, {"ts": 1}, sort=[("$natural", order)], max_time_ms=READ_MS
     )
     stamp: Timestamp | None = found and found["ts"]
-    return stamp.as_datetime() if stamp else None
+    return stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
@@ -13,9 +14,11 @@ from pymongo import errors as mongo
 
 from postroom import Outbox, Settings, address, errors, wire
 from postroom.inbox.handling.inbox import Inbox
+from postroom.relay.reading.exchange import proven
 from postroom.sentences import Sentences
 from postroom.store import clients, quarantine_index
 from postroom.store.oplog import Oplog
+from postroom.store.values import ResumeToken
 from tests.certificates import Authority
 from tests.name_server import NameServer
 from tests.pages import DOCS
@@ -283,3 +286,14 @@ def test_the_pages_right_to_look_at_the_oplog_is_enough(server: SecuredMongoDB) 
     without = clients.for_command_line(server.address("reader", "r"))
     with without as client, pytest.raises(mongo.OperationFailure):
         Oplog.of(client)
+
+
+def test_what_an_unreadable_oplog_leaves_open_is_said(
+    server: SecuredMongoDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a checkpoint that is old; one of just now is no restored one."""
+    with clients.for_command_line(server.address("writer", PASSWORD)) as client:
+        for age, warnings in ((60, 0), (7200, 1)):
+            token = ResumeToken({"_data": f"82{int(time.time()) - age:08X}000000012B0229296E04"})
+            assert not list(proven(iter([]), database=client[DATABASE], token=token))
+            assert caplog.text.count("its oplog could not be read (error 13)") == warnings

@@ -1,27 +1,93 @@
-"""Exchange: whether the stream tells how the outbox's collection became another one."""
+"""Exchange: whether the server's stream is the one that the checkpoint was written of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pymongo import errors as mongo
 
 from postroom import errors
 from postroom.relay.reading.stream import has_passed
+from postroom.store.oplog import first_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bson import Timestamp
+    from pymongo.database import Database
 
+    from postroom.relay.reading.batch import Batch
     from postroom.relay.reading.stream import Reply
+    from postroom.store.values import ResumeToken
 
-__all__ = ["require_told"]
+__all__ = ["applied_time", "looked_through", "proven"]
+
+logger = logging.getLogger(__name__)
+
+# Nobody restores a backup faster than that: relays that begin sooner have nothing to ask.
+QUICK_SECONDS = 600
 
 
-def require_told(replies: Iterable[Reply], *, until: Timestamp) -> None:
+def applied_time(database: Database[Any]) -> Timestamp:
+    """Return the time of the newest write that the server has, whether a majority has it or not.
+
+    Whatever an earlier read showed was there by then.
+    """
+    found: Timestamp = database.command("ping")["operationTime"]
+    return found
+
+
+def proven(
+    batches: Iterator[Batch], *, database: Database[Any], token: ResumeToken
+) -> Iterator[Batch]:
+    """Yield batches that begin behind a saved token, if this server can have all behind it.
+
+    An oplog that has rolled over gives an error by itself. One that begins with the initiation of
+    its replica set takes any token of a quiet moment, older ones too: what was committed before, on
+    the server that the backup is of, is in the collection and never in the stream.
+
+    Raises:
+        HistoryLost: the oplog is younger than the token.
+
+    """
+    reached = token.cluster_time
+    if reached is not None and reached.time:
+        first = _first(database, reached)
+        if first is not None and first > reached:
+            raise errors.HistoryLost(
+                f"MongoDB's oplog begins at {_said(first)} UTC and the checkpoint is of "
+                f"{_said(reached)}: the replica set was set up anew since, from a backup. A new "
+                "term sends what the collection holds and the topics lack"
+            )
+    yield from batches
+
+
+def _first(database: Database[Any], reached: Timestamp) -> Timestamp | None:
+    """Return the time of the oplog's oldest entry, None where it cannot be told."""
+    try:
+        return first_stamp(database.client)
+    except mongo.OperationFailure as error:
+        if applied_time(database).time - reached.time > QUICK_SECONDS:
+            logger.warning(
+                "The checkpoint is of %s UTC, and whether MongoDB was set up anew from a backup "
+                "since cannot be told: its oplog could not be read (error %s). If it was, what had "
+                "not been sent may stay unsent, unless the relay is made to go through the "
+                "collection (docs/continuity.md). With the right to find in local.oplog.rs it sees "
+                "that by itself",
+                _said(reached),
+                error.code,
+                extra={"action": "oplog_unread"},
+            )
+        return None
+
+
+def looked_through(replies: Iterable[Reply], *, until: Timestamp) -> Iterator[None]:
     """Make sure that the stream tells of an exchange by a cluster time; nothing is decoded.
 
-    A MongoDB that was set up anew from a backup takes a token that is older than its whole oplog
-    for one of its own, and shows all that was restored as if it was written since.
+    Yields after each reply, since there may be hours of them. A MongoDB that was there all the
+    while, and to which the outbox was restored from another one, has the token's time in its oplog,
+    and shows all that was restored as if it was written since.
 
     Raises:
         HistoryLost: it does not.
@@ -32,8 +98,13 @@ def require_told(replies: Iterable[Reply], *, until: Timestamp) -> None:
             return
         if has_passed(reply, until):
             break
+        yield
     raise errors.HistoryLost(
         "The outbox collection is another one than the checkpoint was written of, and MongoDB's "
         "change stream tells of no exchange: it was restored from a backup. A new term sends what "
         "the collection holds and the topics lack"
     )
+
+
+def _said(stamp: Timestamp) -> str:
+    return f"{stamp.as_datetime():%Y-%m-%d %H:%M:%S}"

@@ -14,7 +14,7 @@ from bson import ObjectId
 from postroom import wire
 from postroom.relay.reading import pages
 from postroom.relay.reading.batch import Batch
-from postroom.relay.reading.exchange import require_told
+from postroom.relay.reading.exchange import applied_time, looked_through, proven
 from postroom.relay.reading.scan import REPLACED, CollectionScan
 from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
@@ -118,10 +118,12 @@ class Origin:
             due = noted or Scan(stream_lost=True)
             return self._known(self._begun_scan(due, scanned, epoch=checkpoint.epoch))
         if noted is None:
-            return self._known(self._streamed(token, of=checkpoint.collection))
-        if noted.stream_first:
-            return self._known(self._streamed_before_scan(token, noted))
-        return self._known(scanned(token, noted))
+            batches = self._streamed(token, of=checkpoint.collection)
+        elif noted.stream_first:
+            batches = self._streamed_before_scan(token, noted)
+        else:
+            batches = scanned(token, noted)
+        return self._known(proven(batches, database=self._reading, token=token))
 
     def _known(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Add the collection's UUID to each point that is sure to be about that one."""
@@ -145,7 +147,8 @@ class Origin:
         """Return what the stream has behind the token; `of` is the collection that it is about."""
         if of is not None and self._rows.collection() not in {of, None}:
             with contextlib.closing(self._replies(token)) as looked_at:
-                require_told(looked_at, until=snapshot_time(self._reading))
+                for _ in looked_through(looked_at, until=applied_time(self._reading)):
+                    yield Batch(slices=[], point=None)
         for reply in self._replies(token):
             if reply.is_last:
                 point = Point(token=reply.token, scan=self._replaced())
