@@ -12,8 +12,10 @@ from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay.relay import Relay
 from postroom.relay.sending.experience import Experience
 from postroom.relay.sending.lane_options import LaneOptions
+from postroom.relay.sharing.pool import Pool
 from postroom.relay.state import State
 from postroom.routing import Key, Routing
+from postroom.store.values import OutboxPartition
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.site import Site
 
-__all__ = ["inexperienced", "lane_options", "relaying", "saved"]
+__all__ = ["inexperienced", "lane_options", "partitions", "relaying", "saved", "sharing"]
 
 
 def lane_options(timeout: timedelta) -> LaneOptions:
@@ -80,6 +82,39 @@ def relaying(
         relay.stop()
         thread.join(20)
         assert not thread.is_alive()
+
+
+def partitions(count: int) -> list[OutboxPartition]:
+    """Return the names of outbox partitions."""
+    return [OutboxPartition(f"default-{number}") for number in range(count)]
+
+
+@contextlib.contextmanager
+def sharing(
+    site: Site,
+    count: int = 4,
+    *,
+    pins: frozenset[OutboxPartition] | None = None,
+    hear: Callable[[object], None] | None = None,
+    **settings: Any,
+) -> Iterator[Pool]:
+    """Run the relays of one worker in threads of this process."""
+    found = site.settings(checkpoint_seconds=0.05, partitions=count, **settings)
+    routing = Routing(default=found.topic, topics={}, key=None, partitions=count)
+    pool = Pool(found, routing, partitions=partitions(count), pins=pins)
+    if hear is not None:
+        for relay in pool.relays:
+            relay.observer.subscribe(hear)
+    threads = [threading.Thread(target=run) for run in (pool.run, *(r.run for r in pool.relays))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield pool
+    finally:
+        pool.stop()
+        for thread in threads:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in threads)
 
 
 def saved(site: Site, position: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from postroom.relay.candidate import Candidate
     from postroom.relay.occupant import Occupants
+    from postroom.relay.state import State
 
 __all__ = ["PulsarMutex"]
 
@@ -59,11 +60,11 @@ class PulsarMutex:
         self._consumer: pulsar.Consumer | None = None
         self._lost_since: float | None = None
 
-    def acquire(self, stopping: threading.Event, *, waiting: Callable[[str], None]) -> bool:
+    def acquire(self, stopping: threading.Event, *, waiting: Callable[[State, str], None]) -> bool:
         """Ask until the mutex is held, and return True; return False once `stopping` is set.
 
-        Asks every `retry` with a little jitter. `waiting` is told why it waits, each time; the
-        log when the reason changes, and every ten minutes.
+        Asks every `retry` with a little jitter. `waiting` is told how and why it waits, each
+        time; the log when the reason changes, and every ten minutes.
 
         Raises:
             ServiceUnavailable: Pulsar cannot be used with these settings.
@@ -78,7 +79,7 @@ class PulsarMutex:
             if announced.is_due(refused.sentence):
                 level = logging.INFO if refused.is_ours else logging.WARNING
                 logger.log(level, "%s", refused.sentence, extra={"action": "mutex_wait"})
-            waiting(refused.sentence)
+            waiting(refused.state, refused.sentence)
             stopping.wait(self._retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         return False
 

@@ -9,6 +9,7 @@ from pymongo import errors as mongo
 
 from postroom import restraints
 from postroom.access.cache import Cache
+from postroom.relay.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +29,19 @@ OWN_MUTEX = "give each service a POSTROOM_MUTEX_TOPIC of its own"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occupant:
-    """Who holds a mutex, in a sentence; `is_ours` unless it is known to relay something else."""
+    """Who holds a mutex, in a sentence; `is_ours` unless it is known to relay something else.
+
+    Not `is_held`: nobody has it, and the broker's rules keep it from everyone.
+    """
 
     sentence: str
     is_ours: bool = True
+    is_held: bool = True
+
+    @property
+    def state(self) -> State:
+        """The state of a relay that this keeps from the mutex."""
+        return State.STANDBY if self.is_held else State.WAITING
 
 
 class Occupants:
@@ -59,7 +69,9 @@ class Occupants:
 
     def now(self, log: str) -> Occupant:
         """Say who sits on the mutex; `log` is the topic that was asked, or its topic partition."""
-        return self._answers.of(log, lambda: self._ask(log))
+        # Who was found to be gone has most often been followed by another one: that is looked for
+        # at the next question already.
+        return self._answers.of((log, self._found_nobody), lambda: self._ask(log))
 
     def silent(self, log: Topic) -> Occupant:
         """Say what is known where the broker did not say whether the mutex is free."""
@@ -69,8 +81,9 @@ class Occupants:
                 sentence=f"The mutex on {topic} was not given in time: its subscription does not "
                 "exist, and the broker did not make it. Where it makes none by itself "
                 "(allowAutoSubscriptionCreation): pulsar-admin topics create-subscription "
-                f"{topic} -s {subscription}; standing by",
+                f"{topic} -s {subscription}; asking on",
                 is_ours=False,
+                is_held=False,
             )
         # The embedded broker lets a contender wait instead of refusing it.
         return Occupant(
@@ -88,13 +101,15 @@ class Occupants:
             return self._by_properties(found)
         if not again:
             return Occupant(
-                sentence=f"The holder of the mutex on {topic} has just left; standing by"
+                sentence=f"The holder of the mutex on {topic} has just left; asking on",
+                is_held=False,
             )
         return Occupant(
             sentence=f"The mutex on {topic} is refused, although nobody holds it: a limit on "
             "consumers of that topic or namespace forbids one (maxConsumersPerTopic, "
-            "maxConsumersPerSubscription), so raise it; standing by",
+            "maxConsumersPerSubscription), so raise it; asking on",
             is_ours=False,
+            is_held=False,
         )
 
     def _by_properties(self, found: Mapping[str, str]) -> Occupant:

@@ -48,9 +48,11 @@ logger = logging.getLogger(__name__)
 class Relay:
     """Relays one outbox partition whenever it holds the mutex. One thread, run().
 
-    Standby -> opening -> relaying -> stopping. Any error ends a term: everything that it opened is
-    closed, the mutex with it, and after a wait the relay stands by again. What no wait can mend (a
-    broker that cannot do what POSTROOM_DELIVERY demands) ends run() with ConfigurationError.
+    Waiting -> standby -> opening -> relaying -> stopping. It stands by once it was told that
+    another one has the mutex, not before the services let it in. Any error ends a term: everything
+    that it opened is closed, the mutex with it, and after a wait the relay asks again. What no wait
+    can mend (a broker that cannot do what POSTROOM_DELIVERY demands) ends run() with
+    ConfigurationError.
     """
 
     def __init__(
@@ -151,15 +153,12 @@ class Relay:
 
     def _stand_for_office(self) -> None:
         self._interlude.begin()
-        with self._stand.candidacy(self._stopping, waiting=self._refused) as ground:
+        with self._stand.candidacy(self._stopping, waiting=self._wait) as ground:
             if ground is None:
                 return
-            # Not before the services let it in: where they do not it could stand in for nobody, and
-            # a rollout that waits until it stands by would go on and end those that work.
-            self._standing.enter(State.STANDBY)
             checkpoints, mutex = self._checkpoints(ground.database), self._mutex(ground)
             try:
-                waiting = self._refused
+                waiting = self._wait
                 if self._stand.acquire(ground, mutex, self._stopping, waiting=waiting) and (
                     self._is_without_rival(checkpoints, mutex)
                 ):
@@ -207,9 +206,13 @@ class Relay:
             mutex=self._candidate.meeting_place,
         )
 
-    def _refused(self, reason: str) -> None:
-        self._rivals.refused()
-        self._standing.enter(State.STANDBY, reason)
+    def _wait(self, state: State, reason: str) -> None:
+        # Nobody is told that it stands by before it was let in: where the services do not let it
+        # in it could stand in for nobody, and a rollout that waits until it stands by would go on
+        # and end those that work.
+        if state is State.STANDBY:
+            self._rivals.refused()
+        self._standing.enter(state, reason)
 
     def _is_without_rival(self, checkpoints: CheckpointStore, mutex: PulsarMutex) -> bool:
         def waiting(reason: str) -> None:

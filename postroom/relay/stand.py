@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from postroom.partitioning import OutboxPartition, Partitioning
     from postroom.relay.inspection import Inspection
     from postroom.relay.mutex import PulsarMutex
+    from postroom.relay.state import State
     from postroom.settings import Settings
 
 __all__ = ["Alone", "Ground", "Means", "Stand", "served_now", "watched_database"]
@@ -56,7 +57,7 @@ class Means:
 class Stand(Protocol):
     """What a relay stands on; its methods are called by the relay's thread.
 
-    `waiting` is called about once a second with the reason why it waits, or more often.
+    `waiting` is called about once a second, or more often: in which state it waits, and why.
     """
 
     @property
@@ -64,7 +65,7 @@ class Stand(Protocol):
         """What looks at the services."""
 
     def candidacy(
-        self, stopping: threading.Event, *, waiting: Callable[[str], None]
+        self, stopping: threading.Event, *, waiting: Callable[[State, str], None]
     ) -> contextlib.AbstractContextManager[Ground | None]:
         """Lend the ground for the time of one candidacy; None where `stopping` was set first."""
 
@@ -74,7 +75,7 @@ class Stand(Protocol):
         mutex: PulsarMutex,
         stopping: threading.Event,
         *,
-        waiting: Callable[[str], None],
+        waiting: Callable[[State, str], None],
     ) -> bool:
         """Say whether the mutex was got."""
 
@@ -107,7 +108,7 @@ class Alone:
         self,
         stopping: threading.Event,  # noqa: ARG002 - the mutex is what is waited for
         *,
-        waiting: Callable[[str], None],  # noqa: ARG002
+        waiting: Callable[[State, str], None],  # noqa: ARG002
     ) -> Iterator[Ground | None]:
         """Lend the ground.
 
@@ -147,7 +148,7 @@ class Alone:
         mutex: PulsarMutex,
         stopping: threading.Event,
         *,
-        waiting: Callable[[str], None],
+        waiting: Callable[[State, str], None],
     ) -> bool:
         """Ask until the mutex is held, and return True; False once `stopping` is set."""
         return mutex.acquire(stopping, waiting=waiting)

@@ -17,20 +17,25 @@ __all__ = ["Standing"]
 class Standing:
     """The state of one relay; the relay's thread alone moves it."""
 
-    def __init__(self, observer: Observer, *, partition: str, state: State = State.STANDBY) -> None:
+    def __init__(self, observer: Observer, *, partition: str, state: State = State.WAITING) -> None:
         self.state = state
+        self._reason = ""
         self._observer = observer
         self._partition = partition
 
     def enter(self, state: State, reason: str = "") -> None:
         """Go into another state, or stay, for a reason worth showing if there is one.
 
+        Who waits on without one waits for what it has waited for.
+
         Raises:
             RuntimeError: no relay goes from here to there; a mistake in the code.
 
         """
         require_step(self.state, state)
-        self.state = state
+        if self.state is state is State.WAITING:
+            reason = reason or self._reason
+        self.state, self._reason = state, reason
         self._observer.tell(
             facts.StateEntered(
                 partition=self._partition, state=state, reason=reason, at=datetime.now(UTC)

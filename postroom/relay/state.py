@@ -14,11 +14,11 @@ __all__ = ["NEXT", "State", "require_step"]
 class State(enum.Enum):
     """Where a relay stands; what follows what is in NEXT, and drawn in docs/architecture.md."""
 
-    STANDBY = "standby"  # asks for the mutex
+    STANDBY = "standby"  # was let in by the services, and waits for its turn to have the mutex
     OPENING = "opening"  # holds it; raises the epoch, fences, reads the tails
     RELAYING = "relaying"
     PAUSED = "paused"  # holds the mutex and nothing else, until an operator resumes the partition
-    WAITING = "waiting"  # a term has ended with an error; the next one begins after a wait
+    WAITING = "waiting"  # the services have not let it in yet, or not again after an error
     STOPPING = "stopping"  # sends nothing new; drains, checkpoints, gives the mutex back
     STOPPED = "stopped"
 
@@ -31,7 +31,8 @@ NEXT: Mapping[State, frozenset[State]] = {
     ),
     State.PAUSED: frozenset({State.OPENING, State.WAITING, State.STANDBY, State.STOPPED}),
     State.RELAYING: frozenset({State.STOPPING, State.WAITING, State.STOPPED}),
-    State.WAITING: frozenset({State.STANDBY, State.STOPPED}),
+    # Straight to opening where the mutex is free: it never stood by for anybody.
+    State.WAITING: frozenset({State.STANDBY, State.OPENING, State.STOPPED}),
     # To waiting where a pause drains: behind a stop nothing is waited for.
     State.STOPPING: frozenset(
         {State.STOPPED, State.PAUSED, State.OPENING, State.WAITING, State.STANDBY}

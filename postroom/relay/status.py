@@ -86,7 +86,7 @@ class Status:
 
     partition: str
     owner: str
-    state: State = State.STANDBY
+    state: State = State.WAITING
     state_since: datetime = field(default_factory=lambda: datetime.now(UTC))
     reason: str = ""
     epoch: int = 0

@@ -55,7 +55,7 @@ def test_a_checkpoint_that_fails_while_a_pause_drains_ends_the_term_alone(lite_s
         Pauses(site.database).begin(DEFAULT_PARTITION, by="me")
         wait_until(lambda: relay.status.state is State.PAUSED, description="the pause")
         behind = states[states.index(State.STOPPING) + 1 :]
-        assert behind == [State.WAITING, State.STANDBY, State.OPENING, State.PAUSED]
+        assert behind == [State.WAITING, State.OPENING, State.PAUSED]
         site.database.command("collMod", wire.CHECKPOINTS, validator={})
         Pauses(site.database).end(DEFAULT_PARTITION)
         written += site.insert(1)

@@ -42,14 +42,14 @@ def make_namespace(site: Site, namespace: str) -> None:
     site.admin_namespace(namespace, "deduplication", value=True)
 
 
-def refused(relay: Relay, *words: str) -> None:
-    """Wait until a relay stands by, with these words."""
+def refused(relay: Relay, *words: str, state: State = State.STANDBY) -> None:
+    """Wait until a relay stands by, or waits, with these words."""
 
-    def stands_by() -> bool:
+    def says_so() -> bool:
         reason = relay.status.reason
-        return relay.status.state is State.STANDBY and all(word in reason for word in words)
+        return relay.status.state is state and all(word in reason for word in words)
 
-    wait_until(stands_by, description=f"{words}")
+    wait_until(says_so, description=f"{words}")
 
 
 @pytest.mark.parametrize("namespace", ["public/default", "elsewhere/default"])
@@ -212,7 +212,7 @@ def test_a_mutex_that_is_no_relays(pulsar_site: Site) -> None:
 def test_a_limit_on_consumers_is_not_called_another_relay(
     policies_site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The broker answers alike in both cases."""
+    """The broker answers alike in both cases; who could not take over stands by for nobody."""
     monkeypatch.setattr(occupant, "SAME_SECONDS", 1.0)
     site = policies_site
     mutex = f"{site.name}-mutex"
@@ -222,7 +222,8 @@ def test_a_limit_on_consumers_is_not_called_another_relay(
     )
     limit(b"1")
     with relaying(site, wait=False) as standby:
-        refused(standby, "although nobody holds it", "maxConsumersPerTopic")
+        words = "although nobody holds it", "maxConsumersPerTopic"
+        refused(standby, *words, state=State.WAITING)
         consumer.close()
         wait_until(lambda: standby.status.state is State.RELAYING, description="its turn")
     assert "Another relay holds" not in caplog.text

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from postroom.relay.sharing.pool import Pool
 from postroom.relay.state import State
-from postroom.routing import Routing
-from postroom.store.values import OutboxPartition
+from tests.relays import partitions, sharing
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from postroom.relay.sharing.pool import Pool
     from tests.site import Site
 
 pytestmark = pytest.mark.pulsar
-
-
-def partitions(count: int) -> list[OutboxPartition]:
-    """Return the names of outbox partitions."""
-    return [OutboxPartition(f"default-{number}") for number in range(count)]
-
-
-@contextlib.contextmanager
-def sharing(
-    site: Site, count: int = 4, *, pins: frozenset[OutboxPartition] | None = None, **settings: Any
-) -> Iterator[Pool]:
-    """Run the relays of one worker in threads of this process."""
-    found = site.settings(checkpoint_seconds=0.05, partitions=count, **settings)
-    topic = found.topic
-    routing = Routing(default=topic, topics={}, key=None, partitions=count)
-    pool = Pool(found, routing, partitions=partitions(count), pins=pins)
-    threads = [threading.Thread(target=run) for run in (pool.run, *(r.run for r in pool.relays))]
-    for thread in threads:
-        thread.start()
-    try:
-        yield pool
-    finally:
-        pool.stop()
-        for thread in threads:
-            thread.join(20)
-        assert not any(thread.is_alive() for thread in threads)
 
 
 def served(pool: Pool) -> set[str]:

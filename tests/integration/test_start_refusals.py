@@ -11,17 +11,20 @@ from devstack.service import free_port
 from postroom import broker
 from postroom.relay import facts, stand
 from postroom.relay.state import State
+from postroom.store.values import OutboxPartition
 from tests.conftest import addresses
-from tests.relays import relaying
+from tests.relays import relaying, sharing
 from tests.site import Site, ids
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from devstack.brokers import Pulsar
     from postroom.relay.relay import Relay
+    from postroom.relay.sharing.pool import Pool
 
 pytestmark = pytest.mark.pulsar
 
@@ -43,17 +46,48 @@ def test_a_namespace_or_tenant_that_is_missing(pulsar_site: Site, namespace: str
         says(relay, f"persistent://{mutex}", "namespace")
 
 
-def test_who_is_not_let_in_stands_by_for_nobody(pulsar_site: Site) -> None:
+NOT_LET_IN: dict[str, Callable[[], dict[str, str]]] = {
+    "Pulsar is away": lambda: {"pulsar_url": f"pulsar://127.0.0.1:{free_port()}"},
+    "the mutex topic is refused": lambda: {"mutex_topic": "public/no-such-namespace/mutex"},
+}
+
+
+@pytest.mark.parametrize("why", NOT_LET_IN)
+@pytest.mark.parametrize("way", [relaying, sharing])
+def test_who_is_not_let_in_stands_by_for_nobody(
+    pulsar_site: Site, way: Callable[..., AbstractContextManager[object]], why: str
+) -> None:
     """A rollout waits until a new relay stands by, and ends those that work then."""
     told: list[object] = []
-    away = f"pulsar://127.0.0.1:{free_port()}"
-    with relaying(pulsar_site, wait=False, hear=told.append, pulsar_url=away):
+    wait = {"wait": False} if way is relaying else {}
+    with way(pulsar_site, hear=told.append, **wait, **NOT_LET_IN[why]()):
 
         def states() -> list[State]:
             return [fact.state for fact in list(told) if isinstance(fact, facts.StateEntered)]
 
-        wait_until(lambda: states().count(State.WAITING) >= 2, description="it has tried twice")
+        def failures() -> int:
+            return sum(isinstance(f, facts.StateEntered) and bool(f.reason) for f in list(told))
+
+        least = 2 if way is relaying else 5  # four relays share
+        wait_until(lambda: failures() >= least, description="it has tried again")
         assert set(states()) == {State.WAITING}
+
+
+@pytest.mark.parametrize("share", [2, 1])
+def test_who_shares_stands_by_once_it_was_let_in(pulsar_site: Site, share: int) -> None:
+    """Where it has room and others have all, and where it has no room."""
+    site, pins = pulsar_site, frozenset({OutboxPartition("default-0")})
+    with sharing(site, 2, relay_share=share) as first:
+
+        def states(pool: Pool) -> list[State]:
+            return sorted((r.status.state for r in pool.relays), key=lambda state: state.value)
+
+        well = [State.RELAYING, State.RELAYING if share == 2 else State.STANDBY]
+        wait_until(lambda: states(first) == well, description="its share")
+        with sharing(site, 2, pins=pins) as second:
+            both = [State.RELAYING, State.STANDBY]
+            wait_until(lambda: states(second) == both, description="what it is pinned to")
+            wait_until(lambda: states(first) == both, description="the rest")
 
 
 def test_topics_are_not_made_by_themselves(

@@ -61,6 +61,7 @@ def test_what_the_last_attempt_ended_by_is_kept_while_it_tries_again() -> None:
         (State.STANDBY, ""),
         (State.OPENING, ""),
         (State.WAITING, "Pulsar does not answer"),
+        (State.WAITING, ""),
         (State.STANDBY, ""),
         (State.STANDBY, "another relay holds the mutex"),
         (State.STANDBY, ""),
@@ -72,4 +73,4 @@ def test_what_the_last_attempt_ended_by_is_kept_while_it_tries_again() -> None:
     again = "It tries again; last time: Pulsar does not answer"
     away = "Pulsar does not answer"
     holds = "another relay holds the mutex"
-    assert told == [away, again, again, away, again, holds, "", "", ""]
+    assert told == [away, again, again, away, away, again, holds, "", "", ""]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from postroom import broker
 from postroom.access import pulsar as pulsar_access
 from postroom.relay.office import OPERATION_TIMEOUT
+from postroom.relay.sharing.admittance import Admittance
 from postroom.relay.stand import Ground
 from postroom.store import clients
 
@@ -26,12 +27,14 @@ class Grounds:
 
     All locks of a worker come over one connection: when the broker finds it silent, all are free at
     once. Whoever finds the client of Pulsar to be broken spends the ground: those who ask next get
-    a new one, and the old one is closed when the last of its users has left it.
+    a new one, and the old one is closed when the last of its users has left it. `admittance` is
+    what all have found of the services by what they were lent.
     """
 
     def __init__(self, settings: Settings, inspection: Inspection) -> None:
         self._settings = settings
         self._inspection = inspection
+        self.admittance = Admittance()
         self._making = threading.Lock()
         self._lock = threading.Lock()
         self._current: _Lent | None = None

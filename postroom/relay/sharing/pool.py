@@ -116,7 +116,7 @@ class Pool:
             self._serve,
             stopping=self._stopping,
             sentence=self._sentence,
-            waiting=lambda _: None,
+            waiting=self._grounds.admittance.unseen,
             backoff=Backoff(longest_seconds=2.0),
             extra={"action": "sharing"},
         )
@@ -167,6 +167,7 @@ class Pool:
             looked = time.monotonic()
             while not self._stopping.is_set() and not self._grounds.is_spent(ground):
                 self._round(ground.database, self._holdings(ground), unserved)
+                self._grounds.admittance.seen()
                 self._stopping.wait(self._settings.mutex_retry_seconds)
                 if time.monotonic() - looked > CURRENT_SECONDS:
                     looked = time.monotonic()
