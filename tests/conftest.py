@@ -97,7 +97,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_take_the_groups_off(session: pytest.Session) -> None:
     """Give the tests their names back: `--last-failed` would not find them."""
     for item in session.items:
-        item._id = item.stash.get(NAME, item.id)
+        if NAME in item.stash:
+            item._id = item.stash[NAME]
 
 
 def _group(item: pytest.Item) -> str | None:

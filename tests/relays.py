@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.site import Site
 
-__all__ = ["inexperienced", "lane_options", "partitions", "relaying", "saved", "sharing"]
+__all__ = ["inexperienced", "lane_options", "partitions", "relaying", "saved", "sharing", "waits"]
 
 
 def lane_options(timeout: timedelta) -> LaneOptions:
@@ -36,6 +36,11 @@ def lane_options(timeout: timedelta) -> LaneOptions:
         read_timeout=timeout,
         kept_for=timedelta(0),
     )
+
+
+def waits(relay: Relay) -> bool:
+    """Say whether a relay waits and says for what, which it does not before its first attempt."""
+    return relay.status.state is State.WAITING and bool(relay.status.reason)
 
 
 def inexperienced() -> Experience:

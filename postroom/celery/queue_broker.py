@@ -10,7 +10,6 @@ from postroom.findings import Finding, Grade
 
 if TYPE_CHECKING:
     from celery import Celery
-    from kombu.connection import Connection
 
 __all__ = ["Probe", "bounded", "examine"]
 
@@ -70,7 +69,7 @@ def examine(app: Celery) -> list[Finding]:
     return [Finding(what=WHAT, found=f"{named(app)} takes what Celery sends")]
 
 
-def bounded(app: Celery, call_seconds: float) -> Connection:
+def bounded(app: Celery, call_seconds: float) -> Any:
     """Return a connection of its own, not opened yet, each of whose calls ends by itself.
 
     Otherwise a Redis that accepts a connection and then says nothing, as one without TLS does to a
@@ -81,8 +80,7 @@ def bounded(app: Celery, call_seconds: float) -> Connection:
         "socket_timeout": call_seconds,
         "socket_connect_timeout": call_seconds,
     }
-    found: Connection = app.connection_for_write(transport_options=options)
-    return found
+    return app.connection_for_write(transport_options=options)
 
 
 def _try(app: Celery) -> None:

@@ -12,8 +12,7 @@ import pulsar
 import pytest
 
 from postroom import Outbox, wire
-from postroom.relay.state import State
-from tests.relays import relaying, saved
+from tests.relays import relaying, saved, waits
 from tests.site import ids
 from tests.waiting import wait_until
 
@@ -116,7 +115,7 @@ def test_failed_deliveries_leave_the_checkpoint_on_the_last_that_was_stored(
         saved(pulsar_site, 1)
         pulsar_site.admin("POST", "/terminate")
         written = [first, *outbox.publish([event(n) for n in range(1, 5)])]
-        wait_until(lambda: relay.status.state is State.WAITING, description="it waits")
+        wait_until(lambda: waits(relay), description="it waits")
         assert "Pulsar" in relay.status.reason
     assert [str(row["_id"]) for row in pulsar_site.outbox.find()] == written
     assert str(pulsar_site.checkpoint["lastProcessedId"]) == first

@@ -23,7 +23,6 @@ from postroom.relay.relay import Relay
 from postroom.relay.saving import retention
 from postroom.relay.saving.retention import Retention
 from postroom.relay.sending.tail import Tail, TailReader
-from postroom.relay.state import State
 from postroom.routing import Routing
 from postroom.store.checkpoints import CheckpointStore
 from postroom.store.quarantine import Quarantine
@@ -31,7 +30,7 @@ from postroom.store.values import DEFAULT_PARTITION
 from postroom.topics import Topic
 from tests.conftest import running
 from tests.namespaces import UNDEDUPLICATED, make_undeduplicated
-from tests.relays import relaying, saved
+from tests.relays import relaying, saved, waits
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
@@ -427,7 +426,7 @@ def test_block_stops_at_poison_and_says_so(pulsar_site: Site) -> None:
         poison = {**row(0), "data": {"name": 7}}
         pulsar_site.outbox.insert_one(poison)
         behind = pulsar_site.insert(2)
-        wait_until(lambda: relay.status.state is State.WAITING, description="it waits")
+        wait_until(lambda: waits(relay), description="it waits")
         assert str(poison["_id"]) in relay.status.reason
         assert "POSTROOM_ON_POISON=block" in relay.status.reason
         assert ids(pulsar_site.receive(plain, 2)) == before

@@ -22,7 +22,7 @@ from postroom.routing import Routing
 from postroom.store.quarantine import Quarantine, Quarantined
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.topics import Topic
-from tests.relays import relaying, saved
+from tests.relays import relaying, saved, waits
 from tests.site import row
 from tests.waiting import wait_until
 
@@ -245,7 +245,7 @@ def test_where_no_topic_can_be_opened_the_relay_waits(pulsar_site: Site) -> None
     thread = threading.Thread(target=relay.run)
     thread.start()
     try:
-        wait_until(lambda: relay.status.state is State.WAITING, description="a failed term")
+        wait_until(lambda: waits(relay), description="a failed term")
         assert "TopicTerminated" in relay.status.reason
         assert site.topic in relay.status.reason
         written = site.insert(3)

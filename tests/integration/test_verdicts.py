@@ -9,10 +9,9 @@ from pymongo.errors import AutoReconnect
 
 from postroom import wire
 from postroom.relay.sending import returning
-from postroom.relay.state import State
 from postroom.store.quarantine import Quarantine
 from postroom.store.values import DEFAULT_PARTITION
-from tests.relays import relaying, saved
+from tests.relays import relaying, saved, waits
 from tests.site import Site, ids, row
 from tests.waiting import wait_until
 
@@ -76,12 +75,12 @@ def test_many_poison_rows_stop_the_relay_with_a_question(site: Site) -> None:
     site.outbox.insert_many([row(n) | {"data": WRONG} for n in range(300)])
     good += site.insert(1)
     with relaying(site, wait=False, poison_limit=100) as relay:
-        wait_until(lambda: relay.status.state is State.WAITING, description="it stops")
+        wait_until(lambda: waits(relay), description="it stops")
         wait_until(lambda: len(quarantined(site)) >= 100, description="the first hundred")
         assert "POSTROOM_POISON_LIMIT" in relay.status.reason
         assert ids(site.receive(plain, 1)) == good[:1]
     with relaying(site, wait=False, poison_limit=100) as relay:
-        wait_until(lambda: relay.status.state is State.WAITING, description="it stops again")
+        wait_until(lambda: waits(relay), description="it stops again")
     assert len(quarantined(site)) < 200
     with relaying(site, wait=False, poison_limit=0):
         assert ids(site.receive(plain, 1)) == good[1:]
@@ -96,7 +95,7 @@ def test_the_brake_lets_go_of_rows_that_were_mended_or_removed(lite_site: Site, 
     lite_site.outbox.insert_many(bad)
     good += lite_site.insert(2)
     with relaying(lite_site, wait=False, poison_limit=3) as relay:
-        wait_until(lambda: relay.status.state is State.WAITING, description="it stops")
+        wait_until(lambda: waits(relay), description="it stops")
         wait_until(lambda: len(quarantined(lite_site)) == 3, description="the first three")
         left = [each["_id"] for each in bad[3:]]
         if how == "removed":
