@@ -18,7 +18,7 @@ from postroom.refusals import is_away, meaning, why
 from postroom.restraints import lacks_subscription
 from postroom.server_codes import UNAUTHORIZED
 from postroom.store import clients, plainness
-from postroom.topics import Topic, canonical, namespace_of
+from postroom.topics import Topic, namespace_of, subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -311,10 +311,8 @@ def subscriptions(
 
     """
     return [
-        _subscription(subscription, canonical(topic), make, admin)
-        for subscription, names in wanted.items()
-        for topic in names
-        if not topic.startswith("re:")
+        _subscription(subscription, topic, make, admin)
+        for subscription, topic in subscribed(wanted)
     ]
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "DOCUMENT_VALIDATION",
     "DUPLICATE_KEY",
     "ILLEGAL_OPERATION",
+    "INDEX_KEY_SPECS_CONFLICT",
     "INDEX_OPTIONS_CONFLICT",
     "LIFETIME_EXCEEDED",
     "NO_SUCH_TRANSACTION",
@@ -27,6 +28,8 @@ TIME_EXPIRED = 50
 SNAPSHOT_GONE = frozenset({239, 246})
 # There is an index of these fields already, by another name or with other options.
 INDEX_OPTIONS_CONFLICT = 85
+# There is one by that name, of other fields or with other options.
+INDEX_KEY_SPECS_CONFLICT = 86
 # A collection's validator does not let a row in.
 DOCUMENT_VALIDATION = 121
 # It was ended: for its length, as one that hangs, by a session's end, or by an error within it.

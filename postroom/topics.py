@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
-__all__ = ["Topic", "base_topic", "canonical", "checked", "namespace_of", "topic_partition"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "Topic",
+    "base_topic",
+    "canonical",
+    "checked",
+    "namespace_of",
+    "subscribed",
+    "topic_partition",
+]
 
 # A topic by its full name; what users write may leave persistent:// out.
 Topic = NewType("Topic", str)
@@ -37,6 +48,16 @@ def topic_partition(topic: Topic, index: int) -> Topic:
 def namespace_of(topic: str) -> str:
     """Return the namespace that a topic is in, as tenant/namespace."""
     return canonical(topic).partition("://")[2].rpartition("/")[0]
+
+
+def subscribed(consume: Mapping[str, Sequence[str]]) -> list[tuple[str, Topic]]:
+    """Return each subscription with each topic that it reads by name, not by a pattern."""
+    return [
+        (subscription, canonical(topic))
+        for subscription, topics in consume.items()
+        for topic in topics
+        if not topic.startswith("re:")
+    ]
 
 
 def checked(topic: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import broker
+from postroom import topics
 from postroom.inbox.handling import task_ids
 from postroom.inbox.handling.handlers import registry
 from postroom.sentences import Sentences
@@ -43,12 +43,7 @@ class Wiring:
 
     def subscribed(self) -> list[tuple[str, Topic]]:
         """Return each subscription with each topic that it reads by name."""
-        return [
-            (subscription, broker.canonical(topic))
-            for subscription, topics in self.consume.items()
-            for topic in topics
-            if not topic.startswith("re:")
-        ]
+        return topics.subscribed(self.consume)
 
     def task_id(self, event_id: str, *, name: str | None, subscription: str, handler: str) -> str:
         """Return the id of the task in which a handler runs for an event alone, as Flower has it.

@@ -9,10 +9,10 @@ from postroom.access import pulsar as pulsar_access
 from postroom.expiry import expiry
 from postroom.findings import Grade
 from postroom.pulsar_admin import PulsarAdmin
-from postroom.topics import canonical
+from postroom.topics import subscribed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pulsar
     from pymongo import MongoClient
@@ -89,12 +89,8 @@ class Inspection:
         )
         findings.obey(delivery, action="probe")
         findings.obey(preflight.retention(self._admin, topics), action="probe")
-        findings.obey(expiry(self._admin, self._subscribed()), action="probe")
+        findings.obey(expiry(self._admin, subscribed(self._subscriptions)), action="probe")
         return found
-
-    def _subscribed(self) -> Iterator[tuple[str, Topic]]:
-        for subscription, names in self._subscriptions.items():
-            yield from ((subscription, canonical(n)) for n in names if not n.startswith("re:"))
 
     def _maker(self, client: pulsar.Client) -> preflight.MakeSubscription:
         if self._abilities is not None and self._abilities.fencing:

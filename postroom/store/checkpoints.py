@@ -11,7 +11,7 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
-from postroom.server_codes import INDEX_OPTIONS_CONFLICT
+from postroom.server_codes import INDEX_KEY_SPECS_CONFLICT, INDEX_OPTIONS_CONFLICT
 from postroom.store.checkpoint import VERSION, Checkpoint, from_row, require_known
 from postroom.store.claims import claim_in
 from postroom.store.codec import READING
@@ -39,7 +39,6 @@ __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
 CODEC = READING.with_options(tz_aware=True)
 READ_MS = 10_000
 WRITE_MS = 10_000
-INDEX_KEY_SPECS_CONFLICT = 86
 IN_THE_WAY = frozenset({INDEX_OPTIONS_CONFLICT, INDEX_KEY_SPECS_CONFLICT})
 # Also rows that do not say.
 KNOWN_VERSIONS = {CheckpointField.VERSION: {"$in": [None, *range(1, VERSION + 1)]}}
