@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from postroom.pulsar_adapter import Acknowledged
     from postroom.topics import Topic
 
-__all__ = ["Acknowledgements", "Refusal", "Stored"]
+__all__ = ["Acknowledgements", "OnStored", "Refusal"]
 
 logger = logging.getLogger(__name__)
 
 # Called with the mark of the last message of a burst, once all up to it is stored; in a thread of
 # the client: quickly, never raising.
-Stored = Callable[[Mark], None]
+OnStored = Callable[[Mark], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +65,21 @@ class Acknowledgements:
         self._tell = tell
         self._place: tuple[int, int, int] | None = None
 
-    def expect(self, messages: int, stored: Stored | None) -> Acknowledged:
+    def expect(self, messages: int, on_stored: OnStored | None) -> Acknowledged:
         """Return the callback for the last message of a burst of so many."""
-        return functools.partial(self._hear, messages, stored)
+        return functools.partial(self._hear, messages, on_stored)
 
-    def _hear(self, messages: int, stored: Stored | None, result: Any, message_id: Any) -> None:
+    def _hear(
+        self, messages: int, on_stored: OnStored | None, result: Any, message_id: Any
+    ) -> None:
         if self.failure is not None:
             return  # what came behind the first failure proves nothing any more
         try:
             wrong = self._what_is_wrong(messages, result, message_id)
             if wrong is None:
                 self.settled += 1
-                if stored is not None:
-                    stored(Mark(message_id.serialize()))
+                if on_stored is not None:
+                    on_stored(Mark(message_id.serialize()))
         except Exception as error:  # an exception would end the client's thread, and the process
             logger.exception("An acknowledgement on %s could not be heard", self.topic)
             wrong = f"Nothing proves what is stored on {self.topic} ({type(error).__name__})"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from postroom.pulsar_adapter import Message
-    from postroom.relay.sending.acknowledgements import Stored
+    from postroom.relay.sending.acknowledgements import OnStored
     from postroom.relay.sending.experience import Experience
     from postroom.relay.sending.outlet import Outlet
     from postroom.relay.sending.tail import Tail
@@ -186,22 +186,24 @@ class Lane:
             return None
         return self.topic, burst.messages, self.last
 
-    def seal(self, stored: Stored) -> None:
-        """Send what is queued, and have `stored` called when all up to it is stored.
+    def seal(self, on_stored: OnStored) -> None:
+        """Send what is queued, and have `on_stored` called when all up to it is stored.
 
         Raises:
             TermEnded: it was not, or something before it.
 
         """
-        self._leave(stored)
+        self._leave(on_stored)
 
-    def _leave(self, stored: Stored | None) -> None:
+    def _leave(self, on_stored: OnStored | None) -> None:
         burst, outlet = self._burst, self.outlet
         is_new = burst.size > outlet.proven
         if (intent := self.intent) is not None:
             self._experience.intents.handing(*intent)
         try:
-            outlet.hand_over(burst.messages, size=burst.size, delay=burst.delay, stored=stored)
+            outlet.hand_over(
+                burst.messages, size=burst.size, delay=burst.delay, on_stored=on_stored
+            )
         except errors.Refused as refused:
             raise self._noted(refused) from refused
         if is_new:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from postroom.relay.reading.batch import Batch
     from postroom.relay.saving.chunk import Chunk
-    from postroom.relay.sending.acknowledgements import Stored
+    from postroom.relay.sending.acknowledgements import OnStored
     from postroom.relay.sending.brake import Brake
     from postroom.relay.sending.intents import Intents
     from postroom.relay.sending.lane import Lane
@@ -224,7 +224,7 @@ class Outbound:
         )
 
 
-def _teller(chunk: Chunk, topic: Topic, tell: Callable[[Landed], None]) -> Stored:
+def _teller(chunk: Chunk, topic: Topic, tell: Callable[[Landed], None]) -> OnStored:
     def stored(mark: Mark) -> None:
         tell(Landed(chunk, topic, mark))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from postroom.pulsar_adapter import Acknowledged, Message
-    from postroom.relay.sending.acknowledgements import Acknowledgements, Stored
+    from postroom.relay.sending.acknowledgements import Acknowledgements, OnStored
     from postroom.relay.sending.tap import Tap
 
 __all__ = ["Outlet", "SendTimeout"]
@@ -75,11 +75,11 @@ class Outlet:
         self._fail = fail
 
     def hand_over(
-        self, messages: Sequence[Message], *, size: int, delay: int, stored: Stored | None
+        self, messages: Sequence[Message], *, size: int, delay: int, on_stored: OnStored | None
     ) -> None:
         """Hand over a burst: one batch, or single messages; `size` is that of its largest entry.
 
-        `stored` is called when it and all before it are stored.
+        `on_stored` is called when it and all before it are stored.
 
         Raises:
             Refused: the burst left alone, and the broker closed the connection over it.
@@ -87,15 +87,15 @@ class Outlet:
 
         """
         if size <= self.proven and delay <= self.proven_delay:
-            self._hand(messages, stored)
+            self._hand(messages, on_stored)
             return
         self.wait()
-        self._hand(messages, stored)
+        self._hand(messages, on_stored)
         self._wait_alone()
         self.proven = max(self.proven, size)
         self.proven_delay = max(self.proven_delay, delay)
 
-    def _hand(self, messages: Sequence[Message], stored: Stored | None) -> None:
+    def _hand(self, messages: Sequence[Message], on_stored: OnStored | None) -> None:
         if self.is_batching:
             # One batch at a time: while it is being stored the next one is made.
             self.wait()
@@ -106,13 +106,13 @@ class Outlet:
         watched = self.batch_messages is None and not acknowledgements.counted
         for message in others:
             send(message, self._expect(1, None) if watched else None)
-        send(last, self._expect(1 if watched else len(messages), stored))
+        send(last, self._expect(1 if watched else len(messages), on_stored))
         if self.batch_messages is not None and len(messages) < self.batch_messages:
             self._tap.cut()
 
-    def _expect(self, messages: int, stored: Stored | None) -> Acknowledged:
+    def _expect(self, messages: int, on_stored: OnStored | None) -> Acknowledged:
         self._handed += 1
-        return self._acknowledgements.expect(messages, stored)
+        return self._acknowledgements.expect(messages, on_stored)
 
     @property
     def is_waiting(self) -> bool:
