@@ -6,6 +6,7 @@ without asyncio have one set of rules.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ LONGEST_NAME = 256
 # As MongoDB's dates go, with room for what is added to them.
 LAST_YEAR = 9000
 LONGEST_DELAY = timedelta(days=365_000)
+MILLISECOND = timedelta(milliseconds=1)
 ROWS_A_COMMAND = 1000
 BYTES_A_COMMAND = 8 << 20
 
@@ -88,10 +90,10 @@ class Due:
             return None
         if name is None and replace:
             raise _refusal("replace takes the name of what is to be replaced: give schedule")
-        _require_time(deliver_at, deliver_in)
+        at, delay = _time(deliver_at, deliver_in)
         if name is not None:
             _require_name(name)
-        return cls(at=deliver_at, delay=deliver_in, name=name, replace=replace)
+        return cls(at=at, delay=delay, name=name, replace=replace)
 
     @classmethod
     def to(cls, deliver_at: datetime | None, deliver_in: timedelta | None) -> Due:
@@ -116,7 +118,7 @@ class Due:
         """Return the time as MongoDB is to compute it."""
         if self.delay is None:
             return self.at
-        return {"$add": ["$$NOW", self.delay // timedelta(milliseconds=1)]}
+        return {"$add": ["$$NOW", self.delay // MILLISECOND]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,7 @@ class Which:
             _require_name(name)
             return cls(base=base, condition=(ScheduledField.SCHEDULE, name))
         if not isinstance(event_id, str) or not ObjectId.is_valid(event_id):
-            raise _refusal(f"The event_id {quoted(event_id)} is none that publish() returns")
+            raise _refusal(f"The event_id {_shown(event_id)} is none that publish() returns")
         return cls(base=base, condition=(ScheduledField.ID, ObjectId(event_id)))
 
     def query(self, *, fired: bool) -> dict[str, Any]:
@@ -192,7 +194,7 @@ def _make_room(which: Which, *, replace: bool) -> Commands[None]:
         return
     if not replace:
         raise errors.AlreadyScheduled(
-            f"An event waits under the name {quoted(which.condition[1])} already; replace it with "
+            f"An event waits under the name {_shown(which.condition[1])} already; replace it with "
             "replace=True, or cancel() or reschedule() it; nothing was written"
         )
     yield {"delete": wire.SCHEDULED, "deletes": [{"q": which.query(fired=False), "limit": 1}]}
@@ -242,20 +244,36 @@ def _require_written(name: str | None, reply: Mapping[str, Any]) -> None:
     code = failed[0].get("code")
     if code == DUPLICATE_KEY and name is not None:
         raise errors.AlreadyScheduled(
-            f"Another transaction has scheduled an event under the name {quoted(name)} meanwhile; "
+            f"Another transaction has scheduled an event under the name {_shown(name)} meanwhile; "
             "nothing was written"
         )
     raise mongo.WriteError(f"MongoDB refused to write into {wire.SCHEDULED}", code, failed[0])
 
 
-def _require_time(at: object, delay: object) -> None:
+def _time(at: object, delay: object) -> tuple[datetime | None, timedelta | None]:
+    """Return when it is due in whole milliseconds, as MongoDB counts: never before what is asked.
+
+    Raises:
+        InvalidEvent: that is no time.
+
+    """
     if at is not None and delay is not None:
         raise _refusal("Give deliver_at or deliver_in, not both")
-    if delay is not None:
-        if not isinstance(delay, timedelta) or abs(delay) > LONGEST_DELAY:
-            raise _refusal("deliver_in is no timedelta of at most a thousand years")
-    elif not isinstance(at, datetime) or at.utcoffset() is None or at.year > LAST_YEAR:
-        raise _refusal("deliver_at is no datetime with a time zone, before the year 9001")
+    if at is not None:
+        moment = _in_utc(at)
+        return moment + timedelta(microseconds=-moment.microsecond % 1000), None
+    if not isinstance(delay, timedelta) or abs(delay) > LONGEST_DELAY:
+        raise _refusal("deliver_in is no timedelta of at most a thousand years")
+    return None, -(-delay // MILLISECOND) * MILLISECOND
+
+
+def _in_utc(at: object) -> datetime:
+    with contextlib.suppress(OverflowError):  # in UTC it is before the year 1 or behind 9999
+        if isinstance(at, datetime) and at.utcoffset() is not None:
+            moment = at.astimezone(UTC)
+            if moment.year <= LAST_YEAR:
+                return moment
+    raise _refusal("deliver_at is no datetime with a time zone, of the years 1 to 9000 in UTC")
 
 
 def _require_name(name: object) -> None:
@@ -267,8 +285,13 @@ def _require_name(name: object) -> None:
             fits = False
     if not fits:
         raise _refusal(
-            f"{quoted(name)} is no name for a scheduled event: 1 to {LONGEST_NAME} characters"
+            f"{quoted(name, hidden='What was given')} is no name for a scheduled event: that has "
+            f"1 to {LONGEST_NAME} characters, of UTF-8 and none of them null"
         )
+
+
+def _shown(given: object) -> str:
+    return quoted(given, hidden="that was given")
 
 
 def _refusal(sentence: str) -> errors.InvalidEvent:

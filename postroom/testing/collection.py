@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 from pymongo import results
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from postroom.server_codes import DUPLICATE_KEY
 from postroom.testing.cursors import Cursor
 from postroom.testing.queries import MISSING, value_at
 from postroom.testing.refusal import not_faked
 from postroom.testing.sessions import transaction_of
-from postroom.testing.shelf import DUPLICATE_KEY, WHOLE, Shelf
+from postroom.testing.shelf import WHOLE, Shelf
 from postroom.testing.updates import require_update
 
 if TYPE_CHECKING:

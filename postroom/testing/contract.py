@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
+from postroom import errors, private_text
 from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.lifetime import Lifetime
@@ -14,7 +14,7 @@ from postroom.testing.effect import Effect, difference
 from postroom.testing.watching import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pymongo.database import Database
 
@@ -60,27 +60,38 @@ class Contract:
 
         Raises:
             ConfigurationError: it has handled the events before.
-            Exception: whatever the handler raised.
+            Exception: whatever the handler raised at first.
 
         """
-        name, found = self._handler.name, []
         before = self._state()
         first = self._run(events, undo=True)
+        found = [*self._kept(before), *self._tried_again(events, first)]
+        outside = dict.fromkeys(self._outside)
+        return [*found, *(_outside(self._handler.name, write) for write in outside)]
+
+    def _kept(self, before: dict[str, list[Any]]) -> Iterator[str]:
         if self._state() != before and not self._outside:
-            found.append(
-                f"The handler {name} has changed the database although its transaction was undone: "
-                "by a client that was made before the test kit could watch it"
+            yield (
+                f"The handler {self._handler.name} has changed the database although its "
+                "transaction was undone: by a client that was made before the test kit could "
+                "watch it"
             )
-        retried = self._run(events, undo=False)
+
+    def _tried_again(self, events: Sequence[Event[Any]], first: _Try) -> Iterator[str]:
+        name = self._handler.name
+        try:
+            retried = self._run(events, undo=False)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it was none at first
+            yield _fails(name, error)
+            return
         if differs := difference(first.effect, retried.effect):
-            found.append(_remembers(name, differs))
+            yield _remembers(name, differs)
         once = self._state()
         again = self._run(events, undo=False, afterwards=True)
         if again.called:
-            found.append(f"The handler {name} was called again for an event that it had handled")
+            yield f"The handler {name} was called again for an event that it had handled"
         if self._handler.after_commit is None and self._state() != once:
-            found.append(f"The handler {name} has changed the database when its event came again")
-        return [*found, *(_outside(name, write) for write in dict.fromkeys(self._outside))]
+            yield f"The handler {name} has changed the database when its event came again"
 
     def _run(self, events: Sequence[Event[Any]], *, undo: bool, afterwards: bool = False) -> _Try:
         """Run it in a transaction."""
@@ -97,11 +108,13 @@ class Contract:
         with client.start_session() as session:
             own = session.session_id
             with watch.on() as seen:
-                if undo:
-                    self._undo(applying, events, session, call)
-                else:
-                    applying.transact(session, call)
-            self._outside += [each.write for each in seen if each.session_id != own]
+                try:
+                    if undo:
+                        self._undo(applying, events, session, call)
+                    else:
+                        applying.transact(session, call)
+                finally:
+                    self._outside += [each.write for each in seen if each.session_id != own]
         if afterwards:
             applying.afterwards(call)
         effect = sum((each.effect for each in seen if each.session_id == own), Effect())
@@ -132,6 +145,14 @@ class Contract:
             for name in names
             if not name.startswith(OURS)
         }
+
+
+def _fails(name: str, error: Exception) -> str:
+    return (
+        f"The handler {name} fails when its transaction is tried again, and did not at first: "
+        f"{private_text.described(error, everything=True)}. Does it meet what it did at "
+        "first? That outlives a transaction that is undone where it was done outside of the session"
+    )
 
 
 def _remembers(name: str, differs: str) -> str:

@@ -60,13 +60,17 @@ class _Both:
             raise InvalidOperation("Cannot use ended session")
         if self._current is not None:
             raise InvalidOperation("Transaction already in progress")
-        self._current = self._storage.begin()
+        # Asked for by name each time: a guard takes the class' place meanwhile.
+        self._current = self._storage.begin(lambda reply: self._process_response(reply))  # noqa: PLW0108
 
     def _finish(self, *, commit: bool) -> None:
         if self._current is None:
             raise InvalidOperation("No transaction started")
-        self._storage.end(self._current, commit=commit)
-        self._current = None
+        ending, self._current = self._current, None
+        self._storage.end(ending, commit=commit)
+
+    def _process_response(self, _reply: Mapping[str, Any]) -> None:
+        """Do nothing with an error that MongoDB has replied with; a guard does."""
 
     def _close(self) -> None:
         if self._current is not None:
@@ -193,6 +197,7 @@ def transaction_of(session: object) -> Transaction | None:
 
     Raises:
         NotFaked: the session is none of the test kit's.
+        OperationFailure: an error has ended the transaction.
 
     """
     if session is None:
@@ -205,4 +210,6 @@ def transaction_of(session: object) -> Transaction | None:
     if session.has_ended:
         raise InvalidOperation("Cannot use ended session")
     found: Transaction | None = session._current  # noqa: SLF001 - the other half of this module
+    if found is not None:
+        found.require_going_on()
     return found

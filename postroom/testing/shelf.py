@@ -9,7 +9,9 @@ from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
+from postroom.server_codes import DUPLICATE_KEY
 from postroom.testing.queries import equalities, fits
+from postroom.testing.storage import failed
 from postroom.testing.updates import updated
 
 if TYPE_CHECKING:
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
 
     from postroom.testing.storage import Place, Storage, Transaction
 
-__all__ = ["DUPLICATE_KEY", "WHOLE", "Found", "Shelf"]
+__all__ = ["WHOLE", "Found", "Shelf"]
 
-DUPLICATE_KEY = 11000
 Found = tuple[bytes, dict[str, Any]]
 # How a replacement is written as an update.
 WHOLE = ""
@@ -50,11 +51,7 @@ class Shelf:
         with self.storage.lock:
             key = bson.encode({"": row_id})
             if key in self.storage.seen(self.place, transaction):
-                raise DuplicateKeyError(
-                    "E11000 duplicate key error collection: "
-                    f"{self.place.database}.{self.place.collection} index: _id_",
-                    DUPLICATE_KEY,
-                )
+                raise failed(_duplicate(self.place), transaction)
             self.storage.write(self.place, key, encoded, transaction)
         return row_id if is_raw else document["_id"]
 
@@ -107,6 +104,13 @@ class Shelf:
         if isinstance(document, RawBSONDocument):
             return bytes(document.raw)
         return bson.encode(document, codec_options=self.codec)
+
+
+def _duplicate(place: Place) -> DuplicateKeyError:
+    return DuplicateKeyError(
+        f"E11000 duplicate key error collection: {place.database}.{place.collection} index: _id_",
+        DUPLICATE_KEY,
+    )
 
 
 def _after(

@@ -155,9 +155,9 @@ class OutboxSite:
 
         Raises:
             AssertionError: it has written outside of its session, or twice, or not the same when it
-                was tried again; each has a sentence.
+                was tried again, or failed then; each has a sentence.
             ConfigurationError: the function is no registered handler, or has handled it before.
-            Exception: whatever it raised.
+            Exception: whatever it raised at first.
 
         """
         __tracebackhide__ = True

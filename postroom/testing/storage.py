@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pymongo.errors import OperationFailure
 
+from postroom.server_codes import NO_SUCH_TRANSACTION
 from postroom.testing.refusal import not_faked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["Documents", "Place", "Storage", "Transaction"]
+__all__ = ["Documents", "Place", "Storage", "Transaction", "failed"]
 
 # Each document as BSON, by its id as BSON: nobody can change what is stored by keeping hold of it.
 Documents = dict[bytes, bytes]
 
 WRITE_CONFLICT = 112
+# What has to be tried again as a whole.
+TRANSIENT = "TransientTransactionError"
 
 
 class Place(NamedTuple):
@@ -30,12 +33,29 @@ class Place(NamedTuple):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Transaction:
-    """One transaction, from its start to its end; None in `changes` is a document that is gone."""
+    """One transaction, from its start to its end; None in `changes` is a document that is gone.
+
+    `hears` is told each error of the server's in it, as its session is by PyMongo.
+    """
 
     number: int
     snapshot: Mapping[Place, Documents]
+    hears: Callable[[Mapping[str, Any]], None]
+    has_failed: bool = False
     changes: dict[Place, dict[bytes, bytes | None]] = field(default_factory=dict)
     state: Literal["open", "committed", "rolled back"] = "open"
+
+    def require_going_on(self) -> None:
+        """Make sure that no error has ended it.
+
+        Raises:
+            OperationFailure: one has, and the transaction is undone.
+
+        """
+        if self.has_failed:
+            sentence = f"Transaction with {{ txnNumber: {self.number} }} has been aborted."
+            details = {"code": NO_SUCH_TRANSACTION, "errorLabels": [TRANSIENT]}
+            raise OperationFailure(sentence, NO_SUCH_TRANSACTION, details)
 
     def seen(self, place: Place) -> Documents:
         """Return what it sees of a collection: the snapshot, and what it has changed itself."""
@@ -58,22 +78,29 @@ class Storage:
         self._ended: list[Transaction] = []
         self._places: dict[Place, Documents] = {}
 
-    def begin(self) -> Transaction:
+    def begin(self, hears: Callable[[Mapping[str, Any]], None]) -> Transaction:
         """Begin a transaction."""
         with self.lock:
             snapshot = {place: dict(documents) for place, documents in self._places.items()}
             self._begun += 1
-            found = Transaction(number=self._begun, snapshot=snapshot)
+            found = Transaction(number=self._begun, snapshot=snapshot, hears=hears)
             self._open.append(found)
             return found
 
     def end(self, transaction: Transaction, *, commit: bool) -> None:
-        """Make what a transaction has changed there for all, or have it never been."""
+        """Make what a transaction has changed there for all, or have it never been.
+
+        Raises:
+            OperationFailure: an error has ended it, so that it cannot be committed.
+
+        """
         with self.lock:
             self._open.remove(transaction)
             self._ended.append(transaction)
-            transaction.state = "committed" if commit else "rolled back"
+            transaction.state = "rolled back"
             if commit:
+                transaction.require_going_on()
+                transaction.state = "committed"
                 for place, changes in transaction.changes.items():
                     for key, document in changes.items():
                         self._put(place, key, document)
@@ -112,7 +139,7 @@ class Storage:
                 return
             now = self._places.get(place, {}).get(key)
             if is_held or now is not transaction.snapshot.get(place, {}).get(key):
-                raise _conflict(place)
+                raise failed(_conflict(place), transaction)
             transaction.changes.setdefault(place, {})[key] = document
 
     def transactions(self) -> list[Transaction]:
@@ -146,9 +173,16 @@ class Storage:
             documents[key] = document
 
 
+def failed(error: OperationFailure, transaction: Transaction | None) -> OperationFailure:
+    """Return an error of the server's, which ends the transaction that it is met in."""
+    if transaction is not None:
+        transaction.has_failed = True
+        transaction.hears({"ok": 0, **(error.details or {"code": error.code})})
+    return error
+
+
 def _conflict(place: Place) -> OperationFailure:
-    labels = ["TransientTransactionError"]
     sentence = f"Caused by :: Write conflict in {place.database}.{place.collection}"
     return OperationFailure(
-        sentence, WRITE_CONFLICT, {"errorLabels": labels, "code": WRITE_CONFLICT}
+        sentence, WRITE_CONFLICT, {"errorLabels": [TRANSIENT], "code": WRITE_CONFLICT}
     )

@@ -194,10 +194,12 @@ def test_a_rate_holds_each_act_and_an_interruption_leaves_the_others(
     assert (act["result"], act["count"]) == ("interrupted", int(said[1]))
 
 
-def test_an_id_that_is_not_there_is_refused(lite_site: Site, planned: list[str]) -> None:
+def test_an_id_or_name_that_is_not_there_is_refused(lite_site: Site, planned: list[str]) -> None:
     """With all that were given beside it, so that a slip of the pen is seen."""
     unknown = str(ObjectId())
     for act in (["cancel", "--yes"], ["fire"], ["reschedule", "--at", "2h"]):
         done = run(lite_site, *SCHEDULED, *act, "--id", unknown, "--id", planned[0], code=1)
         assert f"Not scheduled: {unknown}; nothing was done" in done.stderr
+        done = run(lite_site, *SCHEDULED, *act, "--schedule", "secnd", code=1)
+        assert "Not scheduled: secnd; nothing was done" in done.stderr
     assert len(plan(lite_site)) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -174,6 +174,8 @@ def test_an_event_without_a_name_is_found_by_its_id(lite_site: Site, outbox: Out
         {"deliver_at": AT.replace(tzinfo=None)},
         {"deliver_at": "tomorrow"},
         {"deliver_at": AT.replace(year=9999)},
+        {"deliver_at": datetime.max.replace(tzinfo=timezone(-HOUR))},
+        {"deliver_at": datetime.min.replace(tzinfo=timezone(HOUR))},
         {"deliver_in": 5},
         {"deliver_in": timedelta.max},
         {"schedule": "without a time"},
@@ -192,6 +194,14 @@ def test_what_is_no_time_or_name_is_refused(
     with pytest.raises(InvalidEvent, match="nothing was written"):
         outbox.publish(Reminded(), **given)
     assert plan(lite_site) == []
+
+
+def test_what_is_due_within_a_millisecond_is_due_behind_it(lite_site: Site, outbox: Outbox) -> None:
+    """MongoDB counts in milliseconds, and nothing is sent before it is due."""
+    for micro in (0, 1, 999):
+        outbox.publish(Reminded(number=micro), deliver_at=AT + timedelta(microseconds=micro))
+    later = AT + timedelta(milliseconds=1)
+    assert [row["dueAt"] for row in plan(lite_site)] == [AT, later, later]
 
 
 def test_one_name_is_one_events(lite_site: Site, outbox: Outbox) -> None:

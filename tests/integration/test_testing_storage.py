@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -74,7 +75,38 @@ def asked(database: Any) -> list[Any]:
             answers.append(call(things))
         except pymongo.errors.PyMongoError as error:
             answers.append(type(error))
+    answers += [in_transaction(database, *calls) for calls in product(FAULTS, THEN)]
     return [*answers, list(things.find())]
+
+
+def in_transaction(database: Any, *calls: Callable[[Any, Any], Any]) -> list[Any]:
+    """Return what calls in one transaction come to, each error caught, and its commit."""
+    answers: list[Any] = []
+    with database.client.start_session() as session:
+        session.start_transaction()
+        for call in (*calls, COMMIT):
+            try:
+                answers.append(call(database["things"], session))
+            except pymongo.errors.PyMongoError as error:
+                labels = ["TransientTransactionError", "UnknownTransactionCommitResult"]
+                answers.append((type(error), [error.has_error_label(each) for each in labels]))
+    return answers
+
+
+COMMIT: Callable[[Any, Any], Any] = lambda _things, session: session.commit_transaction()  # noqa: E731
+FAULTS: list[Callable[[Any, Any], Any]] = [
+    lambda things, session: things.insert_one({"_id": 1}, session=session),
+    lambda things, session: things.insert_many([{"_id": 55}, {"_id": 1}], session=session),
+    lambda things, session: (
+        things.update_one({"_id": 1}, {"$inc": {"more": 3}}, session=session).modified_count
+    ),
+]
+THEN: list[Callable[[Any, Any], Any]] = [
+    lambda things, session: things.find_one({"_id": 1}, session=session),
+    lambda things, session: things.insert_one({"_id": "then"}, session=session).inserted_id,
+    lambda things, session: things.delete_many({"_id": "then"}, session=session).deleted_count,
+    lambda _things, session: session.in_transaction,
+]
 
 
 CALLS: list[Callable[[Any], Any]] = [
@@ -100,7 +132,7 @@ def real(lite_site: Site) -> Any:
 
 
 def test_both_answer_the_same(real: Any, outbox_recorder: OutboxRecorder) -> None:
-    """Filters, updates, upserts and errors."""
+    """Filters, updates, upserts and errors, also in transactions, which these end."""
     ours, theirs = asked(outbox_recorder.database), asked(real)
     for mine, true in zip(ours, theirs, strict=True):
         assert mine == true

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,12 @@ from pymongo import MongoClient
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from postroom import AsyncOutbox, DomainEvent, Event, InvalidEvent, Outbox, handles
-from postroom.errors import AlreadyScheduled, ConfigurationError, TransactionTouched
+from postroom.errors import (
+    AlreadyScheduled,
+    ConfigurationError,
+    TransactionEnded,
+    TransactionTouched,
+)
 from postroom.store.plan import PlanChange
 from postroom.testing import (
     NotFaked,
@@ -171,6 +177,33 @@ def test_a_handler_runs_in_a_transaction(
     assert [each["order"] for each in found] == ["a", "b"]
     with pytest.raises(ConfigurationError, match="is no registered handler"):
         outbox_recorder.handle(test_asyncio_has_the_same, event)
+
+
+def test_an_error_that_is_caught_has_ended_the_transaction(
+    outbox_recorder: OutboxRecorder, outbox: Outbox, own: Registry
+) -> None:
+    """As MongoDB ends it: in a handler with the sentence of a consumer, and in a scope."""
+    rows = outbox_recorder.database.rows
+    rows.insert_one({"_id": 1})
+
+    def swallow(session: Any) -> None:
+        rows.insert_one({"_id": 2}, session=session)
+        with contextlib.suppress(DuplicateKeyError):
+            rows.insert_one({"_id": 1}, session=session)
+
+    @handles(KitOrderPaid, name="kit.swallows")
+    def swallows(_event: Event[KitOrderPaid], session: Any) -> None:
+        swallow(session)
+
+    with pytest.raises(TransactionEnded, match=r"kit\.swallows has caught an error .*11000"):
+        outbox_recorder.handle(swallows, KitOrderPaid(order_id="a"))
+    with pytest.raises(OperationFailure, match="has been aborted"), outbox.scope() as tx:
+        swallow(tx.session)
+        tx.publish(KitOrderPaid(order_id="b"))
+    with pytest.raises(OperationFailure, match="has been aborted"), outbox.scope() as tx:
+        swallow(tx.session)
+    assert rows.count_documents({}) == 1
+    assert_nothing_published()
 
 
 def test_what_is_published_is_delivered(

@@ -48,6 +48,7 @@ class _When(click.ParamType):  # type: ignore[type-arg]
     """A time: RFC 3339 (UTC unless it says otherwise), or how long ago, as 90m, 12h, 7d."""
 
     name = "time"
+    span = "90m, 12h, 7d ago"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
         """Read it, or fail with a sentence."""
@@ -62,27 +63,27 @@ class _When(click.ParamType):  # type: ignore[type-arg]
             return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no time: write 2026-05-01T12:00 (UTC), or 90m, 12h, 7d ago",
+                f"{value!r} is no time: write 2026-05-01T12:00 (UTC), or {self.span}",
                 param,
                 ctx,
             )
 
 
-class _Ahead(click.ParamType):  # type: ignore[type-arg]
+class _Ahead(_When):
     """A time: RFC 3339 (UTC unless it says otherwise), or in how long, as 90m, 12h, 7d.
 
     That is for MongoDB to add to its own time.
     """
 
-    name = "time"
+    span = "90m, 12h, 7d from now"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime | timedelta:
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime | timedelta:  # type: ignore[override]
         """Read it, or fail with a sentence."""
         if isinstance(value, (datetime, timedelta)):
             return value
         if found := AGO.fullmatch(str(value).strip()):
             return timedelta(**{UNITS[found[2]]: int(found[1])})
-        return WHEN.convert(value, param, ctx)
+        return super().convert(value, param, ctx)
 
 
 WHEN = _When()

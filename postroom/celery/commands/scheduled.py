@@ -193,6 +193,8 @@ def _act(
     with database_of(wiring.settings) as database:
         _require_found(database, where, named)
         count = plan.count(database, where, **of)
+        if where.is_all and not count:
+            _require_named(schedule)
         if dry_run:
             print_done({f"would_be_{past}": count}, f"{count} would be {past}.", as_json=as_json)
             return
@@ -212,6 +214,12 @@ def _row(found: Scheduled) -> tuple[object, ...]:
         time_shown(found.due_at),
         found.refused or "-",
     )
+
+
+def _require_named(schedule: str | None) -> None:
+    # As with ids: a name that is mistyped would be passed by without a word.
+    if schedule is not None:
+        raise click.ClickException(f"Not scheduled: {shown(schedule)}; nothing was done")
 
 
 def _require_found(database: Database[Any], where: Filter, outbox: str) -> None:
