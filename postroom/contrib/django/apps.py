@@ -24,3 +24,5 @@ class PostroomConfig(AppConfig):
 
         """
         publishing.settings()
+        # Registers itself; Django's checks are there once it is set up.
+        from postroom.contrib.django import checks  # noqa: F401

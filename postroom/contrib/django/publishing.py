@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.outbox import Transaction
     from postroom.store.row_writer import Publishable
 
-__all__ = ["outbox", "publish", "settings", "within"]
+__all__ = ["BACKEND", "names_of_mongodb", "outbox", "publish", "settings", "within"]
 
 BACKEND = "django_mongodb_backend"
 
@@ -31,6 +31,8 @@ def settings() -> Settings:
     """Return the settings: the environment's, and above them those of POSTROOM in settings.py.
 
     `POSTROOM = {"MONGODB_URI": …, "TOPIC": …}`, by the names of the variables without their prefix.
+    Where neither says a database it is that of django-mongodb-backend, if there is one alone:
+    publish() writes there.
 
     Raises:
         ConfigurationError: one cannot be used, or is none; the message names it.
@@ -44,9 +46,18 @@ def settings() -> Settings:
             "docs/settings.md has them all"
         )
     try:
-        return Settings(**given)
+        found = Settings(**given)
+        if "mongodb_database" not in found.model_fields_set and len(own := names_of_mongodb()) == 1:
+            found = Settings(**given, mongodb_database=own.pop())
     except ValidationError as error:
         raise errors.ConfigurationError(sentence(error)) from None
+    return found
+
+
+def names_of_mongodb() -> set[str]:
+    """Name the databases that django-mongodb-backend has, as MongoDB calls them."""
+    databases = getattr(django_settings, "DATABASES", {}).values()
+    return {str(each.get("NAME")) for each in databases if each.get("ENGINE") == BACKEND}
 
 
 def outbox(using: str = "default") -> Outbox:
