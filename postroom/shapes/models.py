@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, AliasPath, ValidationError
 
 from postroom import private_text
 from postroom.shapes.shape import require_apart, unfit, unwritten
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from pydantic import BaseModel
 
@@ -47,7 +47,11 @@ class ModelShape:
         return event.model_dump(by_alias=True)
 
     def read(self, data: dict[str, Any]) -> BaseModel:
-        """Return an instance; see Shape."""
+        """Return an instance; see Shape. It computes its computed fields itself."""
+        if computed := self._cls.model_computed_fields:
+            # As extra fields they would make it another than what was published, or be refused.
+            names = {found.alias or own for own, found in computed.items()}
+            data = {name: value for name, value in data.items() if name not in names}
         try:
             return self._cls.model_validate(data)
         except ValidationError as error:
@@ -76,9 +80,21 @@ class ModelShape:
     def _known(self) -> set[str]:
         """Return the names by which pydantic may call the fields."""
         aliases = {
-            alias
+            name
             for field in self._cls.model_fields.values()
             for alias in (field.alias, field.validation_alias)
-            if isinstance(alias, str)
+            for name in _names_of(alias)
         }
         return aliases | set(self._cls.model_fields)
+
+
+def _names_of(alias: str | AliasPath | AliasChoices | None) -> Iterator[str]:
+    """Return the fields of an object in which pydantic looks for what has this alias."""
+    match alias:
+        case str():
+            yield alias
+        case AliasPath(path=[str(first), *_]):
+            yield first
+        case AliasChoices(choices=choices):
+            for each in choices:
+                yield from _names_of(each)
