@@ -14,16 +14,14 @@ from postroom.inbox.receiving.directory import is_embedded
 from postroom.inbox.receiving.selection import dead_letter_topic, redrive_topic
 from postroom.operations import actions
 from postroom.operations.provisioning import Provisioning
-from postroom.store import plan_indexes, quarantine_index
+from postroom.store import checkpoint_index, plan_indexes, quarantine_index
 from postroom.store.action_log import ActionLog
 from postroom.store.begun import Begun
-from postroom.store.checkpoints import CheckpointStore
 from postroom.store.inbox_rows import InboxRows
-from postroom.store.values import OutboxPartition
 from postroom.topics import namespace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import pulsar
     from pymongo.database import Database
@@ -94,18 +92,15 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[SetupStep]:
             database.create_collection(name, check_exists=False)
         steps.append(SetupStep(what=f"collection {name}", made=name not in there))
     keep = timedelta(days=wiring.settings.inbox_days)
-    partition = OutboxPartition(wiring.settings.partition)
-    for name, make in (
-        (
-            wire.CHECKPOINTS,
-            CheckpointStore(database, partition=partition, owner="").prepare,
-        ),
+    indexes: Sequence[tuple[str, Callable[[], None]]] = (
+        (wire.CHECKPOINTS, lambda: checkpoint_index.prepare(database)),
         (wire.QUARANTINE, lambda: quarantine_index.prepare(database)),
         (wire.SCHEDULED, lambda: plan_indexes.prepare(database)),
         (wire.INBOX, lambda: InboxRows(database).prepare(keep=keep)),
         (wire.BEGUN, Begun(database, owner="").prepare),
         (wire.ACTIONS, ActionLog(database).prepare),
-    ):
+    )
+    for name, make in indexes:
         before = _indexes(database, name)
         make()
         made = _indexes(database, name) != before

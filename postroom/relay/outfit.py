@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.relay import facts
 from postroom.relay.saving.saver import CheckpointPace, Saver, Saving
 from postroom.relay.saving.tenure import Tenure
+from postroom.relay.sending.arrivals import Arrivals
 from postroom.relay.sending.brake import Brake
 from postroom.relay.sending.cursors import Cursors
 from postroom.relay.sending.landing import Landing
@@ -186,6 +187,11 @@ def _returning(mandate: Mandate, waiting: Waiting, lanes: Lanes, outbox: OutboxR
     return Returning(
         waiting=waiting,
         lanes=lanes,
+        arrivals=Arrivals(
+            lanes=lanes,
+            quarantine=mandate.quarantine,
+            intents=mandate.experience.intents,
+        ),
         quarantine=mandate.quarantine,
         outbox=outbox,
         routing=mandate.routing,

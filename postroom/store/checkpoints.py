@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ASCENDING, ReturnDocument, WriteConcern
+from pymongo import ASCENDING, ReadPreference, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
-from postroom.server_codes import INDEX_KEY_SPECS_CONFLICT, INDEX_OPTIONS_CONFLICT
+from postroom.store import checkpoint_index
 from postroom.store.checkpoint import VERSION, Checkpoint, from_row, require_known
 from postroom.store.claims import claim_in
 from postroom.store.codec import READING
@@ -21,9 +21,10 @@ from postroom.store.scans import scan_to_row
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from bson import Binary, Timestamp
+    from pymongo.client_session import ClientSession
     from pymongo.collection import Collection
     from pymongo.database import Database
 
@@ -39,7 +40,6 @@ __all__ = ["Checkpoint", "CheckpointStore", "Checkpoints", "Point"]
 CODEC = READING.with_options(tz_aware=True)
 READ_MS = 10_000
 WRITE_MS = 10_000
-IN_THE_WAY = frozenset({INDEX_OPTIONS_CONFLICT, INDEX_KEY_SPECS_CONFLICT})
 # Also rows that do not say.
 KNOWN_VERSIONS = {CheckpointField.VERSION: {"$in": [None, *range(1, VERSION + 1)]}}
 
@@ -118,21 +118,6 @@ class CheckpointStore:
         self._seen: dict[str, Any] = {}
         self._guard: dict[str, Any] = {}
 
-    def prepare(self) -> None:
-        """Make the index by which an outbox partition has one row, unless another one sees to that.
-
-        Raises:
-            ServiceUnavailable: one of its name that does not is in its way.
-
-        """
-        fields = [(CheckpointField.PARTITION, ASCENDING)]
-        try:
-            self._rows.create_index(fields, name=wire.CHECKPOINT_INDEX, unique=True)
-        except mongo.OperationFailure as error:
-            if error.code not in IN_THE_WAY:
-                raise
-            _require_unique(self._rows, fields)
-
     def claim(self) -> Claim | None:
         """Return who has the outbox partition, None before its first relay.
 
@@ -155,7 +140,7 @@ class CheckpointStore:
             CheckpointRefused: the checkpoint is of a newer version of postroom, or cannot be read.
 
         """
-        self.prepare()
+        checkpoint_index.prepare(self._rows.database)
         row = self._raise_epoch()
         if self._seen:
             self._seen = {CheckpointField.EPOCH: row[CheckpointField.EPOCH]}
@@ -234,6 +219,30 @@ class CheckpointStore:
         if self._guard:
             self._update({"$currentDate": {CheckpointField.ALIVE_AT: True}})
 
+    def within_term(self, write: Callable[[ClientSession], None]) -> None:
+        """Have something else be written by this relay's term, or not at all.
+
+        In one transaction with the claim: a term that begins meanwhile comes before it or behind.
+
+        Raises:
+            Superseded: a newer relay has taken over.
+            pymongo.errors.PyMongoError: it is not known to be written.
+
+        """
+        alive = {"$currentDate": {CheckpointField.ALIVE_AT: True}}
+
+        def both(session: ClientSession) -> None:
+            if not self._rows.update_one(self._guard, alive, session=session).matched_count:
+                raise _superseded(self._partition, self._guard)
+            write(session)
+
+        with self._rows.database.client.start_session() as session:
+            session.with_transaction(
+                both,
+                write_concern=WriteConcern("majority"),
+                read_preference=ReadPreference.PRIMARY,
+            )
+
     def leave(self) -> None:
         """Note that this relay has ended its term in order: whoever comes need not wait.
 
@@ -307,17 +316,6 @@ class CheckpointStore:
     def _update(self, update: Mapping[str, Any]) -> None:
         if not self._rows.update_one(self._guard, update).matched_count:
             raise _superseded(self._partition, self._guard)
-
-
-def _require_unique(rows: Collection[Any], fields: Sequence[tuple[str, int]]) -> None:
-    for options in rows.index_information().values():
-        if [*options["key"]] == [*fields] and options.get("unique"):
-            return
-    raise errors.ServiceUnavailable(
-        f"The index {wire.CHECKPOINT_INDEX} of {wire.CHECKPOINTS} is not the one by which an "
-        "outbox partition has one checkpoint. It is looked at again; in mongosh: "
-        f'db.getCollection("{wire.CHECKPOINTS}").dropIndex("{wire.CHECKPOINT_INDEX}")'
-    )
 
 
 def _known_row(rows: Collection[Any], partition: OutboxPartition) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ from postroom.store.partitionings import successor
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from pymongo.client_session import ClientSession
@@ -32,6 +32,9 @@ READ_MS = 10_000
 WRITE_MS = 10_000
 # Larger replies are fewer: a second for the half million that one could put back in half an hour.
 IDS_A_REPLY = 100_000
+# For all that waits for a topic, which may be millions.
+LOOK_MS = 60_000
+IDS_A_DELETE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class Quarantine:
             QuarantineField.RETRIED_AT: None,
         }
 
-    def store(self, rows: Iterable[Quarantined]) -> None:
+    def store(self, rows: Iterable[Quarantined], *, session: ClientSession | None = None) -> None:
         """Store them; the same row stored twice, as a replay does, is one entry.
 
         A replay also meets the row as it was before it was retried, under the number that it had:
@@ -86,27 +89,13 @@ class Quarantine:
         """
         self._rows.bulk_write(
             [
-                UpdateOne({QuarantineField.ID: row.row_id}, self._stored(row), upsert=True)
+                UpdateOne(
+                    {QuarantineField.ID: row.row_id}, _stored(row, self._partition), upsert=True
+                )
                 for row in rows
-            ]
+            ],
+            session=session,
         )
-
-    def _stored(self, row: Quarantined) -> list[dict[str, Any]]:
-        same = {"$eq": [f"${QuarantineField.POSITION}", row.position]}
-        fields = {
-            QuarantineField.PARTITION: {"$literal": self._partition},
-            QuarantineField.REASON: {"$literal": row.reason},
-            QuarantineField.POSITION: row.position,
-            QuarantineField.TOPIC: "$$REMOVE" if row.topic is None else {"$literal": row.topic},
-            **{
-                field: {"$cond": [same, f"${field}", "$$REMOVE"]}
-                for field in (QuarantineField.RETRIED_AT, QuarantineField.DISCARDED_AT)
-            },
-            QuarantineField.QUARANTINED_AT: {
-                "$ifNull": [f"${QuarantineField.QUARANTINED_AT}", "$$NOW"]
-            },
-        }
-        return [{"$set": fields}]
 
     def entries(self, *, limit: int = 0) -> list[Entry]:
         """Return what is in quarantine, oldest first; at most `limit` entries if that is given."""
@@ -138,10 +127,23 @@ class Quarantine:
         )
         return _entries(found.sort(QuarantineField.POSITION, ASCENDING).limit(limit))
 
+    def awaiting_ids(self, topic: Topic) -> Iterator[tuple[Any, int]]:
+        """Yield id and number of all rows that were set aside for a topic, in their order."""
+        found = self._rows.find(
+            {**self._waiting, QuarantineField.TOPIC: topic},
+            {QuarantineField.POSITION: 1},
+            batch_size=IDS_A_REPLY,
+            max_time_ms=LOOK_MS,
+        )
+        for row in found.sort(QuarantineField.POSITION, ASCENDING):
+            yield row[QuarantineField.ID], row.get(QuarantineField.POSITION) or 0
+
     def forget_returned(self, ids: list[Any]) -> None:
         """Let go of rows that were set aside for a topic, and are there now."""
         awaiting = {**self._waiting, QuarantineField.TOPIC: {"$ne": None}}
-        self._rows.delete_many({QuarantineField.ID: {"$in": ids}, **awaiting})
+        for first in range(0, len(ids), IDS_A_DELETE):
+            some = ids[first : first + IDS_A_DELETE]
+            self._rows.delete_many({QuarantineField.ID: {"$in": some}, **awaiting})
 
     def retry(self, row_id: Any) -> bool:
         """Have a row relayed as it is now, behind all others; return whether that was done.
@@ -263,3 +265,21 @@ def _entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
         )
         for row in rows
     ]
+
+
+def _stored(row: Quarantined, partition: OutboxPartition) -> list[dict[str, Any]]:
+    same = {"$eq": [f"${QuarantineField.POSITION}", row.position]}
+    fields = {
+        QuarantineField.PARTITION: {"$literal": partition},
+        QuarantineField.REASON: {"$literal": row.reason},
+        QuarantineField.POSITION: row.position,
+        QuarantineField.TOPIC: "$$REMOVE" if row.topic is None else {"$literal": row.topic},
+        **{
+            field: {"$cond": [same, f"${field}", "$$REMOVE"]}
+            for field in (QuarantineField.RETRIED_AT, QuarantineField.DISCARDED_AT)
+        },
+        QuarantineField.QUARANTINED_AT: {
+            "$ifNull": [f"${QuarantineField.QUARANTINED_AT}", "$$NOW"]
+        },
+    }
+    return [{"$set": fields}]

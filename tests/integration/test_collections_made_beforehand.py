@@ -12,11 +12,10 @@ from postroom.failures import Kind, kind_of
 from postroom.findings import Grade
 from postroom.inbox.handling.inbox import Inbox
 from postroom.relay.inspection import KEEPS
+from postroom.store import checkpoint_index
 from postroom.store.action_log import ActionLog
 from postroom.store.begun import Begun
-from postroom.store.checkpoints import CheckpointStore
 from postroom.store.repertoires import Repertoires
-from postroom.store.values import OutboxPartition
 from tests.relays import relaying
 from tests.site import ids
 from tests.waiting import wait_until
@@ -149,14 +148,11 @@ def test_an_index_of_the_same_field_serves_by_any_name(
 
 def test_checkpoints_are_unique_by_an_index_of_any_name(lite_site: Site) -> None:
     """One of its own name that is not unique is named, with the command against it."""
-    store = CheckpointStore(
-        lite_site.database, partition=OutboxPartition("default"), owner="somebody"
-    )
     rows = lite_site.database[wire.CHECKPOINTS]
     rows.create_index("partitionKey", name=wire.CHECKPOINT_INDEX)
     with pytest.raises(errors.ServiceUnavailable, match=f"The index {wire.CHECKPOINT_INDEX} of"):
-        store.prepare()
+        checkpoint_index.prepare(lite_site.database)
     rows.drop_index(wire.CHECKPOINT_INDEX)
     rows.create_index("partitionKey", name="dba", unique=True)
-    store.prepare()
+    checkpoint_index.prepare(lite_site.database)
     assert set(rows.index_information()) == {"_id_", "dba"}

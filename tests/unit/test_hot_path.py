@@ -25,7 +25,6 @@ from postroom.relay.sending.lane import BATCH_MESSAGES, Lane
 from postroom.relay.sending.lanes import Lanes
 from postroom.relay.sending.outbound import Outbound
 from postroom.relay.sending.outlet import Outlet, SendTimeout
-from postroom.relay.sending.tail import Tail
 from postroom.relay.sending.tap import Tap
 from postroom.relay.sending.unanswered import Unanswered
 from postroom.relay.sending.waiting import Waiting
@@ -129,7 +128,7 @@ def outbound(*, keyed: bool) -> Outbound:
         topic,
         outlet,
         shared=False,
-        tail=Tail(),
+        floor=0,
         experience=experience,
         reopened=lambda batching: outlet,
     )

@@ -36,8 +36,9 @@ class Refusing:
             raise self._error
         return SimpleNamespace(lane=f"lane of {topic}", mark=None, tail=Tail())
 
-    def read(self, topic: Topic, _span: object) -> Any:
+    def read_unopened(self, topic: Topic, _span: object, *, is_terminated: bool) -> Any:
         """Read the tail of one that cannot be opened."""
+        assert not is_terminated
         self.read_topics.append(topic)
         return Tail(ids=KnownIds([f"sent to {topic}"]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,12 +80,12 @@ def test_a_row_is_held_to_be_refused_where_all_behind_it_is_smaller(
         (large, small, False, False),
     ):
         missing, there = written(1, routing, **first), written(2, routing, **later)
-        lane: Any = SimpleNamespace(topic=missing.topic, tail=tail_of(there, is_whole=is_whole))
-        overtaking = Overtaking([lane], Intents())
+        tails = {missing.topic: tail_of(there, is_whole=is_whole)}
+        overtaking = Overtaking(tails, Intents())
         overtaking.met("2", 2)
         overtaking.row = 1
         try:
-            overtaking.require_in_order(lane, missing)
+            overtaking.require_in_order(missing)
         except errors.Poison:
             assert is_refused
         else:
@@ -97,12 +96,11 @@ def test_rows_that_a_deploy_routes_elsewhere_are_late_however_large() -> None:
     """One that later ones exceed was never refused by its size, and neither were those behind."""
     there = [written(2, PLAIN, text="xxxx"), written(4, PLAIN)]
     first, third = written(1, PLAIN, text="xxx"), written(3, PLAIN, text="xx")
-    lane: Any = SimpleNamespace(topic=first.topic, tail=tail_of(*there))
-    overtaking = Overtaking([lane], Intents())
+    overtaking = Overtaking({first.topic: tail_of(*there)}, Intents())
     overtaking.met("2", 2)
     overtaking.met("4", 4)
     for overtaking.row, late in ((1, first), (3, third)):
-        overtaking.require_in_order(lane, late)
+        overtaking.require_in_order(late)
 
 
 def test_nobody_is_asked_to_mend_what_came_out_of_its_turn() -> None:
@@ -118,9 +116,8 @@ def test_nobody_is_asked_to_mend_what_came_out_of_its_turn() -> None:
         intents={0: refused},
     )
     intents.begin(checkpoint, lambda _, __: None)
-    lane: Any = SimpleNamespace(topic=row.topic, tail=tail_of())
     with pytest.raises(OutOfTurnError) as late:
-        Overtaking([lane], intents).require_in_order(lane, row)
+        Overtaking({row.topic: tail_of()}, intents).require_in_order(row)
     for out._block_on_poison in (True, False):
         assert "to mend it does not help" in out._question(row.id, late.value)
         assert "mend or remove the row" in out._question(row.id, errors.Poison("too large"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bson import Timestamp
+    from pymongo.client_session import ClientSession
 
     from postroom.relay.saving.chunk import Chunk
     from postroom.relay.saving.tenure import Tenure
@@ -90,6 +91,15 @@ class Saver:
         # A save that is under way does not know of this lane yet, and must not write after it.
         self.wait()
         self._store.declare_lanes(self.marks.declare(topic, mark))
+
+    def within_term(self, write: Callable[[ClientSession], None]) -> None:
+        """Have something else be written by this term or not at all, in its transaction.
+
+        Raises:
+            Superseded, PyMongoError: as the store does.
+
+        """
+        self._store.within_term(write)
 
     def stored(self, chunk: Chunk) -> None:
         """Note that a chunk, and all before it, is stored."""

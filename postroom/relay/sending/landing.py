@@ -10,6 +10,8 @@ from postroom.relay import facts
 from postroom.relay.sending.flight import Flight
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from postroom.observation import Observer
     from postroom.relay.saving.chunk import Chunk, Landed
     from postroom.relay.saving.saver import Saver
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from postroom.relay.sending.returning import Returning
     from postroom.relay.sending.waiting import Waiting
     from postroom.store.outbox_rows import OutboxRows
-    from postroom.store.quarantine import Quarantine
+    from postroom.store.quarantine import Quarantine, Quarantined
     from postroom.store.values import OutboxPartition
 
 __all__ = ["Landing"]
@@ -81,7 +83,7 @@ class Landing:
         for chunk in self.flight.landed():
             self._intents.landed(chunk.bursts)
             if chunk.poison:
-                self._quarantine.store(chunk.poison)
+                self._set_aside(chunk.poison)
                 self._intents.set_aside(chunk.poison)
                 self._waiting.saved(chunk.poison)
                 self._returning.set_aside(chunk.poison)
@@ -91,6 +93,10 @@ class Landing:
                 self._note_sent(chunk, chunk.row_ids)
             self._saver.stored(chunk)
             self._tell(chunk)
+
+    def _set_aside(self, poison: Sequence[Quarantined]) -> None:
+        # Frozen before that, a newer relay may have sent them by now.
+        self._saver.within_term(lambda session: self._quarantine.store(poison, session=session))
 
     def _note_sent(self, chunk: Chunk, row_ids: list[Any]) -> None:
         poison = {each.row_id for each in chunk.poison}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from postroom.relay.sending.acknowledgements import OnStored
     from postroom.relay.sending.experience import Experience
     from postroom.relay.sending.outlet import Outlet
-    from postroom.relay.sending.tail import Tail
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
@@ -55,8 +54,7 @@ class _Burst:
 class Lane:
     """Sends letters to one topic, in the order given; open, and used by the term's thread alone.
 
-    `tail` is what was found on the topic, `floor` is the
-    highest position that the broker may know from us.
+    `floor` is the highest position that the broker may know from us.
 
     `reopened` makes an outlet that is batching or not: a Key_Shared subscription takes a batch's
     first key for all of it, so that a lane does without batches from its first key on, unless all
@@ -69,16 +67,15 @@ class Lane:
         outlet: Outlet,
         *,
         shared: bool,
-        tail: Tail,
+        floor: int,
         experience: Experience,
         reopened: Callable[..., Outlet],
     ) -> None:
         self.topic = topic
         self.shared = shared
-        self.tail = tail
-        self.floor = tail.floor
+        self.floor = floor
         # The highest position of this term.
-        self.last = tail.floor
+        self.last = floor
         self.outlet = outlet
         self._experience = experience
         self._reopened = reopened

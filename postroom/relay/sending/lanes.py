@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from postroom.relay.saving.saver import Saver
     from postroom.relay.sending.lane import Lane
     from postroom.relay.sending.opening import Opening
+    from postroom.relay.sending.tail import Tail
     from postroom.relay.sending.waiting import Waiting
     from postroom.routing import Routing
     from postroom.store.scans import Scan
@@ -34,9 +35,14 @@ MOST_SHUT = 1000
 class Lanes:
     """Used by the term's thread alone.
 
-    `known` holds the ids that were found in any tail, until the replay is over; `arrived` those in
-    the tails of topics for which rows were set aside. A topic that cannot be opened stops nothing
-    but itself, where any other one can be.
+    `known` holds the ids that were found in any tail, until the replay is over; `arrived` those
+    found while rows were set aside for a topic. `tails` has the rest of each tail, also of topics
+    that could be read and not opened. A topic that cannot be opened stops nothing but itself, where
+    any other one can be.
+
+    One that a scan finds and that cannot even be read may have any of the scan's rows. They are set
+    aside all the same: from then on the checkpoint has no mark for it, so that it is read from its
+    beginning when it is opened, and what it has is not sent again.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Lanes:
     ) -> None:
         self.known = KnownIds()
         self.arrived = KnownIds()
+        self.tails: dict[Topic, Tail] = {}
         self._opening = opening
         self._routing = routing
         self._saver = saver
@@ -51,7 +58,6 @@ class Lanes:
         self._open: dict[Topic, Lane] = {}
         # How far back a topic is looked at, but for its mark.
         self._back = Span(mark=None, position=0)
-        self._is_first = False
         # Whether a topic was looked at in the middle of a scan, and has some of its rows.
         self.has_late_tails = False
 
@@ -89,26 +95,34 @@ class Lanes:
         """
         since = scan.published_since if scan else None
         self._back = Span(
-            mark=None, position=position, published_since=since, is_for_scan=scan is not None
+            mark=None,
+            position=position,
+            published_since=since,
+            is_for_scan=scan is not None,
+            is_unsure=scan is not None and scan.first,
         )
-        self._is_first = scan is not None and scan.first
         # Where the broker is silent over some topics, the others are opened first.
         for topic in sorted(topics, key=self._opening.silence):
             try:
                 self._opened(topic)
             except (errors.TopicNotOpen, errors.Poison) as shut:
                 # Poison are at most the rows that go there: the term has others.
-                if not isinstance(shut.__cause__, errors.PartitionedTopic):
-                    self._read_unopened(topic, shut.__cause__)
+                is_log = not isinstance(shut.__cause__, errors.PartitionedTopic)
+                if not (is_log and self._read_unopened(topic, shut.__cause__)):
+                    _note_unread(topic, self._back, self._saver)
 
-    def _read_unopened(self, topic: Topic, cause: BaseException | None) -> None:
-        """Read the tail of a topic that cannot be written: its events may go elsewhere now."""
+    def _read_unopened(self, topic: Topic, cause: BaseException | None) -> bool:
+        """Read the tail of a topic that cannot be written: its events may go elsewhere now.
+
+        Says whether that was possible.
+        """
         import pulsar
 
         is_terminated = isinstance(cause, pulsar.TopicTerminated)
-        read = self._opening.read_terminated if is_terminated else self._opening.read
         try:
-            tail = read(topic, self._span(topic))
+            tail = self._opening.read_unopened(
+                topic, self._span(topic), is_terminated=is_terminated
+            )
         except (errors.PartitionedTopic, pulsar.PulsarException) as error:
             logger.warning(
                 "What %s received since the checkpoint cannot be read (%s): events that an earlier "
@@ -117,8 +131,9 @@ class Lanes:
                 type(error).__name__,
                 extra={"action": "tail_unread"},
             )
-        else:
-            self._know(topic, tail.ids)
+            return False
+        self._know(topic, tail)
+        return True
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -138,6 +153,8 @@ class Lanes:
             if not self._others_flow(topic):
                 raise errors.TermEnded(f"{reason}; a new term begins") from error
             self._shut(topic, reason, took)
+            if not self._saver.marks.is_declared(topic):
+                _note_unread(topic, self._back, self._saver)
             raise errors.TopicNotOpen(reason, topic=topic) from error
         return lane
 
@@ -185,33 +202,35 @@ class Lanes:
 
     def _open_lane(self, topic: Topic) -> Lane:
         declared = self._saver.marks.is_declared(topic)
-        has_tail = declared or self._back.published_since is not None
+        is_scanning, has_mark = self._back.published_since is not None, self._saver.marks.of(topic)
+        has_tail = declared or is_scanning
         opened = self._opening.open(topic, self._span(topic) if has_tail else None)
         self._open[topic] = opened.lane
         if not declared:
             self._saver.declare(topic, opened.mark)
         self._saver.tenure.renew()
-        if not declared and opened.tail.ids:
+        if is_scanning and has_mark is None and opened.tail.ids:
             self.has_late_tails = True
-        self._know(topic, opened.tail.ids)
+        self._know(topic, opened.tail)
         return opened.lane
 
     def _span(self, topic: Topic) -> Span:
         is_declared = self._saver.marks.is_declared(topic)
-        by_mark = self._is_first and is_declared
+        by_mark = self._back.is_unsure and is_declared
         return dataclasses.replace(
             self._back,
             mark=self._saver.marks.of(topic),
             published_since=None if by_mark else self._back.published_since,
-            is_unsure=self._is_first and not is_declared,
+            is_unsure=self._back.is_unsure and not is_declared,
         )
 
-    def _know(self, topic: Topic, ids: KnownIds) -> None:
-        count = len(ids)
+    def _know(self, topic: Topic, tail: Tail) -> None:
+        count = len(tail.ids)
+        self.tails[topic] = tail
         if self._waiting:
             # Wherever they were set aside for: routing may have sent them here since.
-            self.arrived.update(ids)
-        self.known.absorb(ids)
+            self.arrived.update(tail.ids)
+        self.known.absorb(tail.ids)
         if count:
             logger.info(
                 "%d events after the checkpoint are on %s already and are left out",
@@ -243,3 +262,9 @@ class Lanes:
         """Let go of all ids, and of the files in which they are."""
         self.known.clear()
         self.arrived.clear()
+
+
+def _note_unread(topic: Topic, back: Span, saver: Saver) -> None:
+    """Have a topic be read from its beginning when it is opened, if it may have a scan's rows."""
+    if back.published_since is not None:
+        saver.declare(topic, None)

@@ -133,7 +133,7 @@ class Opening:
 
         with contextlib.suppress(pulsar.PulsarException):
             if span is not None:
-                return self.read(topic, span)
+                return self._read(topic, span, is_terminated=False)
         return Tail()
 
     def _open(self, topic: Topic, span: Span | None, *, early: Tail) -> Opened:
@@ -159,7 +159,7 @@ class Opening:
             topic,
             self._outlet(topic, producer, shared=shared, batching=batching),
             shared=shared,
-            tail=tail,
+            floor=tail.floor,
             experience=self._experience,
             reopened=functools.partial(self._reopened, topic, shared=shared),
         )
@@ -190,24 +190,22 @@ class Opening:
             self._experience.make_if_absent(base_topic(topic), count)
             broker.require_topic_partitions(self._client, base_topic(topic), count)
 
-    def read(self, topic: Topic, span: Span) -> Tail:
-        """Read the tail of a topic that cannot be opened.
+    def read_unopened(self, topic: Topic, span: Span, *, is_terminated: bool) -> Tail:
+        """Read the tail of a topic that cannot be opened, perhaps since it was terminated.
 
         Raises:
             TermEnded: the connection was lost meanwhile, or the relay was stopped.
             pulsar.PulsarException: as the broker refuses it.
 
         """
-        return self.tails.read(topic, span, shared=self._routing.is_shared(topic), pushed=-1)
+        tail = self._read(topic, span, is_terminated=is_terminated)
+        self._experience.intents.opened(topic, tail.ids, tail.first)
+        return tail
 
-    def read_terminated(self, topic: Topic, span: Span) -> Tail:
-        """Read the tail of a topic that was terminated, which costs its client the connection.
-
-        Raises:
-            TermEnded: the connection was lost before that, or the relay was stopped.
-            pulsar.PulsarException: as the broker refuses it.
-
-        """
+    def _read(self, topic: Topic, span: Span, *, is_terminated: bool) -> Tail:
+        if not is_terminated:
+            return self.tails.read(topic, span, shared=self._routing.is_shared(topic), pushed=-1)
+        # At the end of a terminated one the client loses its connection.
         shared, access = self._routing.is_shared(topic), access_of(self._client)
         for is_last in (*[False] * (READ_TIMES - 1), True):
             with broker.connected(access, operation_timeout=self._options.read_timeout) as own:

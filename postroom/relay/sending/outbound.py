@@ -63,7 +63,7 @@ class Outbound:
         intents: Intents,
     ) -> None:
         self.numbering = Numbering()
-        self.overtaking = Overtaking(lanes, intents)
+        self.overtaking = Overtaking(lanes.tails, intents)
         self.brake = brake
         self._lanes = lanes
         self._waiting = waiting
@@ -104,8 +104,8 @@ class Outbound:
                 try:
                     ready = write(row, routing, limit)
                     if lane is None or ready.topic is not lane.topic:
-                        lane = self._lanes.of(ready.topic)
-                    if known and self._is_there(lane, ready):
+                        lane = self._lane_of(ready)
+                    if known and self._is_there(ready):
                         met += 1
                         continue
                     number = position
@@ -131,11 +131,24 @@ class Outbound:
             chunk.brake_level = self.brake.level
         chunk.add(rows)
 
-    def _is_there(self, lane: Lane, ready: Letter) -> bool:
+    def _lane_of(self, ready: Letter) -> Lane:
+        """Return a row's lane; raises what Lanes.of() does, and Poison for what it would reorder.
+
+        A row that waits for its topic is told from what was refused there now: it is sent behind
+        what the topic has, and what stands here behind it may be left out.
+        """
+        try:
+            return self._lanes.of(ready.topic)
+        except errors.TopicNotOpen:
+            if self._lanes.known:
+                self.overtaking.require_in_order(ready)
+            raise
+
+    def _is_there(self, ready: Letter) -> bool:
         """Say whether a topic has a row, which may be known only since its lane was opened."""
         if ready.id in self._lanes.known:
             return True
-        self.overtaking.require_in_order(lane, ready)
+        self.overtaking.require_in_order(ready)
         return False
 
     def _set_aside(self, row: Row, position: int, shut: errors.TopicNotOpen, chunk: Chunk) -> None:
@@ -194,8 +207,8 @@ class Outbound:
             if current is None:
                 raise poison
             mended = letter.write(current, self._routing, self._max_message_bytes)
-            lane = self._lanes.of(mended.topic)
-            self.overtaking.require_in_order(lane, mended)
+            lane = self._lane_of(mended)
+            self.overtaking.require_in_order(mended)
             if position <= lane.floor:
                 position = self.numbering.jump(lane, mended.id, position)
             lane.queue(mended, position)

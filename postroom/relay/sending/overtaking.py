@@ -9,10 +9,10 @@ from postroom import errors
 from postroom.store import letter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from postroom.relay.sending.intents import Intents
-    from postroom.relay.sending.lane import Lane
+    from postroom.relay.sending.tail import Tail
     from postroom.store.letter import Letter
     from postroom.topics import Topic
 
@@ -26,29 +26,30 @@ class OutOfTurnError(errors.Poison):
 
 
 class Overtaking:
-    """Knows where in the replay the events stand that topics have already; the term's thread alone.
+    """Knows behind which rows the events stand that topics have already; the term's thread alone.
 
-    `row` is the number of the row that is being filled in, counted from 1 while there is a replay.
-    `intents` is what has left, and is about to.
+    Rows of a replay, or those that were set aside for a topic: `row` is the number of the one that
+    is looked at. `tails` is what was read of each topic, open or not, and `intents`
+    what has left, and is about to.
     """
 
-    def __init__(self, lanes: Iterable[Lane], intents: Intents) -> None:
+    def __init__(self, tails: Mapping[Topic, Tail], intents: Intents) -> None:
         self.row = 0
-        self._lanes = lanes
+        self._tails = tails
         self.intents = intents
         self._met: dict[Topic, list[tuple[int, int]]] = {}
         # Topics to which rows are routed that were never sent there.
         self._rerouted: set[Topic] = set()
 
     def met(self, row_id: str, row: int) -> None:
-        """Note which row of the replay an event is that is on a topic already; in their order."""
-        for lane in self._lanes:
-            size = lane.tail.sizes.get(row_id)
+        """Note which row an event is that is on a topic already; in their order."""
+        for topic, tail in self._tails.items():
+            size = tail.sizes.get(row_id)
             if size is not None:
-                self._met.setdefault(lane.topic, []).append((row, size))
+                self._met.setdefault(topic, []).append((row, size))
 
-    def require_in_order(self, lane: Lane, ready: Letter) -> None:
-        """Make sure that a topic has nothing yet that stands behind the row.
+    def require_in_order(self, ready: Letter) -> None:
+        """Make sure that a row's topic has nothing yet that stands behind it.
 
         It has where the broker refused the row in its turn, by a policy that was set while it was
         under way: that is noted in a scan, and behind lost history; in a replay all that the topic
@@ -61,29 +62,30 @@ class Overtaking:
             Poison: the row was refused, and sent now it would come out of order.
 
         """
-        if self.intents.has_refused(lane.topic, ready.id):
+        topic = ready.topic
+        if self.intents.has_refused(topic, ready.id):
             raise OutOfTurnError(
-                f"The topic {lane.topic} did not take the event, of {_size(ready)} bytes, in its "
+                f"The topic {topic} did not take the event, of {_size(ready)} bytes, in its "
                 "turn, and has later ones by now: a policy was set while it was under way "
                 "(maxMessageSize). Sent now it comes out of order"
             )
-        met = self._met.get(lane.topic)
+        met = self._met.get(topic)
         if met is None or met[-1][0] < self.row:
             return
         later = [size for row, size in met if row > self.row]
         size = _size(ready)
-        may_be_deleted = lane.tail.first is not None and self.row < met[0][0]
-        if size > max(later) and not may_be_deleted and lane.topic not in self._rerouted:
+        may_be_deleted = self._tails[topic].first is not None and self.row < met[0][0]
+        if size > max(later) and not may_be_deleted and topic not in self._rerouted:
             raise errors.Poison(
-                f"The topic {lane.topic} did not take the event, of {size} bytes, in its turn, and "
+                f"The topic {topic} did not take the event, of {size} bytes, in its turn, and "
                 f"has {len(later)} later ones by now, all of them smaller: a policy was set while "
                 "it was under way (maxMessageSize). Sent now it comes out of order"
             )
-        self._rerouted.add(lane.topic)
+        self._rerouted.add(topic)
         logger.warning(
             "Row %s comes late: %s has %d events already that stand behind it",
             ready.id,
-            lane.topic,
+            topic,
             len(later),
             extra={"action": "late", "event_id": ready.id},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom import errors
 from postroom.events import id_text
@@ -15,6 +15,7 @@ from postroom.store.quarantine import Quarantined
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from postroom.relay.sending.arrivals import Arrivals
     from postroom.relay.sending.experience import Experience
     from postroom.relay.sending.lane import Lane
     from postroom.relay.sending.lanes import Lanes
@@ -48,6 +49,7 @@ class Returning:
         *,
         waiting: Waiting,
         lanes: Lanes,
+        arrivals: Arrivals,
         quarantine: Quarantine,
         outbox: OutboxRows,
         routing: Routing,
@@ -55,6 +57,7 @@ class Returning:
     ) -> None:
         self._waiting = waiting
         self._lanes = lanes
+        self._arrivals = arrivals
         self._quarantine = quarantine
         self._outbox = outbox
         self._routing = routing
@@ -131,12 +134,16 @@ class Returning:
                 if lane is None:
                     # Routing may have changed since.
                     lane = self._lanes.open_again(ready.topic, waiting_for=topic)
+                    if lane is not None and (found := self._arrivals.found(topic)):
+                        chunk.returned = self._gone(chunk.returned) + found
+                        break
                 if lane is None or ready.topic != lane.topic:
                     break
                 if ready.id in self._lanes.arrived:
                     # The topic was opened just now, and has it.
                     chunk.returned.append(entry.row_id)
                     continue
+                self._arrivals.require_in_order(ready, entry)
                 self._queue(lane, ready, entry)
             except (errors.Poison, errors.RoutingFailed) as failed:
                 poison = self._judged(topic, entry, failed)
@@ -148,6 +155,9 @@ class Returning:
             chunk.sent += 1
             chunk.payload_bytes += ready.size
         return chunk if chunk.returned or chunk.poison else None
+
+    def _gone(self, ids: Sequence[Any]) -> list[Any]:
+        return [each for each in ids if id_text(each) not in self._lanes.arrived]
 
     def _judged(
         self, topic: Topic, entry: Entry, failed: errors.Poison | errors.RoutingFailed

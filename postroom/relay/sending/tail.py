@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 # An older holder's last messages may still be on their way into the topic's storage.
 UNCONFIRMED_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
+# What is under way when a term ends is less, and there is no order to tell but of that.
+MOST_SIZES = 100_000
 
 
 class First(NamedTuple):
@@ -48,7 +50,8 @@ class First(NamedTuple):
 class Tail:
     """The ids of the events that were found.
 
-    `sizes` are theirs, as letters are measured; none where a scan is for what the topic lacks.
+    `sizes` are theirs, as letters are measured, or those of the last ones; none where a scan is for
+    what the topic lacks.
     `first` is named where those before it may have been stored and deleted, None where the topic
     has all. `floor` is the highest position that the broker has of us: what has a number up to that
     would be dropped by its deduplication.
@@ -86,8 +89,9 @@ class Span:
 class _Found:
     ids: KnownIds = field(default_factory=KnownIds)
     sizes: dict[str, int] = field(default_factory=dict)
-    # A scan reads back so much that only the ids have room.
+    # A scan reads back so much that only the ids have room, and so may a tail without a mark.
     has_sizes: bool = True
+    passed: dict[str, int] = field(default_factory=dict)
     floor: int = 0
     highest: int = 0
     # Whether the message that the mark names is there no longer.
@@ -104,6 +108,8 @@ class _Found:
             if self.first is None:
                 self.first = First(row_id, int(position) if position.isdecimal() else inf)
             if self.has_sizes:
+                if len(self.sizes) >= MOST_SIZES:
+                    self.passed, self.sizes = self.sizes, {}
                 key = message.partition_key()
                 self.sizes[row_id] = letter.measured(message.data(), key, properties)
         if ours and position.isdecimal():
@@ -113,7 +119,8 @@ class _Found:
 
     def tail(self) -> Tail:
         first = None if self.is_whole else self.first
-        return Tail(ids=self.ids, sizes=self.sizes, first=first, floor=self.floor)
+        sizes = {**self.passed, **self.sizes}
+        return Tail(ids=self.ids, sizes=sizes, first=first, floor=self.floor)
 
 
 class TailReader:

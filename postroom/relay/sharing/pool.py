@@ -21,7 +21,7 @@ from postroom.relay.sharing.seat import HeldLocks, Seat
 from postroom.relay.sharing.steward import Steward
 from postroom.relay.sharing.unserved import Unserved
 from postroom.sentences import Sentences
-from postroom.store.checkpoints import CheckpointStore
+from postroom.store import checkpoint_index
 from postroom.store.holdings import Holdings, read
 from postroom.store.values import OutboxPartition
 from postroom.supervision import Backoff, Supervisor
@@ -161,8 +161,7 @@ class Pool:
 
     def _serve(self) -> None:
         with self._grounds.lend() as ground:
-            first = self._partitions[0]
-            CheckpointStore(ground.database, partition=first, owner=self.name).prepare()
+            checkpoint_index.prepare(ground.database)
             unserved = Unserved(self._partitions)
             looked = time.monotonic()
             while not self._stopping.is_set() and not self._grounds.is_spent(ground):
