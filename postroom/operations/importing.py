@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from bson import ObjectId
 
 from postroom import errors, events
 from postroom.operations import actions
@@ -15,7 +16,10 @@ from postroom.outbox import Outbox
 from postroom.pace import Pace
 from postroom.private_text import quoted
 from postroom.store.codec import RAW, READING, Unreadable, decoded, id_of
+from postroom.store.partitioner import Partitioner
+from postroom.store.row_writer import RowWriter
 from postroom.wire import OutboxField
+from postroom.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,7 +126,15 @@ class OldOutbox:
             raise errors.InvalidEvent(f"{self.headers_field} is no object with headers")
         texts = {str(name): events.text(value) for name, value in found.items()}
         given = {name: text for name, text in texts.items() if text is not None}
-        return {**given, LEGACY_ID: events.id_text(row["_id"])}
+        return {**given, LEGACY_ID: _old_id(row["_id"])}
+
+
+def _old_id(row_id: Any) -> str:
+    """Return an id as consumers know it from the messages before: 7 and "7" are both 7."""
+    try:
+        return events.text(row_id) or events.id_text(row_id)
+    except errors.Poison:  # an id that is an object may hold anything
+        return events.id_text(row_id)
 
 
 def _at(row: Mapping[str, Any], path: str) -> Any:
@@ -132,23 +144,27 @@ def _at(row: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def examined(database: Database[Any], source: OldOutbox) -> Done:
-    """Return how many rows wait, and of the first 10,000 which are no events.
+def examined(database: Database[Any], wiring: Wiring, source: OldOutbox) -> Done:
+    """Return how many rows wait, and of the first 10,000 which can be no events; writes nothing.
 
     Raises:
         ConfigurationError: there is no such collection.
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
-    rows = source.rows(database)
+    rows, keys = source.rows(database), _Keys(source, wiring)
+    settings = wiring.settings
+    writing = Writing.of(database.name, max_message_bytes=settings.max_message_bytes, partitions=1)
+    alone = Partitioner(settings.partition, writing.partitions)
+    writer = RowWriter.of(writing, partitioner=alone, key=keys.of)
     done = Done(asked=rows.count_documents(source.unsent))
     for raw in _in_order(rows, source, most=MOST_EXAMINED):
         row = decoded(bytes(raw.raw))
         try:
             if isinstance(row, Unreadable):
                 raise errors.InvalidEvent(row.reason)  # noqa: TRY301 - refused as what is no event
-            events.checked(source.event(row))
-            source.headers(row)
+            event, headers = keys.event(row)
+            writer.row(event, row_id=ObjectId(), headers=headers)
         except (errors.InvalidEvent, errors.Poison) as error:
             done = done.and_refused(_named(row), error)
     return done
@@ -195,6 +211,31 @@ def import_all(
     return done
 
 
+class _Keys:
+    """The key of each row that is looked at, one after another, in one thread."""
+
+    def __init__(self, source: OldOutbox, wiring: Wiring) -> None:
+        self._source = source
+        self._routing = wiring.routing
+        self._own: str | None = None
+
+    def event(self, row: Row) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a row's event and headers, and know its key until the next one.
+
+        Raises:
+            InvalidEvent, Poison: it is no event.
+
+        """
+        event, headers = self._source.event(row), self._source.headers(row)
+        if self._source.key_field is not None:
+            self._own = events.text(_at(row, self._source.key_field))
+        return event, headers
+
+    def of(self, name: str, data: Mapping[str, Any]) -> str | None:
+        """Return the key of the event that was looked at last."""
+        return self._own if self._source.key_field else self._routing.key(name, data)
+
+
 class _Importer:
     """Takes rows over, some in a transaction, in one thread."""
 
@@ -203,11 +244,10 @@ class _Importer:
     ) -> None:
         self._source = source
         self._rows = rows
-        self._routing = wiring.routing
-        self._own_key: str | None = None
+        self._keys = _Keys(source, wiring)
         self._outbox = Outbox(
             database,
-            key=self._key,
+            key=self._keys.of,
             partition=wiring.settings.partition,
             partitions=wiring.settings.partitions,
             max_message_bytes=wiring.settings.max_message_bytes,
@@ -227,7 +267,9 @@ class _Importer:
             if row["_id"] not in waiting:
                 continue
             try:
-                self._publish(tx, row)
+                event, headers = self._keys.event(row)
+                # Refused before anything is written, so that the transaction is as good as before.
+                tx.publish(event, headers=headers)
             except (errors.InvalidEvent, errors.Poison) as error:
                 refused.append((row, error))
             else:
@@ -240,19 +282,9 @@ class _Importer:
             )
         return len(taken), refused
 
-    def _publish(self, tx: Transaction, row: Row) -> None:
-        event, headers = self._source.event(row), self._source.headers(row)
-        if self._source.key_field is not None:
-            self._own_key = events.text(_at(row, self._source.key_field))
-        # Refused before anything is written, so that the transaction is as good as before.
-        tx.publish(event, headers=headers)
-
     def _still(self, ids: Sequence[Any], tx: Transaction) -> list[Any]:
         among = {"$and": [{"_id": {"$in": list(ids)}}, dict(self._source.unsent)]}
         return [row["_id"] for row in self._rows.find(among, {"_id": 1}, session=tx.session)]
-
-    def _key(self, name: str, data: Mapping[str, Any]) -> str | None:
-        return self._own_key if self._source.key_field else self._routing.key(name, data)
 
 
 def _in_order(

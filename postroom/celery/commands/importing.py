@@ -83,7 +83,7 @@ def import_(
     wiring = wiring_of(ctx)
     source = OldOutbox(**{name: value for name, value in given.items() if value is not None})
     with database_of(wiring.settings) as database:
-        found = importing.examined(database, source)
+        found = importing.examined(database, wiring, source)
         if dry_run:
             count = {"would_be_imported": (found.asked or 0) - found.left, "left": found.left}
             _print(count, f"{count['would_be_imported']} would be imported", found, as_json=as_json)
