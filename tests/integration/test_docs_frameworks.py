@@ -47,13 +47,14 @@ with connection.schema_editor() as schema:
     schema.create_model(CeleryOutbox)
 for n, (name, options) in enumerate(
     [("orders.tasks.tell_paid", {}), ("other.task", {}), ("orders.tasks.tell_paid", {}),
-     ("orders.tasks.tell_paid", {"eta": "2040-01-02T03:04:05+00:00"})]
+     ("orders.tasks.tell_paid", {"eta": "2040-01-02T03:04:05+00:00"}),
+     ("orders.tasks.tell_paid", {"eta": "2041-01-02T03:04:05"})]
 ):
     CeleryOutbox.objects.create(
         task_id=f"t-{n}", task_name=name, args=[n], kwargs={}, options=options
     )
 call_command("move_tasks")
-assert CeleryOutbox.objects.count() == 4
+assert CeleryOutbox.objects.count() == 5
 from orders.management.commands import move_tasks
 move_tasks.publish(CeleryOutbox.objects.first())  # and was killed before it deleted the row
 call_command("move_tasks", "--really")
@@ -192,5 +193,8 @@ def test_tasks_of_django_celery_outbox_are_moved(site: Site, tmp_path: Path) -> 
         ({"orderId": "0"}, {"legacy-id": "t-0"}),
         ({"orderId": "2"}, {"legacy-id": "t-2"}),
     ]
-    (later,) = site.database[wire.SCHEDULED].find()
-    assert (later["data"]["data"], later["dueAt"].year) == ({"orderId": "3"}, 2040)
+    later = site.database[wire.SCHEDULED].find(sort=[("dueAt", 1)])
+    assert [(row["data"]["data"], row["dueAt"].isoformat()) for row in later] == [
+        ({"orderId": "3"}, "2040-01-02T03:04:05+00:00"),
+        ({"orderId": "4"}, "2041-01-02T03:04:05+00:00"),
+    ]
