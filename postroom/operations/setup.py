@@ -185,7 +185,16 @@ def _maker(
 ) -> Callable[[Topic, str], None]:
     if embedded:
         access = pulsar_access.of(wiring.settings)
-        return lambda topic, name: broker.ensure_subscription_leniently(access, topic, name)
+
+        def make(topic: Topic, name: str) -> None:
+            if name == SUBSCRIPTION:
+                # Read by one at a time. What was Key_Shared at first it hands out twice at most, so
+                # that dead letters that were listed twice would never be seen again.
+                broker.ensure_subscription(client, topic, name)
+            else:
+                broker.ensure_subscription_leniently(access, topic, name)
+
+        return make
     return lambda topic, name: broker.ensure_subscription(client, topic, name)
 
 

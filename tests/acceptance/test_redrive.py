@@ -191,6 +191,17 @@ def test_what_a_stranger_wrote_is_shown_as_it_is(shop: Shop) -> None:
         assert not set(text) & set("\x1b\r\x07\x9b\u202e")
 
 
+def test_letters_are_listed_as_often_as_they_are_asked_for(shop: Shop) -> None:
+    """Whoever made their subscription; the embedded broker gave them out twice behind `setup`."""
+    run(shop.site, "outbox", "setup")
+    letter(shop, 1)
+    letter(shop, 2)
+    for _ in range(4):
+        assert listed(shop) == ["e1", "e2"]
+    assert command(shop, "discard", "--all", "--yes").stdout == "2 discarded.\n"
+    assert listed(shop) == []
+
+
 def test_a_topic_without_dead_letters_has_none_and_gets_none(real_shop: Shop) -> None:
     """Looking makes no topic; what is misspelt is refused by name."""
     shop = real_shop
