@@ -114,3 +114,40 @@ def test_what_was_restored_twice_is_not_sent_once_more(
         written += site.insert(1)
         wait_until(lambda: written[-1] in site.stored(), description="what is new", seconds=60)
     assert site.stored() == written
+
+
+@pytest.mark.parametrize("preserved", [False, True], ids=["twice", "--preserveUUID"])
+def test_an_unknown_token_tells_what_a_server_that_lived_on_takes_for_news(
+    pulsar_site: Site, mongodb: MongoDB, *, preserved: bool
+) -> None:
+    """As docs/continuity.md has it: the relay scans then, and leaves out what the topics have."""
+    site = pulsar_site
+    with MongoClient[Any](mongodb.url) as other:
+        other[site.name]["lived"].insert_one({})
+        written = relayed_to_a_quiet_moment(site)
+        written += site.insert(2)
+        rows, checkpoint = list(site.outbox.find()), site.checkpoint
+        checkpoint["resumeToken"] = {"_data": "82" + "0" * 60}
+        site.mongodb.close()
+        site.environment["POSTROOM_MONGODB_URI"] = mongodb.url
+        site.mongodb = MongoClient(mongodb.url, tz_aware=True)
+        site.database = site.mongodb[site.name]
+        restored(site, rows, uuid=checkpoint["collection"] if preserved else None)
+        site.database[wire.CHECKPOINTS].insert_one(checkpoint)
+    with relaying(site, wait=False):
+        wait_until(lambda: len(site.stored()) >= 5, description="what was not sent", seconds=60)
+        wait_until(lambda: "scan" not in site.checkpoint, description="its end", seconds=60)
+        written += site.insert(1)
+        wait_until(lambda: site.stored()[-1:] == written[-1:], description="what is new")
+    assert site.stored() == written
+
+
+def restored(site: Site, rows: list[Any], *, uuid: Any) -> None:
+    """Do what mongorestore does: with --preserveUUID, or without it and again with --drop."""
+    if uuid is not None:
+        create = {"op": "c", "ns": f"{site.name}.$cmd", "ui": uuid, "o": {"create": wire.OUTBOX}}
+        site.mongodb.admin.command("applyOps", [create])
+    else:
+        site.outbox.insert_many(rows)
+        site.outbox.drop()
+    site.outbox.insert_many(rows)
