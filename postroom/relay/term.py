@@ -19,6 +19,7 @@ from postroom import errors, restraints, tracing
 from postroom.relay import facts
 from postroom.relay.outfit import fit_out
 from postroom.relay.reading.batch import Batch
+from postroom.relay.reading.joining import Joining
 from postroom.relay.reading.lookahead import Lookahead
 from postroom.relay.reading.reader import Reader, ReadFailed
 from postroom.relay.reading.replay import Replay
@@ -67,7 +68,12 @@ class Term:
         self._replay = Replay()
         self._reader = Reader(tell=self._mailbox.put)
         met = self._outfit.outbound.overtaking.met
-        self._ahead = Lookahead(self._reader, self._replay, met=met)
+        self._joining = Joining(
+            Lookahead(self._reader, self._replay, met=met),
+            self._reader,
+            self._replay,
+            is_busy=lambda: self._outfit.landing.flight.has_batches,
+        )
 
     def run(self, on_idle: Callable[[], None]) -> None:
         """Relay until `stopping` or `paused` is set, then drain.
@@ -154,11 +160,11 @@ class Term:
     def _relay(self, on_idle: Callable[[], None]) -> None:
         idled = looked = time.monotonic()
         while not (self._mandate.stopping.is_set() or self._mandate.paused.is_set()):
-            self._receive(self._outfit.saver.idle_seconds())
+            self._receive(self._joining.wait_seconds(self._outfit.saver.idle_seconds()))
             # Before new rows take all the room, which they do while the broker is the bottleneck.
             self._return_rows()
             while self._outfit.landing.flight.has_room:
-                batch = self._ahead.take(self._outfit.lanes.known)
+                batch = self._joining.take(self._outfit.lanes.known)
                 if batch is None:
                     break
                 self._send(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from postroom.store.checkpoints import Point
     from postroom.store.codec import Row
 
-__all__ = ["BATCH_ROWS", "SLICE_ROWS", "Batch"]
+__all__ = ["BATCH_ROWS", "SLICE_ROWS", "Batch", "joined"]
 
 # Larger replies cost less a row; the server ends one at 16 MiB anyway.
 BATCH_ROWS = 2000
@@ -36,3 +37,18 @@ class Batch:
     ends_with: str = ""
     size: int = 0
     committed_at: datetime | None = None
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return as one what follows each other; only the last one may end the term."""
+    if len(batches) == 1:
+        return batches[0]
+    last = batches[-1]
+    told = (each.committed_at for each in batches if each.committed_at is not None)
+    return Batch(
+        slices=itertools.chain.from_iterable(each.slices for each in batches),
+        point=last.point,
+        ends_with=last.ends_with,
+        size=sum(each.size for each in batches),
+        committed_at=next(told, None),
+    )

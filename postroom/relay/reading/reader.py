@@ -63,6 +63,11 @@ class Reader:
         """Whether there is a batch to take."""
         return bool(self._arrived)
 
+    @property
+    def arrived_bytes(self) -> int:
+        """How much that is."""
+        return sum(batch.size for batch in self._arrived)
+
     def take(self) -> Batch:
         """Return the first of the batches that have come."""
         return self._arrived.popleft()

@@ -41,6 +41,11 @@ class Flight:
         """Whether anything under way may have been set aside by an earlier term."""
         return any(chunk.is_replay for chunk in self._chunks)
 
+    @property
+    def has_batches(self) -> bool:
+        """Whether batches are under way, which keep the next ones waiting on their lanes."""
+        return any(chunk.in_batches for chunk in self._chunks)
+
     def add(self, chunk: Chunk) -> None:
         """Take a chunk that was sent."""
         self._chunks.append(chunk)
