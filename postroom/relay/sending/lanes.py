@@ -42,7 +42,8 @@ class Lanes:
 
     One that a scan finds and that cannot even be read may have any of the scan's rows. They are set
     aside all the same: from then on the checkpoint has no mark for it, so that it is read from its
-    beginning when it is opened, and what it has is not sent again.
+    beginning when it is opened, and what it has is not sent again. So is one that the checkpoint
+    never named, if rows wait for it and a relay has sent something there ever.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class Lanes:
             except (errors.TopicNotOpen, errors.Poison) as shut:
                 # Poison are at most the rows that go there: the term has others.
                 is_log = not isinstance(shut.__cause__, errors.PartitionedTopic)
-                if not (is_log and self._read_unopened(topic, shut.__cause__)):
-                    _note_unread(topic, self._back, self._saver)
+                is_read = is_log and self._read_unopened(topic, shut.__cause__)
+                if not is_read and since is not None:
+                    self._saver.declare(topic, None)
 
     def _read_unopened(self, topic: Topic, cause: BaseException | None) -> bool:
         """Read the tail of a topic that cannot be written: its events may go elsewhere now.
@@ -153,8 +155,6 @@ class Lanes:
             if not self._others_flow(topic):
                 raise errors.TermEnded(f"{reason}; a new term begins") from error
             self._shut(topic, reason, took)
-            if not self._saver.marks.is_declared(topic):
-                _note_unread(topic, self._back, self._saver)
             raise errors.TopicNotOpen(reason, topic=topic) from error
         return lane
 
@@ -203,7 +203,8 @@ class Lanes:
     def _open_lane(self, topic: Topic) -> Lane:
         declared = self._saver.marks.is_declared(topic)
         is_scanning, has_mark = self._back.published_since is not None, self._saver.marks.of(topic)
-        has_tail = declared or is_scanning
+        # A first start may have met it shut, and set aside what an earlier relay had sent there.
+        has_tail = declared or is_scanning or self._waiting.reason(topic) is not None
         opened = self._opening.open(topic, self._span(topic) if has_tail else None)
         self._open[topic] = opened.lane
         if not declared:
@@ -221,7 +222,8 @@ class Lanes:
             self._back,
             mark=self._saver.marks.of(topic),
             published_since=None if by_mark else self._back.published_since,
-            is_unsure=self._back.is_unsure and not is_declared,
+            is_unsure=(self._back.is_unsure or self._back.published_since is None)
+            and not is_declared,
         )
 
     def _know(self, topic: Topic, tail: Tail) -> None:
@@ -262,9 +264,3 @@ class Lanes:
         """Let go of all ids, and of the files in which they are."""
         self.known.clear()
         self.arrived.clear()
-
-
-def _note_unread(topic: Topic, back: Span, saver: Saver) -> None:
-    """Have a topic be read from its beginning when it is opened, if it may have a scan's rows."""
-    if back.published_since is not None:
-        saver.declare(topic, None)
