@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bson import CodecOptions
 from bson.binary import UuidRepresentation
+from pymongo import MongoClient
+from pymongo.database import Database as PyMongosDatabase
 
 from postroom.testing.collection import Collection
 from postroom.testing.commands import answered
@@ -37,6 +39,8 @@ class Client:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if hasattr(MongoClient, name):  # its own, and no database of that name
+            raise not_faked(f"{name} of a client")
         return self[name]
 
     def get_database(self, name: str, **_options: Any) -> Database:
@@ -79,6 +83,8 @@ class Database:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if hasattr(PyMongosDatabase, name):
+            raise not_faked(f"{name} of a database")
         return self[name]
 
     def get_collection(self, name: str, **_options: Any) -> Collection:
@@ -160,8 +166,10 @@ class _AsyncDatabase(_Awaited):
         return _AsyncCollection(self._inner[name])
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"client", "name", "command", "list_collection_names", "drop_collection"}:
-            return super().__getattr__(name) if name not in PLAIN else getattr(self._inner, name)
+        if name in PLAIN:
+            return getattr(self._inner, name)
+        if hasattr(PyMongosDatabase, name):
+            return super().__getattr__(name)
         if name.startswith("_"):
             raise AttributeError(name)
         return self[name]

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 
+# What changes no answer of the storage in memory, beyond an error.
+HARMLESS = frozenset(
+    {
+        *("allow_disk_use", "batch_size", "bypass_document_validation", "comment", "hint"),
+        *("maxTimeMS", "max_time_ms", "no_cursor_timeout"),
+    }
+)
+
+
+def _require_harmless(options: Mapping[str, Any]) -> None:
+    if unknown := sorted(each for each in options if each not in HARMLESS and options[each]):
+        raise not_faked(f"the option {', '.join(unknown)}")
+
+
 class _Reading:
     """What only looks."""
 
@@ -52,9 +66,10 @@ class _Reading:
         sort: Any = None,
         limit: int = 0,
         skip: int = 0,
-        **_options: Any,
+        **options: Any,
     ) -> Cursor:
         """Return the documents that fit, as they are now."""
+        _require_harmless(options)
         found = self._shelf.found(query, transaction_of(session))
         cursor = Cursor([each for _, each in found], self._shelf.codec, projection)
         return cursor.sort(sort or []).skip(skip).limit(limit)
@@ -64,8 +79,11 @@ class _Reading:
         asked = query if isinstance(query, Mapping) or query is None else {"_id": query}
         return next(self.find(asked, *args, **options).limit(1), None)
 
-    def count_documents(self, query: Mapping[str, Any], *, session: Any = None, **_: Any) -> int:
+    def count_documents(
+        self, query: Mapping[str, Any], *, session: Any = None, **options: Any
+    ) -> int:
         """Count the documents that fit."""
+        _require_harmless(options)
         return len(self._shelf.found(query, transaction_of(session)))
 
     def estimated_document_count(self, **_options: Any) -> int:
@@ -73,9 +91,10 @@ class _Reading:
         return self.count_documents({})
 
     def distinct(
-        self, key: str, query: Any = None, *, session: Any = None, **_options: Any
+        self, key: str, query: Any = None, *, session: Any = None, **options: Any
     ) -> list[Any]:
         """Return the values of a field."""
+        _require_harmless(options)
         found: list[Any] = []
         for _, each in self._shelf.found(query, transaction_of(session)):
             value = value_at(each, key)
@@ -100,9 +119,16 @@ class Collection(_Reading):
         return results.InsertOneResult(row_id, acknowledged=True)
 
     def insert_many(
-        self, documents: Iterable[Any], *, session: Any = None, **_options: Any
+        self,
+        documents: Iterable[Any],
+        *,
+        ordered: bool = True,
+        session: Any = None,
+        **_options: Any,
     ) -> results.InsertManyResult:
         """Insert documents in order, up to the first that cannot be."""
+        if not ordered:
+            raise not_faked("insert_many() with ordered=False")
         found: list[Any] = []
         for index, document in enumerate(documents):
             try:
@@ -126,12 +152,18 @@ class Collection(_Reading):
         """Replace the first document that fits, or insert it with `upsert`."""
         return self._update(query, {WHOLE: replacement}, most=1, **options)
 
-    def delete_one(self, query: Any, *, session: Any = None, **_: Any) -> results.DeleteResult:
+    def delete_one(
+        self, query: Any, *, session: Any = None, **options: Any
+    ) -> results.DeleteResult:
         """Remove the first document that fits."""
+        _require_harmless(options)
         return self._delete(query, transaction_of(session), most=1)
 
-    def delete_many(self, query: Any, *, session: Any = None, **_: Any) -> results.DeleteResult:
+    def delete_many(
+        self, query: Any, *, session: Any = None, **options: Any
+    ) -> results.DeleteResult:
         """Remove all documents that fit."""
+        _require_harmless(options)
         return self._delete(query, transaction_of(session), most=None)
 
     def find_one_and_update(
@@ -152,8 +184,9 @@ class Collection(_Reading):
             return before
         return self.find_one({"_id": row_id}, session=session)
 
-    def find_one_and_delete(self, query: Any, *, session: Any = None, **_: Any) -> Any:
+    def find_one_and_delete(self, query: Any, *, session: Any = None, **options: Any) -> Any:
         """Remove the first document that fits, and return it."""
+        _require_harmless(options)
         before = self.find_one(query, session=session)
         if before is not None:
             self.delete_one({"_id": before["_id"]}, session=session)
@@ -178,8 +211,7 @@ class Collection(_Reading):
         session: Any = None,
         **options: Any,
     ) -> results.UpdateResult:
-        if unknown := sorted(set(options) & {"array_filters", "collation", "sort", "projection"}):
-            raise not_faked(f"{', '.join(unknown)} of an update")
+        _require_harmless(options)
         transaction = transaction_of(session)
         with self._shelf.storage.lock:
             found = self._shelf.found(query, transaction)[:most]

@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from postroom import versions
 from postroom.declaring import event_class_of
-from postroom.errors import ConfigurationError
+from postroom.errors import ConfigurationError, InvalidEvent
 from postroom.events import Event, decode, encode
 from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Call
@@ -55,6 +55,7 @@ def as_event(given: Given, *, headers: Mapping[str, str]) -> Event[Any]:
     """Return what is given as a consumer gets it: it has been JSON on the way.
 
     Raises:
+        InvalidEvent: it is none, or holds what BSON has no form for.
         Poison: it holds what JSON has no form for.
 
     """
@@ -75,7 +76,11 @@ def as_event(given: Given, *, headers: Mapping[str, str]) -> Event[Any]:
 
 def _on_the_way(wire: Any) -> tuple[str, dict[str, Any]]:
     """Return the name and data of what was a row first, and a message then."""
-    (stored,) = decoded_all(bson.encode({"wire": wire}, codec_options=WRITING))
+    try:
+        row = bson.encode({"wire": wire}, codec_options=WRITING)
+    except bson.errors.BSONError as error:
+        raise InvalidEvent("The event holds what BSON has no form for: give one event") from error
+    (stored,) = decoded_all(row)
     return decode(encode(stored["wire"]))
 
 

@@ -14,13 +14,14 @@ from postroom.store.codec import Unreadable
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from postroom.declaring import EventClass
     from postroom.events import Event
     from postroom.store.codec import Row
 
-__all__ = ["Kind", "Published", "described", "of_event", "of_row"]
+__all__ = ["Kind", "Published", "described", "known_kind", "of_event", "of_row"]
 
 # An event class, or the name of events.
 Kind = type[Any] | str
@@ -67,13 +68,9 @@ class Published:
             TypeError: it is no event class, or the class has no such field.
 
         """
-        if isinstance(kind, str):
-            return self.name == kind and all(self.data.get(n) == v for n, v in fields.items())
-        known = event_class_of(kind)
+        known = known_kind(kind, fields)
         if known is None:
-            raise TypeError(f"{kind.__name__} is no event class")
-        if unknown := sorted(set(fields) - set(known.shape.names)):
-            raise TypeError(f"{kind.__name__} has no field {', '.join(unknown)}")
+            return self.name == kind and all(self.data.get(n) == v for n, v in fields.items())
         if self.name != known.name:
             return False
         event = known.shape.read(dict(self.data))
@@ -95,6 +92,29 @@ class Published:
         """Say it in a line."""
         fields = ", ".join(f"{name}={value!r}" for name, value in self.data.items())
         return f"{self.name}({fields}) in transaction {self.transaction}"
+
+
+def known_kind(kind: object, fields: Iterable[str]) -> EventClass | None:
+    """Return the event class that is looked for; None for a name, of which all fields may be.
+
+    Asked before anything is compared: where nothing was published, a slip would not be seen.
+
+    Raises:
+        TypeError: it is no event class, or the class has no such field.
+
+    """
+    if isinstance(kind, str):
+        return None
+    known = event_class_of(kind)
+    if known is None:
+        given = kind.__name__ if isinstance(kind, type) else f"A {type(kind).__name__}"
+        raise TypeError(
+            f"{given} is no event class, and no name of events: give one of both, and values of "
+            "fields by their names"
+        )
+    if unknown := sorted(set(fields) - set(known.shape.names)):
+        raise TypeError(f"{known.cls.__name__} has no field {', '.join(unknown)}")
+    return known
 
 
 def of_row(row: Row, *, transaction: int, database: str) -> Published:

@@ -6,9 +6,11 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bson import Regex
+
 from postroom.testing.refusal import not_faked
 
-__all__ = ["MISSING", "equalities", "fits", "value_at"]
+__all__ = ["MISSING", "equalities", "fits", "require_known", "value_at"]
 
 MISSING: Any = object()
 
@@ -21,6 +23,33 @@ def fits(document: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
 
     """
     return all(_fits_clause(document, name, wanted) for name, wanted in query.items())
+
+
+def require_known(query: Mapping[str, Any]) -> None:
+    """Refuse a filter that is not known here, whatever is stored: no document may ever come to it.
+
+    Raises:
+        NotFaked: it has such an operator, or a regular expression.
+
+    """
+    for name, wanted in query.items():
+        if name in JOINED:
+            for each in wanted:
+                require_known(each)
+        elif name.startswith("$"):
+            raise not_faked(f"the filter {name}")
+        else:
+            _require_known(wanted)
+
+
+def _require_known(wanted: Any) -> None:
+    if isinstance(wanted, Regex):
+        raise not_faked("a regular expression in a filter")
+    for name, operand in wanted.items() if _is_condition(wanted) else ():
+        if name not in KNOWN or (name == "$not" and not _is_condition(operand)):
+            raise not_faked(f"the filter operator {name}")
+        for each in operand if name in {"$in", "$nin"} else (operand,):
+            _require_known(each)
 
 
 def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +128,10 @@ ORDERED: dict[str, Callable[[Any, Any], bool]] = {
     "$lt": operator.lt,
     "$lte": operator.le,
 }
+
+
+JOINED = frozenset({"$and", "$or", "$nor"})
+KNOWN = frozenset({"$eq", "$in", "$exists", "$not", *NEGATED, *ORDERED})
 
 
 def _elements(value: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from postroom.inbox.handling.handlers import registry
 from postroom.store.codec import SHOWING
 from postroom.testing import handling, plan
 from postroom.testing.clients import AsyncClient, Client
-from postroom.testing.published import Kind, Published, described, of_row
+from postroom.testing.published import Kind, Published, described, known_kind, of_row
 from postroom.testing.storage import Storage
 from postroom.wire import ScheduledField
 
@@ -125,8 +125,10 @@ class OutboxRecorder(_Databases):
 
         Only of events that are due later; what publish() adds a deliver_in to stays the real time.
         """
-        self._ahead += by
-        return plan.fire(self.database, (datetime.now(UTC) + self._ahead).replace(tzinfo=None))
+        ahead = self._ahead + by
+        now = datetime.now(UTC) + ahead  # which a clock beyond the calendar's end cannot be
+        self._ahead = ahead
+        return plan.fire(self.database, now.replace(tzinfo=None))
 
     def published(self, kind: Kind, /, **fields: Any) -> list[Published]:
         """Return the committed events of a class or name with these values in these fields.
@@ -135,6 +137,7 @@ class OutboxRecorder(_Databases):
             TypeError: the class has no such field.
 
         """
+        known_kind(kind, fields)
         return [each for each in self.events if each.fits(kind, fields)]
 
     def assert_published(

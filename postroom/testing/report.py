@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from postroom.testing.handling import handler_of
-from postroom.testing.published import described
+from postroom.testing.published import described, known_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,7 @@ class Drained:
 
         """
         __tracebackhide__ = True
+        known_kind(kind, fields)
         found = [each.event for each in self.published if each.event.fits(kind, fields)]
         if not found:
             raise AssertionError(f"{described(kind, fields)} was not relayed. {self}")

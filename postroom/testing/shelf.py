@@ -10,7 +10,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
 from postroom.server_codes import DUPLICATE_KEY
-from postroom.testing.queries import equalities, fits
+from postroom.testing.queries import equalities, fits, require_known
 from postroom.testing.storage import failed
 from postroom.testing.updates import updated
 
@@ -66,6 +66,7 @@ class Shelf:
         """
         # As BSON has it: dates in milliseconds without a zone, on both sides.
         asked = bson.decode(self._encoded(query or {}))
+        require_known(asked)
         documents = self.storage.seen(self.place, transaction)
         decoded = ((key, bson.decode(each)) for key, each in documents.items())
         return [(key, each) for key, each in decoded if fits(each, asked)]

@@ -160,14 +160,14 @@ def test_what_the_second_try_fails_on_is_told(outbox_site: OutboxSite) -> None:
     """An id that was given outside of the session is there already when the handler comes again."""
     own: MongoClient[Any] = MongoClient(outbox_site.settings.mongodb_uri)
 
-    @handles(SiteOrderPaid, name="site.fails")
+    @handles(SiteOrderPaid, name="site.clashes")
     def fails(event: Event[SiteOrderPaid]) -> None:
         own[outbox_site.settings.mongodb_database].mails.insert_one({"_id": event.id})
 
     with own, pytest.raises(AssertionError) as caught:
         outbox_site.assert_contract(fails, SiteOrderPaid(order_id="a"))
     second, *outside = str(caught.value).splitlines()
-    assert second.startswith("The handler site.fails fails when its transaction is tried again")
+    assert second.startswith("The handler site.clashes fails when its transaction is tried again")
     assert "DuplicateKeyError" in second
     assert outside
     assert all("writes outside of its session: insert on " in each for each in outside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -324,6 +325,56 @@ def test_what_cannot_be_faked_is_refused(outbox_recorder: OutboxRecorder, outbox
         session: Any = real.start_session()
         with session, pytest.raises(NotFaked, match="of a real client"):
             database.things.insert_one({}, session=session)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rows: rows.find({"a": {"$regex": "x"}}),
+        lambda rows: rows.find({"a": re.compile("x")}),
+        lambda rows: rows.find({"a": {"$in": ["y", re.compile("x")]}}),
+        lambda rows: rows.find({"$or": [{"b": 1}, {"$nor": [{"a": {"$not": {"$size": 1}}}]}]}),
+        lambda rows: rows.find({"$where": "1"}),
+        lambda rows: rows.find({}, collation={"locale": "en", "strength": 2}),
+        lambda rows: rows.count_documents({}, limit=1),
+        lambda rows: rows.find_one_and_delete({}, sort=[("a", 1)]),
+        lambda rows: rows.delete_many({}, collation={"locale": "en"}),
+        lambda rows: rows.insert_many([{"_id": 1}, {"_id": 1}, {"_id": 2}], ordered=False),
+        lambda rows: rows.update_many({}, {"$set": {"a.$[x]": 1}}, array_filters=[{"x": 1}]),
+    ],
+)
+def test_what_is_refused_does_not_depend_on_what_is_stored(
+    outbox_recorder: OutboxRecorder, call: Callable[[Any], Any]
+) -> None:
+    """Neither in an empty collection nor in one whose documents have no such field."""
+    for rows in (outbox_recorder.database.empty, outbox_recorder.database.rows):
+        with pytest.raises(NotFaked):
+            call(rows)
+        outbox_recorder.database.rows.insert_one({"b": 2})
+
+
+def test_what_a_client_or_database_has_is_no_name(outbox_recorder: OutboxRecorder) -> None:
+    """Of a database or a collection that would be made, and called then."""
+    for name in ("server_info", "list_database_names", "bulk_write"):
+        with pytest.raises(NotFaked, match=f"{name} of a client"):
+            getattr(outbox_recorder.client, name)
+    for database in (outbox_recorder.database, outbox_recorder.async_database):
+        with pytest.raises(NotFaked, match="create_collection of a database"):
+            database.create_collection  # noqa: B018
+        assert database.orders.name == "orders"
+
+
+def test_what_is_looked_for_is_an_event(outbox_recorder: OutboxRecorder) -> None:
+    """Also where nothing was published, and all would pass."""
+    with pytest.raises(TypeError, match="int is no event class"):
+        assert_nothing_published(int)
+    with pytest.raises(TypeError, match="A KitOrderPaid is no event class"):
+        assert_published(KitOrderPaid(order_id="7"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="KitOrderPaid has no field ordr"):
+        assert_nothing_published(KitOrderPaid, ordr="7")
+    with pytest.raises(OverflowError):
+        outbox_recorder.advance(timedelta.max)
+    assert outbox_recorder.advance(timedelta(hours=1)) == 0
 
 
 def test_without_the_fixture_the_assertions_say_so() -> None:
