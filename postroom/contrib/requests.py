@@ -5,6 +5,7 @@ Middleware for ASGI (FastAPI, Starlette, Django) and WSGI (Flask, Django); it ne
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,15 @@ REQUEST_ID = "x-request-id"
 # Of what comes from outside: by name in a request, and as a header of an event.
 TAKEN = {REQUEST_ID: "request-id", "traceparent": "traceparent", "tracestate": "tracestate"}
 LONGEST = 200
+# https://www.w3.org/TR/trace-context/#traceparent-header; later versions may have more behind it.
+PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 def headers_of(found: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of the events of a request with these headers, by names in lower case.
 
-    What is too long, or no printable ASCII, is left out; a request without an id gets one.
+    What is too long, no printable ASCII, or no W3C context is left out; a request without an id
+    gets one.
     """
     own = {
         name: found[taken]
@@ -32,7 +36,8 @@ def headers_of(found: Mapping[str, str]) -> dict[str, str]:
         if 0 < len(found.get(taken, "")) <= LONGEST and _is_plain(found[taken])
     }
     own.setdefault("request-id", uuid.uuid4().hex)
-    if "traceparent" not in own:
+    if not PARENT.fullmatch(own.get("traceparent", "")):
+        own.pop("traceparent", None)
         own.pop("tracestate", None)
     return own
 

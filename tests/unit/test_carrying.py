@@ -62,6 +62,10 @@ def test_what_comes_from_outside_is_looked_at() -> None:
         found = headers_of({"x-request-id": bad, "tracestate": "x=1"})
         assert list(found) == ["request-id"]
         assert len(found["request-id"]) == 32
+    for bad in ("bogus", TRACE[:-1], TRACE.upper(), f"{TRACE}0", f"{TRACE}\n"):
+        assert list(headers_of({**good, "traceparent": bad})) == ["request-id"]
+    later = f"cc{TRACE[2:]}-more"
+    assert headers_of({**good, "traceparent": later})["traceparent"] == later
 
 
 def test_requests_are_told_apart() -> None:
