@@ -59,7 +59,7 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "sharing-moves": lambda: sharing.moves(site()),
         "streams": lambda: streams.streams(site),
         "scheduled-latency": lambda: scheduling.latency(site(), rate=100, seconds=15),
-        "scheduled-burst": lambda: scheduling.burst([site() for _ in range(6)], 10_000),
+        "scheduled-burst": lambda: scheduling.burst([site() for _ in range(9)], 10_000),
         "publish": lambda: writing.publish(site(), 3000),
         "consuming": lambda: consuming.rate([site() for _ in range(8)], 5000, consuming.UNGROUPED),
         "consuming-grouped": lambda: consuming.rate(
