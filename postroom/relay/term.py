@@ -72,7 +72,7 @@ class Term:
             Lookahead(self._reader, self._replay, met=met),
             self._reader,
             self._replay,
-            is_busy=lambda: self._outfit.landing.flight.has_batches,
+            is_busy=lambda: self._outfit.landing.flight.batches > 0,
         )
 
     def run(self, on_idle: Callable[[], None]) -> None:

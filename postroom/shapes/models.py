@@ -50,7 +50,7 @@ class ModelShape:
         """Return an instance; see Shape. It computes its computed fields itself."""
         if computed := self._cls.model_computed_fields:
             # As extra fields they would make it another than what was published, or be refused.
-            names = {found.alias or own for own, found in computed.items()}
+            names = {found.alias or own for own, found in computed.items()} - self._known()
             data = {name: value for name, value in data.items() if name not in names}
         try:
             return self._cls.model_validate(data)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pymongo
 from pymongo import ASCENDING, ReadPreference, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
@@ -236,7 +237,11 @@ class CheckpointStore:
                 raise _superseded(self._partition, self._guard)
             write(session)
 
-        with self._rows.database.client.start_session() as session:
+        # Bounded as any other call of the term's: PyMongo would try a commit again for minutes.
+        with (
+            pymongo.timeout(WRITE_MS / 1000),
+            self._rows.database.client.start_session() as session,
+        ):
             session.with_transaction(
                 both,
                 write_concern=WriteConcern("majority"),

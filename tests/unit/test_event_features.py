@@ -136,6 +136,31 @@ def test_a_class_that_forbids_other_fields_reads_its_computed_ones(
     assert seen == [Summed(lines=[1, 2])]
 
 
+def test_a_field_may_take_what_another_has_computed(
+    outbox_recorder: OutboxRecorder, own: Registry
+) -> None:
+    """What a field reads is no other field."""
+
+    class Counted(DomainEvent):
+        net: int
+        known: int | None = Field(None, validation_alias="gross", exclude=True)
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def gross(self) -> int:
+            return 2 * self.net
+
+    seen: list[int | None] = []
+
+    @handles(Counted, name="features.counted")
+    def see(event: Event[Counted]) -> None:
+        seen.append(event.data.known)
+
+    Outbox(outbox_recorder.database).publish(Counted(net=2))
+    outbox_recorder.deliver()
+    assert seen == [4]
+
+
 @pytest.mark.parametrize(
     ("alias", "named"),
     [("old", "old"), (AliasChoices("older", "old"), "older"), (AliasPath("in", "old"), "in")],

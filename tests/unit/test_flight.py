@@ -22,3 +22,19 @@ def test_rows_that_were_set_aside_take_room_too() -> None:
     assert len(list(flight.landed())) == IN_FLIGHT_EVENTS // 1000 + 1
     assert flight.events == 0
     assert flight.is_empty
+
+
+def test_a_batch_is_under_way_until_its_own_topic_has_stored_it() -> None:
+    """Whatever else its chunk, or one before it, waits for."""
+    flight = Flight()
+    slow, quick = Topic("persistent://a/b/slow"), Topic("persistent://a/b/quick")
+    flight.add(Chunk(point=None, sent=1, awaiting={slow}))
+    both = Chunk(point=None, sent=2, awaiting={slow, quick}, batched={quick})
+    flight.add(both)
+    assert flight.batches == 1
+    flight.stored(both, slow)
+    assert flight.batches == 1
+    flight.stored(both, quick)
+    assert flight.batches == 0
+    assert not flight.is_empty
+    assert list(flight.landed()) == []

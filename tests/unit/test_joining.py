@@ -102,6 +102,15 @@ def test_a_broker_that_takes_long_holds_up_few_rows_for_a_moment_only(bench: Ben
     assert bench.joining.wait_seconds(60) == 60
 
 
+def test_what_has_waited_and_finds_no_room_wakes_nobody(bench: Bench) -> None:
+    """The term asks for rows once there is room again: it would spin until then."""
+    bench.is_busy = True
+    bench.arrive(1)
+    assert bench.taken() is None
+    wait_until(lambda: bench.joining.wait_seconds(60) == 60, description="its moment is over")
+    assert bench.taken() == [1]
+
+
 def test_many_rows_do_not_wait(bench: Bench) -> None:
     """The next batch is made while the one before it is being stored, and is not made larger."""
     bench.is_busy = True

@@ -60,7 +60,9 @@ class Joining:
 
     def wait_seconds(self, most: float) -> float:
         """Return for how long nothing is to be done, unless something happens; `most` at most."""
-        return most if self._until is None else max(0.0, min(most, self._until - time.monotonic()))
+        left = most if self._until is None else self._until - time.monotonic()
+        # What has waited long enough and is not taken waits for room, which comes with news.
+        return min(most, left) if left > 0 else most
 
     def _is_waiting(self) -> bool:
         waiting = 0 < self._reader.arrived_bytes < FEW_BYTES and self._is_busy()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from postroom.relay.saving.chunk import Chunk
+    from postroom.topics import Topic
 
 __all__ = ["Flight"]
 
@@ -23,6 +24,8 @@ class Flight:
 
     def __init__(self) -> None:
         self.events = 0
+        # How many batches are under way, which keep the next ones waiting on their lanes.
+        self.batches = 0
         self._payload_bytes = 0
         self._chunks: deque[Chunk] = deque()
 
@@ -41,16 +44,18 @@ class Flight:
         """Whether anything under way may have been set aside by an earlier term."""
         return any(chunk.is_replay for chunk in self._chunks)
 
-    @property
-    def has_batches(self) -> bool:
-        """Whether batches are under way, which keep the next ones waiting on their lanes."""
-        return any(chunk.in_batches for chunk in self._chunks)
-
     def add(self, chunk: Chunk) -> None:
         """Take a chunk that was sent."""
         self._chunks.append(chunk)
         self.events += chunk.sent + len(chunk.poison)
         self._payload_bytes += chunk.payload_bytes
+        self.batches += len(chunk.batched)
+
+    def stored(self, chunk: Chunk, topic: Topic) -> None:
+        """Note that a chunk's part on one topic is stored."""
+        chunk.awaiting.discard(topic)
+        self.batches -= topic in chunk.batched
+        chunk.batched.discard(topic)
 
     def landed(self) -> Iterator[Chunk]:
         """Give back, in order, the chunks of which all is stored, and of all before them."""

@@ -75,7 +75,7 @@ class Landing:
 
         """
         chunk = landed.chunk
-        chunk.awaiting.discard(landed.topic)
+        self.flight.stored(chunk, landed.topic)
         chunk.marks[landed.topic] = landed.mark
         self._collect()
 

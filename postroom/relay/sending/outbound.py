@@ -164,7 +164,7 @@ class Outbound:
         # A lane whose letters were all there already has nothing to tell.
         lanes = [lane for lane in self._lanes if lane.is_queueing]
         chunk.awaiting.update(lane.topic for lane in lanes)
-        chunk.in_batches = any(lane.outlet.is_batching for lane in lanes)
+        chunk.batched.update(lane.topic for lane in lanes if lane.outlet.is_batching)
         self.overtaking.intents.announce(
             each for lane in lanes if (each := lane.intent) is not None
         )
