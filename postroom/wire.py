@@ -118,6 +118,8 @@ class QuarantineField:
     REASON = "reason"
     # Only where the row waits for a topic that could not be opened.
     TOPIC = "topic"
+    # Only there, and only where the change stream showed the row: it was numbered as committed.
+    IN_ORDER = "inOrder"
     QUARANTINED_AT = "quarantinedAt"
     RETRIED_AT = "retriedAt"
     # Beside RETRIED_AT, which hides the entry, where the row is never to be sent.

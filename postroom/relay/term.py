@@ -135,9 +135,14 @@ class Term:
         )
         self._replay.is_scanning = checkpoint.scan is not None
         self._outfit.saver.marks.begin(checkpoint.lanes)
-        self._mandate.experience.intents.begin(checkpoint, self._mandate.checkpoints.note_intents)
+        self._mandate.experience.intents.forget()
         self._outfit.saver.tenure.renew()
         self._outfit.waiting.begin()
+        self._mandate.experience.intents.begin(
+            checkpoint,
+            self._mandate.checkpoints.note_intents,
+            is_awaited=lambda topic: self._outfit.waiting.reason(topic) is not None,
+        )
         self._outfit.returning.begin(is_scanning=self._replay.is_scanning)
         self._outfit.outbound.numbering.position = checkpoint.position
         self._outfit.outbound.brake.level = checkpoint.brake_level
@@ -258,6 +263,7 @@ class Term:
         chunk = Chunk(point=batch.point, committed_at=batch.committed_at)
         chunk.parents = [] if tracing.is_on() else None
         chunk.is_replay = self._replay.is_worth_noting
+        chunk.is_scan = self._replay.is_scanning
         if self._options.mark_sent or chunk.is_replay:
             chunk.row_ids = []
         try:

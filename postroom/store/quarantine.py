@@ -42,12 +42,14 @@ class Quarantined:
     """One row that can never be sent, its number in the outbox partition, and why.
 
     With a `topic` it can be sent once that can be opened, and then returns by itself.
+    `is_in_order` says that it was numbered by the change stream; a scan goes by ids.
     """
 
     row_id: Any
     position: int
     reason: str
     topic: Topic | None = None
+    is_in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Entry:
     reason: str
     quarantined_at: datetime | None
     topic: Topic | None = None
+    is_in_order: bool = False
 
 
 class Quarantine:
@@ -127,16 +130,23 @@ class Quarantine:
         )
         return _entries(found.sort(QuarantineField.POSITION, ASCENDING).limit(limit))
 
-    def awaiting_ids(self, topic: Topic) -> Iterator[tuple[Any, int]]:
-        """Yield id and number of all rows that were set aside for a topic, in their order."""
+    def awaiting_ids(self, topic: Topic) -> Iterator[tuple[Any, int | None]]:
+        """Yield the ids of all rows that were set aside for a topic, in their order.
+
+        With their numbers, but for those that a scan or an earlier version gave.
+        """
         found = self._rows.find(
             {**self._waiting, QuarantineField.TOPIC: topic},
-            {QuarantineField.POSITION: 1},
+            {QuarantineField.POSITION: 1, QuarantineField.IN_ORDER: 1},
             batch_size=IDS_A_REPLY,
             max_time_ms=LOOK_MS,
         )
         for row in found.sort(QuarantineField.POSITION, ASCENDING):
-            yield row[QuarantineField.ID], row.get(QuarantineField.POSITION) or 0
+            is_in_order = row.get(QuarantineField.IN_ORDER) is True
+            yield (
+                row[QuarantineField.ID],
+                row.get(QuarantineField.POSITION) if is_in_order else None,
+            )
 
     def forget_returned(self, ids: list[Any]) -> None:
         """Let go of rows that were set aside for a topic, and are there now."""
@@ -262,6 +272,7 @@ def _entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
             reason=row.get(QuarantineField.REASON, ""),
             quarantined_at=row.get(QuarantineField.QUARANTINED_AT),
             topic=row.get(QuarantineField.TOPIC),
+            is_in_order=row.get(QuarantineField.IN_ORDER) is True,
         )
         for row in rows
     ]
@@ -274,6 +285,7 @@ def _stored(row: Quarantined, partition: OutboxPartition) -> list[dict[str, Any]
         QuarantineField.REASON: {"$literal": row.reason},
         QuarantineField.POSITION: row.position,
         QuarantineField.TOPIC: "$$REMOVE" if row.topic is None else {"$literal": row.topic},
+        QuarantineField.IN_ORDER: True if row.topic is not None and row.is_in_order else "$$REMOVE",
         **{
             field: {"$cond": [same, f"${field}", "$$REMOVE"]}
             for field in (QuarantineField.RETRIED_AT, QuarantineField.DISCARDED_AT)

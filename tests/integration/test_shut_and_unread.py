@@ -160,6 +160,28 @@ def test_history_that_is_lost_meanwhile_doubles_and_reorders_nothing(
     assert site.stored(second.topic) == stored
 
 
+@pytest.mark.parametrize("size", [10, 60_000], ids=["small", "large"])
+def test_a_row_that_is_committed_late_is_sent_however_a_scan_numbers_it(
+    pulsar_site: Site, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """Its id is older than that of a row which the topic has, and it was never sent."""
+    site, second = pulsar_site, Second(pulsar_site, "unread")
+    late, there = made(0, size), made(1)
+    with relaying(site, topics={"B": second.topic}):
+        written = site.insert(1, name="B")
+        site.insert(1)
+        site.outbox.insert_one(there)
+        saved(site, 3)
+    site.outbox.insert_one(late)
+    site.database[wire.CHECKPOINTS].update_one({}, {"$set": {"resumeToken": LOST}})
+    with second.meanwhile(restart=False):
+        scanned(site)
+        assert id_of(late) in quarantined(site)
+    assert not quarantined(site)
+    assert site.stored(second.topic) == [*written, id_of(there), id_of(late), *second.again]
+    assert "comes late" not in caplog.text
+
+
 @EACH_WAY
 def test_a_checkpoint_that_is_removed_meanwhile_doubles_nothing(
     pulsar_site: Site, way: str, *, restart: bool

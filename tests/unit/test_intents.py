@@ -23,7 +23,7 @@ from postroom.store.values import DEFAULT_PARTITION, Position
 from postroom.topics import Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 HERE, THERE = (Topic(f"persistent://a/b/{name}") for name in ("here", "there"))
 
@@ -54,8 +54,10 @@ class Row:
         stored = {str(number): intent_to_row(each) for number, each in noted.items()}
         self.intents |= intents_from(stored)
 
-    def term(self, *, position: int = 0, is_scanning: bool = True) -> Intents:
-        """Begin a term with it."""
+    def term(
+        self, *, position: int = 0, is_scanning: bool = True, awaited: Collection[Topic] = ()
+    ) -> Intents:
+        """Begin a term with it, while rows wait for topics."""
         checkpoint = Checkpoint(
             partition=DEFAULT_PARTITION,
             epoch=1,
@@ -65,7 +67,7 @@ class Row:
             intents=dict(self.intents),
         )
         found = Intents()
-        found.begin(checkpoint, self.note)
+        found.begin(checkpoint, self.note, is_awaited=awaited.__contains__)
         return found
 
 
@@ -197,6 +199,26 @@ def test_what_has_landed_is_noted_no_longer() -> None:
     later.opened(HERE, "f", None)
     assert refused(later) == ""
     intents.saved(6, is_scanning=False)
+    assert not row.intents
+
+
+def test_what_was_handed_to_a_topic_is_noted_while_rows_wait_for_it() -> None:
+    """It could not be read in the scan; what it has refused is known once it is open."""
+    row, awaited = Row(), {HERE}
+    for topic in (HERE, THERE):
+        hand(row.term(awaited=awaited), topic, "ab", 2)
+    scan = row.term(awaited=awaited)
+    scan.saved(9, is_scanning=False)
+    assert [each.topic for each in row.intents.values()] == [HERE]
+    stream = row.term(position=9, is_scanning=False, awaited=awaited)
+    stream.opened(HERE, "b", None)
+    stream.set_aside([Quarantined(row_id="a", position=1, reason="shut", topic=HERE)])
+    again = row.term(position=9, is_scanning=False, awaited=awaited)
+    for term in (stream, again):
+        term.saved(10, is_scanning=False)
+        assert refused(term) == "a"
+    awaited.clear()
+    again.saved(11, is_scanning=False)
     assert not row.intents
 
 

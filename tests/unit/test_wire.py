@@ -83,8 +83,8 @@ def test_the_fields_are_frozen() -> None:
             *("at", "before", "sent", "last", "ids"),
         ],
         "QuarantineField": [
-            *("_id", "partitionKey", "position", "reason", "topic", "quarantinedAt"),
-            *("retriedAt", "discardedAt"),
+            *("_id", "partitionKey", "position", "reason", "topic", "inOrder"),
+            *("quarantinedAt", "retriedAt", "discardedAt"),
         ],
         "ScheduledField": [
             *("_id", "partitionKey", "dueAt", "slot", "schedule", "refused", "givenDueAt"),

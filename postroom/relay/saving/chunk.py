@@ -39,9 +39,10 @@ class Chunk:
     `awaiting` holds the topics that have not yet stored their part, `batched` those of them that
     it left to as a batch, `marks` the mark of each that has; so many `bursts` had left by then.
     Without a `point` a chunk is checkpointed with the next one that has one. `row_ids` are
-    collected where they are asked for by a list. What is a replay an earlier term may have seen. A
-    chunk of rows that were set aside for a topic names it in `returned_for`, and in `returned`
-    those that are done with it. `committed_at` is when its first
+    collected where they are asked for by a list. What is a replay an earlier term may have seen,
+    and what is a scan comes in the order of ids. A chunk of rows that were
+    set aside for a topic names it in `returned_for`, and in `returned` those that are done with it.
+    `committed_at` is when its first
     row was, where MongoDB tells, and `occurred_at` what that row says. `parents` are the sampled
     traceparents of some rows, where they are asked for by a list.
     """
@@ -57,6 +58,7 @@ class Chunk:
     poison: list[Quarantined] = field(default_factory=list)
     row_ids: list[Any] | None = None
     is_replay: bool = False
+    is_scan: bool = False
     batched: set[Topic] = field(default_factory=set)
     bursts: int = 0
     brake_level: int = 0

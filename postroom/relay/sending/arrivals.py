@@ -23,7 +23,9 @@ class Arrivals:
     Rows are set aside for a topic that cannot be read as well, and a topic may refuse one of those
     that return to it, and take the ones behind it. So it may have any of them. Those are let go of
     before others are sent, with which the topic's mark moves past them. And one that it lacks,
-    while it has some that were set aside behind it, was refused in its turn, as in a replay.
+    while it has some that were set aside behind it, was refused in its turn, as in a replay. In a
+    scan the row before may as well be committed only later: of what was set aside there only the
+    intents tell.
     """
 
     def __init__(self, *, lanes: Lanes, quarantine: Quarantine, intents: Intents) -> None:
@@ -45,7 +47,8 @@ class Arrivals:
         for row_id, position in self._quarantine.awaiting_ids(topic):
             if (text := id_text(row_id)) in arrived:
                 found.append(row_id)
-                self._overtaking.met(text, position)
+                if position is not None:
+                    self._overtaking.met(text, position)
         return found
 
     def require_in_order(self, ready: Letter, entry: Entry) -> None:
@@ -55,5 +58,7 @@ class Arrivals:
             Poison: the row was refused, and sent now it would come out of order.
 
         """
-        self._overtaking.row = entry.position or 0
-        self._overtaking.require_in_order(ready)
+        self._overtaking.require_not_refused(ready)
+        if entry.is_in_order and entry.position is not None:
+            self._overtaking.row = entry.position
+            self._overtaking.require_in_order(ready)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from postroom.store.quarantine import Quarantined
     from postroom.topics import Topic
 
+    IsAwaited = Callable[[Topic], bool]
     Note = Callable[[Mapping[int, Intent], Iterable[int]], None]
 
 __all__ = ["Intents"]
@@ -65,6 +66,9 @@ class Intents:
     a stored one behind them tell anything, and the rest gives way to what this term notes. The next
     term sends the same rows again, so that one order behind the other would condemn what nothing
     stands behind. Positions do not tell the order of different terms: their numbers jump.
+
+    A topic for which rows wait tells of what was handed to it once it is open: what is noted is
+    kept until then, though scan and stream have passed it.
     """
 
     def __init__(self) -> None:
@@ -80,22 +84,33 @@ class Intents:
         self._refused: dict[str, Topic] = {}
         # What is left of earlier terms' intents once this one notes its own for their topic.
         self._left: dict[int, Intent] = {}
+        self._is_awaited: IsAwaited = _never
 
     def forget(self) -> None:
         """Let go of all that an earlier term has left, which may be another relay's by now."""
         self.bursts, self._note, self._is_scanning = 0, None, False
         self._noted, self._gone, self._refused, self._left = {}, [], {}, {}
+        self._is_awaited = _never
         self._announced.clear()
         self._under_way.clear()
 
-    def begin(self, checkpoint: Checkpoint, note: Note) -> None:
-        """Take over what earlier terms have noted, but for what the checkpoint has passed."""
+    def begin(
+        self, checkpoint: Checkpoint, note: Note, *, is_awaited: IsAwaited | None = None
+    ) -> None:
+        """Take over what earlier terms have noted, but for what the checkpoint has passed.
+
+        `is_awaited` says whether rows wait for a topic.
+        """
         self.forget()
+        self._is_awaited = is_awaited or _never
         self._note, self._is_scanning = note, checkpoint.scan is not None
         self._noted = dict(checkpoint.intents)
         for number, intent in checkpoint.intents.items():
-            if intent.position is None and self._is_scanning:
+            is_kept = self._is_awaited(intent.topic)
+            if intent.position is None and (self._is_scanning or is_kept):
                 self._refused.update(dict.fromkeys(intent.ids, intent.topic))
+            elif is_kept:
+                continue
             elif intent.position is None or intent.position <= checkpoint.position:
                 self._gone.append(number)
                 del self._noted[number]
@@ -114,7 +129,7 @@ class Intents:
             if intent.topic == topic and intent.position is not None
         }
         left = _left_of(found, there, first)
-        if not self._is_scanning:
+        if not self._is_scanning and not self._is_awaited(topic):
             self._left.update(left)
         elif found:
             ids = (row_id for intent in left.values() for row_id in intent.ids)
@@ -127,8 +142,12 @@ class Intents:
         return bool(self._refused) and self._refused.get(row_id) == topic
 
     def set_aside(self, rows: Iterable[Quarantined]) -> None:
-        """Forget the refusal of rows that are in quarantine: from there they may be put back."""
-        refused = self._refused.keys() & {id_text(row.row_id) for row in rows}
+        """Forget the refusal of rows that are in quarantine: from there they may be put back.
+
+        Not of those that wait for their topic.
+        """
+        judged = {id_text(row.row_id) for row in rows if row.topic is None}
+        refused = self._refused.keys() & judged
         for row_id in refused:
             del self._refused[row_id]
         for number, intent in list(self._noted.items()):
@@ -185,11 +204,13 @@ class Intents:
             return  # what it has passed goes with the next burst
         was_scan, self._is_scanning = self._is_scanning, False
         if was_scan:
-            self._refused.clear()
+            kept = {row_id: at for row_id, at in self._refused.items() if self._is_awaited(at)}
+            self._refused = kept
         gone = [
             number
             for number, intent in self._noted.items()
-            if was_scan or intent.position is None or intent.position <= position
+            if not self._is_awaited(intent.topic)
+            and (was_scan or intent.position is None or intent.position <= position)
         ]
         if gone:
             self._write([], gone=gone)
@@ -239,6 +260,10 @@ class Intents:
             over -= len(intent.ids)
             beyond.append(number)
         return beyond
+
+
+def _never(_: Topic) -> bool:
+    return False
 
 
 def _left_of(

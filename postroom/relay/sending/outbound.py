@@ -156,7 +156,13 @@ class Outbound:
         topic = Topic(shut.topic)
         self._waiting.set_aside(topic)
         chunk.poison.append(
-            Quarantined(row_id=id_of(row), position=position, reason=str(shut), topic=topic)
+            Quarantined(
+                row_id=id_of(row),
+                position=position,
+                reason=str(shut),
+                topic=topic,
+                is_in_order=not chunk.is_scan,
+            )
         )
 
     def seal(self, chunk: Chunk, tell: Callable[[Landed], None]) -> None:
