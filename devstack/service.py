@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def free_port(wanted: int | None = None) -> int:
     Never one that the system gives to outgoing connections: a server that is killed and started
     again would at times find its port taken by one.
     """
-    others = random.sample(range(*SERVER_PORTS), 50)
+    others = SystemRandom().sample(range(*SERVER_PORTS), 50)
     for port in (wanted, *others):
         if port is None:
             continue

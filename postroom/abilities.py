@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import broker, restraints
+from postroom import broker, jitter, restraints
 from postroom.refusals import is_away
 from postroom.topics import Topic, canonical
 
@@ -155,7 +154,7 @@ def _tried(client: pulsar.Client, topic: Topic) -> _Tried:
                 raise
         if (fences and deduplicates) or denials == DENIALS:
             break
-        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+        time.sleep(jitter.between(0.1, 0.5))
     return _Tried(fences, deduplicates)
 
 

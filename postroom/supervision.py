@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom import errors, sentences
+from postroom import errors, jitter, sentences
 from postroom.doubling import Doubling
 from postroom.reminders import Reminders
 
@@ -89,8 +88,7 @@ class Supervisor:
     def _wait_after(self, error: Exception, seconds: float) -> None:
         if self._stopping.is_set():
             return
-        jitter = self._backoff.jitter
-        seconds *= random.uniform(1 - jitter, 1 + jitter)  # noqa: S311 - jitter
+        seconds = jitter.around(seconds, by=self._backoff.jitter)
         sentence = self._said_of(error)
         self._waiting(sentence)
         if self._reminders.is_due(NUMBER.sub("", sentence)):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from postroom import broker, errors
+from postroom import broker, errors, jitter
 from postroom.relay.occupant import Occupant
 from postroom.reminders import Announcement
 from postroom.topics import Topic
@@ -80,7 +79,7 @@ class PulsarMutex:
                 level = logging.INFO if refused.is_ours else logging.WARNING
                 logger.log(level, "%s", refused.sentence, extra={"action": "mutex_wait"})
             waiting(refused.state, refused.sentence)
-            stopping.wait(self._retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            stopping.wait(jitter.around(self._retry_seconds, by=0.2))
         return False
 
     def ask(self) -> Occupant | None:

@@ -8,7 +8,6 @@ until the end is known, for ten seconds at most, and is raised then with a note 
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pymongo
 from pymongo import ReadPreference, WriteConcern
 from pymongo import errors as mongo
 
-from postroom import errors
+from postroom import errors, jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,7 +101,7 @@ class Attempts:
             raise error
         self._made += 1
         longest = min(0.005 * 1.5**self._made, LONGEST_PAUSE_SECONDS)
-        return random.random() * longest  # noqa: S311 - jitter
+        return jitter.between(0, longest)
 
 
 def is_unknown(error: BaseException) -> bool:

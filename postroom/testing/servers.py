@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from pymongo import MongoClient
@@ -180,7 +180,7 @@ def _accepts(port: int) -> bool:
 
 
 def _free_port() -> int:
-    for port in random.sample(PORTS, 50):
+    for port in SystemRandom().sample(PORTS, 50):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -260,6 +260,29 @@ def test_threads_of_relay_and_consumer_make_no_spans() -> None:
     assert loud == []
 
 
+# A generator of one's own, whose state nobody else seeds, or without any.
+OWN_GENERATORS = {"SystemRandom"}
+
+
+def test_pythons_own_random_generator_is_the_applications() -> None:
+    """It may be seeded, and watched, by who wants to see the same again: as Hypothesis does."""
+    drawn = [
+        f"{module.name}:{node.lineno}"
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if (
+            isinstance(node, ast.Import)
+            and any(alias.name.partition(".")[0] == "random" for alias in node.names)
+        )
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "random"
+            and not {alias.name for alias in node.names} <= OWN_GENERATORS
+        )
+    ]
+    assert drawn == []
+
+
 def imports_of(module: Module) -> Iterator[str]:
     """Yield the modules of the package that a module imports, for its types or to run."""
     known = {m.name for m in modules()}

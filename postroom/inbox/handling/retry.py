@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from postroom import errors, failures, private_text
+from postroom import errors, failures, jitter, private_text
 from postroom.failures import Kind
 from postroom.inbox.handling.outcome import GiveUp, TryAgain
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["judge", "outage", "wait_seconds"]
 
 OUTAGE_WAIT_SECONDS = 1.0
+JITTER = 0.2
 # MongoDB's own limit for a transaction is a minute; a frozen worker's lasts that long.
 LONGEST_CONFLICT = timedelta(seconds=90)
 
@@ -44,7 +44,7 @@ def judge(
     if kind is Kind.QUEUED:
         return TryAgain(after_seconds=0.0, counts=False, kind=kind, reason=described)
     if kind is Kind.OUTAGE or (kind is Kind.CONFLICT and _may_pass(since)):
-        seconds = _jittered(OUTAGE_WAIT_SECONDS)
+        seconds = jitter.around(OUTAGE_WAIT_SECONDS, by=JITTER)
         return TryAgain(after_seconds=seconds, counts=False, kind=kind, reason=described)
     if kind is Kind.FINAL:
         return GiveUp(described)
@@ -65,7 +65,7 @@ def judge(
 def outage(error: BaseException) -> TryAgain:
     """Decide about an event from an error that is known to be an outage's."""
     return TryAgain(
-        after_seconds=_jittered(OUTAGE_WAIT_SECONDS),
+        after_seconds=jitter.around(OUTAGE_WAIT_SECONDS, by=JITTER),
         counts=False,
         kind=Kind.OUTAGE,
         reason=private_text.described(error),
@@ -78,8 +78,4 @@ def _may_pass(since: datetime | None) -> bool:
 
 def wait_seconds(attempt: int, *, first: float, longest: float) -> float:
     """Return the wait after the `attempt`-th attempt: it doubles up to `longest`, with jitter."""
-    return _jittered(min(longest, first * 2.0 ** min(attempt - 1, 30)))
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+    return jitter.around(min(longest, first * 2.0 ** min(attempt - 1, 30)), by=JITTER)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
 
-from postroom import errors
+from postroom import errors, jitter
 from postroom.store.turns import TurnTaken
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Tries:
                 return
             if attempt == CONFLICT_TRIES - 1:
                 self._orphans.end()
-            time.sleep(random.uniform(0.5, 1.0) * 0.005 * 2**attempt)  # noqa: S311 - jitter
+            time.sleep(jitter.between(0.5, 1.0) * 0.005 * 2**attempt)
 
     def in_turn(self, turns: Turns, call: Call) -> None:
         """Try until it is the handler's turn.
@@ -81,7 +80,7 @@ class Tries:
         end = time.monotonic() + TURN_SECONDS
         while True:
             # Also before the first time: whoever has just had the turn would have it again.
-            time.sleep(random.uniform(0, TURN_PAUSE_SECONDS))  # noqa: S311 - a fair draw
+            time.sleep(jitter.between(0, TURN_PAUSE_SECONDS))
             try:
                 self._transact(call)
             except TurnTaken:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import time
+
+from postroom import jitter
 
 __all__ = ["Contention"]
 
 # A conflict that a job meets while no other of its handler runs here comes from elsewhere.
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 5.0
+JITTER = 0.5
 # How much a job's time weighs against those before it.
 WEIGHT = 0.2
 # So many in a row go well before one more is let in: a hot document costs one run in seven.
@@ -67,7 +69,7 @@ class Contention:
         instance, all that write there conflict once. Who meets another one a moment later is.
         """
         if not self.is_on and self._is_first(seconds):
-            return _jittered(max(self._seconds, min(seconds, LONGEST_WAIT_SECONDS)))
+            return jitter.around(max(self._seconds, min(seconds, LONGEST_WAIT_SECONDS)), by=JITTER)
         self._renew()
         if self._limit != 1:
             self._halve(running=running, seconds=seconds)
@@ -75,7 +77,7 @@ class Contention:
         self._in_a_row = 0
         self._from_elsewhere += 1
         wait = self._seconds * 2.0 ** min(self._from_elsewhere - 1, 10)
-        return _jittered(min(wait, LONGEST_WAIT_SECONDS))
+        return jitter.around(min(wait, LONGEST_WAIT_SECONDS), by=JITTER)
 
     def waited(self, *, running: int, seconds: float) -> None:
         """Note a job that had to wait for its turn, one of so many."""
@@ -120,7 +122,3 @@ class Contention:
             self._limit += 1
         if self._limit >= most:
             self._limit = None
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
