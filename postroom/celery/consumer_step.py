@@ -12,11 +12,9 @@ from celery import signals
 from postroom import errors
 from postroom.access import pulsar as pulsar_access
 from postroom.celery import adapter, collector, fleet_settings, step, telemetry_step
-from postroom.celery.runner import HandlerTask, TaskRunner
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import HUNG_GRACE_SECONDS, Step
 from postroom.celery.task_events import TaskEvents
-from postroom.inbox.consumer import Consumer, Consumption
 from postroom.inbox.handling.handlers import registry
 from postroom.pulsar_admin import PulsarAdmin
 from postroom.topics import canonical
@@ -25,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from celery import Celery
+
+    from postroom.celery.runner import TaskRunner
+    from postroom.inbox.consumer import Consumer
 
 __all__ = ["ConsumerStep", "install", "is_wanted", "require_free_names", "shape_worker"]
 
@@ -100,6 +101,8 @@ def require_free_names(app: Celery, names: Iterable[str]) -> None:
         ConfigurationError: one has such a task's name.
 
     """
+    from postroom.celery.runner import HandlerTask
+
     for name in names:
         if name in app.tasks and not isinstance(app.tasks[name], HandlerTask):
             raise errors.ConfigurationError(
@@ -140,6 +143,10 @@ class ConsumerStep(Step):
 
     def start(self, worker: Any) -> None:
         """Register the handlers as tasks and begin to consume."""
+        # What consumes is imported in workers that consume: it is 2 MiB for any other.
+        from postroom.celery.runner import TaskRunner
+        from postroom.inbox.consumer import Consumer, Consumption
+
         installation = self.app.postroom
         registry.close()
         self._events = TaskEvents(worker)

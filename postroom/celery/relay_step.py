@@ -15,13 +15,14 @@ from postroom.celery import step as steps
 from postroom.celery.shape import refuse_others, refuse_useless, shape, threads_asked_for
 from postroom.celery.step import EXIT_FAILURE, Step
 from postroom.private_text import quoted
-from postroom.relay.relay import Relay
-from postroom.relay.sharing.crew import Crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from celery import Celery
+
+    from postroom.relay.relay import Relay
+    from postroom.relay.sharing.crew import Crew
 
 __all__ = ["RelayStep", "install", "is_wanted", "shape_worker"]
 
@@ -171,6 +172,9 @@ class RelayStep(Step):
 
     def start(self, worker: Any) -> None:
         """Get ready; the relay begins on worker_ready."""
+        # What relays is imported in workers that relay: it is 3 MiB for any other.
+        from postroom.relay.relay import Relay
+
         installation = self.app.postroom
         settings, routing = installation.settings, installation.routing
         subscriptions = installation.consume
@@ -234,6 +238,8 @@ class RelayStep(Step):
         telemetry_step.of(self._worker).forget_relay(relay)
 
     def _new_crew(self) -> Crew:
+        from postroom.relay.sharing.crew import Crew
+
         installation, pins = self.app.postroom, None
         if _shares(self.app):
             pins = pins_of(self.app)

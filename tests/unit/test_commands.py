@@ -24,7 +24,11 @@ DESTROYS = ("discard", "prune", "forget", "replay")
 def walk(command: click.Command, words: str = "") -> Iterator[tuple[str, click.Command]]:
     """Yield every command that is no group, by its words."""
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            each = command.get_command(ctx, name)
+            assert each is not None
+            assert each.name == name
             yield from walk(each, f"{words} {name}".strip())
     else:
         yield words, command

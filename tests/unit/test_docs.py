@@ -136,8 +136,9 @@ def test_commands_exist(page: Path) -> None:
 def understood(command: click.Command, words: list[str], whole: str) -> None:
     """Assert that a command has these subcommands and options."""
     while isinstance(command, click.Group) and words and not words[0].startswith(("-", "ELLIPSIS")):
-        assert words[0] in command.commands, whole
-        command, words = command.commands[words[0]], words[1:]
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, whole
+        command, words = found, words[1:]
     options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
     for word in words:
         if word.startswith("--") and word not in {"--help", "--"}:

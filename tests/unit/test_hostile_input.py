@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from postroom import ConfigurationError, InvalidEvent, OutboxError, errors, events, topics, wire
 from postroom.celery.commands.options import WHEN
-from postroom.celery.commands.printing import json_line, shown
+from postroom.celery.commands.printing import json_line
+from postroom.celery.commands.terminal import shown
 from postroom.envelope import Envelopes
 from postroom.inbox.parking.letters import DeadLetter
 from postroom.inbox.receiving.selection import Selection

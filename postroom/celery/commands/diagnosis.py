@@ -11,8 +11,9 @@ from rich.text import Text
 from postroom.celery import fleet_settings, queue_broker
 from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import json_option
-from postroom.celery.commands.printing import console, print_json, print_table, shown
+from postroom.celery.commands.printing import console, print_json, print_table
 from postroom.celery.commands.services import told
+from postroom.celery.commands.terminal import shown
 from postroom.findings import Finding, Grade
 from postroom.operations import doctor as physician
 from postroom.operations.actions import operator

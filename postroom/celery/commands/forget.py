@@ -10,8 +10,9 @@ import click
 
 from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import dry_run_option, json_option, require_yes, yes_option
-from postroom.celery.commands.printing import print_json, shown
+from postroom.celery.commands.printing import print_json
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations import forgetting
 from postroom.operations.actions import operator
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import io
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from postroom.celery.commands.printing import shown
+from postroom.celery.commands.terminal import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
 __all__ = ["Group"]
@@ -28,7 +29,27 @@ class Group(click.Group):
 
     A character that the terminal's encoding lacks stands as its escape. What was typed and is no
     text (bytes of another encoding, half a surrogate pair) is refused before anything is asked.
+    `within` says by a command's name where it is, `module.name` beside this one. It is imported
+    when it is asked for: Celery imports all groups in each worker, which runs none of them.
     """
+
+    def __init__(
+        self, name: str, *, within: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(name, **options)
+        self._within = dict(within or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands, in the order of their names."""
+        return sorted({*super().list_commands(ctx), *self._within})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a name, None where there is none."""
+        if cmd_name not in self.commands and cmd_name in self._within:
+            module, _, function = self._within[cmd_name].partition(".")
+            found = importlib.import_module(f"{__package__}.{module}")
+            self.add_command(getattr(found, function), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def make_context(
         self,

@@ -16,8 +16,9 @@ from postroom.celery.commands.options import (
     require_yes,
     yes_option,
 )
-from postroom.celery.commands.printing import print_json, shown
+from postroom.celery.commands.printing import print_json
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations import importing
 from postroom.operations.actions import operator
 from postroom.operations.importing import OldOutbox

@@ -11,7 +11,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from postroom import errors
-from postroom.celery.commands.printing import console, shown
+from postroom.celery.commands.printing import console
+from postroom.celery.commands.terminal import shown
 from postroom.events import id_text
 from postroom.operations.filters import Filter
 

@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import click
 
-from postroom.celery.commands.diagnosis import doctor, setup
-from postroom.celery.commands.forget import forget
 from postroom.celery.commands.group import Group
-from postroom.celery.commands.importing import import_
-from postroom.celery.commands.metrics import metrics
-from postroom.celery.commands.partitions import partitions
-from postroom.celery.commands.quarantine import quarantine
-from postroom.celery.commands.replay import replay
-from postroom.celery.commands.scheduled import scheduled
-from postroom.celery.commands.schema import schema
-from postroom.celery.commands.show import show
-from postroom.celery.commands.status import status
-from postroom.celery.commands.steering import actions, pause, prune, resume
-from postroom.celery.commands.tail import tail
 
 __all__ = ["outbox"]
 
+COMMANDS = {
+    "actions": "steering.actions",
+    "doctor": "diagnosis.doctor",
+    "forget": "forget.forget",
+    "import": "importing.import_",
+    "metrics": "metrics.metrics",
+    "partitions": "partitions.partitions",
+    "pause": "steering.pause",
+    "prune": "steering.prune",
+    "quarantine": "quarantine.quarantine",
+    "replay": "replay.replay",
+    "resume": "steering.resume",
+    "scheduled": "scheduled.scheduled",
+    "schema": "schema.schema",
+    "setup": "diagnosis.setup",
+    "show": "show.show",
+    "status": "status.status",
+    "tail": "tail.tail",
+}
 
-@click.group("outbox", cls=Group)
+
+@click.group("outbox", cls=Group, within=COMMANDS)
 def outbox() -> None:
     """Look at the outbox, and repair what could not be relayed."""
-
-
-for _command in (
-    actions,
-    doctor,
-    forget,
-    import_,
-    metrics,
-    partitions,
-    pause,
-    prune,
-    quarantine,
-    replay,
-    resume,
-    scheduled,
-    schema,
-    setup,
-    show,
-    status,
-    tail,
-):
-    outbox.add_command(_command)

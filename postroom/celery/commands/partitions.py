@@ -9,8 +9,9 @@ import click
 
 from postroom.celery.commands import settings_of, wiring_of
 from postroom.celery.commands.options import json_option, require_yes, yes_option
-from postroom.celery.commands.printing import print_json, print_table, shown
+from postroom.celery.commands.printing import print_json, print_table
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations import dividing
 from postroom.operations.actions import operator
 from postroom.partitioning import MOST_PARTITIONS

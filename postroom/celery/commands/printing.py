@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from postroom.celery.commands.terminal import shown
 from postroom.counts import bound
 from postroom.store.server_time import in_utc
 
@@ -30,27 +31,14 @@ __all__ = [
     "print_json",
     "print_pairs",
     "print_table",
-    "shown",
     "time_shown",
 ]
 
 Item = TypeVar("Item")
 
-LONGEST_SHOWN = 2000
 # A table of several columns is unreadable in less; then each row is shown as lines of its own.
 NARROWEST_TABLE = 70
 WIDTH_OF_FILES = 200
-
-
-def shown(value: object) -> str:
-    """Return a text that may be anybody's as a terminal can show it, on one line.
-
-    What would move the cursor, change colours or the direction of writing stands as its escape.
-    """
-    text = str(value)
-    if len(text) > LONGEST_SHOWN:
-        text = f"{text[:LONGEST_SHOWN]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell(value: object) -> Text:

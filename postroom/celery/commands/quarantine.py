@@ -22,14 +22,9 @@ from postroom.celery.commands.options import (
     skip_option,
     yes_option,
 )
-from postroom.celery.commands.printing import (
-    print_done,
-    print_excerpt,
-    print_json,
-    shown,
-    time_shown,
-)
+from postroom.celery.commands.printing import print_done, print_excerpt, print_json, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations import quarantined
 from postroom.operations.actions import operator
 from postroom.operations.filters import Filter, kind_of

@@ -18,8 +18,9 @@ from postroom.celery.commands.options import (
     require_yes,
     yes_option,
 )
-from postroom.celery.commands.printing import print_done, shown
+from postroom.celery.commands.printing import print_done
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations import replaying
 from postroom.operations.actions import operator
 from postroom.operations.filters import Filter

@@ -27,10 +27,10 @@ from postroom.celery.commands.printing import (
     print_excerpt,
     print_json,
     print_pairs,
-    shown,
     time_shown,
 )
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations import scheduled as plan
 from postroom.operations.actions import operator
 

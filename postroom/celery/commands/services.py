@@ -13,7 +13,7 @@ from pymongo import errors as mongo
 from postroom import broker, errors, refusals, sentences
 from postroom.access import mongodb as mongodb_access
 from postroom.access import pulsar as pulsar_access
-from postroom.celery.commands.printing import shown
+from postroom.celery.commands.terminal import shown
 from postroom.store import clients
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import click
 
 from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import json_option
-from postroom.celery.commands.printing import json_line, print_json, print_pairs, shown, time_shown
+from postroom.celery.commands.printing import json_line, print_json, print_pairs, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.operations.filters import time_of
 from postroom.operations.journey import Journey, event_of, journey
 

@@ -10,8 +10,9 @@ import click
 
 from postroom.celery.commands import wiring_of
 from postroom.celery.commands.options import json_option, named_partition
-from postroom.celery.commands.printing import json_line, shown, time_shown
+from postroom.celery.commands.printing import json_line, time_shown
 from postroom.celery.commands.services import database_of
+from postroom.celery.commands.terminal import shown
 from postroom.events import id_text
 from postroom.operations.filters import Filter
 from postroom.operations.tailing import Tailing, Written

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import tempfile
 from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator
 
 __all__ = ["KnownIds"]
@@ -134,6 +134,8 @@ def _highest(ids: Iterable[str]) -> ObjectId:
 
 @contextlib.contextmanager
 def _room() -> Iterator[None]:
+    import sqlite3
+
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -144,6 +146,9 @@ def _room() -> Iterator[None]:
 
 
 def _temporary_file() -> sqlite3.Connection | None:
+    # Most relays never need it.
+    import sqlite3
+
     try:
         with tempfile.TemporaryFile() as tried:
             tried.write(b"\0")
