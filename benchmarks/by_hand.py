@@ -1,17 +1,18 @@
-"""The consumer that one would write by hand: threads, the aid-kit's handler, no Celery.
+"""The consumer that one would write by hand: threads, the aid-kit's update, no Celery.
 
 `python -m benchmarks.by_hand TOPIC LOG`, with the settings in the environment; runs until killed.
-It applies the handler through the inbox, in the same transaction as the worker does.
+It updates the chart through the inbox: one transaction for each event, as one would write it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
 import threading
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulsar
 from pymongo import MongoClient
@@ -22,6 +23,11 @@ from postroom.inbox.handling.handlers import registry
 from postroom.inbox.handling.inbox import Inbox
 from postroom.inbox.scheduling.delivery import Delivery, footprint
 
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+
+    from postroom import Event
+
 THREADS = 8
 
 
@@ -31,9 +37,16 @@ def main() -> None:
     # The handler's own line in the log is a part of its work, in the worker too.
     logging.basicConfig(filename=log, level=logging.WARNING)
     logging.getLogger("workers").setLevel(logging.INFO)
-    import workers.consumer  # noqa: F401 - registers the aid-kit's handler
+    from workers.consumer import CHARTS, noted
 
-    handler = registry.handlers["workers.keep_chart"]
+    def keep_chart(event: Event[Any], session: ClientSession) -> None:
+        charts = session.client[database.name][CHARTS]
+        chart = {"_id": event.data.patient_id}
+        charts.update_one(chart, noted(event), upsert=True, session=session)
+
+    handler = dataclasses.replace(
+        registry.handlers["workers.keep_chart"], function=keep_chart, wants_session=True
+    )
     mongo: MongoClient[Any] = MongoClient(os.environ["POSTROOM_MONGODB_URI"], tz_aware=True)
     database = mongo[os.environ["POSTROOM_MONGODB_DATABASE"]]
     inbox = Inbox(database, subscription="test", keep=timedelta(days=30))

@@ -18,6 +18,7 @@ from postroom.errors import (
 )
 from postroom.events import DomainEvent, Event
 from postroom.inbox.handling.registration import handles
+from postroom.inbox.handling.writes import Write
 from postroom.outbox import Outbox, Transaction
 from postroom.settings import Settings
 from postroom.store.plan import PlanChange
@@ -39,6 +40,7 @@ __all__ = [
     "ScopeClosed",
     "Settings",
     "Transaction",
+    "Write",
     "event_class",
     "handles",
     "upcasts",

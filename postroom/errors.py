@@ -31,7 +31,9 @@ PostroomError
 │   ├── NotItsTurn            others of the handler that write the same come first
 │   ├── TransactionTooLong    MongoDB has ended a handler's transaction for its length
 │   ├── TransactionEnded      … or for an error within it, which the handler has caught
-│   ├── NothingDone           a handler has returned its work instead of doing it
+│   ├── NothingDone           a handler has returned what nobody does
+│   ├── InvalidWrite          a handler has made a write that is none
+│   ├── WriteRefused          MongoDB does not take a write that a handler has returned
 │   └── TransactionTouched    a handler has laid hands on the inbox's transaction or client
 └── ServiceUnavailable        MongoDB, Pulsar or Redis does not answer, or is not fit
 """
@@ -43,8 +45,9 @@ from typing import ClassVar
 
 from pymongo import errors as mongo
 
+from postroom import transience
+
 __all__ = [
-    "MONGO_TRANSIENT_CODES",
     "AlreadyScheduled",
     "Blocked",
     "CheckpointRefused",
@@ -54,6 +57,7 @@ __all__ = [
     "HistoryLost",
     "InboxError",
     "InvalidEvent",
+    "InvalidWrite",
     "KeyMissing",
     "MutexLost",
     "NotItsTurn",
@@ -79,6 +83,7 @@ __all__ = [
     "TransactionEnded",
     "TransactionTooLong",
     "TransactionTouched",
+    "WriteRefused",
     "is_transient",
 ]
 
@@ -258,6 +263,24 @@ class NothingDone(InboxError):
     """The handler has returned something to be awaited or run; its event is given up."""
 
 
+class InvalidWrite(InboxError):
+    """This is not a write: it needs a collection's name, and operations of PyMongo."""
+
+
+class WriteRefused(InboxError):
+    """MongoDB does not take a write that a handler has returned; the event is tried again.
+
+    What the server or PyMongo has said is the error's cause. Of several events whose writes were
+    sent together it was the `turn`th, counted from 0; None where nobody knows.
+    """
+
+    transient: ClassVar[bool] = True
+
+    def __init__(self, message: str | None = None, *, turn: int | None = None) -> None:
+        super().__init__(message)
+        self.turn = turn
+
+
 class TransactionTouched(InboxError):
     """The handler has laid hands on the inbox's transaction or client; its event is given up."""
 
@@ -268,81 +291,18 @@ class ServiceUnavailable(PostroomError):
     transient: ClassVar[bool] = True
 
 
-# Classes of pymongo.errors that pass by themselves. Every other one there is final: a test walks
-# the module and fails on a class that stands in neither list.
-MONGO_TRANSIENT = (
-    mongo.AutoReconnect,
-    mongo.ConnectionFailure,
-    mongo.CursorNotFound,
-    mongo.ExecutionTimeout,
-    mongo.NetworkTimeout,
-    mongo.NotPrimaryError,
-    mongo.ServerSelectionTimeoutError,
-    mongo.WTimeoutError,
-    mongo.WaitQueueTimeoutError,
-    mongo.WriteConcernError,
-)
-# Server codes behind a plain OperationFailure that pass: stepping down, shutting down, write
-# conflicts, interrupted operations and no primary yet (MongoDB's error_codes.yml).
-MONGO_TRANSIENT_CODES = frozenset(
-    {6, 7, 50, 64, 89, 91, 112, 133, 134, 189, 202, 246, 251, 262, 317, 384, 388}
-    | {9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436}
-)
-# By name: the Pulsar client is not fork-safe and not to be imported where it is not needed.
-PULSAR_TRANSIENT = frozenset(
-    {
-        "AlreadyClosed",
-        "BrokerMetadataError",
-        "BrokerPersistenceError",
-        "ChecksumError",
-        "ConnectError",
-        "ConsumerAssignError",
-        "ConsumerBusy",
-        "ConsumerNotFound",
-        "ConsumerNotInitialized",
-        "Interrupted",
-        "LookupError",
-        "MemoryBufferIsFull",
-        "NotConnected",
-        "ProducerBlockedQuotaExceededError",
-        "ProducerBlockedQuotaExceededException",
-        "ProducerBusy",
-        "ProducerFenced",
-        "ProducerNotInitialized",
-        "ProducerQueueIsFull",
-        "PulsarException",
-        "ReadError",
-        "ServiceUnitNotReady",
-        "SubscriptionNotFound",
-        "Timeout",
-        "TooManyLookupRequestException",
-        "TopicNotFound",
-        "TransactionConflict",
-        "UnknownError",
-    }
-)
-
-
 def is_transient(error: BaseException) -> bool:
     """Say whether the same call may succeed later without anyone changing anything.
 
     Our own errors carry the answer as `transient`; those of PyMongo and the Pulsar client are
-    looked up here. It decides how loud the log of relay and consumer is, whether a failure of a
+    looked up. It decides how loud the log of relay and consumer is, whether a failure of a
     routing function passes, and whether it is worth to ask a service what an error was about, or to
     ask it again; what becomes of an event in the consumer is decided by `failures.kind_of`.
     """
     if isinstance(error, PostroomError):
         return error.transient
     if isinstance(error, mongo.PyMongoError):
-        return _mongo_is_transient(error)
+        return transience.of_mongo(error)
     if type(error).__module__.startswith(("pulsar", "_pulsar")):
-        return type(error).__name__ in PULSAR_TRANSIENT
+        return type(error).__name__ in transience.PULSAR
     return isinstance(error, (ConnectionError, TimeoutError))
-
-
-def _mongo_is_transient(error: mongo.PyMongoError) -> bool:
-    if isinstance(error, MONGO_TRANSIENT):
-        return True
-    if error.has_error_label("TransientTransactionError"):
-        return True
-    return isinstance(error, mongo.OperationFailure) and error.code in MONGO_TRANSIENT_CODES

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pymongo.errors import ConnectionFailure, OperationFailure, WriteConcernError
 
-from postroom import errors
+from postroom import errors, transience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ CONFLICT_CODES = frozenset({24, 112, 225, 244, 246, 251, 262, 290, 388})
 # set makes of a transaction, Atlas' refusal of what is above a quota, OutOfDiskSpace: nothing is
 # wrong with the event.
 ENVIRONMENT_CODES = frozenset({13, 18, 20, 8000, 14031})
-OUTAGE_CODES = ENVIRONMENT_CODES | (errors.MONGO_TRANSIENT_CODES - CONFLICT_CODES)
+OUTAGE_CODES = ENVIRONMENT_CODES | (transience.MONGO_CODES - CONFLICT_CODES)
 
 
 class Kind(enum.Enum):

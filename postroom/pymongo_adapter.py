@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pymongo.synchronous.command_cursor import CommandCursor
 
-__all__ = ["post_batch_resume_token"]
+__all__ = ["add_to", "namespace_of", "post_batch_resume_token"]
 
 
 def post_batch_resume_token(cursor: CommandCursor[Any]) -> Mapping[str, Any] | None:
@@ -23,3 +23,21 @@ def post_batch_resume_token(cursor: CommandCursor[Any]) -> Mapping[str, Any] | N
     """
     token: Mapping[str, Any] | None = cursor._post_batch_resume_token  # noqa: SLF001
     return token
+
+
+def namespace_of(operation: object) -> str | None:
+    """Return the namespace that an operation of a bulk write names for itself, if it does."""
+    namespace: str | None = operation._namespace  # type: ignore[attr-defined]  # noqa: SLF001
+    return namespace
+
+
+def add_to(bulk: object, operation: object) -> None:
+    """Have an operation of a bulk write say of what kind it is, by the call that it makes of that.
+
+    Raises:
+        TypeError: it is none.
+
+    """
+    if not hasattr(operation, "_add_to_bulk"):
+        raise TypeError(f"{type(operation).__name__} is not a valid request")
+    operation._add_to_bulk(bulk)  # noqa: SLF001

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from postroom import Event, handles
-from tasks.celery import app
+from pymongo import UpdateOne
+
+from postroom import Event, Write, handles
 from tasks.events import MedicineAssigned, MedicineFinished
 
-if TYPE_CHECKING:
-    from pymongo.client_session import ClientSession
-
-__all__ = ["keep_chart", "say"]
+__all__ = ["CHARTS", "keep_chart", "noted", "say"]
 
 logger = logging.getLogger(__name__)
 
+CHARTS = "patientMedicines"
 STATUS = {MedicineAssigned.event_name: "assigned", MedicineFinished.event_name: "finished"}
 
 
@@ -25,23 +24,21 @@ def say(event: Event[MedicineAssigned] | Event[MedicineFinished]) -> None:
     logger.info("Consumed event for medicine %s and patient %s", data.medicine_id, data.patient_id)
 
 
-# All that it does it writes with the session, so that several events may share a transaction.
+# It writes nothing itself: the writes of events that share a transaction are sent as one.
 @handles(MedicineAssigned, MedicineFinished, name="workers.keep_chart", group=16, after_commit=say)
-def keep_chart(
-    event: Event[MedicineAssigned] | Event[MedicineFinished], session: ClientSession
-) -> None:
+def keep_chart(event: Event[MedicineAssigned] | Event[MedicineFinished]) -> Write:
     """Note an assigned or finished medicine in the patient's chart."""
-    charts = session.client[app.postroom.settings.mongodb_database]["patientMedicines"]
-    data = event.data
-    charts.update_one(
-        {"_id": data.patient_id},
-        [
-            {"$set": {"medicines": _with_status(data.medicine_id, STATUS[event.name])}},
-            {"$set": {"history": _appended("$history", _entry(event))}},
-        ],
-        upsert=True,
-        session=session,
-    )
+    chart = {"_id": event.data.patient_id}
+    return Write(CHARTS, UpdateOne(chart, noted(event), upsert=True))
+
+
+def noted(event: Event[MedicineAssigned] | Event[MedicineFinished]) -> list[dict[str, Any]]:
+    """Return the update by which a chart tells of an event."""
+    medicines = _with_status(event.data.medicine_id, STATUS[event.name])
+    return [
+        {"$set": {"medicines": medicines}},
+        {"$set": {"history": _appended("$history", _entry(event))}},
+    ]
 
 
 def _entry(event: Event[Any]) -> dict[str, Any]:

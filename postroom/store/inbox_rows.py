@@ -64,6 +64,11 @@ class InboxRows:
         # Nobody waits for it: should it be lost, the event would have to come again to matter.
         self._unasked = self._rows.with_options(write_concern=WriteConcern(w=0))
 
+    @property
+    def database(self) -> str:
+        """The name of their database."""
+        return self._database.name
+
     def prepare(self, *, keep: timedelta) -> None:
         """Make the index by which rows expire, or change its time."""
         expiry_index.prepare(

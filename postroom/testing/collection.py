@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 from pymongo import results
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from postroom.pymongo_adapter import add_to
 from postroom.server_codes import DUPLICATE_KEY
+from postroom.testing.bulk import Bulk
 from postroom.testing.cursors import Cursor
 from postroom.testing.queries import MISSING, value_at
 from postroom.testing.refusal import not_faked
@@ -191,6 +193,18 @@ class Collection(_Reading):
         if before is not None:
             self.delete_one({"_id": before["_id"]}, session=session)
         return before
+
+    def bulk_write(
+        self, requests: Any, *, ordered: bool = True, session: Any = None, **options: Any
+    ) -> results.BulkWriteResult:
+        """Do operations in their order, up to the first that cannot be done."""
+        _require_harmless(options)
+        if not ordered:
+            raise not_faked("bulk_write() with ordered=False")
+        bulk = Bulk(self, session)
+        for each in requests:
+            add_to(bulk, each)
+        return bulk.execute()
 
     def _delete(
         self, query: Any, transaction: Transaction | None, *, most: int | None

@@ -116,7 +116,7 @@ class Contract:
                 finally:
                     self._outside += [each.write for each in seen if each.session_id != own]
         if afterwards:
-            applying.afterwards(call)
+            applying.aftermath.come(call)
         effect = sum((each.effect for each in seen if each.session_id == own), Effect())
         return _Try(called=applying.applied.handled > 0, effect=effect)
 
@@ -133,6 +133,7 @@ class Contract:
             )
         try:
             applying.handle(fresh if self._handler.batched else fresh[0], session)
+            applying.send(session, call)
         except BaseException as error:
             applying.undone(session, call, error)
             raise

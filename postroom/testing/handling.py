@@ -104,5 +104,5 @@ def run(
     call.begin()
     with database.client.start_session() as session:
         applying.transact(session, call)
-    applying.afterwards(call)
+    applying.aftermath.come(call)
     return applying.applied

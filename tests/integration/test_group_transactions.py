@@ -6,8 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pymongo import MongoClient
+from pymongo import InsertOne, MongoClient
 
+from postroom import Write
 from postroom.inbox.handling.outcome import Applied, TryAgain, Undone
 from tests.bench import Bench
 from tests.waiting import wait_until
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from tests.site import Site
 
 COUNT = 16
+LOST: dict[str, dict[str, Any]] = {
+    "the connection breaks": {"closeConnection": True},
+    "no primary any more": {"errorCode": 10107, "errorLabels": ["RetryableWriteError"]},
+    "a majority too late": {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}},
+}
 
 
 @pytest.fixture
@@ -49,6 +55,24 @@ def require_once(bench: Bench, handler: Any, **options: Any) -> None:
     wait_until(all_applied, description="MongoDB has a primary again")
     assert sorted(bench.notes) == list(range(COUNT))
     assert bench.remembered == COUNT
+
+
+@contextlib.contextmanager
+def failing(
+    replica_set: ReplicaSet, command: str, *, times: int = 1, skip: int = 0, **how: Any
+) -> Iterator[None]:
+    """Have the primary fail a command so, after some that succeed."""
+    fails = {
+        "configureFailPoint": "failCommand",
+        "mode": {"skip": skip} if skip else {"times": times},
+        "data": {"failCommands": [command], **how},
+    }
+    with contextlib.closing(MongoClient[Any](replica_set.primary().direct_url)) as client:
+        client.admin.command(fails)
+        try:
+            yield
+        finally:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
 @pytest.mark.parametrize("turn", [0, 7, COUNT - 1])
@@ -89,11 +113,23 @@ def test_a_stepdown_behind_the_commit_repeats_nothing(
     require_once(bench, handler)
 
 
-LOST: dict[str, dict[str, Any]] = {
-    "the connection breaks": {"closeConnection": True},
-    "no primary any more": {"errorCode": 10107, "errorLabels": ["RetryableWriteError"]},
-    "a majority too late": {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}},
-}
+def noted(event: Event[Any]) -> Write:
+    """Return what notes an event."""
+    return Write("notes", InsertOne({"n": event.data["n"]}))
+
+
+@pytest.mark.parametrize("way", ["the connection breaks", "no primary any more"])
+def test_an_outage_while_returned_writes_are_sent_is_nobodys_fault(
+    bench: Bench, replica_set: ReplicaSet, way: str
+) -> None:
+    """No attempt is used up, and each effect is there once."""
+    with failing(replica_set, "insert", skip=1, **LOST[way]):
+        outcomes = bench.run_together(noted, COUNT)
+    for outcome in outcomes:
+        assert isinstance(outcome, Undone) or (
+            isinstance(outcome, TryAgain) and not outcome.counts
+        ), outcome
+    require_once(bench, noted)
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -107,20 +143,10 @@ def test_a_commit_of_unknown_result_is_asked_for_until_it_is_known(
     def handler(event: Event[Any], session: ClientSession) -> None:
         bench.note(session, event.data["n"])
 
-    primary = replica_set.primary()
-    fails = {
-        "configureFailPoint": "failCommand",
-        "mode": {"times": times},
-        "data": {"failCommands": ["commitTransaction"], **LOST[answer]},
-    }
-    with contextlib.closing(MongoClient[Any](primary.direct_url)) as client:
-        client.admin.command(fails)
-        try:
-            outcomes = bench.run_together(
-                handler, COUNT, after_commit=lambda event: after.append(event.id)
-            )
-        finally:
-            client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    with failing(replica_set, "commitTransaction", times=times, **LOST[answer]):
+        outcomes = bench.run_together(
+            handler, COUNT, after_commit=lambda event: after.append(event.id)
+        )
     assert all(isinstance(outcome, Applied) for outcome in outcomes), outcomes
     require_once(bench, handler, after_commit=lambda event: after.append(event.id))
     assert sorted(after) == sorted(f"e{number}" for number in range(COUNT))

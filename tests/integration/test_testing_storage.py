@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
+from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,9 @@ COMMIT: Callable[[Any, Any], Any] = lambda _things, session: session.commit_tran
 FAULTS: list[Callable[[Any, Any], Any]] = [
     lambda things, session: things.insert_one({"_id": 1}, session=session),
     lambda things, session: things.insert_many([{"_id": 55}, {"_id": 1}], session=session),
+    lambda things, session: things.bulk_write(
+        [DeleteOne({"_id": 2}), InsertOne({"_id": 1})], session=session
+    ),
     lambda things, session: (
         things.update_one({"_id": 1}, {"$inc": {"more": 3}}, session=session).modified_count
     ),
@@ -109,6 +113,14 @@ THEN: list[Callable[[Any, Any], Any]] = [
 ]
 
 
+EVERY_KIND: list[Any] = [
+    UpdateOne({"_id": 80}, {"$inc": {"bulk": 1}}, upsert=True),
+    UpdateMany({"bulk": 1}, {"$set": {"more": True}}),
+    ReplaceOne({"_id": 80}, {"bulk": 2}),
+    ReplaceOne({"_id": 81}, {"bulk": 2}, upsert=True),
+    DeleteOne({"_id": 81}),
+    DeleteMany({"bulk": 3}),
+]
 CALLS: list[Callable[[Any], Any]] = [
     lambda things: things.insert_one({"_id": 1}),
     lambda things: (
@@ -122,6 +134,10 @@ CALLS: list[Callable[[Any], Any]] = [
     lambda things: things.find_one_and_delete({"_id": 8}),
     lambda things: things.delete_one({"z": 3}).deleted_count,
     lambda things: things.delete_many({"none": 5}).deleted_count,
+    lambda things: things.bulk_write(EVERY_KIND).bulk_api_result["upserted"],
+    lambda things: things.bulk_write(EVERY_KIND).matched_count,
+    lambda things: things.bulk_write([InsertOne({"_id": 90}), *EVERY_KIND]).inserted_count,
+    lambda things: things.bulk_write([DeleteMany({"_id": 90}), InsertOne({"_id": 1})]),
 ]
 
 

@@ -5,15 +5,29 @@ from __future__ import annotations
 import inspect
 import threading
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pulsar
 import pytest
-from pymongo import MongoClient
+from pymongo import (
+    DeleteMany,
+    DeleteOne,
+    InsertOne,
+    MongoClient,
+    ReplaceOne,
+    UpdateMany,
+    UpdateOne,
+)
 from pymongo.client_session import ClientSession
 from pymongo.synchronous.command_cursor import CommandCursor, RawBatchCommandCursor
 
-from postroom import broker, pulsar_adapter
+from postroom import broker, pulsar_adapter, pymongo_adapter
 from postroom.inbox.handling.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postroom.inbox.handling.writes import Operation
 
 LEVELS = type(pulsar.LoggerLevel.Error).__members__.values()
 SEND_ASYNC = "(self: _pulsar.Producer, arg0: _pulsar.Message, arg1: collections.abc.Callable["
@@ -86,6 +100,31 @@ def test_pymongo_still_keeps_the_token_of_a_reply() -> None:
     """Both kinds of cursor have it as a property."""
     for cursor in (CommandCursor, RawBatchCommandCursor):
         assert isinstance(cursor._post_batch_resume_token, property)
+
+
+def test_pymongo_still_keeps_where_an_operation_goes_and_what_it_is() -> None:
+    """By the namespace that it was given, and by the call that it makes of a bulk write."""
+    called: list[str] = []
+
+    class Told:
+        """A bulk write that notes what is added."""
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_args, **_options: called.append(name)
+
+    operations: list[Operation] = [
+        InsertOne({}, namespace="a.b"),
+        UpdateOne({}, {"$set": {"n": 1}}, namespace="a.b"),
+        UpdateMany({}, {"$set": {"n": 1}}, namespace="a.b"),
+        ReplaceOne({}, {}, namespace="a.b"),
+        DeleteOne({}, namespace="a.b"),
+        DeleteMany({}, namespace="a.b"),
+    ]
+    for each in operations:
+        assert pymongo_adapter.namespace_of(each) == "a.b"
+        pymongo_adapter.add_to(Told(), each)
+    assert pymongo_adapter.namespace_of(InsertOne({})) is None
+    assert called == ["add_insert", "add_update", "add_update", "add_replace", *["add_delete"] * 2]
 
 
 def test_pymongo_still_has_a_session_that_the_guard_can_keep() -> None:

@@ -8,7 +8,7 @@ import pulsar
 import pytest
 from pymongo import errors as mongo
 
-from postroom import errors
+from postroom import errors, transience
 
 # What no wait mends: wrong calls, wrong data, missing rights, results of one's own making.
 MONGO_FINAL = {
@@ -53,7 +53,7 @@ PULSAR_FINAL = {
 
 def test_every_pymongo_error_is_classified() -> None:
     """Each class of pymongo.errors either passes by itself or is known to be final."""
-    passing = set(errors.MONGO_TRANSIENT)
+    passing = set(transience.MONGO)
     unknown = [
         name
         for name, kind in inspect.getmembers(mongo, inspect.isclass)
@@ -67,7 +67,7 @@ def test_every_pymongo_error_is_classified() -> None:
 
 def test_every_pulsar_error_is_classified() -> None:
     """Each exception of the Pulsar client either passes by itself or is known to be final."""
-    known = errors.PULSAR_TRANSIENT | PULSAR_FINAL
+    known = transience.PULSAR | PULSAR_FINAL
     unknown = {
         name
         for name, kind in inspect.getmembers(pulsar, inspect.isclass)

@@ -12,10 +12,11 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors
-from postroom.deferred import require_done
+from postroom.inbox.handling.aftermath import Aftermath
 from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.guard import Guard, is_ended, watched
 from postroom.inbox.handling.outcome import Applied
+from postroom.inbox.handling.writes import ReturnedWrites
 from postroom.store.inbox_rows import Repeated, RowId, codes_of, identity
 from postroom.store.transactions import commit
 
@@ -69,8 +70,8 @@ class Applying:
         self._turns = turns
         # Events of one id are one event. They are as they came: a handler gets its own.
         self._fresh: dict[str, Event[Any]] = {identity(event.id): event for event in events}
-        self._owing: dict[str, Event[Any]] = {}
-        self._after: list[RowId] = []
+        self.aftermath = Aftermath(handler, rows, subscription=subscription)
+        self.writes = ReturnedWrites(handler.name, rows.database)
         self._began = 0.0
         # What came of it so far.
         self.applied = NOTHING_YET.more(repeated=len(events) - len(self._fresh))
@@ -99,7 +100,8 @@ class Applying:
             if self._fresh:
                 call.enter(Stage.HANDLER)
                 events = [prepared[each] for each in self._fresh]
-                guard = self.handle(events if self._handler.batched else events[0], session)
+                argument = events if self._handler.batched else events[0]
+                guard = self.handle(argument, session)
                 self.commit(session, call)
         except BaseException as error:
             named = self.undone(session, call, error)
@@ -134,12 +136,13 @@ class Applying:
                 return
 
     def commit(self, session: ClientSession, call: Call, *, less: Collection[str] = ()) -> None:
-        """Commit what the handler has done; `less` are events that it was not called with.
+        """Commit what the handler has done and returned; `less` are events that it has not had.
 
         Raises:
             Exception: PyMongo's errors, and what `call` raises.
 
         """
+        self.send(session, call)
         if less:
             call.enter(Stage.INBOX)
             self._rows.forget((self._row_id(self._fresh.pop(each)) for each in less), session)
@@ -148,7 +151,7 @@ class Applying:
         _let_go(session, call)
         self.applied = self.applied.more(handled=len(self._fresh))
         if self._handler.after_commit is not None:
-            self._owing.update(self._fresh)
+            self.aftermath.owe(self._fresh)
         self._fresh = {}
 
     def undone(self, session: ClientSession, call: Call, error: BaseException) -> BaseException:
@@ -157,32 +160,9 @@ class Applying:
             with contextlib.suppress(mongo.PyMongoError):
                 session.abort_transaction()
         _let_go(session, call)
+        self.writes.forget()
         seconds = call.seconds_since(self._began)
         return self._lifetime.over(error, handler=self._handler.name, seconds=seconds)
-
-    def afterwards(self, call: Call) -> None:
-        """Do what the handler does after its commit, with every event that this is still due for.
-
-        Raises:
-            Exception: whatever it raised; it is due again when the event comes again.
-
-        """
-        if self._owing:
-            call.enter(Stage.AFTER)
-            events = [self._handler.prepared(each) for each in self._owing.values()]
-            _after(self._handler, events if self._handler.batched else events[0], call)
-            self._rows.settle(map(self._row_id, self._owing.values()))
-
-    def after_one(self, event: Event[Any], call: Call, *, turn: int) -> None:
-        """Do the same for one event of a group, if it is due; settle() follows for all of them."""
-        if identity(event.id) in self._owing:
-            _after(self._handler, self._handler.prepared(event), call, turn=turn)
-            self._after.append(self._row_id(event))
-
-    def settle(self) -> None:
-        """Note what was done after the commit for events of a group."""
-        if self._after:
-            self._rows.settle(self._after)
 
     def _remember(self, session: ClientSession) -> None:
         rows = [(self._row_id(event), event.name) for event in self._fresh.values()]
@@ -199,24 +179,37 @@ class Applying:
                 "is tried again"
             ) from error
 
-    def handle(self, argument: Any, session: ClientSession) -> Guard:
+    def handle(self, argument: Any, session: ClientSession, *, turn: int = 0) -> Guard:
         """Call the handler with an event, or the list of them, as it wants it.
 
+        The writes that it returns wait to be sent, with the `turn` of the event in its group.
         Returns what has guarded the session.
         """
         options = {"session": session} if self._handler.wants_session else {}
         with Guard(session, self._handler.name) as guard:
             returned = self._handler.function(argument, **options)
-            if returned is not None:
-                require_done(returned, who=f"The handler {self._handler.name}")
+        if returned is not None:
+            self.writes.take(returned, turn=turn)
         return guard
+
+    def send(self, session: ClientSession, call: Call) -> None:
+        """Write what the handler has returned so far.
+
+        Raises:
+            WriteRefused: one of these writes cannot be.
+            Exception: PyMongo's errors, and what `call` raises.
+
+        """
+        if self.writes:
+            call.enter(Stage.WRITES)
+            self.writes.send(session)
 
     def _leave_out_repeated(self, call: Call) -> None:
         for event_id, owing in self._known(call).items():
             event = self._fresh.pop(event_id)
             self.applied = self.applied.more(repeated=1)
             if owing:
-                self._owing[event_id] = event
+                self.aftermath.owe({event_id: event})
 
     def _known(self, call: Call) -> dict[str, bool]:
         end = time.monotonic() + DECISION_SECONDS
@@ -241,12 +234,6 @@ def _let_go(session: ClientSession, call: Call) -> None:
     """
     session.end_session()
     call.opened(None)
-
-
-def _after(handler: Handler, argument: Any, call: Call, *, turn: int | None = None) -> None:
-    if handler.after_commit is not None:
-        call.enter(Stage.AFTER, turn=turn)
-        require_done(handler.after_commit(argument), who=f"after_commit of {handler.name}")
 
 
 def _majority(call: Call) -> WriteConcern:

@@ -24,6 +24,7 @@ class Stage(enum.Enum):
     PREPARING = "while the event is validated"
     INBOX = "while MongoDB takes the inbox row"
     HANDLER = "in the handler"
+    WRITES = "while MongoDB takes what the handler has returned"
     COMMIT = "while MongoDB commits"
     AFTER = "in what the handler does after its commit"
     ENDING = "in Celery after the handler, in a receiver of task_postrun perhaps"

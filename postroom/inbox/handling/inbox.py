@@ -115,7 +115,7 @@ class Inbox:
             tries.in_turn(self._turns, call)
         else:
             tries.at_once(call)
-        applying.afterwards(call)
+        applying.aftermath.come(call)
         return applying.applied
 
     @contextlib.contextmanager

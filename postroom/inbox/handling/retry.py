@@ -48,7 +48,8 @@ def judge(
         return TryAgain(after_seconds=seconds, counts=False, kind=kind, reason=described)
     if kind is Kind.FINAL:
         return GiveUp(described)
-    raised = error.__cause__ if isinstance(error, errors.HandlerLost) else error
+    wrapped = isinstance(error, (errors.HandlerLost, errors.WriteRefused))
+    raised = error.__cause__ if wrapped else error
     if isinstance(raised, handler.give_up_on):
         return GiveUp(f"{described} (the handler gives up on it)")
     limit = handler.max_attempts or settings.max_attempts

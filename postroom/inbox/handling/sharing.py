@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import dataclasses
 import logging
-import time
 from typing import TYPE_CHECKING
 
-from pymongo import errors as mongo
-
 from postroom import errors
-from postroom.failures import Kind, with_what_led_to
+from postroom.inbox.handling.blame import Blame
 from postroom.inbox.handling.call import Stage
-from postroom.inbox.handling.execution import forget, judged
+from postroom.inbox.handling.execution import forget
 from postroom.inbox.handling.last_words import speaking
 from postroom.inbox.handling.outcome import (
     Applied,
@@ -24,7 +20,6 @@ from postroom.inbox.handling.outcome import (
     TryAgain,
     Undone,
 )
-from postroom.server_codes import NO_SUCH_TRANSACTION
 from postroom.store.inbox_rows import identity
 
 if TYPE_CHECKING:
@@ -43,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 # No further event is begun in a transaction that has been open for so long.
 LONGEST_SECONDS = 0.25
-
-PASSING = frozenset({Kind.CONFLICT, Kind.QUEUED})
 
 Member = Applied | TryAgain | GiveUp | Suspected | Lost | Undone
 Result = tuple[Member, BaseException | None]
@@ -67,7 +60,7 @@ class Sharing:
     def __init__(self, job: Job, inbox: Inbox, settings: Settings) -> None:
         self._job = job
         self._inbox = inbox
-        self._settings = settings
+        self._blame = Blame(job, inbox, settings)
         self._borrowed: tuple[Applying, ClientSession] | None = None
         self._is_open = False
         self._tasks: Sequence[Callable[[], object] | None] = ()
@@ -132,12 +125,12 @@ class Sharing:
             applying.open(session, job.call)
             self._is_open = True
             self._go_on()
-        applying.settle()
+        applying.aftermath.settle()
 
     def _go_on(self) -> None:
         """Run the next member's task, which goes on by itself; commit behind the last one."""
         while self._is_open and not self._job.call.is_cut_off:
-            if self._next == len(self._tasks) or (self._passed and self._is_long):
+            if self._next == len(self._tasks) or (self._passed and self._is_large):
                 self._is_open = False
                 self._commit()
                 return
@@ -149,8 +142,9 @@ class Sharing:
                 self._context.copy().run(task)
 
     @property
-    def _is_long(self) -> bool:
-        return self._job.call.seconds > LONGEST_SECONDS
+    def _is_large(self) -> bool:
+        applying, _ = self._lent
+        return applying.writes.are_many or self._job.call.seconds > LONGEST_SECONDS
 
     def _commit(self) -> None:
         applying, session = self._lent
@@ -161,10 +155,8 @@ class Sharing:
             if handled:
                 less = fresh - handled.keys()
                 applying.commit(session, self._job.call, less=less)
-        except Exception as error:  # noqa: BLE001 - nobody's failure: each is handled by itself
-            named = applying.undone(session, self._job.call, error)
-            for index in self._passed:
-                self._results[index] = Undone(), named
+        except Exception as error:  # noqa: BLE001 - each that is not at fault is handled by itself
+            self._undo_all(error)
             return
         for index, event_id in self._passed.items():
             is_first = handled.get(event_id) == index
@@ -172,6 +164,17 @@ class Sharing:
         for index in range(self._next, len(self._tasks)):
             if self._tasks[index] is not None:
                 self._results[index] = Undone(unbegun=True), None
+
+    def _undo_all(self, raised: Exception) -> None:
+        """Undo what all have done; at fault is at most the one whose writes were refused."""
+        applying, session = self._lent
+        error = applying.undone(session, self._job.call, raised)
+        guilty = self._blame.of_writes(error, last=max(self._passed))
+        for index in self._passed:
+            self._results[index] = Undone(), error if guilty is None else _Undone()
+        if guilty is not None:
+            others = len(self._passed) > 1
+            self._results[guilty] = self._blame.beside(guilty, error, others=others)
 
     @property
     def _lent(self) -> tuple[Applying, ClientSession]:
@@ -191,7 +194,10 @@ class Sharing:
         prepared = job.handler.prepared(event)
         job.call.enter(Stage.HANDLER)
         with speaking(lambda: self._inbox.tell(job.handler, [event])):
-            applying.handle(prepared, session)
+            applying.handle(prepared, session, turn=index)
+        if job.handler.wants_session:
+            # What the next one looks for in the transaction it has to find there.
+            applying.send(session, job.call)
 
     def _undo(self, index: int, raised: BaseException) -> Result:
         applying, session = self._lent
@@ -199,33 +205,11 @@ class Sharing:
         error = applying.undone(session, self._job.call, raised)
         if error is not raised:
             error.__cause__ = raised
-        if self._passed and _met_an_end(raised):
-            return Undone(), error
-        outcome, shown = self._judged(index, error)
-        if self._passed and isinstance(outcome, GiveUp) and outcome.tired:
-            # What it has met may be the others' doing: they read, lock and recurse before it does.
-            return Undone(), error
-        if isinstance(outcome, TryAgain) and outcome.kind in PASSING:
-            # By itself it waits for whatever it meets there.
-            outcome = dataclasses.replace(outcome, after_seconds=0.0)
-        return outcome, shown
+        return self._blame.beside(index, error, others=bool(self._passed))
 
     def _do_after(self, index: int) -> None:
         applying, _ = self._lent
         try:
-            applying.after_one(self._job.events[index], self._job.call, turn=index)
+            applying.aftermath.come_for(self._job.events[index], self._job.call, turn=index)
         except BaseException as raised:  # noqa: BLE001 - it is judged, shown and ends here
-            self._results[index] = self._judged(index, raised)
-
-    def _judged(self, index: int, error: BaseException) -> tuple[Member, BaseException]:
-        began = time.monotonic() - self._job.call.seconds
-        member = self._job.members[index]
-        return judged(member, error, self._inbox, self._settings, began=began)
-
-
-def _met_an_end(error: BaseException) -> bool:
-    """Say whether a handler has found its transaction ended, whatever it has made of that."""
-    return any(
-        isinstance(found, mongo.OperationFailure) and found.code == NO_SUCH_TRANSACTION
-        for found in with_what_led_to(error)
-    )
+            self._results[index] = self._blame.alone(index, raised)

@@ -206,7 +206,7 @@ class Underway:
                 "%s, with event %s; %s",
                 _timeout(job, stage),
                 job.events[job.call.turn].id,
-                "it is tried again" if stage in MONGODB else "that was an attempt",
+                "that was an attempt" if _is_attempt(job, stage) else "it is tried again",
                 extra={"action": "handler_timeout", "event_id": job.events[job.call.turn].id},
             )
             yield job
@@ -219,7 +219,8 @@ class Underway:
         """Say what becomes of a job that was cut off.
 
         What it had come to stands, where that is known. Where MongoDB kept it waiting it is an
-        outage; everything else is an attempt, of a group for the event whose turn it was.
+        outage; everything else is an attempt, of a group for the event whose turn it was. Whose
+        write it was that took so long shows where each of them is handled by itself.
         """
         known, job = item.job.call.outcome, item.job
         if isinstance(known, (Applied, Shared)):
@@ -231,7 +232,8 @@ class Underway:
         if is_outage:
             return Shared((retry.outage(error),) * len(job.members))
         outcomes: list[Applied | TryAgain | GiveUp | Undone] = [Undone()] * len(job.members)
-        outcomes[job.call.turn] = self.judged(job.members[job.call.turn], error)
+        if item.stage is not Stage.WRITES:
+            outcomes[job.call.turn] = self.judged(job.members[job.call.turn], error)
         return Shared(tuple(outcomes))
 
     def judged(self, job: Job, error: BaseException | None = None) -> TryAgain | GiveUp:
@@ -247,6 +249,10 @@ class Underway:
             settings=self._settings,
             since=job.since,
         )
+
+
+def _is_attempt(job: Job, stage: Stage) -> bool:
+    return stage not in MONGODB and not (stage is Stage.WRITES and job.members)
 
 
 def _timeout(job: Job, stage: Stage) -> errors.HandlerTimeout:
