@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 import msgspec
 from pydantic import BaseModel, Field
-from postroom import AsyncOutbox, DomainEvent, Event, Outbox, event_class, handles
+from pymongo import DeleteOne, InsertOne, UpdateOne
+from postroom import AsyncOutbox, DomainEvent, Event, Outbox, Write, event_class, handles
 from postroom.testing import assert_published
 
 
@@ -72,6 +73,17 @@ def lose(event: Event[OrderLost]) -> None:
     reveal_type(event.data["orderId"])  # str
 
 
+@handles(OrderPacked, group=16)
+def stock(event: Event[OrderPacked]) -> Write | list[Write]:
+    taken = UpdateOne({"_id": event.data.order_id}, [{"$set": {"taken": True}}], upsert=True)
+    Write("stock", {"_id": 1})  # error
+    Write("stock", [taken])  # error
+    if event.key is None:
+        return Write("stock", taken, InsertOne({"_id": 1}))
+    return [Write("stock", *[taken]), Write("log", DeleteOne({}), database="other")]
+
+
+reveal_type(stock(Event(id="1", name="A", data=OrderPacked("7"), topic="t")))  # Write | list[Write]
 OrderPacked(order_id=5)  # error
 handles(5)  # error
 event = Event(id="1", name="OrderPaid", data=OrderPaid(order_id="a", by=Cash()), topic="t")
@@ -123,6 +135,6 @@ def test_a_users_types_are_known(checker: str, tmp_path: Path) -> None:
             assert "error:" in found.get(number, ""), (line, said)
         elif marked:
             told = found.get(number, "").replace("builtins.", "").replace("typed.", "")
-            assert f'"{wanted}"' in told.replace("postroom.events.", ""), (line, said)
+            assert f'"{wanted}"' in re.sub(r"postroom\.[\w.]+\.", "", told), (line, said)
         else:
             assert "error:" not in found.get(number, ""), (line, said)

@@ -52,11 +52,14 @@ def handles(
     validated; for a name or pattern it is the plain object of the wire. With `batch=N` the first
     argument is a list of up to N events instead, all handled in one transaction.
 
+    It may return a `Write`, or a list of them, in place of writing: that is applied in the same
+    transaction, and needs no session. What else it returns means nothing.
+
     With `group=N` the function is called with one event as ever, but up to N that wait are handled
     one after another in one transaction, each as a task of its own: of different keys, or of one in
-    its order. Where one fails the transaction is undone, the others are handled without it, and it
-    alone has used up an attempt. So what a handler does without the session may be done again for a
-    neighbour's failure.
+    its order. What they return to be written is sent together. Where one fails the transaction is
+    undone, the others are handled without it, and it alone has used up an attempt. So what a
+    handler does without the session may be done again for a neighbour's failure.
 
     `name` is the name of its Celery task and its identity in the inbox: give one, and it may be
     renamed and moved. It is tried `max_attempts` times, at once given up for errors in

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from postroom import Event, handles
-from tests.chaos.handling.notes import APPLIED, AUDITORS, GROUP, database
+from pymongo import InsertOne
 
-if TYPE_CHECKING:
-    from pymongo.client_session import ClientSession
+from postroom import Event, Write, handles
+from tests.chaos.handling.notes import APPLIED, AUDITORS, GROUP
 
 
 @handles("Counted", "Typed", name="chaos.audited", subscription=AUDITORS, group=GROUP)
-def on_any(event: Event[Any], session: ClientSession) -> None:
+def on_any(event: Event[Any]) -> Write:
     """Note that there was such an event."""
-    entry = {"event": event.id, "handler": "audit"}
-    database(session)[APPLIED].insert_one(entry, session=session)
+    return Write(APPLIED, InsertOne({"event": event.id, "handler": "audit"}))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from postroom import Event, Reject, handles
-from tests.chaos.handling.notes import GROUP, OWN, note
+from pymongo import InsertOne
 
-if TYPE_CHECKING:
-    from pymongo.client_session import ClientSession
+from postroom import Event, Reject, Write, handles
+from tests.chaos.handling.notes import APPLIED, GROUP, OWN, noted
 
 CRASH_CODE = 7
 
@@ -29,10 +28,12 @@ def on_rejected(event: Event[Any]) -> None:
     max_attempts=2,
     backoff_seconds=0.2,
 )
-def on_broken(event: Event[Any], session: ClientSession) -> None:
-    """Write, then fail."""
-    note(event, session, "broken", event.data["number"])
-    raise ValueError("broken")
+def on_broken(event: Event[Any]) -> list[Write]:
+    """Raise, or return writes of which the last one is refused."""
+    if event.data["number"] % 2:
+        raise ValueError("broken")
+    writes = noted(event, "broken", event.data["number"])
+    return [*writes, Write(APPLIED, *[InsertOne({"_id": event.id})] * 2)]
 
 
 @handles("Crash", name="chaos.crash", subscription=OWN, group=GROUP, max_attempts=2)

@@ -7,8 +7,8 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from postroom import DomainEvent, Event, Retry, handles
-from tests.chaos.handling.notes import APPLIED, GROUP, HOT, OWN, database, note
+from postroom import DomainEvent, Event, Retry, Write, handles
+from tests.chaos.handling.notes import APPLIED, GROUP, HOT, OWN, database, note, noted
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -23,9 +23,9 @@ class Typed(DomainEvent):
 
 
 @handles("Counted", name="chaos.counted", subscription=OWN, group=GROUP)
-def on_counted(event: Event[Any], session: ClientSession) -> None:
-    """Note the event."""
-    note(event, session, "main", event.data["number"])
+def on_counted(event: Event[Any]) -> list[Write]:
+    """Note the event by what is returned."""
+    return noted(event, "main", event.data["number"])
 
 
 @handles(Typed, name="chaos.typed", subscription=OWN, group=GROUP)
