@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pymongo import results
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, InvalidOperation
 
 from postroom.server_codes import DUPLICATE_KEY
 
@@ -51,9 +51,12 @@ class Bulk:
         """Do them, up to the first that cannot be done.
 
         Raises:
+            InvalidOperation: there is none, as PyMongo says it.
             BulkWriteError: there is one; those before it stand, unless a transaction is undone.
 
         """
+        if not self._calls:
+            raise InvalidOperation("No operations to execute")
         counts = Counter(nInserted=0, nMatched=0, nModified=0, nRemoved=0, nUpserted=0)
         for index, call in enumerate(self._calls):
             try:

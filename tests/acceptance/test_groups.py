@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from postroom import inbox
 from tests.shops import Shop
 from tests.waiting import wait_until
 
@@ -92,6 +93,57 @@ def test_events_that_wait_share_a_transaction_and_keep_their_order(shop: Shop) -
             description="each is a task that ends once",
         )
     assert shop.site.database["__inboxMessages"].count_documents({"name": "Grouped"}) == 18
+    assert worker.stop() == 0
+
+
+def test_the_writes_that_handlers_return_share_a_commit_and_no_failure(shop: Shop) -> None:
+    """The refused one alone is given up, with nothing of its data; redriven, it is applied."""
+    things = shop.site.database["things"]
+    things.insert_one({"_id": "taken"})
+    worker = shop.worker(POSTROOM_CONCURRENCY="1")
+    worker.wait_for("Consuming ")
+    for number in (-1, -2):
+        send(shop, number, way="blocks", name="Returned")
+    for number in range(9):
+        way = "refused" if number == 4 else ""
+        send(shop, number, key=f"k{number % 3}", way=way, name="Returned")
+    shop.wait_for(10)
+    (letter,) = shop.dead(1)
+    assert letter.properties()["id"] == "e4"
+    assert letter.properties()["dead-letter-attempts"] == "2"
+    assert letter.properties()["dead-letter-reason"] == (
+        "MongoDB refuses operation 2 of the 2 that the handler shop.returned has returned, "
+        "InsertOne: DuplicateKeyError, code 11000 (attempt 2 of 2)"
+    )
+    for key, numbers in (("k0", [0, 3, 6]), ("k1", [1, 7]), ("k2", [2, 5, 8])):
+        assert shop.seen(key=key) == numbers
+    assert sorted(shop.seen("returned")) == [-2, -1, 0, 1, 2, 3, 5, 6, 7, 8]
+    assert "taken" not in worker.text()
+    things.delete_many({})
+    assert inbox.redrive(shop.site.settings()).put_back == 1
+    wait_until(lambda: 4 in shop.seen("returned"), description="it is applied")
+    assert things.count_documents({}) == 1
+    assert worker.stop() == 0
+
+
+def test_a_returned_write_that_takes_too_long_is_its_own_events_attempt(shop: Shop) -> None:
+    """Nobody says of a group's whose it was: it shows when each is handled by itself."""
+    worker = shop.worker(POSTROOM_CONCURRENCY="1")
+    worker.wait_for("Consuming ")
+    for number in (-1, -2):
+        send(shop, number, way="blocks", name="Returned")
+    for number in range(4):
+        way = "sleeps" if number == 2 else ""
+        send(shop, number, key=f"k{number}", way=way, name="Returned")
+    (letter,) = shop.dead(1)
+    assert letter.properties()["id"] == "e2"
+    assert letter.properties()["dead-letter-attempts"] == "2"
+    assert letter.properties()["dead-letter-reason"] == (
+        "The handler shop.returned ran past its timeout of 2 s: it hangs while MongoDB takes what "
+        "the handler has returned (attempt 2 of 2)"
+    )
+    assert sorted(shop.wait_for(5)) == [-2, -1, 0, 1, 3]
+    assert worker.text().count("that was an attempt") == 2
     assert worker.stop() == 0
 
 

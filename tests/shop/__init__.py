@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 from celery import Celery, signals
 from pydantic import field_validator
-from pymongo import MongoClient
+from pymongo import InsertOne, MongoClient, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from postroom import DomainEvent, Event, Reject, Retry, handles
+from postroom import DomainEvent, Event, Reject, Retry, Write, handles
 from postroom import settings as settings_module
 from postroom.celery import install
 from postroom.inbox.handling.handlers import registry
@@ -378,6 +378,29 @@ def on_grouped(event: Event[Any], session: ClientSession) -> None:
             )
         case "waits" | "blocks" as way:
             threading.Event().wait(0.1 if way == "waits" else 0.7)
+
+
+# In MongoDB, which is told to end it.
+SLEEP = {"$function": {"body": "function() { sleep(20000); return 1 }", "args": [], "lang": "js"}}
+
+
+@handles("Returned", name="shop.returned", group=16, max_attempts=2, timeout_seconds=2, **QUICK)
+def on_returned(event: Event[Any]) -> list[Write]:
+    """Return what notes the event, and what MongoDB refuses while there is a certain document."""
+    number = event.data["number"]
+    entry = {"event": event.id, "number": number, "key": event.key, "handler": "returned"}
+    push = {"$push": {"numbers": number}}
+    match event.data.get("way"):
+        case "blocks":
+            threading.Event().wait(0.7)
+        case "sleeps":
+            return [Write("things", UpdateOne({}, [{"$set": {"slept": SLEEP}}], upsert=True))]
+        case "refused":
+            return [Write("seen", InsertOne(entry)), Write("things", InsertOne({"_id": "taken"}))]
+    return [
+        Write("seen", InsertOne(entry)),
+        Write("charts", UpdateOne({"_id": event.key or "none"}, push, upsert=True)),
+    ]
 
 
 def after_group(event: Event[Any]) -> None:
