@@ -156,11 +156,10 @@ class AsyncOutbox:
         headers: Mapping[str, str] | None,
         ids: Iterator[ObjectId],
     ) -> list[str]:
-        if not self._partitioner.is_known:
+        if self._partitioner.known is None:
             await _run(self._database, self._partitioner.learn())
-        rows = [
-            self._writer.row(event, row_id=next(ids), headers=headers) for event in listed(events)
-        ]
+        placed_by = self._partitioner.known
+        rows = [self._writer.row(one, row_id=next(ids), headers=headers) for one in listed(events)]
         try:
             if len(rows) == 1:
                 await self._rows.insert_one(rows[0], session=session)
@@ -168,7 +167,7 @@ class AsyncOutbox:
                 await self._rows.insert_many(rows, session=session)
         except mongo.OperationFailure as error:
             if is_refusal(error):
-                await _run(self._database, self._partitioner.refused())
+                await _run(self._database, self._partitioner.refused(placed_by))
             raise
         return [str(row[OutboxField.ID]) for row in rows]
 

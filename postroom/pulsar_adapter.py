@@ -29,6 +29,7 @@ ABOVE_ERROR = 1
 # Of the client's own, without types.
 Message = Any
 # Called with a pulsar.Result and a message id, in a thread of the client: quickly, never raising.
+# Or within the send, in the thread that sends, where the client refuses a message at once.
 Acknowledged = Callable[[Any, Any], None]
 SendAsync = Callable[[Message, Acknowledged | None], None]
 

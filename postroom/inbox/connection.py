@@ -66,7 +66,11 @@ class Consumption:
 
 
 class Connection:
-    """Consumes through one client until it is told to stop, or an error ends it."""
+    """Consumes through one client until it is told to stop, or an error ends it.
+
+    Of the consumer's thread. That of Sources tells it how many topics are open and what stands
+    still, and touches nothing else of it; wake() is called from any.
+    """
 
     def __init__(
         self,

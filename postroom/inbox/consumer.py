@@ -35,7 +35,8 @@ OPERATION_TIMEOUT = timedelta(seconds=10)
 class Consumer:
     """Reads the topics of one subscription and has each event handled.
 
-    One thread, run(); execute() is called in handlers' threads, cut_off() in one of its own.
+    One thread, run(), in which sharing() is called as well; execute() is called in handlers'
+    threads, cut_off() in one of its own, stop() from any.
 
     Where the subscription is Key_Shared several workers share it, and a key stays with one of them;
     where it is Failover one worker at a time reads a topic, or a topic partition. Any error closes

@@ -119,7 +119,10 @@ class Parked(ConsumerFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Troubled(ConsumerFact):
-    """What stands still now, a sentence each: topics that cannot be read, or take no letters."""
+    """What stands still now, a sentence each: topics that cannot be read, or take no letters.
+
+    Told by the thread of Sources, so that it says nothing about the dispatcher's either.
+    """
 
     sentences: tuple[str, ...]
 

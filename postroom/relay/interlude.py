@@ -34,7 +34,8 @@ class Interlude:
     `is_on` is set for as long as it is: a term then drains, writes its checkpoint and ends, and the
     relay sits it out with the mutex in its hand. It is also set where the relay is to give its
     mutex back. All but `is_on`, `is_leaving` and leave() is used by the relay's thread. Where
-    MongoDB does not answer, what was known last stays.
+    MongoDB does not answer, what was known last stays. A lock keeps the thread of a candidacy that
+    is over from what it has asked then and is answered only now.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Interlude:
         self._partition = partition
         self._standing = standing
         self._stopping = stopping
+        self._watching = threading.Lock()
 
     @contextlib.contextmanager
     def watched(self, database: Database[Any], wake: Callable[[], None]) -> Iterator[None]:
@@ -67,7 +69,8 @@ class Interlude:
         try:
             yield
         finally:
-            over.set()
+            with self._watching:
+                over.set()
 
     def begin(self) -> None:
         """Begin a candidacy: whoever wanted the relay to leave wanted it to leave the last one."""
@@ -114,9 +117,14 @@ class Interlude:
         pauses = Pauses(database)
         while not over.wait(EVERY_SECONDS):
             try:
-                self._learn(pauses.of(self._partition))
+                pause = pauses.of(self._partition)
             except Exception as error:  # noqa: BLE001 - the relay itself finds out what ails MongoDB
                 logger.debug("Pauses were not looked for (%s)", type(error).__name__)
+            else:
+                with self._watching:
+                    if over.is_set():
+                        return
+                    self._learn(pause)
             if self.is_on.is_set():
                 wake()
 

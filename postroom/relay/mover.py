@@ -71,7 +71,9 @@ FOR_GOOD_CODES = frozenset({2, 17419, 10334, 15, 121, DUPLICATE_KEY})
 class Mover:
     """Moves the due events of one outbox partition; start() and stop() around a term.
 
-    Where nothing was ever scheduled it looks whether that is so still, and does nothing else.
+    These are the relay's thread's. All that it knows is its own thread's, in which it calls `tell`,
+    but for whether it is at rest. Where nothing was ever scheduled it looks whether that is so
+    still, and does nothing else.
     """
 
     def __init__(

@@ -93,8 +93,8 @@ def fit_out(
 ) -> Outfit:
     """Make the parts of a term and connect them; nothing is opened yet.
 
-    `tell` is called in other threads, with what concerns the term; `say` in the term's, with what
-    it waits for.
+    `tell` is called in other threads as well, with what concerns the term; `say` in the term's
+    alone, with what it waits for.
     """
     outbox = OutboxRows(mandate.database, partition=options.partition)
     tenure = Tenure(mandate.checkpoints)

@@ -31,8 +31,9 @@ LAST_TIME = "It tries again; last time: "
 class Counts:
     """What one relay has done since it was started, in all its terms.
 
-    `pruned` is written by the threads of retention, one a term, of which an old one may still end
-    its last delete, `fired` by the mover's; all others by the relay's thread.
+    `pruned` is written by the threads of retention, `fired` by those of movers, all others by the
+    relay's thread. There is one of each a term, and an old one may still end its last delete or
+    move: should two add at the very same time, what one adds may be missing.
     """
 
     terms: int = 0

@@ -1,10 +1,11 @@
 """A term: from taking office to its end, one relay's work on one outbox partition.
 
 The term runs in the relay's thread and owns all that it opens. Its mailbox is filled by a reader
-with batches, by the client's threads with what is stored and refused, by each checkpoint's thread
-with its end, and by whoever calls stop(). It sends what has been read while what was sent is being
-stored, and checkpoints what is stored. Any error ends it; the next term begins again from the
-checkpoint, so that nothing has to be mended in place.
+with batches, by the client's threads with what is stored and refused (by the term's own with what
+the client refuses at once), by each checkpoint's thread with its end, and by whoever calls stop().
+It sends what has been read while what was sent is being stored, and checkpoints what is stored. Any
+error ends it; the next term begins again from the checkpoint, so that nothing has to be mended in
+place.
 """
 
 from __future__ import annotations

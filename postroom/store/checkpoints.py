@@ -96,8 +96,8 @@ class CheckpointStore:
     writes match nothing and raise Superseded. Writes wait for the majority: an epoch that could be
     rolled back would protect nothing. Reads are linearizable: a primary that was deposed and does
     not know it yet cannot answer them. save(), begin_scan() and show_life() may be called in other
-    threads than the term's; of these only begin_scan() by one that a term has left behind, which
-    says for which term it is.
+    threads than the term's. One that a term has left behind may still call begin_scan(), which says
+    for which term it is, and show_life(), which says that this relay lives: so it does.
     """
 
     def __init__(

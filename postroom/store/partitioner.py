@@ -60,9 +60,9 @@ class Partitioner:
         return self._base
 
     @property
-    def is_known(self) -> bool:
-        """Whether rows can be placed."""
-        return self._partitioning is not None
+    def known(self) -> Partitioning | None:
+        """What rows are placed by, None where that is to be learnt first."""
+        return self._partitioning
 
     @property
     def only(self) -> OutboxPartition | None:
@@ -84,18 +84,21 @@ class Partitioner:
         """
         self._partitioning = yield from to_write(self._base, self._count)
 
-    def refused(self) -> Commands[None]:
+    def refused(self, placed_by: Partitioning | None) -> Commands[None]:
         """Find out what there is, after MongoDB has refused rows; return where nothing is new.
+
+        Nothing is, where they were `placed_by` what there is now. Another writer may have found out
+        meanwhile.
 
         Raises:
             OtherPartitioning: the outbox is divided otherwise, or is being changed.
             PartitioningChanged: it was changed meanwhile, and back; what is published again fits.
 
         """
-        before = self._partitioning
-        self._partitioning = None if self._count > 1 else before
-        yield from self.learn()
-        if self._partitioning != before:
+        if self._partitioning in {None, placed_by}:
+            self._partitioning = None if self._count > 1 else placed_by
+            yield from self.learn()
+        if self._partitioning != placed_by:
             raise errors.PartitioningChanged
 
 

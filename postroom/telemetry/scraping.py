@@ -26,7 +26,11 @@ CONSUMER_STATES = ("connecting", "consuming", "waiting", "draining", "stopped")
 
 
 class Scraping(Collector):
-    """States, lag and what hangs; right also while the thread that they speak of stands still."""
+    """States, lag and what hangs; right also while the thread that they speak of stands still.
+
+    collect() is called in the endpoint's threads, while a worker's main thread, or a crew's, adds
+    who is shown: lists that only grow.
+    """
 
     def __init__(self) -> None:
         self._relays: list[tuple[Status, Pulse]] = []

@@ -13,6 +13,7 @@ from pymongo import errors as mongo
 from postroom import AsyncOutbox, DomainEvent, Outbox, errors, wire
 from postroom.partitioning import OutboxPartition, Partitioning
 from postroom.store import generations
+from postroom.store.partitioner import Partitioner
 from postroom.store.partitioning_record import read, run
 from postroom.store.partitionings import to_relay
 from postroom.store.quarantine import Quarantine, Quarantined
@@ -144,6 +145,20 @@ def test_writers_outlive_a_change_there_and_back(database: Any) -> None:
     change(database, 2)
     outbox.publish(Assigned(patient_id="p"))
     assert {name.rpartition("-")[0] for name in stored(database)} == {"default", "default.4"}
+
+
+def test_each_writer_is_told_of_a_change_whoever_has_learnt_of_it_first(database: Any) -> None:
+    """Two threads have placed rows by what there was, and both are refused."""
+    Outbox(database, partitions=2).publish(Assigned(patient_id="p"))
+    shared = Partitioner.of_client(database.client, database.name, base="default", count=2)
+    placed_by = shared.known
+    change(database, 4)
+    change(database, 2)
+    for _ in range(2):
+        with pytest.raises(errors.PartitioningChanged):
+            run(database, shared.refused(placed_by))
+        assert shared.known == Partitioning(count=2, generation=3)
+    run(database, shared.refused(shared.known))
 
 
 def test_closing_waits_for_transactions_that_have_written(database: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pulsar
 from postroom.inbox.receiving import keeper as keeping
 from postroom.inbox.receiving import source as sources
 from postroom.inbox.receiving.keeper import Keeper
-from postroom.inbox.receiving.source import Source
+from postroom.inbox.receiving.source import Condition, Source
 from postroom.inbox.receiving.troubles import Troubles
 from postroom.topics import Topic
 from tests.waiting import wait_until
@@ -75,3 +76,36 @@ def test_a_receive_that_hangs_is_named_and_its_topic_opened_again(
         in (told[0][0])
     )
     assert any("a receive does not come back" in each for each in caplog.messages)
+
+
+def test_what_the_thread_of_an_earlier_opening_does_late_is_noted_of_that_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is about to receive when the source is opened anew, which receives by the client then."""
+    monkeypatch.setattr(sources, "HANG_SECONDS", 0.0)
+    opened_anew, over = threading.Event(), threading.Event()
+
+    def ended(**_: object) -> None:
+        over.set()
+        raise pulsar.AlreadyClosed
+
+    client: Any = Client(ended, ended)
+    feed: Any = SimpleNamespace(has_room=True)
+    source = Source(Topic("a/b/c"), subscription="billing", kind="key_shared", feed=feed)
+
+    def late() -> float:
+        if threading.current_thread().name == "consumer-c" and not opened_anew.is_set():
+            opened_anew.set()
+            source.open(client, queue_size=1, own_thread=False)
+        return time.monotonic()
+
+    monkeypatch.setattr(sources, "time", SimpleNamespace(monotonic=late))
+    source.open(client, queue_size=1, own_thread=True)
+    assert over.wait(10)
+    wait_until(
+        lambda: "consumer-c" not in {each.name for each in threading.enumerate()},
+        description="the thread of the earlier opening has ended",
+    )
+    assert client.opened == 2
+    assert source.look() is Condition.GOOD
+    source.close()

@@ -59,7 +59,8 @@ class Inbox:
         self._database = database
         self._inspection = Inspection(database)
         self._watch = watch or ServerWatch()
-        # Replaced as a whole by prepare(), before there is a job.
+        # Replaced as a whole by prepare(), before the connection has a job; one that an earlier
+        # connection has left behind goes on with what it had.
         self.lifetime = Lifetime(None)
         self._subscription = subscription
         self._keep = keep

@@ -50,9 +50,10 @@ class _Undone(errors.Retry):
 class Sharing:
     """Runs the members of a group one after another in one transaction; of the thread that does.
 
-    Each is handled within its own Celery task, and that lasts until the commit. So the next one's
-    task is run within the one before it, as when a task applies another, each in a context of its
-    own. Where one fails the transaction is undone and nothing more is begun: only that one has
+    The dispatcher's makes it, and refuses members whose tasks Celery does not take, before a thread
+    has it. Each is handled within its own Celery task, and that lasts until the commit. So the next
+    one's task is run within the one before it, as when a task applies another, each in a context of
+    its own. Where one fails the transaction is undone and nothing more is begun: only that one has
     failed, the others go back. What a handler meets in a transaction that an earlier member has
     spoilt without raising is nobody's failure.
     """

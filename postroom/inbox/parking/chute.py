@@ -125,7 +125,9 @@ class Chute:
         return len(self._sent) == (alone is not None)
 
     def send(self, letter: UnsentLetter) -> None:
-        """Send a letter that it takes; the answer comes in the client's thread.
+        """Send a letter that it takes; `answered` hears in the client's thread what became of it.
+
+        Or in this one, before it returns, where the client refuses the letter at once.
 
         Raises:
             pulsar.PulsarException: the topic cannot be opened.

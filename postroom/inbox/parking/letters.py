@@ -55,7 +55,7 @@ class UnsentLetter:
         self.size = len(self.payload) + sum(len(text.encode()) for text in texts)
 
     def send(self, producer: pulsar.Producer, answered: Callable[[Any, Any], None]) -> None:
-        """Hand it to the client, which tells the answer in a thread of its own."""
+        """Hand it to the client, which tells the answer in a thread of its own, or at once."""
         producer.send_async(
             self.payload,
             answered,

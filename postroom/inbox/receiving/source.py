@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,6 @@ from postroom.inbox.receiving.succession import Succession
 from postroom.inbox.scheduling.delivery import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pulsar
 
     from postroom.inbox.receiving.feed import Feed
@@ -56,20 +54,25 @@ class Condition(Enum):
     CLOSED = "not subscribed"
 
 
-@dataclass(slots=True)
-class _Times:
-    """When a message came last, and since when a call to receive has not come back, if one is."""
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """A source from one opening to its close, and what its threads note of it meanwhile.
 
+    So what an earlier one's do late is noted of that one. The receiving thread writes when a
+    message came last (`received`), since when a call to receive has not come back, if one is
+    (`asked`), and of how many messages that the broker may send ahead the client has `lost` count.
+    Whether the connection was lost since (`interrupted`) writes whoever sees it: that one, or the
+    one that looks. `consumer` is there once it is `ready`.
+    """
+
+    queue_size: int
+    consumer: pulsar.Consumer | None = None
+    succession: Succession | None = None
+    ready: threading.Event = field(default_factory=threading.Event)
     received: float = 0.0
     asked: float | None = None
-
-
-@dataclass(slots=True)
-class _Permits:
-    """What the broker may send ahead, and how much of that the client has lost count of."""
-
-    queue_size: int = 1
     lost: int = 0
+    interrupted: bool = False
 
 
 class Source:
@@ -78,8 +81,8 @@ class Source:
     It is Key_Shared, or one of a Failover subscription: then it receives while no consumer comes
     before it in the broker's order, and passes on what its Succession admits. One thread at a time
     opens and closes it, while that of Sources looks at it and tends it; the dispatcher's
-    acknowledges; the client's receives, or one of its own. The broker delivers again what was not
-    acknowledged before it was closed.
+    acknowledges; the client's receives, or one of its own. What they note is its _Reading's. The
+    broker delivers again what was not acknowledged before it was closed.
     """
 
     def __init__(
@@ -89,38 +92,31 @@ class Source:
         self.subscription = subscription
         self._kind = kind
         self._feed = feed
-        self._consumer: pulsar.Consumer | None = None
-        self._permits = _Permits()
-        self._succession: Succession | None = None
-        # Set by whoever sees the connection lost, the thread that looks or the one that receives,
-        # and taken back by the one that opens.
-        self._interrupted = False
-        self._ready = threading.Event()
-        self._times = _Times()
+        self._reading: _Reading | None = None
 
     def look(self) -> Condition:
         """Say how it is, as far as is known; for the thread that looks after it."""
-        consumer = self._consumer
-        if consumer is None:
+        reading = self._reading
+        if reading is None or reading.consumer is None:
             return Condition.CLOSED
-        if not consumer.is_connected():
-            self._interrupted = True
+        if not reading.consumer.is_connected():
+            reading.interrupted = True
             return Condition.AWAY
-        asked = self._times.asked
+        asked = reading.asked
         if asked is not None and time.monotonic() - asked > HANG_SECONDS:
             return Condition.HANGS
-        return Condition.STALE if self._interrupted or self._is_stalled else Condition.GOOD
+        is_stale = reading.interrupted or self._is_stalled(reading)
+        return Condition.STALE if is_stale else Condition.GOOD
 
-    @property
-    def _is_stalled(self) -> bool:
+    def _is_stalled(self, reading: _Reading) -> bool:
         # Of an encrypted batch that nobody can open the client counts one message, the broker all.
-        starved = self._permits.lost > 0 and self._permits.lost >= self._permits.queue_size // 2
-        quiet = time.monotonic() - self._times.received > QUIET_SECONDS
+        starved = reading.lost > 0 and reading.lost >= reading.queue_size // 2
+        quiet = time.monotonic() - reading.received > QUIET_SECONDS
         return starved and quiet and self._feed.has_room
 
     def tend(self) -> None:
         """Have a good source go on where the broker has left it standing."""
-        succession = self._succession
+        succession = None if self._reading is None else self._reading.succession
         if succession is not None and (succession.is_waiting or self._feed.has_room):
             succession.tend()
 
@@ -137,12 +133,11 @@ class Source:
         import pulsar
 
         self.close()
-        self._permits, self._interrupted = _Permits(queue_size), False
-        self._times.asked = None
-        self._ready.clear()
-        succession = Succession(self._go_back) if self._may_change_hands(client) else None
-        on_message = functools.partial(self._on_message, succession)
-        consumer = client.subscribe(
+        reading = _Reading(queue_size)
+        if self._may_change_hands(client):
+            reading.succession = Succession(functools.partial(_go_back, reading))
+        on_message = functools.partial(self._on_message, reading)
+        reading.consumer = client.subscribe(
             self.topic,
             self.subscription,
             consumer_type=self._consumer_type(),
@@ -153,13 +148,13 @@ class Source:
             # By default an encrypted message is kept in the client, and its room with it.
             crypto_failure_action=pulsar.ConsumerCryptoFailureAction.CONSUME,
         )
-        self._consumer, self._succession = consumer, succession
-        self._ready.set()
+        self._reading = reading
+        reading.ready.set()
         if own_thread:
             name = f"consumer-{self.topic.rpartition('/')[2]}"
             threading.Thread(
                 target=tracing.silently(self._receive),
-                args=(consumer, on_message),
+                args=(reading, reading.consumer),
                 name=name,
                 daemon=True,
             ).start()
@@ -179,68 +174,58 @@ class Source:
 
     def close(self) -> None:
         """Hand back what was not acknowledged."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            broker.close(consumer)
+        reading, self._reading = self._reading, None
+        if reading is not None and reading.consumer is not None:
+            broker.close(reading.consumer)
 
     def acknowledge(self, message: pulsar.Message) -> None:
         """Tell the broker that a message is done with, or let it come again if that cannot be."""
         import pulsar
 
-        consumer = self._consumer
-        if consumer is None:
+        reading = self._reading
+        if reading is None or reading.consumer is None:
             return
         try:
-            consumer.acknowledge(message)
+            reading.consumer.acknowledge(message)
         except pulsar.PulsarException as error:
             logger.debug("A message on %s comes again: %s", self.topic, error)
 
-    def _receive(
-        self,
-        consumer: pulsar.Consumer,
-        on_message: Callable[[pulsar.Consumer, pulsar.Message], None],
-    ) -> None:
+    def _receive(self, reading: _Reading, consumer: pulsar.Consumer) -> None:
         import pulsar
 
-        while self._reads_by(consumer):
-            self._times.asked = time.monotonic()
+        while self._reading is reading:
+            reading.asked = time.monotonic()
             try:
                 message = consumer.receive(timeout_millis=RECEIVE_MILLISECONDS)
             except pulsar.Timeout:
                 continue
             except pulsar.PulsarException as error:
                 logger.debug("Receiving from %s ended: %s", self.topic, error)
-                if self._reads_by(consumer):
-                    self._interrupted = True
+                reading.interrupted = True
                 return
             finally:
-                if self._reads_by(consumer):
-                    self._times.asked = None
-            on_message(consumer, message)
+                reading.asked = None
+            self._on_message(reading, consumer, message)
 
-    def _reads_by(self, consumer: pulsar.Consumer) -> bool:
-        return self._consumer is consumer
-
-    def _on_message(
-        self, succession: Succession | None, _: pulsar.Consumer, message: pulsar.Message
-    ) -> None:
+    def _on_message(self, reading: _Reading, _: pulsar.Consumer, message: pulsar.Message) -> None:
         # The client may hand out the first messages before it has returned the consumer.
-        if not self._ready.is_set():
-            self._ready.wait(READY_SECONDS)
-        self._times.received = time.monotonic()
+        if not reading.ready.is_set():
+            reading.ready.wait(READY_SECONDS)
+        reading.received = time.monotonic()
+        succession = reading.succession
         # The client drops a message in chunks of which it had a half, and hands on what is behind
         # it. All of it is delivered again to the consumer that is opened instead.
-        if succession is not None and self._interrupted:
+        if succession is not None and reading.interrupted:
             return
         sealed = message.encryption_context()
         if sealed is not None:
-            self._permits.lost += max(0, sealed.batch_size() - 1)
+            reading.lost += max(0, sealed.batch_size() - 1)
         # One that nobody can open is a dead letter, whatever came before it. It would not be
         # delivered again: of its batch the broker counts more permits than it gets back.
         if succession is None or succession.admits(place_of(message)) or sealed is not None:
             self._feed.take(self, message)
 
-    def _go_back(self) -> None:
-        consumer = self._consumer
-        if consumer is not None:
-            consumer.redeliver_unacknowledged_messages()
+
+def _go_back(reading: _Reading) -> None:
+    if reading.consumer is not None:
+        reading.consumer.redeliver_unacknowledged_messages()

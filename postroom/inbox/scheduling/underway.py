@@ -83,8 +83,10 @@ class _Nowhere:
 class Underway:
     """Jobs between their start and their end; the dispatcher's own.
 
-    What was abandoned is under way no more: should it come back, nobody listens. For its `threads`
-    the runner is given as many jobs, and some `ahead`; `in_groups` are the events of all groups.
+    What it gives to other threads to call, when a job has ended or is cut off, does nothing but
+    post to the mailbox. What was abandoned is under way no more: should it come back, nobody
+    listens. For its `threads` the runner is given as many jobs, and some `ahead`; `in_groups` are
+    the events of all groups.
     """
 
     def __init__(

@@ -42,6 +42,8 @@ class Retention:
     the very collection that the checkpoint speaks of, at the cluster time that the checkpoint has
     reached. So no unsent row is ever deleted, however old its id, and none needs a second write.
     Quarantined rows stay, and those that were put back from there for the `margin` of a scan.
+    start() and stop() are the relay's thread's; prune(), which tells `pruned`, is its own thread's,
+    or that of a command which has no other.
     """
 
     def __init__(

@@ -32,7 +32,10 @@ LONGEST_WRITE_SECONDS = 20.0
 
 @dataclass(slots=True, eq=False)
 class Saving:
-    """A checkpoint that is being written, and what that failed with."""
+    """A checkpoint that is being written, and what that failed with.
+
+    Its own thread sets `ended` and `error`, then `done`; the term's reads them behind that.
+    """
 
     marks: dict[Topic, Mark]
     position: int

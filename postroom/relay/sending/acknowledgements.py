@@ -43,14 +43,16 @@ class Refusal:
 class Acknowledgements:
     """Heard in the client's threads, one at a time and in the order of the sends.
 
-    `failure` and `settled`, the number of bursts that are stored, are written there and read in the
-    term's thread; `news` is set there, waited for and cleared in the term's. `topic` and `counted`
-    never change; `_place` is the client's threads' alone; expect() is called in the term's. An
-    acknowledgement proves what it says and no more: one without a place says that the broker's
-    deduplication knows a number at least as high; and since the client reports nothing of a burst's
-    other messages, behind the last one the topic must have grown by as many entries, or it must
-    stand in its place in the batch. `counted` says that nobody else makes the topic grow, `batched`
-    that each burst is one batch.
+    What the client refuses at once, as too large or since its producer is closed, it tells within
+    the send, in the term's thread: that touches `failure` and `news` alone, and should a failure be
+    told by both, either ends the term. `settled`, the number of bursts that are stored, and
+    `_place` are written in the client's threads; the term's reads `failure` and `settled`, waits
+    for `news` and clears it, and calls expect(). All else never changes. An acknowledgement proves
+    what it says and no more: one without a place says that the broker's deduplication knows a
+    number at least as high; and since the client reports nothing of a burst's other messages,
+    behind the last one the topic must have grown by as many entries, or it must stand in its place
+    in the batch. `counted` says that nobody else makes the topic grow, `batched` that each burst is
+    one batch.
     """
 
     def __init__(

@@ -59,8 +59,8 @@ class Opening:
     """Opens the lanes of one term; used by the term's thread alone.
 
     The fence makes an older holder's sends fail from here on; the tail, read after it, is all that
-    was stored since the checkpoint, so that nothing is sent a second time. `tell` hears, in the
-    client's threads, of what the broker did not store; `say` shows what is waited for.
+    was stored since the checkpoint, so that nothing is sent a second time. `tell` hears of what the
+    broker did not store, as Acknowledgements are told of it; `say` shows what is waited for.
     """
 
     def __init__(
