@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError
@@ -12,13 +13,15 @@ from postroom.events import DomainEvent
 from postroom.topics import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from postroom.routing import Routing
 
 __all__ = ["asyncapi", "classes", "exported"]
 
 FORM = 1
+# What AsyncAPI takes in no key; nor does a reference, which is a JSON pointer.
+NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def classes() -> dict[str, EventClass]:
@@ -61,13 +64,14 @@ def asyncapi(
 
     An event whose topic a function tells by its data is left out of the channels.
     """
-    schemas, definitions = _schemas(of, "components/schemas")
+    schemas, definitions = map(_undiscriminated, _schemas(of, "components/schemas"))
+    keys, topics = _keys(of), {name: _topic_of(routing, name) for name in of}
+    places = _keys(dict.fromkeys(filter(None, topics.values())))
     channels: dict[str, Any] = {}
-    for name in of:
-        topic = _topic_of(routing, name)
+    for name, topic in topics.items():
         if topic is not None:
-            channel = channels.setdefault(_short(topic), {"address": topic, "messages": {}})
-            channel["messages"][name] = {"$ref": f"#/components/messages/{name}"}
+            channel = channels.setdefault(places[topic], {"address": topic, "messages": {}})
+            channel["messages"][keys[name]] = {"$ref": f"#/components/messages/{keys[name]}"}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": title, "version": version},
@@ -78,7 +82,7 @@ def asyncapi(
             for name in channels
         },
         "components": {
-            "messages": {name: _message(known, schemas[name]) for name, known in of.items()},
+            "messages": {keys[name]: _message(each, schemas[name]) for name, each in of.items()},
             "schemas": definitions,
         },
     }
@@ -106,16 +110,33 @@ def _schemas(of: Mapping[str, EventClass], where: str) -> tuple[dict[str, Any], 
     """Return each event's schema, and what they refer to, by names that no two events share."""
     schemas: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
+    keys = _keys(of)
     for name, known in of.items():
         try:
-            found = known.shape.schema(f"#/{where}/{name}.")
+            found = known.shape.schema(f"#/{where}/{keys[name]}.")
         except (PydanticUserError, TypeError) as error:
             # It holds what JSON Schema has no word for; the others have theirs.
             found = {"$comment": f"It has no JSON Schema ({type(error).__name__})"}
         for inner, schema in found.pop("$defs", {}).items():
-            definitions[f"{name}.{inner}"] = schema
+            definitions[f"{keys[name]}.{inner}"] = schema
         schemas[name] = found
     return schemas, definitions
+
+
+def _undiscriminated(found: Any) -> Any:
+    """Return schemas without OpenAPI's discriminator, for which AsyncAPI wants another form.
+
+    Its values are told by each alternative's own schema as well.
+    """
+    if isinstance(found, list):
+        return [_undiscriminated(each) for each in found]
+    if not isinstance(found, dict):
+        return found
+    return {
+        name: _undiscriminated(each)
+        for name, each in found.items()
+        if name != "discriminator" or not (isinstance(each, dict) and "propertyName" in each)
+    }
 
 
 def _topic_of(routing: Routing, name: str) -> str | None:
@@ -125,6 +146,12 @@ def _topic_of(routing: Routing, name: str) -> str | None:
         return None
 
 
-def _short(topic: str) -> str:
-    # A name within the document, which may hold no slash.
-    return topic.partition("://")[2].replace("/", ".")
+def _keys(names: Iterable[str]) -> dict[str, str]:
+    """Return a key within the document for each event or topic; no two have the same."""
+    keys: dict[str, str] = {}
+    for name in names:
+        key = NOT_IN_KEYS.sub("_", name.partition("://")[2].replace("/", ".") or name)
+        while key in keys.values():
+            key += "_"
+        keys[name] = key
+    return keys

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel, Field
 
 from postroom import DomainEvent, Event, InvalidEvent, Outbox, handles, upcasts, versions
 from postroom.celery.commands.outbox import outbox
@@ -153,6 +155,51 @@ def test_the_command_prints_and_compares(tmp_path: Any) -> None:
     assert "take the output of `outbox schema`" in wrong.output
 
 
+class ByCard(BaseModel):
+    """An alternative."""
+
+    kind: Literal["card"]
+
+
+class InCash(BaseModel):
+    """Another one."""
+
+    kind: Literal["cash"]
+
+
+class OddlyNamed(DomainEvent, name="shop/Paid ~ö"):
+    """What it refers to would stand in a path, and its union has a word of OpenAPI's."""
+
+    how: Annotated[ByCard | InCash, Field(discriminator="kind")]
+    discriminator: str
+
+
+def lead_somewhere(found: dict[str, Any]) -> int:
+    """Follow every reference of a document, as a JSON pointer; return how many there are."""
+    references = [part.split('"')[0] for part in json.dumps(found).split('"$ref": "')[1:]]
+    for reference in references:
+        place: Any = found
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+    return len(references)
+
+
+def test_any_name_of_an_event_makes_a_valid_document() -> None:
+    """Its keys are those that AsyncAPI takes, no two the same; tried with AsyncAPI's own parser."""
+    of = {"shop/Paid ~ö": known(OddlyNamed), "shop_Paid ~ö": known(OddlyNamed)}
+    routing = Routing(default="public/default/über", topics={}, key=None)
+    found = schemas.asyncapi(of, routing, title="Shop", version="2.0.0")
+    assert lead_somewhere(found) == 7
+    kept = found["components"]
+    keys = [*found["channels"], *found["operations"], *kept["messages"], *kept["schemas"]]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", key) for key in keys)
+    assert sorted(kept["messages"]) == ["shop_Paid___", "shop_Paid____"]
+    data = kept["messages"]["shop_Paid___"]["payload"]["properties"]["data"]["properties"]
+    assert set(data["how"]) == {"oneOf", "title"}
+    assert "discriminator" in data
+    assert lead_somewhere(schemas.exported(of)) == 4
+
+
 def test_asyncapi_names_topics_and_messages() -> None:
     """Every reference leads somewhere within the document."""
     routing = Routing(
@@ -163,8 +210,4 @@ def test_asyncapi_names_topics_and_messages() -> None:
     assert found["asyncapi"] == "3.0.0"
     channel = found["channels"]["shop.prod.orders"]
     assert channel["address"] == "persistent://shop/prod/orders"
-    references = [part.split('"')[0] for part in json.dumps(found).split('"$ref": "')[1:]]
-    for reference in references:
-        place: Any = found
-        for step in reference.removeprefix("#/").split("/"):
-            place = place[step]
+    assert lead_somewhere(found)
