@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,11 +16,27 @@ from postroom import Event, errors, handles
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.handlers import Handler, Registry
 from postroom.inbox.handling.inbox import Inbox
+from postroom.inbox.handling.orphans import PAUSE_SECONDS, app_name
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
 
     from tests.site import Site
+
+
+# Remembers an event in a transaction, and is killed then.
+KILLED = """
+import json, sys, time
+from pymongo import MongoClient
+name, database, row = json.loads(sys.argv[2])
+client = MongoClient(sys.argv[1], appname=name)
+session = client.start_session()
+session.start_transaction()
+client[database]["__inboxMessages"].insert_one({"_id": row}, session=session)
+print("!", end="", flush=True)
+time.sleep(600)
+"""
 
 
 def event(number: int | str) -> Event[dict[str, Any]]:
@@ -123,6 +142,31 @@ def test_a_call_that_is_cut_off_never_commits(lite_site: Site, inbox: Inbox) -> 
     thread.join()
     assert len(failed) == 1
     assert [row["by"] for row in notes.find()] == ["the next"]
+
+
+@pytest.mark.parametrize("contends", [False, True])
+def test_an_orphan_is_ended_however_slow_the_tries_are(
+    lite_site: Site, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, *, contends: bool
+) -> None:
+    """By the first who meets it and gives up for now, in turn or not; MongoDB takes a minute."""
+    monkeypatch.setattr("postroom.inbox.handling.tries.MOMENT_SECONDS", 0.0)
+    noted = handler(lite_site)
+    row = inbox._row_id(noted, event(1)).stored()
+    killed = [sys.executable, "-c", KILLED, lite_site.environment["POSTROOM_MONGODB_URI"]]
+    words = json.dumps([app_name(), lite_site.name, row])
+    with subprocess.Popen([*killed, words], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"!"
+        process.kill()
+
+    def is_applied() -> bool:
+        try:
+            return inbox.apply(noted, [event(1)], contends=contends).handled == 1
+        except (PyMongoError, errors.NotItsTurn):
+            return False
+
+    wait_until(is_applied, description="it is handled", seconds=PAUSE_SECONDS + 20)
+    assert seen(lite_site) == [1]
 
 
 def test_a_batch_leaves_out_what_was_handled(lite_site: Site, inbox: Inbox) -> None:

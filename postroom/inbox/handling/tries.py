@@ -60,8 +60,11 @@ class Tries:
             try:
                 self._transact(call)
             except mongo.PyMongoError as error:
-                took = time.monotonic() - began
-                if not _is_conflict(error) or attempt == CONFLICT_TRIES or took > MOMENT_SECONDS:
+                if not _is_conflict(error) or attempt == CONFLICT_TRIES:
+                    raise
+                if time.monotonic() - began > MOMENT_SECONDS:
+                    # Not tried again here: where MongoDB is far away or busy all of them are slow.
+                    self._orphans.end()
                     raise
             else:
                 return
@@ -90,7 +93,8 @@ class Tries:
                     raise errors.NotItsTurn from None
             except mongo.PyMongoError as error:
                 if _is_conflict(error):
-                    # With one that does not queue.
+                    # With one that does not queue, or cannot any more.
+                    self._orphans.end()
                     turns.call_to_queue(self._handler)
                 raise
             else:
