@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Partitioner", "slot_of"]
 
-# Writers are made for a request or a task at times, clients are not.
-_known: weakref.WeakKeyDictionary[Any, dict[tuple[str, str, int], Partitioner]]
-_known = weakref.WeakKeyDictionary()
+# Writers are made for a request or a task at times, clients are not. By the client's id: to PyMongo
+# two clients of the same servers are equal, whoever their users are.
+_known: dict[int, dict[tuple[str, str, int], Partitioner]] = {}
 
 
 class Partitioner:
@@ -51,8 +51,7 @@ class Partitioner:
             raise errors.ConfigurationError(
                 f"An outbox has 1 to {MOST_PARTITIONS} outbox partitions, not {quoted(count)}"
             )
-        of_it = _known.setdefault(client, {})
-        return of_it.setdefault((database, base, count), cls(base, count))
+        return _known_to(client).setdefault((database, base, count), cls(base, count))
 
     @property
     def base(self) -> str:
@@ -100,6 +99,13 @@ class Partitioner:
             yield from self.learn()
         if self._partitioning != placed_by:
             raise errors.PartitioningChanged
+
+
+def _known_to(client: Any) -> dict[tuple[str, str, int], Partitioner]:
+    if id(client) not in _known:
+        # Two threads may come here at once: what is gone already is let go of without a word.
+        weakref.finalize(client, _known.pop, id(client), None).atexit = False
+    return _known.setdefault(id(client), {})
 
 
 def slot_of(key: str | None, row_id: ObjectId) -> int:
