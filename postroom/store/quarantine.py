@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pymongo
 from pymongo import ASCENDING, ReadPreference, UpdateOne, WriteConcern
 from pymongo.read_concern import ReadConcern
 
@@ -168,6 +169,8 @@ class Quarantine:
 
         Raises:
             OtherPartitioning: the outbox is being divided anew; try it again when that is done.
+            pymongo.errors.PyMongoError: it is not known to be done; done again it changes nothing
+                more where it was.
 
         """
         open_ones = run(self._rows.database, successor(self._partition))
@@ -186,7 +189,11 @@ class Quarantine:
                 return False
             return found
 
-        with self._rows.database.client.start_session() as session:
+        # Bounded as any other call: PyMongo would try the transaction, and its commit, for minutes.
+        with (
+            pymongo.timeout(WRITE_MS / 1000),
+            self._rows.database.client.start_session() as session,
+        ):
             return session.with_transaction(
                 again,
                 read_concern=ReadConcern("snapshot"),

@@ -172,6 +172,9 @@ def test_the_doctor_looks_at_everything_on_real_pulsar(pulsar_site: Site) -> Non
     relay = pulsar_site.relay(POSTROOM_RETENTION_DAYS="3")
     relay.wait_for("goes on from there")
     wait_until(lambda: pulsar_site.checkpoint.get("resumeToken"), description="a checkpoint")
+    dead = f"{pulsar_site.topic}-test-DLQ"
+    letters = pulsar_site.pulsar.create_producer(dead, chunking_enabled=True)
+    letters.send(bytes(6 << 20))
     done = run(pulsar_site, "outbox", "doctor", "--json", code=1)
     found = {each["what"]: each for each in values(done)}
     assert "differs: " in found["setting POSTROOM_RETENTION_DAYS"]["found"]
@@ -181,6 +184,8 @@ def test_the_doctor_looks_at_everything_on_real_pulsar(pulsar_site: Site) -> Non
     assert subscription["remedy"] == "celery -A … worker -Q consumer"
     assert found[f"topic {pulsar_site.topic}"]["grade"] == "ok"
     assert "0 messages wait" in subscription["found"]
+    letter = found[f"dead letters of test on {pulsar_site.topic}"]["found"]
+    assert letter.startswith("2 entries of dead letters (a batch is one, a large message one for")
     assert found["Pulsar's version"]["grade"] == "ok"
 
 

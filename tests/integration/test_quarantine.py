@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from postroom import wire
 from postroom.store import quarantine as stored_quarantine
@@ -126,6 +127,24 @@ def test_a_retry_is_done_once(lite_site: Site, quarantine: Quarantine) -> None:
     assert [each.row_id for each in quarantine.entries()] == [gone]
     other = Quarantine(lite_site.database, partition=DEFAULT_PARTITION)
     assert other.retry(first) is False
+
+
+@pytest.mark.timeout(60)
+def test_a_retry_ends_in_time(
+    lite_site: Site, quarantine: Quarantine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another transaction holds the entry all the time; asked again it is done."""
+    monkeypatch.setattr(stored_quarantine, "WRITE_MS", 300)
+    (row_id,) = set_aside(lite_site, 1)
+    with lite_site.mongodb.start_session() as session, session.start_transaction():
+        held = {"$set": {"reason": "held"}}
+        entries = lite_site.database[wire.QUARANTINE]
+        entries.update_one({"_id": row_id}, held, session=session)
+        with pytest.raises(PyMongoError):
+            quarantine.retry(row_id)
+        session.abort_transaction()
+    monkeypatch.undo()
+    assert quarantine.retry(row_id)
 
 
 def test_a_replay_leaves_a_retried_row_alone(lite_site: Site, quarantine: Quarantine) -> None:

@@ -214,8 +214,11 @@ def _subscriptions(admin: Provisioning, topic: Topic) -> Mapping[str, Any] | Non
 
 
 def _said(waiting: int, what: str = "messages") -> str:
-    """Say how many wait: the broker counts a batch once, however many messages are in it."""
-    return f"at least {waiting} {what}" if waiting else f"0 {what}"
+    """Say what waits: neither a batch nor the chunks of a large message are told from one."""
+    if not waiting:
+        return f"0 {what}"
+    entries = "1 entry" if waiting == 1 else f"{waiting} entries"
+    return f"{entries} of {what} (a batch is one, a large message one for each of its chunks)"
 
 
 def _numbers(details: Mapping[str, Any]) -> tuple[int, int]:
