@@ -159,6 +159,7 @@ class Term:
             checkpoint,
             left_out_until=self._outfit.lanes.known.until(),
             has_room=lambda: self._reader.has_room,
+            gather=self._reader.gather,
         )
 
     # --- the loop ----------------------------------------------------------------------------
@@ -174,6 +175,8 @@ class Term:
                 if batch is None:
                     break
                 self._send(batch)
+            if self._outfit.landing.flight.is_empty:
+                self._reader.all_is_stored()
             self._outfit.saver.save_if_due()
             self._require_progress()
             now = time.monotonic()

@@ -15,6 +15,7 @@ from postroom import wire
 from postroom.relay.reading import pages
 from postroom.relay.reading.batch import Batch
 from postroom.relay.reading.exchange import applied_time, looked_through, proven
+from postroom.relay.reading.gathering import GATHERING
 from postroom.relay.reading.scan import REPLACED, CollectionScan
 from postroom.relay.reading.stream import has_passed, open_stream, replies
 from postroom.relay.reading.undecided import undecided
@@ -97,19 +98,21 @@ class Origin:
         *,
         left_out_until: ObjectId | None = None,
         has_room: Callable[[], bool] = lambda: True,
+        gather: Callable[[], None] = GATHERING.wait,
     ) -> Iterator[Batch]:
         """Return the batches of a term that begins with this checkpoint, for ever.
 
         They are asked for in one other thread, where begin_scan() of the checkpoint is then called
         too. A scan is over with the first point that has none. `left_out_until` is the highest
         ObjectId in the tails, None if they are empty; `has_room` says whether another batch would
-        be taken at once.
+        be taken at once, `gather` waits for as long as rows are to gather behind few.
         """
         token, noted = checkpoint.token, checkpoint.scan
         scanned = functools.partial(
             self._scanned,
             left_out_until=left_out_until,
             has_room=has_room,
+            gather=gather,
             settled=Settled(
                 self._database, partition=self._partition, position=checkpoint.position
             ),
@@ -118,7 +121,7 @@ class Origin:
             due = noted or Scan(stream_lost=True)
             return self._known(self._begun_scan(due, scanned, epoch=checkpoint.epoch))
         if noted is None:
-            batches = self._streamed(token, of=checkpoint.collection)
+            batches = self._streamed(token, gather, of=checkpoint.collection)
         elif noted.stream_first:
             batches = self._streamed_before_scan(token, noted)
         else:
@@ -140,16 +143,21 @@ class Origin:
 
     # --- the stream --------------------------------------------------------------------------
 
-    def _replies(self, token: ResumeToken) -> Generator[Reply, None, None]:
-        return replies(self._reading[wire.OUTBOX], partition=self._partition, token=token)
+    def _replies(
+        self, token: ResumeToken, gather: Callable[[], None] = GATHERING.wait
+    ) -> Generator[Reply, None, None]:
+        outbox = self._reading[wire.OUTBOX]
+        return replies(outbox, partition=self._partition, token=token, gather=gather)
 
-    def _streamed(self, token: ResumeToken, *, of: Binary | None = None) -> Iterator[Batch]:
+    def _streamed(
+        self, token: ResumeToken, gather: Callable[[], None], *, of: Binary | None = None
+    ) -> Iterator[Batch]:
         """Return what the stream has behind the token; `of` is the collection that it is about."""
         if of is not None and self._rows.collection() not in {of, None}:
             with contextlib.closing(self._replies(token)) as looked_at:
                 for _ in looked_through(looked_at, until=applied_time(self._reading)):
                     yield Batch(slices=[], point=None)
-        for reply in self._replies(token):
+        for reply in self._replies(token, gather):
             if reply.is_last:
                 point = Point(token=reply.token, scan=self._replaced())
                 yield Batch(slices=reply.slices(), point=point, ends_with=REPLACED)
@@ -225,6 +233,7 @@ class Origin:
         *,
         left_out_until: ObjectId | None,
         has_room: Callable[[], bool],
+        gather: Callable[[], None],
         settled: Settled,
     ) -> Iterator[Batch]:
         _say(self._partition, noted)
@@ -240,7 +249,7 @@ class Origin:
         for batch in scan.batches():
             yield dataclasses.replace(batch, slices=undecided(batch.slices, settled))
             if batch.point is not None and batch.point.scan is None:
-                yield from self._streamed(batch.point.token)
+                yield from self._streamed(batch.point.token, gather)
 
     def _unseen(self, noted: Scan) -> tuple[list[Any], Timestamp]:
         """Return what was put back or fired by now, and the time that this is."""

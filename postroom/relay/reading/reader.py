@@ -8,11 +8,13 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from postroom import errors, tracing
+from postroom.relay.reading.gathering import GATHERING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from postroom.relay.reading.batch import Batch
+    from postroom.relay.reading.gathering import Gathering
 
 __all__ = ["ReadFailed", "Reader"]
 
@@ -34,13 +36,17 @@ class Reader:
     own thread, also by what reads.
     """
 
-    def __init__(self, *, tell: Callable[[Batch | ReadFailed], None]) -> None:
+    def __init__(
+        self, *, tell: Callable[[Batch | ReadFailed], None], gathering: Gathering = GATHERING
+    ) -> None:
         self._tell = tell
+        self._gathering = gathering
         self._places = threading.Condition()
         self._ahead = 0
         self._over = threading.Event()
         self._arrived: deque[Batch] = deque()
         self._asked_at: float | None = None
+        self._stored = threading.Event()
 
     def start(self, batches: Iterator[Batch]) -> None:
         """Begin to read; once."""
@@ -83,6 +89,15 @@ class Reader:
         """Whether another batch would be taken at once."""
         return self._ahead < READ_AHEAD_BATCHES
 
+    def gather(self) -> None:
+        """Let rows gather behind few; called by what reads, in the reader's own thread."""
+        self._gathering.wait(self._stored)
+
+    def all_is_stored(self) -> None:
+        """Note, in the term's thread, that nothing that was taken is under way."""
+        if not self._arrived and not self._stored.is_set():
+            self._stored.set()
+
     def stop(self) -> None:
         """Have the thread end once the server has answered; it is not waited for."""
         self._over.set()
@@ -112,6 +127,8 @@ class Reader:
                 self._wait_for_room()
                 if self._over.is_set():
                     return
+                # Noted a moment too early that all is stored only has the next rows read sooner.
+                self._stored.clear()
                 self._tell(batch)
                 if batch.ends_with:
                     return

@@ -23,7 +23,7 @@ from postroom.store.values import ResumeToken
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from pymongo.collection import Collection
 
@@ -109,10 +109,12 @@ def replies(
     partition: OutboxPartition,
     token: ResumeToken,
     await_ms: int = AWAIT_MS,
+    gather: Callable[[], None] = GATHERING.wait,
 ) -> Generator[Reply, None, None]:
     """Yield what was committed after `token`, in commit order, until the collection is replaced.
 
-    Yields an empty reply after `await_ms` while nothing happens.
+    Yields an empty reply after `await_ms` while nothing happens. Behind one with few rows `gather`
+    waits for as long as the next ones are to gather.
 
     Raises:
         HistoryLost: the server no longer knows the token.
@@ -133,7 +135,7 @@ def replies(
                 if reply.is_last:
                     return
                 if 0 < reply.rows < FEW_ROWS:
-                    GATHERING.wait()
+                    gather()
     raise errors.TermEnded("The change stream was closed by MongoDB; a new term begins")
 
 
