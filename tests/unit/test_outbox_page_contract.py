@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flower
 import pytest
+import tornado.log
 import tornado.template
 import tornado.web
 from flower import app, command, options, urls, views
@@ -146,3 +148,13 @@ def test_the_wheel_has_the_assets(tmp_path: Path) -> None:
         names = set(wheel.namelist())
     folder = adapter.ASSETS.relative_to(ROOT)
     assert {str(folder / path.name) for path in adapter.ASSETS.iterdir()} <= names
+
+
+def test_tornados_formatter_takes_its_colours_from_one_table() -> None:
+    """Which `keep_flower_to_lines` empties: what Flower logs is read by programs and people."""
+    record = logging.LogRecord("flower", logging.ERROR, __file__, 1, "said", (), None)
+    formatter = tornado.log.LogFormatter(color=True)
+    formatter._colors = {logging.ERROR: "<red>"}
+    assert formatter.format(record).startswith("<red>")
+    formatter._colors = {}
+    assert formatter.format(record).startswith("[E ")
