@@ -27,6 +27,8 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # Besides, where it gives events a time.
     "scheduler": {
         wire.SCHEDULED: (("find", "insert", "remove", "update"), ("createIndex",)),
+        wire.SCHEDULE_NAMES: (("find", "insert", "remove", "update"), ("createIndex",)),
+        wire.FIRED: (("find",), ()),
     },
     "relay": {
         "": (("listCollections",), ()),
@@ -35,6 +37,8 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         wire.QUARANTINE: (("find",), ("createIndex", "insert", "remove", "update")),
         wire.PARTITIONS: ((), ("find",)),
         wire.SCHEDULED: ((), ("createIndex", "find", "remove", "update")),
+        wire.SCHEDULE_NAMES: ((), ("remove",)),
+        wire.FIRED: ((), ("createIndex", "find", "insert", "remove", "update")),
     },
     "consumer": {
         wire.INBOX: (("createIndex", "find", "insert", "update"), ("collMod", "remove")),
@@ -47,6 +51,8 @@ PARTS: Mapping[str, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         wire.CHECKPOINTS: ((), ("find", "update")),
         wire.QUARANTINE: ((), ("find", "remove", "update")),
         wire.SCHEDULED: ((), ("find", "remove", "update")),
+        wire.SCHEDULE_NAMES: ((), ("find", "remove")),
+        wire.FIRED: ((), ("find",)),
         wire.INBOX: ((), ("find", "remove")),
         wire.BEGUN: ((), ("find",)),
         wire.ACTIONS: ((), ("createIndex", "find", "insert", "update")),

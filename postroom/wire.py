@@ -20,6 +20,8 @@ REPERTOIRES = "__inboxRepertoires"
 ACTIONS = "__outboxActions"
 PARTITIONS = "__outboxPartitions"
 SCHEDULED = "__outboxScheduled"
+SCHEDULE_NAMES = "__outboxScheduleNames"
+FIRED = "__outboxFired"
 
 # Hermes makes this very index at each start and fails on another name or one that is not unique.
 CHECKPOINT_INDEX = "idx_partitionKey_asc"
@@ -29,9 +31,8 @@ REPERTOIRES_EXPIRY_INDEX = "idx_seenAt_ttl"
 ACTIONS_EXPIRY_INDEX = "idx_beganAt_ttl"
 QUARANTINE_INDEX = "idx_partitionKey_retriedAt_topic_position"
 SCHEDULED_DUE_INDEX = "idx_partitionKey_dueAt_id_slot"
-SCHEDULED_NAME_INDEX = "idx_partitionKey_schedule_firedId"
-SCHEDULED_FIRED_INDEX = "idx_firedInto_firedAt"
-SCHEDULED_FIRED_IDS_INDEX = "idx_firedIds"
+FIRED_INDEX = "idx_firedInto_firedAt"
+FIRED_IDS_INDEX = "idx_firedIds"
 
 
 class OutboxField:
@@ -130,7 +131,7 @@ class ScheduledField:
     """An event that is not due yet: a row of the outbox with these fields more.
 
     Its `partitionKey` is the name that all outbox partitions of its outbox share: which of them it
-    goes to is decided when it is due. What was fired keeps its id, the name and the last three.
+    goes to is decided when it is due.
     """
 
     ID = "_id"
@@ -145,11 +146,30 @@ class ScheduledField:
     REFUSED = "refused"
     # What it had for a due moment, where that was no date.
     GIVEN_DUE_AT = "givenDueAt"
-    FIRED_ID = "firedId"
-    FIRED_AT = "firedAt"
-    FIRED_INTO = "firedInto"
-    # The ids of others that were fired together with it: it stands for all of them.
-    FIRED_IDS = "firedIds"
+
+
+class ScheduleNameField:
+    """Which event waits under a name, or was the last that did; the id is an object."""
+
+    ID = "_id"
+    PARTITION = "partitionKey"
+    SCHEDULE = "schedule"
+    EVENT_ID = "eventId"
+
+
+class FiredField:
+    """What was moved out of the plan together: one row for all of it."""
+
+    ID = "_id"
+    PARTITION = "partitionKey"
+    # The outbox partition, and MongoDB's time.
+    INTO = "firedInto"
+    AT = "firedAt"
+    IDS = "firedIds"
+    # Those of them that had names, where there are any.
+    NAMED = "named"
+    EVENT_ID = "eventId"
+    SCHEDULE = "schedule"
 
 
 class InboxField:

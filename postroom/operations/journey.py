@@ -164,7 +164,14 @@ def _in_mongodb(found: Journey, database: Database[Any], wiring: Wiring) -> None
     ]
     found.looked += [
         f"the collection {database.name}.{name}"
-        for name in (wire.OUTBOX, wire.SCHEDULED, wire.QUARANTINE, wire.INBOX, wire.BEGUN)
+        for name in (
+            wire.OUTBOX,
+            wire.SCHEDULED,
+            wire.FIRED,
+            wire.QUARANTINE,
+            wire.INBOX,
+            wire.BEGUN,
+        )
     ]
 
 

@@ -39,6 +39,8 @@ COLLECTIONS = (
     wire.CHECKPOINTS,
     wire.QUARANTINE,
     wire.SCHEDULED,
+    wire.SCHEDULE_NAMES,
+    wire.FIRED,
     wire.INBOX,
     wire.BEGUN,
     wire.ACTIONS,
@@ -95,7 +97,8 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[SetupStep]:
     indexes: Sequence[tuple[str, Callable[[], None]]] = (
         (wire.CHECKPOINTS, lambda: checkpoint_index.prepare(database)),
         (wire.QUARANTINE, lambda: quarantine_index.prepare(database)),
-        (wire.SCHEDULED, lambda: plan_indexes.prepare(database)),
+        (wire.SCHEDULED, lambda: plan_indexes.prepare_plan(database)),
+        (wire.FIRED, lambda: plan_indexes.prepare_fired(database)),
         (wire.INBOX, lambda: InboxRows(database).prepare(keep=keep)),
         (wire.BEGUN, Begun(database, owner="").prepare),
         (wire.ACTIONS, ActionLog(database).prepare),

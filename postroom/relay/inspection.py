@@ -26,7 +26,14 @@ __all__ = ["Inspection"]
 
 
 # The outbox itself is looked at before each term: it may be made anew.
-KEEPS = (wire.CHECKPOINTS, wire.QUARANTINE, wire.SCHEDULED, wire.PARTITIONS)
+KEEPS = (
+    wire.CHECKPOINTS,
+    wire.QUARANTINE,
+    wire.SCHEDULED,
+    wire.SCHEDULE_NAMES,
+    wire.FIRED,
+    wire.PARTITIONS,
+)
 
 
 class Inspection:

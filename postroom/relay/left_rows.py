@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from pymongo import errors as mongo
@@ -33,8 +32,6 @@ MOST_REMEMBERED = 10_000
 LONGEST_ID = 1_000
 # One by one; what comes in hundreds is marked together.
 MOST_NAMED = 20
-# What was fired is passed by one by one for it.
-LOOK_FOR_UNDATED_SECONDS = 3600.0
 SAY_AGAIN_SECONDS = 3600.0
 
 
@@ -50,7 +47,6 @@ class LeftRows:
         self._database = database
         self._partition = partition
         self._said = Reminders(every_seconds=SAY_AGAIN_SECONDS)
-        self._looked_at = -LOOK_FOR_UNDATED_SECONDS
 
     def forget(self) -> None:
         """Have the unmarked ones tried again."""
@@ -91,11 +87,7 @@ class LeftRows:
         """
         odd = OddRows(self._database, base)
         now = server_time.now(self._database)
-        looks = [odd.without_a_place(now), odd.without_a_date()]
-        if time.monotonic() - self._looked_at >= LOOK_FOR_UNDATED_SECONDS:
-            self._looked_at = time.monotonic()
-            looks.append(odd.without_anything())
-        for found in map(list, looks):
+        for found in map(list, (odd.without_a_place(now), odd.without_a_date())):
             if found:
                 self.leave(rows, found)
 

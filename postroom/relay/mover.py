@@ -29,6 +29,7 @@ from postroom.server_codes import DUPLICATE_KEY, UNAUTHORIZED
 from postroom.store import plan_indexes
 from postroom.store.due_row import Odd
 from postroom.store.due_rows import Clock, DueRows, take_over
+from postroom.store.fired import Fired
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import is_refusal, neighbours
 
@@ -143,9 +144,11 @@ class Mover:
             partition=self._partition,
             session=session,
         )
+        # What an earlier term has fired is to be let go of, though nothing waits any more.
+        nothing_fired = not self._ready and Fired(self._database, []).is_empty()
         end = time.monotonic() + LOOK_AT_DIVISION_SECONDS
         while not self._stopping.is_set() and (looked_at := time.monotonic()) < end:
-            if not self._ready and not self._make_ready(rows, session):
+            if not self._ready and not self._make_ready(rows, session, nothing_fired=nothing_fired):
                 self._stopping.wait(LOOK_SECONDS)
                 continue
             self._housekeeping.do_if_due(rows, partitioning, closed=closed)
@@ -162,9 +165,9 @@ class Mover:
         longest = max(LOOK_SECONDS, LOOK_SHARE * took)
         self._stopping.wait(longest if clock is None else min(longest, clock.seconds))
 
-    def _make_ready(self, rows: DueRows, session: ClientSession) -> bool:
-        """Do what is to be done before the first move, once there is anything in the plan."""
-        if rows.is_empty():
+    def _make_ready(self, rows: DueRows, session: ClientSession, *, nothing_fired: bool) -> bool:
+        """Do what is to be done before the first move, once anything was ever scheduled."""
+        if nothing_fired and rows.is_empty():
             return False
         self._ready = take_over(self._database, self._partition, session)
         if self._ready:
@@ -238,10 +241,11 @@ class Mover:
 
 def _say_refused(partition: OutboxPartition) -> None:
     logger.warning(
-        "MongoDB refuses this relay a right on %s (code %d): scheduled events of outbox "
+        "MongoDB refuses this relay a right on %s or %s (code %d): scheduled events of outbox "
         "partition %r, if there are any, stay there. All else goes on; `outbox doctor` names "
         "the rights, and it is tried again",
         wire.SCHEDULED,
+        wire.FIRED,
         UNAUTHORIZED,
         partition,
         extra={"action": "schedule"},

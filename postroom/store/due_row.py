@@ -11,6 +11,7 @@ import bson
 from bson.raw_bson import RawBSONDocument
 
 from postroom.store.codec import RAW, READING, UNDECODABLE, id_in
+from postroom.store.schedule_names import is_name
 from postroom.wire import OutboxField, ScheduledField
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ _STRING, _OBJECT = 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueRow:
-    """A row that is due: `fired` is what goes into the outbox, `is_named` whether it has a name."""
+    """A row that is due: `fired` is what goes into the outbox, `name` that of its schedule."""
 
     row_id: Any
     slot: int
     due_at: datetime
-    is_named: bool
+    name: str | None
     fired: Mapping[str, Any]
 
     @property
@@ -87,7 +88,7 @@ def read(row: RawBSONDocument, partition: OutboxPartition) -> DueRow | Odd:
         row_id=row_id,
         slot=int(slot),
         due_at=due_at,
-        is_named=ScheduledField.SCHEDULE in fields,
+        name=name if is_name(name := fields.get(ScheduledField.SCHEDULE)) else None,
         fired={OutboxField.ID: row_id, OutboxField.PARTITION: partition, **rest},
     )
 

@@ -15,6 +15,7 @@ from pymongo.read_concern import ReadConcern
 from postroom import wire
 from postroom.store.codec import RAW, READING
 from postroom.store.due_row import EARLIEST, DueRow, Odd, read
+from postroom.store.fired import note as note_fired
 from postroom.wire import CheckpointField, ScheduledField
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ MOST_BYTES_AT_ONCE = 8 << 20
 FAR_AHEAD = timedelta(days=1)
 # A date that Python cannot hold is none that stops a row.
 ROWS = RAW.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
-KEPT = (ScheduledField.ID, ScheduledField.PARTITION, ScheduledField.SCHEDULE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,8 @@ class DueRows:
         self._partition = partition
         self._session = session
         index = partitioning.names.index(partition)
-        self._mine: dict[str, Any] = {ScheduledField.PARTITION: partitioning.base}
+        self._base = partitioning.base
+        self._mine: dict[str, Any] = {ScheduledField.PARTITION: self._base}
         if partitioning.is_divided:
             self._mine[ScheduledField.SLOT] = {"$mod": [partitioning.count, index]}
 
@@ -101,7 +102,7 @@ class DueRows:
 
         One entry of the index is read for it.
         """
-        # What was fired has no date there.
+        # What has no date sorts before all that is due.
         waiting = {**self._waiting(), ScheduledField.DUE_AT: {"$gte": EARLIEST}}
         shown = {ScheduledField.DUE_AT: 1, "now": "$$NOW", ScheduledField.ID: 0}
         row = self._plan.with_options(codec_options=READING).find_one(
@@ -171,40 +172,16 @@ class DueRows:
             return True
 
     def _take(self, rows: Sequence[DueRow], now: datetime, session: ClientSession) -> bool:
-        """Take rows out of the plan: what has a name stays as it was called.
-
-        Of the others the first one stands for all: to delete a row takes MongoDB half of what it
-        takes to put another one in its place.
-        """
-        nameless = [row.row_id for row in rows if not row.is_named]
-        first, others = nameless[:1], nameless[1:]
-        alone = [row.row_id for row in rows if row.is_named] + (first if not others else [])
-        done = 0
-        if alone:
-            done += self._put(alone, {}, now, session)
-        if others:
-            done += self._put(first, {ScheduledField.FIRED_IDS: {"$literal": others}}, now, session)
-            found = self._still(others, now)
-            deleted = self._plan.delete_many(found, hint="_id_", session=session)
-            done += deleted.deleted_count
-        return done == len(rows)
-
-    def _put(
-        self, ids: Sequence[Any], more: Mapping[str, Any], now: datetime, session: ClientSession
-    ) -> int:
-        kept: dict[str, Any] = {field: f"${field}" for field in KEPT}
-        kept |= {
-            ScheduledField.FIRED_ID: f"${ScheduledField.ID}",
-            ScheduledField.FIRED_AT: "$$NOW",
-            ScheduledField.FIRED_INTO: {"$literal": self._partition},
-            **more,
-        }
-        found = self._still(ids, now)
-        stages = [{"$replaceWith": kept}]
-        return self._plan.update_many(found, stages, hint="_id_", session=session).modified_count
-
-    def _still(self, ids: Sequence[Any], now: datetime) -> dict[str, Any]:
-        return {ScheduledField.ID: {"$in": list(ids)}, ScheduledField.DUE_AT: {"$lte": now}}
+        """Take rows out of the plan, and note them; not where one of them is not due any more."""
+        ids = {"$in": [row.row_id for row in rows]}
+        still = {ScheduledField.ID: ids, ScheduledField.DUE_AT: {"$lte": now}}
+        deleted = self._plan.delete_many(still, hint="_id_", session=session)
+        if deleted.deleted_count != len(rows):
+            return False
+        note_fired(
+            self._database, rows, base=self._base, partition=self._partition, session=session
+        )
+        return True
 
     def refuse(self, row: Odd) -> bool:
         """Leave a row out from now on, since it cannot be moved, until it is rescheduled.
@@ -270,9 +247,7 @@ def _abort(session: ClientSession) -> None:
 
 
 def _not_left(which: Mapping[str, Any]) -> dict[str, Any]:
-    # What was fired has no date; what looks as if it were, by hand, has one.
-    waiting = [{ScheduledField.DUE_AT: {"$ne": None}}, {ScheduledField.FIRED_ID: None}]
-    return {"$and": [which, {ScheduledField.REFUSED: None}, {"$or": waiting}]}
+    return {"$and": [which, {ScheduledField.REFUSED: None}]}
 
 
 def _refused(why: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Fired: what was moved out of the plan keeps its id there for a while.
+"""Fired: the ids of what was moved out of the plan are kept for a while, a row for each move.
 
-A cancel that comes too late is told so by it, and a scan after lost history finds the row in the
-outbox, whose id may be years old. Of what was moved together without names one row stands for all.
+A cancel that comes too late is told so by it, and a scan after lost history finds the rows in the
+outbox, whose ids may be years old. Names go with it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,65 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.server_codes import UNAUTHORIZED
-from postroom.store.codec import READING
-from postroom.wire import ScheduledField
+from postroom.store.codec import RAW, READING
+from postroom.store.schedule_names import Named, ScheduleNames
+from postroom.wire import FiredField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
+    from postroom.store.due_row import DueRow
     from postroom.store.moment import Moment
+    from postroom.store.values import OutboxPartition
 
-__all__ = ["Fired", "ids_in", "with_id"]
+__all__ = ["Fired", "note", "with_id"]
 
 MS = 10_000
-ROWS_A_REPLY = 100_000
+ROWS_A_REPLY = 1000
+# Each may have a thousand names.
+NAMED_AT_ONCE = 10
 # An id that is no UTF-8, as of a row written by hand, is no event's, and hides none.
 IDS = READING.with_options(unicode_decode_error_handler="replace")
 
 
-def with_id(condition: Any) -> list[dict[str, Any]]:
-    """Return the conditions of which one finds the row that stands for what was fired by an id."""
-    return [
-        {ScheduledField.ID: condition, ScheduledField.FIRED_ID: {"$ne": None}},
-        {ScheduledField.FIRED_IDS: condition},
+def with_id(base: str, row_id: Any) -> dict[str, Any]:
+    """Return the condition for the row that stands for an event of an outbox which was fired."""
+    return {FiredField.IDS: row_id, FiredField.PARTITION: base}
+
+
+def note(
+    database: Database[Any],
+    rows: Sequence[DueRow],
+    *,
+    base: str,
+    partition: OutboxPartition,
+    session: ClientSession,
+) -> None:
+    """Note what is moved together, in the transaction that moves it.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+    """
+    named = [
+        {FiredField.EVENT_ID: row.row_id, FiredField.SCHEDULE: row.name}
+        for row in rows
+        if row.name is not None
     ]
-
-
-def ids_in(row: Mapping[str, Any]) -> list[Any]:
-    """Return the ids of all that a row stands for."""
-    return [row[ScheduledField.ID], *row.get(ScheduledField.FIRED_IDS, ())]
+    fields = {
+        FiredField.PARTITION: {"$literal": base},
+        FiredField.INTO: {"$literal": partition},
+        FiredField.AT: "$$NOW",
+        FiredField.IDS: {"$literal": [row.row_id for row in rows]},
+        **({FiredField.NAMED: {"$literal": named}} if named else {}),
+    }
+    # Of which the last moment counts: only an update knows MongoDB's time.
+    fired = database.get_collection(wire.FIRED, codec_options=RAW)
+    fired.update_one({FiredField.ID: ObjectId()}, [{"$set": fields}], upsert=True, session=session)
 
 
 class Fired:
@@ -52,12 +81,17 @@ class Fired:
 
     def __init__(self, database: Database[Any], partitions: Sequence[str]) -> None:
         self._rows = database.get_collection(
-            wire.SCHEDULED,
+            wire.FIRED,
             codec_options=IDS,
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern("majority", wtimeout=MS),
         )
+        self._names = ScheduleNames(database)
         self._partitions = list(partitions)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is kept, of any outbox partition; looked at without any index."""
+        return self._rows.find_one({}, {FiredField.ID: 1}, max_time_ms=MS) is None
 
     def since(
         self, since: datetime, moment: Moment, *, before: ObjectId | None = None
@@ -74,26 +108,45 @@ class Fired:
         command = {
             "find": self._rows.name,
             "filter": self._found({"$gte": since}),
-            "projection": {ScheduledField.ID: 1, ScheduledField.FIRED_IDS: 1},
+            "projection": {FiredField.IDS: 1},
             "batchSize": ROWS_A_REPLY,
         }
         try:
             found = moment.find_all(command, self._rows.codec_options)
-            return [each for row in found for each in ids_in(row) if _is_before(each, before)]
+            return [
+                each
+                for row in found
+                for each in row.get(FiredField.IDS, ())
+                if _is_before(each, before)
+            ]
         except mongo.OperationFailure as error:
             if error.code != UNAUTHORIZED:
                 raise
             return []
 
     def forget(self, before: datetime) -> int:
-        """Let go of what was fired before a time, since it has been relayed by then."""
-        return self._rows.delete_many(self._found({"$lt": before})).deleted_count
+        """Let go of what was fired before a time, since it has been relayed by then.
+
+        What is cut short goes on from there the next time.
+        """
+        found = self._found({"$lt": before})
+        count = self._rows.delete_many({**found, FiredField.NAMED: None}).deleted_count
+        while some := list(self._rows.find(found, {FiredField.IDS: 0}, limit=NAMED_AT_ONCE)):
+            self._names.take_all([each for row in some for each in _named(row)])
+            ids = {"$in": [row[FiredField.ID] for row in some]}
+            count += self._rows.delete_many({FiredField.ID: ids}).deleted_count
+        return count
 
     def _found(self, at: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            ScheduledField.FIRED_INTO: {"$in": self._partitions},
-            ScheduledField.FIRED_AT: at,
-        }
+        return {FiredField.INTO: {"$in": self._partitions}, FiredField.AT: at}
+
+
+def _named(row: Mapping[str, Any]) -> list[Named]:
+    base = row[FiredField.PARTITION]
+    return [
+        Named(base=base, name=each[FiredField.SCHEDULE], row_id=each[FiredField.EVENT_ID])
+        for each in row[FiredField.NAMED]
+    ]
 
 
 def _is_before(row_id: Any, before: ObjectId | None) -> bool:

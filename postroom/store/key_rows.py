@@ -11,6 +11,7 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.events import id_text
+from postroom.store.cancelling import cancel_all
 from postroom.store.codec import READING
 from postroom.store.inbox_rows import RowId
 from postroom.wire import BegunField, InboxField, OutboxField, QuarantineField
@@ -80,8 +81,13 @@ class KeyRows:
         return self._scheduled.count_documents(self._condition, maxTimeMS=SEARCH_MS)
 
     def delete_scheduled(self) -> int:
-        """Delete those, which cancels them; return how many."""
-        return self._scheduled.delete_many(self._condition).deleted_count
+        """Delete those and their names, which cancels them; return how many."""
+        found = self._scheduled.find(self._condition, {OutboxField.ID: 1}, max_time_ms=SEARCH_MS)
+        ids = [row[OutboxField.ID] for row in found]
+        return sum(
+            cancel_all(self._database, {**self._condition, OutboxField.ID: {"$in": list(some)}})
+            for some in batches(ids)
+        )
 
     def unsent(self, ids: Sequence[Any]) -> list[Any]:
         """Return those of some ids whose rows are in quarantine and are to be sent all the same.

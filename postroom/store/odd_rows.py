@@ -28,8 +28,6 @@ MS = 1_000
 MOST_AT_ONCE = 100
 # Of MongoDB's whole numbers; what is above has no remainder there.
 LARGEST = 2**63 - 1
-# All types but dates, null, and lists, whose values count.
-OTHERS = ["number", "string", "object", "binData", "objectId", "bool", "regex", "timestamp"]
 
 
 class OddRows:
@@ -47,19 +45,8 @@ class OddRows:
         return self._look({ScheduledField.DUE_AT: {"$lte": now}, ScheduledField.SLOT: odd}, NO_SLOT)
 
     def without_a_date(self) -> Iterator[Odd]:
-        """Yield what will never be due, since it has something else for a date."""
-        return self._look({ScheduledField.DUE_AT: {"$type": OTHERS}}, NO_DATE)
-
-    def without_anything(self) -> Iterator[Odd]:
-        """Yield what has no date at all, and was not fired; what was is passed by one by one."""
-        return self._look(
-            {
-                ScheduledField.DUE_AT: {"$not": {"$gte": EARLIEST}},
-                ScheduledField.FIRED_AT: None,
-                ScheduledField.FIRED_ID: None,
-            },
-            NO_DATE,
-        )
+        """Yield what will never be due, since it has no date, or something else for one."""
+        return self._look({ScheduledField.DUE_AT: {"$not": {"$gte": EARLIEST}}}, NO_DATE)
 
     def _look(self, wanted: Mapping[str, Any], why: str) -> Iterator[Odd]:
         found = self._rows.find(

@@ -11,10 +11,10 @@ from postroom import wire
 from postroom.wire import (
     ActionField,
     BegunField,
+    FiredField,
     InboxField,
     OutboxField,
     RepertoireField,
-    ScheduledField,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OWN_FIELDS: Mapping[str, str] = {
     wire.ACTIONS: ActionField.BEGAN_AT,
 }
 # What is set once a row is of no more use.
-DONE_FIELDS = frozenset({OutboxField.SENT_AT, ScheduledField.FIRED_AT})
+DONE_FIELDS = frozenset({OutboxField.SENT_AT, FiredField.AT})
 
 
 class Deletion(NamedTuple):

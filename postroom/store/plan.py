@@ -18,9 +18,11 @@ from pymongo import errors as mongo
 from postroom import errors, wire
 from postroom.private_text import quoted
 from postroom.server_codes import DUPLICATE_KEY
+from postroom.store import schedule_names
 from postroom.store.due_row import put_off
 from postroom.store.fired import with_id
-from postroom.wire import ScheduledField
+from postroom.store.schedule_names import Named
+from postroom.wire import FiredField, ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Due", "PlanChange", "Which", "cancel", "reschedule", "schedule"]
 
-LONGEST_NAME = 256
 # As MongoDB's dates go, with room for what is added to them.
 LAST_YEAR = 9000
 LONGEST_DELAY = timedelta(days=365_000)
@@ -126,7 +127,8 @@ class Which:
     """One event of the plan of an outbox: by its name or by its id."""
 
     base: str
-    condition: tuple[str, Any]
+    name: str | None = None
+    row_id: ObjectId | None = None
 
     @classmethod
     def of(cls, base: str, name: str | None, event_id: str | None) -> Which:
@@ -140,20 +142,10 @@ class Which:
             raise _refusal("Say which event is meant, by its schedule or by its event_id")
         if name is not None:
             _require_name(name)
-            return cls(base=base, condition=(ScheduledField.SCHEDULE, name))
+            return cls(base=base, name=name)
         if not isinstance(event_id, str) or not ObjectId.is_valid(event_id):
             raise _refusal(f"The event_id {_shown(event_id)} is none that publish() returns")
-        return cls(base=base, condition=(ScheduledField.ID, ObjectId(event_id)))
-
-    def query(self, *, fired: bool) -> dict[str, Any]:
-        """Return the condition for it, as it waits or once it was fired."""
-        field, value = self.condition
-        mine = {ScheduledField.PARTITION: self.base}
-        if not fired:
-            return {**mine, field: value, ScheduledField.FIRED_ID: None}
-        if field == ScheduledField.ID:
-            return {"$or": [{**mine, **each} for each in with_id(value)]}
-        return {**mine, field: value, ScheduledField.FIRED_ID: {"$ne": None}}
+        return cls(base=base, row_id=ObjectId(event_id))
 
 
 def schedule(rows: Sequence[RawBSONDocument], base: str, due: Due) -> Commands[None]:
@@ -167,56 +159,95 @@ def schedule(rows: Sequence[RawBSONDocument], base: str, due: Due) -> Commands[N
     if due.name is not None:
         if len(rows) != 1:
             raise _refusal(f"One name is one event's, and {len(rows)} were given")
-        yield from _make_room(Which.of(base, due.name, None), replace=due.replace)
+        named = Named(base=base, name=due.name, row_id=rows[0][ScheduledField.ID])
+        yield from _take_name(named, replace=due.replace)
     for some in _portions(rows):
-        _require_written(due.name, (yield {"insert": wire.SCHEDULED, "documents": some}))
+        _require_written((yield {"insert": wire.SCHEDULED, "documents": some}))
     if due.delay is not None and rows:
         ids = {ScheduledField.ID: {"$in": [row[ScheduledField.ID] for row in rows]}}
-        _require_written(None, (yield _update(ids, due, multi=True)))
+        _require_written((yield _update(ids, due, multi=True)))
 
 
 def cancel(which: Which) -> Commands[PlanChange]:
-    """Delete an event that waits."""
-    found = {"q": which.query(fired=False), "limit": 1}
-    reply = yield {"delete": wire.SCHEDULED, "deletes": [found]}
-    return (yield from _verdict(which, reply))
+    """Delete an event that waits, and its name with it."""
+    row_id = yield from _row_id(which)
+    if row_id is None:
+        return PlanChange.UNKNOWN
+    row = yield from _waiting(which.base, row_id)
+    if row is None:
+        return (yield from _too_late(which.base, row_id))
+    _require_written((yield _deletion(which.base, row_id)))
+    name = row.get(ScheduledField.SCHEDULE)
+    if schedule_names.is_name(name):
+        named = Named(base=which.base, name=name, row_id=row_id)
+        _require_written((yield schedule_names.taken(named)))
+    return PlanChange.DONE
 
 
 def reschedule(which: Which, due: Due) -> Commands[PlanChange]:
     """Have an event that waits be due at another time."""
-    reply = yield _update(which.query(fired=False), due)
-    return (yield from _verdict(which, reply))
+    row_id = yield from _row_id(which)
+    if row_id is None:
+        return PlanChange.UNKNOWN
+    reply = yield _update(_with_id(which.base, row_id), due)
+    _require_written(reply)
+    return PlanChange.DONE if reply["n"] else (yield from _too_late(which.base, row_id))
 
 
-def _make_room(which: Which, *, replace: bool) -> Commands[None]:
-    # Looked up first: what a unique index refuses ends the whole transaction.
-    if not (yield from _is_there(which, fired=False)):
+def _take_name(named: Named, *, replace: bool) -> Commands[None]:
+    reply = yield schedule_names.offered(named)
+    _require_written(reply, named.name)
+    if "upserted" in reply:
         return
-    if not replace:
-        raise errors.AlreadyScheduled(
-            f"An event waits under the name {_shown(which.condition[1])} already; replace it with "
-            "replace=True, or cancel() or reschedule() it; nothing was written"
-        )
-    yield {"delete": wire.SCHEDULED, "deletes": [{"q": which.query(fired=False), "limit": 1}]}
+    # It was somebody's before; what waits is read, since a refusal is to leave no trace.
+    before = yield from schedule_names.event_of(named.base, named.name)
+    if (yield from _waiting(named.base, before)) is not None:
+        if not replace:
+            raise errors.AlreadyScheduled(
+                f"An event waits under the name {_shown(named.name)} already; replace it with "
+                "replace=True, or cancel() or reschedule() it; nothing was written"
+            )
+        _require_written((yield _deletion(named.base, before)))
+    _require_written((yield schedule_names.given(named)))
 
 
-def _verdict(which: Which, reply: Mapping[str, Any]) -> Commands[PlanChange]:
-    _require_written(None, reply)
-    if reply["n"]:
-        return PlanChange.DONE
-    late = yield from _is_there(which, fired=True)
-    return PlanChange.TOO_LATE if late else PlanChange.UNKNOWN
+def _row_id(which: Which) -> Commands[Any]:
+    """Return the id of the event that is meant; None where its name is nobody's."""
+    if which.name is None:
+        return which.row_id
+    return (yield from schedule_names.event_of(which.base, which.name))
 
 
-def _is_there(which: Which, *, fired: bool) -> Commands[bool]:
+def _waiting(base: str, row_id: Any) -> Commands[Mapping[str, Any] | None]:
+    """Return what the plan has of an event that waits there, its name if it has one."""
+    wanted = _with_id(base, row_id)
+    return (yield from _first(wire.SCHEDULED, wanted, {ScheduledField.SCHEDULE: 1}))
+
+
+def _too_late(base: str, row_id: Any) -> Commands[PlanChange]:
+    found = yield from _first(wire.FIRED, with_id(base, row_id), {FiredField.ID: 1})
+    return PlanChange.UNKNOWN if found is None else PlanChange.TOO_LATE
+
+
+def _first(
+    collection: str, wanted: Mapping[str, Any], shown: Mapping[str, int]
+) -> Commands[Mapping[str, Any] | None]:
     reply = yield {
-        "find": wire.SCHEDULED,
-        "filter": which.query(fired=fired),
-        "projection": {ScheduledField.ID: 1},
+        "find": collection,
+        "filter": wanted,
+        "projection": shown,
         "limit": 1,
         "singleBatch": True,
     }
-    return bool(reply["cursor"]["firstBatch"])
+    return next(iter(reply["cursor"]["firstBatch"]), None)
+
+
+def _with_id(base: str, row_id: Any) -> dict[str, Any]:
+    return {ScheduledField.ID: row_id, ScheduledField.PARTITION: base}
+
+
+def _deletion(base: str, row_id: Any) -> dict[str, Any]:
+    return {"delete": wire.SCHEDULED, "deletes": [{"q": _with_id(base, row_id), "limit": 1}]}
 
 
 def _update(query: Mapping[str, Any], due: Due, *, multi: bool = False) -> dict[str, Any]:
@@ -237,7 +268,7 @@ def _portions(rows: Sequence[RawBSONDocument]) -> Iterator[list[RawBSONDocument]
         yield portion
 
 
-def _require_written(name: str | None, reply: Mapping[str, Any]) -> None:
+def _require_written(reply: Mapping[str, Any], name: str | None = None) -> None:
     failed = reply.get("writeErrors") or ()
     if not failed:
         return
@@ -277,8 +308,9 @@ def _in_utc(at: object) -> datetime:
 
 
 def _require_name(name: object) -> None:
-    fits = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and "\0" not in name
-    if fits and isinstance(name, str):
+    fits = False
+    if schedule_names.is_name(name):
+        fits = True
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -286,7 +318,7 @@ def _require_name(name: object) -> None:
     if not fits:
         raise _refusal(
             f"{quoted(name, hidden='What was given')} is no name for a scheduled event: that has "
-            f"1 to {LONGEST_NAME} characters, of UTF-8 and none of them null"
+            f"1 to {schedule_names.LONGEST} characters, of UTF-8 and none of them null"
         )
 
 

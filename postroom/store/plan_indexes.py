@@ -1,4 +1,4 @@
-"""The plan's indexes: by them due events are found among millions, and names are unique."""
+"""Indexes of the plan and what belongs to it: what is due, and was fired, is found by them."""
 
 from __future__ import annotations
 
@@ -10,48 +10,37 @@ from pymongo import errors as mongo
 
 from postroom import wire
 from postroom.server_codes import TIME_EXPIRED, UNAUTHORIZED
-from postroom.wire import ScheduledField
+from postroom.wire import FiredField, ScheduledField, ScheduleNameField
 
 if TYPE_CHECKING:
     from pymongo.database import Database
 
     from postroom.store.partitioning_record import Commands
 
-__all__ = ["commands", "missing", "prepare", "prepare_if_allowed"]
+__all__ = ["commands", "prepare", "prepare_fired", "prepare_if_allowed", "prepare_plan"]
 
 logger = logging.getLogger(__name__)
+
+
+def _ascending(fields: tuple[str, ...]) -> list[tuple[str, int]]:
+    return [(field, ASCENDING) for field in fields]
+
 
 DUE = (ScheduledField.PARTITION, ScheduledField.DUE_AT, ScheduledField.ID, ScheduledField.SLOT)
 # Of a writer, which may be within a transaction that touches the plan.
 MOST_MS = 10_000
-NAME = (ScheduledField.PARTITION, ScheduledField.SCHEDULE, ScheduledField.FIRED_ID)
-FIRED = (ScheduledField.FIRED_INTO, ScheduledField.FIRED_AT)
+INTO = (FiredField.INTO, FiredField.AT)
 
-
-# A row that is moved pays for each of these, also where it stands in none but the first: MongoDB 6
-# takes 13 us to delete it with that one alone and 24 us with all. In a transaction it reads its
-# catalogue twice a row for each unique index, and parses all of what it says of the collection.
-def _models() -> list[IndexModel]:
-    named = {ScheduledField.SCHEDULE: {"$exists": True}}
-    fired = {ScheduledField.FIRED_AT: {"$exists": True}}
-    together = {ScheduledField.FIRED_IDS: {"$exists": True}}
-    return [
-        IndexModel(_ascending(DUE), name=wire.SCHEDULED_DUE_INDEX),
-        IndexModel(
-            _ascending(NAME),
-            name=wire.SCHEDULED_NAME_INDEX,
-            unique=True,
-            partialFilterExpression=named,
-        ),
-        IndexModel(
-            _ascending(FIRED), name=wire.SCHEDULED_FIRED_INDEX, partialFilterExpression=fired
-        ),
-        IndexModel(
-            _ascending((ScheduledField.FIRED_IDS,)),
-            name=wire.SCHEDULED_FIRED_IDS_INDEX,
-            partialFilterExpression=together,
-        ),
-    ]
+# A row that is moved pays for each index of the plan, also for one that it does not stand in: in a
+# transaction MongoDB 6 reads its catalogue for each, twice for a unique one. Deleting a row took it
+# 13 us with this one alone, and 24 us with those that find names and what was fired beside it.
+PLAN = [IndexModel(_ascending(DUE), name=wire.SCHEDULED_DUE_INDEX)]
+# A name is unique by its id: this makes the collection, for which no writer needs another right.
+NAMES = [IndexModel(_ascending((ScheduleNameField.ID,)), name="_id_")]
+FIRED = [
+    IndexModel(_ascending(INTO), name=wire.FIRED_INDEX),
+    IndexModel(_ascending((FiredField.IDS,)), name=wire.FIRED_IDS_INDEX),
+]
 
 
 def commands() -> Commands[None]:
@@ -60,57 +49,67 @@ def commands() -> Commands[None]:
     One that may not, or has no time for all that is there, is none that fails: relays, `outbox
     setup` and others make them.
     """
-    try:
-        yield {
-            "createIndexes": wire.SCHEDULED,
-            "indexes": [model.document for model in _models()],
-            "maxTimeMS": MOST_MS,
-        }
-    except mongo.OperationFailure as error:
-        if error.code not in {UNAUTHORIZED, TIME_EXPIRED}:
-            raise
+    for collection, models in ((wire.SCHEDULED, PLAN), (wire.SCHEDULE_NAMES, NAMES)):
+        try:
+            yield {
+                "createIndexes": collection,
+                "indexes": [model.document for model in models],
+                "maxTimeMS": MOST_MS,
+            }
+        except mongo.OperationFailure as error:
+            if error.code not in {UNAUTHORIZED, TIME_EXPIRED}:
+                raise
 
 
 def prepare(database: Database[Any]) -> None:
-    """Make the indexes, unless they are there.
+    """Make the collections and their indexes, unless they are there.
 
     Raises:
         pymongo.errors.PyMongoError: they could not be made.
 
     """
-    database[wire.SCHEDULED].create_indexes(_models())
+    prepare_plan(database)
+    prepare_fired(database)
+    database[wire.SCHEDULE_NAMES].create_indexes(NAMES)
+
+
+def prepare_plan(database: Database[Any]) -> None:
+    """Make that by which due events are found, unless it is there.
+
+    Raises:
+        pymongo.errors.PyMongoError: it could not be made.
+
+    """
+    database[wire.SCHEDULED].create_indexes(PLAN)
+
+
+def prepare_fired(database: Database[Any]) -> None:
+    """Make those by which it is found what was fired, unless they are there.
+
+    Raises:
+        pymongo.errors.PyMongoError: they could not be made.
+
+    """
+    database[wire.FIRED].create_indexes(FIRED)
 
 
 def prepare_if_allowed(database: Database[Any]) -> None:
-    """Make the indexes, or say what is missing where MongoDB refuses that.
+    """Make those that a relay goes by, or say what is missing where MongoDB refuses that.
 
     Raises:
         pymongo.errors.PyMongoError: MongoDB does not answer.
 
     """
     try:
-        prepare(database)
+        prepare_plan(database)
+        prepare_fired(database)
     except mongo.OperationFailure as error:
         logger.warning(
-            "The indexes of %s may be missing, and MongoDB refuses to make them (code %s; it is 13 "
-            "where the right createIndex is lacking): a name may be given twice, and finding what "
-            "is due takes ever longer. Run `outbox setup` as a user who may",
+            "The indexes of %s and %s may be missing, and MongoDB refuses to make them (code %s; "
+            "it is 13 where the right createIndex is lacking): finding what is due, and what was "
+            "fired, takes ever longer. Run `outbox setup` as a user who may",
             wire.SCHEDULED,
+            wire.FIRED,
             error.code,
             extra={"action": "plan_indexes"},
         )
-
-
-def missing(database: Database[Any]) -> list[str]:
-    """Return the names of those that are not there.
-
-    Raises:
-        pymongo.errors.PyMongoError: MongoDB does not answer.
-
-    """
-    there = database[wire.SCHEDULED].index_information()
-    return [name for model in _models() if (name := model.document["name"]) not in there]
-
-
-def _ascending(fields: tuple[str, ...]) -> list[tuple[str, int]]:
-    return [(field, ASCENDING) for field in fields]

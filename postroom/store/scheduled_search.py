@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,11 @@ from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store import server_time
+from postroom.store.cancelling import cancel_all
 from postroom.store.codec import SHOWING
 from postroom.store.due_row import EARLIEST, put_off
-from postroom.wire import OutboxField, ScheduledField
+from postroom.store.schedule_names import ScheduleNames
+from postroom.wire import FiredField, OutboxField, ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +69,10 @@ class ScheduledSearch:
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern("majority", wtimeout=MS),
         )
+        self._fired = self._rows.database.get_collection(
+            wire.FIRED, codec_options=SHOWING, read_concern=ReadConcern("majority")
+        )
+        self._names = ScheduleNames(database)
         self._base = base
 
     def count(self, wanted: Mapping[str, Any]) -> int:
@@ -93,15 +98,12 @@ class ScheduledSearch:
         row = self._rows.find_one({ScheduledField.ID: wanted}, _shown())
         if row is not None:
             return _scheduled(row)
-        row = self._rows.find_one({ScheduledField.FIRED_IDS: wanted}, _shown())
-        if row is None:
-            return None
-        found = next(each for each in row[ScheduledField.FIRED_IDS] if each in ids)
-        return dataclasses.replace(_scheduled(row), row_id=found)
+        row = self._fired.find_one({FiredField.IDS: wanted})
+        return None if row is None else _fired(row, ids)
 
     def cancel(self, ids: Sequence[Any]) -> int:
-        """Delete those that still wait; return how many."""
-        return self._rows.delete_many(self._still(ids)).deleted_count
+        """Delete those that still wait, and their names; return how many."""
+        return cancel_all(self._rows.database, self._still(ids))
 
     def reschedule(self, ids: Sequence[Any], at: datetime | timedelta | None) -> int:
         """Have those that still wait be due at a time, or so long from MongoDB's now; None is now.
@@ -116,8 +118,7 @@ class ScheduledSearch:
     def overview(self) -> list[Overview]:
         """Return what waits of each outbox; entries of an index are counted, MOST_COUNTED each."""
         now = server_time.now(self._rows.database)
-        bases = self._bases() if self._base is None else [self._base]
-        return [self._overview_of(base, now) for base in bases]
+        return [self._overview_of(base, now) for base in self._bases()]
 
     def _overview_of(self, base: str, now: datetime) -> Overview:
         mine = {ScheduledField.PARTITION: base}
@@ -143,17 +144,22 @@ class ScheduledSearch:
 
     def _mine(self) -> dict[str, Any]:
         # Named one by one, so that all that is asked is answered by the index on what is due.
-        named = {"$in": self._bases()} if self._base is None else self._base
-        return {ScheduledField.PARTITION: named}
+        return {ScheduledField.PARTITION: {"$in": self._bases()}}
 
     def _bases(self) -> list[str]:
+        if self._base is not None:
+            return [self._base]
         # Whatever has another name is no outbox's.
         names = self._rows.distinct(ScheduledField.PARTITION)
         return sorted(name for name in names if isinstance(name, str))
 
     def _matching(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        # What was fired has no date there.
-        return {**self._mine(), ScheduledField.DUE_AT: {"$gte": EARLIEST}, **wanted}
+        found = {**self._mine(), ScheduledField.DUE_AT: {"$gte": EARLIEST}, **wanted}
+        if (name := wanted.get(ScheduledField.SCHEDULE)) is not None:
+            # By its row, since no index of the plan has names.
+            ids = self._names.events_of(self._bases(), name)
+            found["$and"] = [{ScheduledField.ID: {"$in": ids}}]
+        return found
 
     def _still(self, ids: Sequence[Any]) -> dict[str, Any]:
         return {ScheduledField.ID: {"$in": list(ids)}, **self._matching({})}
@@ -165,8 +171,6 @@ def _shown() -> dict[str, int]:
         ScheduledField.SCHEDULE,
         ScheduledField.DUE_AT,
         ScheduledField.REFUSED,
-        ScheduledField.FIRED_AT,
-        ScheduledField.FIRED_IDS,
         f"{OutboxField.DATA}.name",
     )
     return dict.fromkeys(fields, 1)
@@ -182,7 +186,21 @@ def _scheduled(row: Mapping[str, Any]) -> Scheduled:
         schedule=_text(row.get(ScheduledField.SCHEDULE)),
         due_at=_time(row.get(ScheduledField.DUE_AT)),
         refused=_text(row.get(ScheduledField.REFUSED)),
-        fired_at=_time(row.get(ScheduledField.FIRED_AT)),
+    )
+
+
+def _fired(row: Mapping[str, Any], ids: Sequence[Any]) -> Scheduled:
+    found = next(each for each in row[FiredField.IDS] if each in ids)
+    named = (
+        each[FiredField.SCHEDULE]
+        for each in row.get(FiredField.NAMED, ())
+        if each[FiredField.EVENT_ID] == found
+    )
+    return Scheduled(
+        row_id=found,
+        outbox=str(row.get(FiredField.PARTITION, "")),
+        schedule=next(named, None),
+        fired_at=_time(row.get(FiredField.AT)),
     )
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from postroom import wire
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.testing.refusal import not_faked
-from postroom.wire import OutboxField, ScheduledField
+from postroom.wire import FiredField, OutboxField, ScheduledField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["answered", "fire", "waiting"]
+__all__ = ["COLLECTIONS", "answered", "fire", "waiting"]
 
+COLLECTIONS = frozenset({wire.SCHEDULED, wire.SCHEDULE_NAMES, wire.FIRED})
 OF_THE_PLAN = {ScheduledField.DUE_AT, ScheduledField.SLOT, ScheduledField.SCHEDULE}
-KEPT = (ScheduledField.ID, ScheduledField.PARTITION, ScheduledField.SCHEDULE)
 
 
 def answered(database: Any, command: Mapping[str, Any], session: Any) -> Mapping[str, Any]:
@@ -27,7 +27,7 @@ def answered(database: Any, command: Mapping[str, Any], session: Any) -> Mapping
 
     """
     name = next(iter(command))
-    rows = database[wire.SCHEDULED]
+    rows = database[command[name]]
     match name:
         case "find":
             found = list(rows.find(command["filter"], session=session).limit(command["limit"]))
@@ -37,12 +37,18 @@ def answered(database: Any, command: Mapping[str, Any], session: Any) -> Mapping
             return {"ok": 1.0, "n": rows.delete_one(deletion["q"], session=session).deleted_count}
         case "update":
             (change,) = command["updates"]
-            update = _evaluated(change["u"])
-            return {
-                "ok": 1.0,
-                "n": rows.update_many(change["q"], update, session=session).matched_count,
-            }
+            return _updated(rows, change, session)
     raise not_faked(f"the command {name}")
+
+
+def _updated(rows: Any, change: Mapping[str, Any], session: Any) -> dict[str, Any]:
+    update, upsert = change["u"], change.get("upsert", False)
+    if isinstance(update, list):
+        update = _evaluated(update)
+    done = rows.update_many(change["q"], update, upsert=upsert, session=session)
+    if done.upserted_id is None:
+        return {"ok": 1.0, "n": done.matched_count}
+    return {"ok": 1.0, "n": 1, "upserted": [{"index": 0, "_id": done.upserted_id}]}
 
 
 def _evaluated(stages: Any) -> dict[str, Any]:
@@ -60,7 +66,7 @@ def _evaluated(stages: Any) -> dict[str, Any]:
 
 def waiting(database: Any) -> list[dict[str, Any]]:
     """Return what waits, in the order in which it is due."""
-    rows = database[wire.SCHEDULED].find({ScheduledField.FIRED_ID: None})
+    rows = database[wire.SCHEDULED].find({})
     return list(rows.sort([(ScheduledField.DUE_AT, 1), (ScheduledField.ID, 1)]))
 
 
@@ -69,10 +75,14 @@ def fire(database: Any, now: datetime) -> int:
     due = [row for row in waiting(database) if row[ScheduledField.DUE_AT] <= now]
     for row in due:
         fired = {name: row[name] for name in row if name not in OF_THE_PLAN}
-        kept = {name: row[name] for name in KEPT if name in row}
-        kept |= {ScheduledField.FIRED_ID: row[ScheduledField.ID], ScheduledField.FIRED_AT: now}
+        fired[OutboxField.PARTITION] = DEFAULT_PARTITION
+        kept = {
+            FiredField.PARTITION: row[ScheduledField.PARTITION],
+            FiredField.AT: now,
+            FiredField.IDS: [row[ScheduledField.ID]],
+        }
         with database.client.start_session() as session, session.start_transaction():
-            database[wire.SCHEDULED].replace_one({"_id": row["_id"]}, kept, session=session)
-            fired[OutboxField.PARTITION] = DEFAULT_PARTITION
+            database[wire.SCHEDULED].delete_one({"_id": row["_id"]}, session=session)
+            database[wire.FIRED].insert_one(kept, session=session)
             database[wire.OUTBOX].insert_one(fired, session=session)
     return len(due)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pymongo import MongoClient
 
 from postroom import Outbox, PlanChange, wire
-from postroom.store.fired import ids_in
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -121,15 +120,14 @@ def judge(site: Site, planners: list[Planner]) -> ScheduledVerdict:
     plan = site.database[wire.SCHEDULED]
     due = {event_id: at for each in planners for event_id, at in each.due.items()}
     cancelled = {event_id for each in planners for event_id in each.cancelled}
-    wait_until(
-        lambda: plan.find_one({"firedAt": None}) is None, seconds=90, description="an empty plan"
-    )
+    wait_until(lambda: plan.find_one() is None, seconds=90, description="an empty plan")
     fired = due.keys() - cancelled
     wait_until(
         lambda: len(set(site.stored())) >= len(fired), seconds=60, description="what was fired"
     )
     stored = site.stored()
-    at = {str(each): row["firedAt"] for row in plan.find() for each in ids_in(row)}
+    moves = site.database[wire.FIRED].find()
+    at = {str(each): move["firedAt"] for move in moves for each in move["firedIds"]}
     return ScheduledVerdict(
         scheduled=len(due),
         fired=len(fired),

@@ -89,7 +89,7 @@ def test_a_ttl_index_that_takes_rows_away_is_named(lite_site: Site) -> None:
     database = lite_site.database
     inbox(database).prepare()
     database[wire.OUTBOX].create_index("sentAt", expireAfterSeconds=60)
-    database[wire.SCHEDULED].create_index("firedAt", expireAfterSeconds=60)
+    database[wire.FIRED].create_index("firedAt", expireAfterSeconds=60)
     database.create_collection(wire.QUARANTINE, viewOn="other", pipeline=[])
     database[wire.CHECKPOINTS].create_index("partitionKey", unique=True)
     names = [wire.OUTBOX, *KEEPS, wire.INBOX, wire.BEGUN]

@@ -111,13 +111,13 @@ def test_what_is_due_goes_on_while_housekeeping_fails(
     Of what only takes too long it is said where it does so for long.
     """
     monkeypatch.setattr(housekeeping, "TELL_AFTER_SECONDS", failure.tell_after_seconds)
-    checkpoints, plan = database[wire.CHECKPOINTS], database[wire.SCHEDULED]
+    checkpoints, moves = database[wire.CHECKPOINTS], database[wire.FIRED]
     checkpoints.insert_one({"partitionKey": NAME, "clusterTime": failure.cluster_time})
-    plan.insert_one({"firedInto": NAME, "firedAt": PAST})
+    moves.insert_one({"firedInto": NAME, "firedAt": PAST})
     caplog.set_level(logging.INFO, "postroom")
     if failure.how:
-        fails = {"failCommands": ["delete"], "appName": database.name, **failure.how}
-        set_failing(replica_set, "alwaysOn", **fails)
+        where = {"namespace": f"{database.name}.{moves.name}", "appName": database.name}
+        set_failing(replica_set, "alwaysOn", failCommands=["delete"], **where, **failure.how)
     with moving(database):
         for number in range(6):
             fire(database, f"Due{number}")
@@ -126,12 +126,12 @@ def test_what_is_due_goes_on_while_housekeeping_fails(
         said = said_of(caplog, "was fired long ago")
         assert len(said) == bool(failure.says)
         assert failure.says in "".join(said)
-        assert plan.count_documents({"firedInto": NAME, "firedAt": PAST}) == 1
+        assert moves.count_documents({"firedInto": NAME, "firedAt": PAST}) == 1
         assert not any("could not be moved" in each for each in caplog.messages)
         set_failing(replica_set, "off")
         checkpoints.update_one({}, {"$set": {"clusterTime": NOW}})
         wait_until(
-            lambda: not plan.count_documents({"firedInto": NAME, "firedAt": PAST}),
+            lambda: not moves.count_documents({"firedInto": NAME, "firedAt": PAST}),
             description="what was fired long ago is gone",
         )
         if failure.says:

@@ -18,12 +18,12 @@ from pymongo import errors as mongo
 from postroom import DomainEvent, Outbox, PlanChange, wire
 from postroom.operations import scheduled
 from postroom.relay.mover import LOOK_SECONDS
+from postroom.store import plan_indexes
 from postroom.store.due_rows import DueRows, take_over
-from postroom.store.fired import Fired
+from postroom.store.fired import Fired, with_id
 from postroom.store.moment import at_one_time
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import neighbours
-from postroom.store.plan import Which
 from postroom.store.values import DEFAULT_PARTITION
 from postroom.wire import ScheduledField
 from tests.relays import relaying
@@ -95,7 +95,18 @@ def arrivals(lite_site: Site) -> Arrivals:
 
 def waiting(site: Site) -> list[dict[str, Any]]:
     """Return what is still scheduled."""
-    return list(site.database[wire.SCHEDULED].find({"firedAt": None}))
+    return list(site.database[wire.SCHEDULED].find())
+
+
+def moves(site: Site) -> list[dict[str, Any]]:
+    """Return what is kept of what was fired."""
+    return list(site.database[wire.FIRED].find())
+
+
+def names(site: Site) -> dict[str, str]:
+    """Return which event has which name."""
+    found = site.database[wire.SCHEDULE_NAMES].find()
+    return {row["_id"]["schedule"]: str(row["eventId"]) for row in found}
 
 
 def due_rows(site: Site) -> DueRows:
@@ -126,9 +137,10 @@ def test_events_are_sent_when_they_are_due_and_not_before(lite_site: Site, outbo
     assert [message.properties()["id"] for message in got] == [first, second, third]
     assert got[1].properties()["a"] == "b"
     assert got[1].partition_key() == "p"
-    fired = {str(r["_id"]): r for r in lite_site.database[wire.SCHEDULED].find()}
+    assert waiting(lite_site) == []
+    fired = {str(each): move for move in moves(lite_site) for each in move["firedIds"]}
     assert fired[second]["firedAt"] >= begun + 0.8 * SECOND
-    assert set(fired[second]) == {"_id", "partitionKey", "firedId", "firedAt", "firedInto"}
+    assert set(fired[second]) == {"_id", "partitionKey", "firedIds", "firedAt", "firedInto"}
     row = lite_site.outbox.find_one({"_id": ObjectId(second)}) or {}
     assert list(row) == ["_id", "partitionKey", "occurredAt", "data", "headers", "key"]
 
@@ -164,7 +176,7 @@ def test_a_cancel_that_comes_too_late_says_so(
 
 
 def test_of_many_that_are_moved_together_each_is_known(lite_site: Site, outbox: Outbox) -> None:
-    """One row stands for those without names: to cancel each is too late, and each is shown."""
+    """One row stands for all of them: to cancel each is too late, and each is shown."""
     ids = outbox.publish([Reminded(number=n) for n in range(5)], deliver_at=PAST)
     ids += outbox.publish(Reminded(number=5), deliver_at=PAST, schedule="name")
     rows = due_rows(lite_site)
@@ -172,7 +184,8 @@ def test_of_many_that_are_moved_together_each_is_known(lite_site: Site, outbox: 
     due = rows.due(clock.now, limit=10).rows
     assert rows.move(due, clock.now)
     assert not rows.move(due, clock.now)  # as one that was frozen would
-    assert lite_site.database[wire.SCHEDULED].count_documents({}) == 2
+    assert waiting(lite_site) == []
+    assert len(moves(lite_site)) == 1
     for event_id in ids:
         with outbox.scope() as tx:
             assert tx.cancel(event_id=event_id) is PlanChange.TOO_LATE
@@ -180,6 +193,7 @@ def test_of_many_that_are_moved_together_each_is_known(lite_site: Site, outbox: 
         shown = scheduled.one(lite_site.database, event_id)
         assert shown is not None
         assert (str(shown.row_id), shown.due_at) == (event_id, None)
+        assert shown.schedule == ("name" if event_id == ids[5] else None)
         assert shown.fired_at is not None
     with outbox.scope() as tx:
         assert tx.cancel("name") is PlanChange.TOO_LATE
@@ -191,19 +205,24 @@ def test_of_many_that_are_moved_together_each_is_known(lite_site: Site, outbox: 
     known = at_one_time(lite_site.database, lambda moment: fired.since(PAST, moment))
     assert sorted(map(str, known)) == sorted(ids)
     before = ObjectId(ids[3])
-    mine = {"_id": "mine", "firedInto": "default", "firedAt": now(lite_site)}
-    broken = bson.encode({**mine, "_id": {"a": "HERE"}}).replace(b"HERE", b"\xff" * 4)
-    lite_site.database[wire.SCHEDULED].insert_many([mine, RawBSONDocument(broken)])
+    mine = {"firedIds": ["mine"], "firedInto": "default", "firedAt": now(lite_site)}
+    broken = bson.encode({**mine, "_id": 1, "firedIds": [{"a": "HERE"}]})
+    broken = broken.replace(b"HERE", b"\xff" * 4)
+    lite_site.database[wire.FIRED].insert_many([mine, RawBSONDocument(broken)])
     known = at_one_time(lite_site.database, lambda at: fired.since(PAST, at, before=before))
     assert {*ids[:3], "mine"} <= set(map(str, known))
     assert len(known) == 5
-    assert fired.forget(now(lite_site) + SECOND) == 4
+    assert names(lite_site) == {"name": ids[5]}
+    assert fired.forget(now(lite_site) + SECOND) == 3
+    assert names(lite_site) == {}
     with outbox.scope() as tx:
         assert tx.cancel(event_id=ids[3]) is PlanChange.UNKNOWN
+        assert tx.cancel("name") is PlanChange.UNKNOWN
 
 
 def test_too_late_is_answered_by_an_index(lite_site: Site, outbox: Outbox) -> None:
     """Among all that was fired and all that waits."""
+    plan_indexes.prepare_if_allowed(lite_site.database)  # as a relay does
     outbox.publish([Reminded(number=n) for n in range(2000)], deliver_at=PAST)
     rows = due_rows(lite_site)
     clock = clock_of(rows)
@@ -211,8 +230,8 @@ def test_too_late_is_answered_by_an_index(lite_site: Site, outbox: Outbox) -> No
         assert rows.move(due, clock.now)
     (event_id,) = outbox.publish(Reminded(), deliver_in=timedelta(days=1))
     outbox.publish([Reminded(number=n) for n in range(2000)], deliver_in=timedelta(days=1))
-    query = Which.of("default", None, event_id).query(fired=True)
-    stats = lite_site.database[wire.SCHEDULED].find(query).explain()["executionStats"]
+    found = lite_site.database[wire.FIRED].find(with_id("default", ObjectId(event_id)))
+    stats = found.explain()["executionStats"]
     assert stats["totalDocsExamined"] <= 1
     assert stats["totalKeysExamined"] <= 2
 
@@ -360,9 +379,7 @@ def test_what_a_killed_relay_left_open_is_ended_by_the_next(
     with lite_site.mongodb.start_session() as session:
         assert take_over(lite_site.database, DEFAULT_PARTITION, session)
         session.start_transaction()
-        lite_site.database[wire.SCHEDULED].update_many(
-            {"firedAt": None}, {"$set": {"firedAt": PAST}}, session=session
-        )
+        lite_site.database[wire.SCHEDULED].delete_many({}, session=session)
         began = time.monotonic()
         with relaying(lite_site):
             arrivals.wait(600)
@@ -417,7 +434,8 @@ def test_an_outbox_without_scheduled_events_is_left_as_it_was(lite_site: Site) -
     with relaying(lite_site):
         lite_site.insert(3)
         threading.Event().wait(3 * LOOK_SECONDS)  # as long as looks take
-        assert wire.SCHEDULED not in lite_site.database.list_collection_names()
+        there = set(lite_site.database.list_collection_names())
+        assert not there & {wire.SCHEDULED, wire.SCHEDULE_NAMES, wire.FIRED}
         assert "mover" not in lite_site.checkpoint
 
 

@@ -273,8 +273,7 @@ def test_what_is_due_is_found_by_the_index_though_lists_were_in_it(lite_site: Si
         odd_rows = OddRows(database, "default")
         assert not list(odd_rows.without_a_place(datetime.now(UTC)))
         assert not list(odd_rows.without_a_date())
-        assert not list(odd_rows.without_anything())
-    assert len(looks) == 4
+    assert len(looks) == 3
     for look in looks:
         stats = explained(lite_site, look)
         assert stats["totalKeysExamined"] <= 12, look
@@ -335,7 +334,7 @@ values = st.one_of(
     st.integers(-(2**60), 2**60).map(DatetimeMS),
 )
 fields = st.sampled_from(
-    ["_id", "slot", "dueAt", "data", "key", "headers", "schedule", "occurredAt", "firedId", "x"]
+    ["_id", "slot", "dueAt", "data", "key", "headers", "schedule", "occurredAt", "firedIds", "x"]
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pymongo import errors as mongo
 
+from postroom import wire
 from postroom.server_codes import TIME_EXPIRED, UNAUTHORIZED
 from postroom.store import plan_indexes
 
@@ -13,7 +14,12 @@ from postroom.store import plan_indexes
 def test_a_writer_that_cannot_make_them_goes_on(code: int) -> None:
     """It may not, or there is so much in the plan already that it takes too long."""
     commands = plan_indexes.commands()
-    next(commands)
+    first = next(commands)
+    second = commands.throw(mongo.OperationFailure("refused", code))
+    assert [command["createIndexes"] for command in (first, second)] == [
+        wire.SCHEDULED,
+        wire.SCHEDULE_NAMES,
+    ]
     with pytest.raises(StopIteration):
         commands.throw(mongo.OperationFailure("refused", code))
 

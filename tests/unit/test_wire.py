@@ -41,9 +41,10 @@ def test_the_names_are_frozen() -> None:
         "PARTITIONS": "__outboxPartitions",
         "SCHEDULED": "__outboxScheduled",
         "SCHEDULED_DUE_INDEX": "idx_partitionKey_dueAt_id_slot",
-        "SCHEDULED_NAME_INDEX": "idx_partitionKey_schedule_firedId",
-        "SCHEDULED_FIRED_INDEX": "idx_firedInto_firedAt",
-        "SCHEDULED_FIRED_IDS_INDEX": "idx_firedIds",
+        "SCHEDULE_NAMES": "__outboxScheduleNames",
+        "FIRED": "__outboxFired",
+        "FIRED_INDEX": "idx_firedInto_firedAt",
+        "FIRED_IDS_INDEX": "idx_firedIds",
         "ACTIONS_EXPIRY_INDEX": "idx_beganAt_ttl",
         "QUARANTINE_INDEX": "idx_partitionKey_retriedAt_topic_position",
     }
@@ -88,7 +89,11 @@ def test_the_fields_are_frozen() -> None:
         ],
         "ScheduledField": [
             *("_id", "partitionKey", "dueAt", "slot", "schedule", "refused", "givenDueAt"),
-            *("firedId", "firedAt", "firedInto", "firedIds"),
+        ],
+        "ScheduleNameField": ["_id", "partitionKey", "schedule", "eventId"],
+        "FiredField": [
+            *("_id", "partitionKey", "firedInto", "firedAt", "firedIds", "named", "eventId"),
+            "schedule",
         ],
         "InboxField": [
             *("_id", "subscription", "handler", "eventId", "name", "handledAt", "afterCommit"),

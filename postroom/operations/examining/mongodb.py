@@ -38,6 +38,8 @@ COLLECTIONS = (
     wire.CHECKPOINTS,
     wire.QUARANTINE,
     wire.SCHEDULED,
+    wire.SCHEDULE_NAMES,
+    wire.FIRED,
     wire.PARTITIONS,
     wire.INBOX,
     wire.BEGUN,
@@ -144,14 +146,13 @@ def _indexes(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
         (wire.CHECKPOINTS, wire.CHECKPOINT_INDEX, None),
         (wire.QUARANTINE, wire.QUARANTINE_INDEX, None),
         (wire.SCHEDULED, wire.SCHEDULED_DUE_INDEX, None),
-        (wire.SCHEDULED, wire.SCHEDULED_NAME_INDEX, None),
-        (wire.SCHEDULED, wire.SCHEDULED_FIRED_INDEX, None),
-        (wire.SCHEDULED, wire.SCHEDULED_FIRED_IDS_INDEX, None),
+        (wire.FIRED, wire.FIRED_INDEX, None),
+        (wire.FIRED, wire.FIRED_IDS_INDEX, None),
         (wire.INBOX, wire.INBOX_EXPIRY_INDEX, keep),
         (wire.BEGUN, wire.BEGUN_EXPIRY_INDEX, None),
     ):
-        if name == wire.SCHEDULED and name not in there:
-            continue  # nothing was ever scheduled
+        if name in {wire.SCHEDULED, wire.FIRED} and name not in there:
+            continue  # nothing was ever scheduled, or was due
         what = f"index of {name}"
         found = database[name].index_information() if name in there else {}
         index = _serving(found, index)  # noqa: PLW2901 - one made beforehand
