@@ -26,17 +26,8 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 NO_DATE = "Its dueAt is no date that counts"
 NO_SLOT = "Its slot, which says to which outbox partition it goes, is no whole number from 0 on"
 
-# What the plan says of a row, and the outbox does not.
-OF_THE_PLAN = frozenset(
-    {
-        ScheduledField.DUE_AT,
-        ScheduledField.SLOT,
-        ScheduledField.SCHEDULE,
-        ScheduledField.REFUSED,
-        ScheduledField.GIVEN_DUE_AT,
-        ScheduledField.PARTITION,
-    }
-)
+# What else the plan says of a row, and the outbox does not.
+OF_THE_PLAN = (ScheduledField.REFUSED, ScheduledField.GIVEN_DUE_AT, ScheduledField.PARTITION)
 # Where the value of the first field begins, which is the id in all that MongoDB has stored.
 _VALUE = 4 + 1 + len(b"_id\x00")
 _LENGTH = struct.Struct("<i")
@@ -77,19 +68,21 @@ def read(row: RawBSONDocument, partition: OutboxPartition) -> DueRow | Odd:
     except UNDECODABLE as error:
         why = f"The row cannot be decoded ({type(error).__name__})"
         return Odd(row_id=id_in(bytes(row.raw)), which=which(row), why=why)
-    slot, due_at = fields.get(ScheduledField.SLOT), fields[ScheduledField.DUE_AT]
+    slot, due_at = fields.pop(ScheduledField.SLOT, None), fields.pop(ScheduledField.DUE_AT)
     if not isinstance(due_at, datetime):
         return Odd(row_id=row_id, which=which(row), why=NO_DATE)
     if not _is_slot(slot):
         return Odd(row_id=row_id, which=which(row), why=NO_SLOT)
-    rest = {name: value for name, value in fields.items() if name not in OF_THE_PLAN}
-    del rest[OutboxField.ID]
+    name = fields.pop(ScheduledField.SCHEDULE, None)
+    for field in OF_THE_PLAN:
+        fields.pop(field, None)
+    del fields[ScheduledField.ID]
     return DueRow(
         row_id=row_id,
         slot=int(slot),
         due_at=due_at,
-        name=name if is_name(name := fields.get(ScheduledField.SCHEDULE)) else None,
-        fired={OutboxField.ID: row_id, OutboxField.PARTITION: partition, **rest},
+        name=name if is_name(name) else None,
+        fired={OutboxField.ID: row_id, OutboxField.PARTITION: partition, **fields},
     )
 
 

@@ -15,7 +15,7 @@ from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import errors as mongo
 
-from postroom import DomainEvent, Outbox, PlanChange, wire
+from postroom import DomainEvent, Outbox, PlanChange, Transaction, wire
 from postroom.operations import scheduled
 from postroom.relay.mover import LOOK_SECONDS
 from postroom.store import plan_indexes
@@ -30,6 +30,8 @@ from tests.relays import relaying
 from tests.waiting import beside, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from postroom.store.due_rows import Clock
     from tests.site import Site
 
@@ -251,6 +253,59 @@ def test_a_write_conflict_decides_between_cancel_and_fire(lite_site: Site, outbo
     assert rows.move(rows.due(clock.now, limit=10).rows, clock.now)
     assert numbers(lite_site) == [1]
     assert not rows.move(due[1:], clock.now)  # as one that was frozen would
+
+
+CHANGES: dict[str, Callable[[Transaction], Any]] = {
+    "cancel": lambda tx: tx.cancel("name"),
+    "reschedule": lambda tx: tx.reschedule("name", deliver_at=PAST + SECOND),
+    "replace": lambda tx: tx.publish(Reminded(), deliver_at=PAST, schedule="name", replace=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_by_name_conflicts_with_the_move_of_its_event(
+    lite_site: Site, outbox: Outbox, change: str
+) -> None:
+    """Though a move looks at no name: whoever is first has it, and the other one is told."""
+    outbox.publish(Reminded(number=1), deliver_at=PAST, schedule="name")
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    due = rows.due(clock.now, limit=10).rows
+    with pytest.raises(KeyError), outbox.scope() as tx:
+        assert CHANGES[change](tx)
+        with pytest.raises(mongo.OperationFailure) as refused:
+            rows.move(due, clock.now)
+        assert refused.value.has_error_label("TransientTransactionError")
+        raise KeyError
+    with outbox.scope() as tx:
+        assert tx.cancel("other") is PlanChange.UNKNOWN  # its snapshot is from before the move
+        assert rows.move(due, clock.now)
+        with pytest.raises(mongo.OperationFailure) as refused:
+            CHANGES[change](tx)
+        assert refused.value.has_error_label("TransientTransactionError")
+        tx.session.abort_transaction()
+    assert numbers(lite_site) == [1]
+    with outbox.scope() as tx:
+        told = CHANGES[change](tx)
+    assert told is PlanChange.TOO_LATE if change != "replace" else len(waiting(lite_site)) == 1
+
+
+def test_a_name_is_the_next_events_once_its_own_was_fired(lite_site: Site, outbox: Outbox) -> None:
+    """Cancelled by it is the one that waits; what is kept of the first takes no name with it."""
+    (first,) = outbox.publish(Reminded(number=1), deliver_at=PAST, schedule="name")
+    rows = due_rows(lite_site)
+    clock = clock_of(rows)
+    assert rows.move(rows.due(clock.now, limit=10).rows, clock.now)
+    assert names(lite_site) == {"name": first}
+    (second,) = outbox.publish(Reminded(number=2), deliver_in=60 * SECOND, schedule="name")
+    assert names(lite_site) == {"name": second}
+    assert Fired(lite_site.database, ["default"]).forget(now(lite_site) + SECOND) == 1
+    assert names(lite_site) == {"name": second}
+    with outbox.scope() as tx:
+        assert tx.cancel("name") is PlanChange.DONE
+        assert tx.cancel("name") is PlanChange.UNKNOWN
+    assert names(lite_site) == {}
+    assert waiting(lite_site) == []
 
 
 def test_what_was_put_off_meanwhile_is_not_moved(lite_site: Site, outbox: Outbox) -> None:

@@ -22,6 +22,9 @@ from postroom import (
     ScopeClosed,
     wire,
 )
+from postroom.operations import scheduled
+from postroom.operations.actions import Actor
+from postroom.operations.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +46,12 @@ class Reminded(DomainEvent):
 def outbox(lite_site: Site) -> Outbox:
     """Return the outbox of a site."""
     return Outbox(lite_site.database, key="patientId")
+
+
+def names(site: Site) -> dict[str, str]:
+    """Return which event has which name, of whatever outbox."""
+    found = site.database[wire.SCHEDULE_NAMES].find()
+    return {row["_id"]["schedule"]: str(row["eventId"]) for row in found}
 
 
 def plan(site: Site) -> list[dict[str, Any]]:
@@ -165,6 +174,50 @@ def test_an_event_without_a_name_is_found_by_its_id(lite_site: Site, outbox: Out
         assert tx.cancel(event_id=second)
         assert tx.cancel(event_id=str(ObjectId())) is PlanChange.UNKNOWN
     assert [(str(row["_id"]), row["dueAt"]) for row in plan(lite_site)] == [(first, AT)]
+
+
+def test_a_name_goes_with_its_event(lite_site: Site, outbox: Outbox) -> None:
+    """Cancelled by id, by operators, or with a transaction that is undone: it is free then."""
+    for number in range(4):
+        outbox.publish(Reminded(number=number), deliver_at=AT, schedule=f"n{number}")
+    ids = [str(row["_id"]) for row in plan(lite_site)]
+    with outbox.scope() as tx:
+        assert tx.cancel(event_id=ids[0])
+    with pytest.raises(KeyError), outbox.scope() as tx:
+        assert tx.cancel("n1")
+        tx.publish(Reminded(), deliver_at=AT, schedule="undone")
+        raise KeyError
+    actor = Actor(who="ann", by="test")
+    done = scheduled.cancel(lite_site.database, Filter(), actor=actor, schedule="n2")
+    assert (done.done, done.left) == (1, 0)
+    assert names(lite_site) == {"n1": ids[1], "n3": ids[3]}
+    for name in ("n0", "n2", "undone"):
+        outbox.publish(Reminded(), deliver_at=AT, schedule=name)
+    done = scheduled.cancel(lite_site.database, Filter(), actor=actor, outbox="default")
+    assert (done.done, names(lite_site), plan(lite_site)) == (5, {}, [])
+
+
+def test_operators_cancel_behind_a_transaction_that_is_open(
+    lite_site: Site, outbox: Outbox
+) -> None:
+    """It is tried again until that has ended, and finds what it has left."""
+    outbox.publish([Reminded(number=n) for n in range(3)], deliver_at=AT)
+    (event_id,) = outbox.publish(Reminded(number=3), deliver_at=AT, schedule="name")
+    actor, told = Actor(who="ann", by="test"), list[int]()
+
+    def cancel() -> None:
+        told.append(scheduled.cancel(lite_site.database, Filter(), actor=actor).done)
+
+    with outbox.scope() as tx:
+        tx.publish(Reminded(), deliver_at=AT, schedule="name", replace=True)
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        thread.join(0.5)
+        assert told == []
+    thread.join(30)
+    assert told == [3]
+    assert [str(row["_id"]) != event_id for row in plan(lite_site)] == [True]
+    assert list(names(lite_site)) == ["name"]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def test_a_key_that_is_forgotten_has_nothing_scheduled(lite_site: Site) -> None:
     assert '"scheduled": 3' in done.stdout.replace(":3", ": 3"), done.stdout + done.stderr
     with outbox.scope() as tx:
         assert tx.cancel("named") is PlanChange.UNKNOWN
+    assert lite_site.database[wire.SCHEDULE_NAMES].find_one() is None
     left = [row["key"] for row in lite_site.database[wire.SCHEDULED].find()]
     assert len(left) == 12
     assert "3" not in left
