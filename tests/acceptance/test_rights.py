@@ -205,10 +205,12 @@ def test_a_relay_without_a_right_to_the_plan_relays_all_else(
     secured_site: Site, roles: Roles
 ) -> None:
     """It says so; what was scheduled waits, and goes with a relay that has it."""
-    site, lacking = secured_site, ((a, wire.SCHEDULED) for a in ("find", "update"))
+    site, lacking = secured_site, (("find", wire.SCHEDULED), ("remove", wire.SCHEDULED))
     consumer = site.subscribe()
     Outbox(site.database).publish(EVENT, deliver_in=timedelta())
-    for number, (action, where) in enumerate((*lacking, ("insert", wire.OUTBOX))):
+    for number, (action, where) in enumerate(
+        (*lacking, ("insert", wire.FIRED), ("insert", wire.OUTBOX))
+    ):
         relay = site.relay(**roles.variables("relay", less=Less(action=action, where=where)))
         relay.wait_for("stay there. All else goes on", seconds=60)
         (sent,) = site.insert(1, first=number)
