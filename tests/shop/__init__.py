@@ -336,6 +336,7 @@ def on_leaving(event: Event[Any], session: ClientSession) -> None:
     if tries(event, session) == 1:
         threading.Event().wait(2)
         children.LEAVING[os.environ["SHOP_START"]]()
+        (Path(os.environ["SHOP_FOLDER"]) / event.id).touch()
         threading.Event().wait(45)
     note(event, session, "leaving")
 
