@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["is_deferring", "require_done"]
 
 # What Python itself returns in place of work that is done when it is asked for.
-LAZY = (map, filter, zip)
+LAZY = (
+    *(map, filter, zip, itertools.chain, itertools.islice, itertools.starmap),
+    *(itertools.takewhile, itertools.dropwhile, itertools.filterfalse),
+)
 _CACHED = functools._lru_cache_wrapper  # noqa: SLF001 - what lru_cache() returns has no other name
 
 

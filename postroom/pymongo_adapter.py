@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+from pymongo import InsertOne
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pymongo.synchronous.command_cursor import CommandCursor
 
-__all__ = ["add_to", "namespace_of", "post_batch_resume_token"]
+__all__ = ["add_to", "namespace_of", "post_batch_resume_token", "unshared"]
 
 
 def post_batch_resume_token(cursor: CommandCursor[Any]) -> Mapping[str, Any] | None:
@@ -41,3 +45,17 @@ def add_to(bulk: object, operation: object) -> None:
     if not hasattr(operation, "_add_to_bulk"):
         raise TypeError(f"{type(operation).__name__} is not a valid request")
     operation._add_to_bulk(bulk)  # noqa: SLF001
+
+
+def unshared(operation: Any) -> Any:
+    """Return an operation of a bulk write that PyMongo leaves as it is.
+
+    It gives an InsertOne's document an _id where that has none, and so the same one to all who send
+    the same operation.
+    """
+    if not isinstance(operation, InsertOne):
+        return operation
+    document = operation._doc  # noqa: SLF001
+    if not isinstance(document, MutableMapping) or "_id" in document:
+        return operation
+    return InsertOne({"_id": ObjectId(), **document})

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pulsar
 import pytest
+from bson import BSON
+from bson.raw_bson import RawBSONDocument
 from pymongo import (
     DeleteMany,
     DeleteOne,
@@ -125,6 +127,12 @@ def test_pymongo_still_keeps_where_an_operation_goes_and_what_it_is() -> None:
         pymongo_adapter.add_to(Told(), each)
     assert pymongo_adapter.namespace_of(InsertOne({})) is None
     assert called == ["add_insert", "add_update", "add_update", "add_replace", *["add_delete"] * 2]
+    made = InsertOne({"n": 1})
+    sent = pymongo_adapter.unshared(made)
+    assert sent == InsertOne({"_id": sent._doc["_id"], "n": 1})
+    assert made == InsertOne({"n": 1})
+    for each in (sent, DeleteOne({}), InsertOne(RawBSONDocument(BSON.encode({})))):
+        assert pymongo_adapter.unshared(each) is each
 
 
 def test_pymongo_still_has_a_session_that_the_guard_can_keep() -> None:

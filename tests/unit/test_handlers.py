@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -179,8 +180,8 @@ def test_what_does_nothing_when_it_is_called_is_refused(function: Any) -> None:
 
 @pytest.mark.parametrize(
     "returned",
-    [asynchronous(None), generating(None), Future(), (n for n in [1])],
-    ids=["coroutine", "generator", "future", "expression"],
+    [asynchronous(None), generating(None), Future(), (n for n in [1]), itertools.chain([1])],
+    ids=["coroutine", "generator", "future", "expression", "chain"],
 )
 def test_what_is_left_to_be_awaited_is_not_taken_for_done(returned: Any) -> None:
     """A plain function may return it all the same."""

@@ -54,7 +54,13 @@ def test_what_is_no_write_is_refused_where_it_is_made(made: Any, said: str) -> N
     assert not errors.is_transient(raised.value)
 
 
-@pytest.mark.parametrize("returned", [COUNTED, [COUNTED], [Write("a", COUNTED), None]])
+@pytest.mark.parametrize(
+    "returned",
+    [
+        *(COUNTED, [COUNTED], [Write("a", COUNTED), None], [[Write("a", COUNTED)]]),
+        *({"a": [COUNTED]}, ("a", COUNTED), {1: Write("a", COUNTED)}.values()),
+    ],
+)
 def test_an_operation_without_a_collection_is_not_passed_over(returned: Any) -> None:
     """Its effect would be missing, and nobody would know."""
     writes = ReturnedWrites("h", "d")
@@ -69,6 +75,31 @@ def test_what_else_a_handler_returns_means_nothing(returned: Any) -> None:
     writes = ReturnedWrites("h", "d")
     writes.take(returned, turn=0)
     assert not writes
+
+
+def test_what_stands_where_a_write_was_to_be_is_not_shown() -> None:
+    """It may be of an event, and the sentence goes with a dead letter."""
+    with pytest.raises(errors.NothingDone, match="one of the type str where") as raised:
+        ReturnedWrites("h", "d").take([Write("a", COUNTED), "secret"], turn=0)
+    assert "secret" not in str(raised.value)
+    with pytest.raises(errors.InvalidWrite, match="not one of the type str"):
+        Write("a", "secret")  # type: ignore[arg-type]
+    with pytest.raises(errors.InvalidWrite, match="not to one of the type int"):
+        Write(4711, COUNTED)  # type: ignore[arg-type]
+
+
+def test_an_operation_that_is_made_once_and_returned_for_each_event_is_sent_as_it_was_made() -> (
+    None
+):
+    """PyMongo gives its document an _id, which would be the same for all."""
+    once, session = InsertOne({"n": 1}), Sent()
+    writes = ReturnedWrites("h", "d")
+    for turn in range(2):
+        writes.take(Write("a", once), turn=turn)
+    writes.send(session)  # type: ignore[arg-type]
+    ids = {each._doc["_id"] for each in session.operations}
+    assert len(ids) == 2
+    assert once == InsertOne({"n": 1})
 
 
 def test_writes_of_some_events_are_many() -> None:
@@ -89,6 +120,7 @@ class Sent:
         self.error = error
         self.sent: list[tuple[str, ...]] = []
         self.place: tuple[str, ...] = ()
+        self.operations: list[Any] = []
 
     @property
     def client(self) -> Sent:
@@ -103,6 +135,7 @@ class Sent:
     def bulk_write(self, operations: list[Any], *, session: Any) -> None:
         """Note it, or fail."""
         assert session is self
+        self.operations += operations
         self.sent.append((*self.place, *(type(each).__name__ for each in operations)))
         if self.error is not None:
             raise self.error

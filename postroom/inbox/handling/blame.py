@@ -50,8 +50,7 @@ class Blame:
         if others and _met_an_end(error):
             return Undone(), error
         outcome, shown = self.alone(index, error)
-        if others and isinstance(outcome, GiveUp) and outcome.tired:
-            # They read, lock and recurse before it does.
+        if others and isinstance(outcome, GiveUp) and _is_theirs_perhaps(outcome, error):
             return Undone(), error
         if isinstance(outcome, TryAgain) and outcome.kind in PASSING:
             # By itself it waits for whatever it meets there.
@@ -69,6 +68,15 @@ class Blame:
         if isinstance(error, errors.WriteRefused):
             return error.turn
         return last if kind_of(error) is Kind.CONFLICT else None
+
+
+def _is_theirs_perhaps(outcome: GiveUp, error: BaseException) -> bool:
+    """Say whether what a member is given up for may be the doing of those before it.
+
+    They read, lock and recurse before it does; and what it has returned may be refused for a write
+    of theirs that is never committed, since more of theirs is refused behind it.
+    """
+    return outcome.tired or isinstance(error, errors.WriteRefused)
 
 
 def _met_an_end(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
@@ -11,8 +12,7 @@ from pymongo import errors as mongo
 from postroom import errors
 from postroom.deferred import require_done
 from postroom.failures import Kind, kind_of
-from postroom.private_text import quoted
-from postroom.pymongo_adapter import namespace_of
+from postroom.pymongo_adapter import namespace_of, unshared
 from postroom.server_codes import DUPLICATE_KEY
 
 if TYPE_CHECKING:
@@ -28,6 +28,18 @@ Operation: TypeAlias = (
 KINDS = (InsertOne, UpdateOne, UpdateMany, ReplaceOne, DeleteOne, DeleteMany)
 # A transaction takes no further event behind so many, as it takes none behind a time.
 MANY = 1000
+# What may hold a write where none was to be, and how deep that is looked for.
+HOLDING: tuple[type, ...] = (
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    deque,
+    type({}.values()),
+    type({}.items()),
+)
+DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -54,7 +66,7 @@ class Write:
         for name in (collection, *([] if database is None else [database])):
             if not isinstance(name, str) or not name:
                 raise errors.InvalidWrite(
-                    f"A Write is to a collection, by its name, and not to {quoted(name)}"
+                    f"A Write is to a collection, by its name, and not to {_kind_of(name)}"
                 )
         for each in operations:
             _require_operation(each)
@@ -67,7 +79,7 @@ def _require_operation(given: object) -> None:
     if not isinstance(given, KINDS):
         known = ", ".join(kind.__name__ for kind in KINDS)
         raise errors.InvalidWrite(
-            f"A Write takes PyMongo's {known}, and not {quoted(given)}; of a list, each one by "
+            f"A Write takes PyMongo's {known}, and not {_kind_of(given)}; of a list, each one by "
             "itself: Write('collection', *operations)"
         )
     if namespace_of(given) is not None:
@@ -146,7 +158,7 @@ class ReturnedWrites:
         fault: Mapping[str, Any] = {}
         try:
             session.client[database][collection].bulk_write(
-                [each.operation for each in entries], session=session
+                [unshared(each.operation) for each in entries], session=session
             )
         except mongo.BulkWriteError as error:
             (fault, *_) = error.details["writeErrors"]
@@ -187,17 +199,31 @@ def _named(error: Exception) -> str:
     return name if code is None else f"{name}, code {code}"
 
 
+def _kind_of(given: object) -> str:
+    # Never the value, which may be an event's.
+    return "''" if given == "" else f"one of the type {type(given).__name__}"
+
+
 def _writes_in(returned: object, *, who: str) -> Sequence[Write]:
     if returned is None:
         return ()
     several = returned if isinstance(returned, (list, tuple)) else (returned,)
-    if not any(isinstance(each, (Write, *KINDS)) for each in several):
-        require_done(returned, who=who)
-        return ()
-    for each in several:
-        if not isinstance(each, Write):
-            raise errors.NothingDone(
-                f"{who} has returned {quoted(each)} where a Write was to be, so that nothing was "
-                "done: return Write('collection', *operations), or a list of them"
-            )
-    return several
+    if all(isinstance(each, Write) for each in several):
+        return several
+    require_done(returned, who=who)
+    if _has_operations(returned, depth=DEPTH):
+        wrong = next(each for each in several if not isinstance(each, Write))
+        raise errors.NothingDone(
+            f"{who} has returned {_kind_of(wrong)} where a Write was to be, so that nothing was "
+            "done: return Write('collection', *operations), or a list of them"
+        )
+    return ()
+
+
+def _has_operations(found: object, *, depth: int) -> bool:
+    if isinstance(found, (Write, *KINDS)):
+        return True
+    if not depth or not isinstance(found, HOLDING):
+        return False
+    inner: Any = found.values() if isinstance(found, dict) else found
+    return any(_has_operations(each, depth=depth - 1) for each in inner)
