@@ -173,11 +173,14 @@ def cancel(which: Which) -> Commands[PlanChange]:
     row_id = yield from _row_id(which)
     if row_id is None:
         return PlanChange.UNKNOWN
-    row = yield from _waiting(which.base, row_id)
-    if row is None:
+    name: Any = which.name
+    if name is None:
+        row = yield from _waiting(which.base, row_id)
+        name = None if row is None else row.get(ScheduledField.SCHEDULE)
+    reply = yield _deletion(which.base, row_id)
+    _require_written(reply)
+    if not reply["n"]:
         return (yield from _too_late(which.base, row_id))
-    _require_written((yield _deletion(which.base, row_id)))
-    name = row.get(ScheduledField.SCHEDULE)
     if schedule_names.is_name(name):
         named = Named(base=which.base, name=name, row_id=row_id)
         _require_written((yield schedule_names.taken(named)))
@@ -308,14 +311,7 @@ def _in_utc(at: object) -> datetime:
 
 
 def _require_name(name: object) -> None:
-    fits = False
-    if schedule_names.is_name(name):
-        fits = True
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            fits = False
-    if not fits:
+    if not schedule_names.is_name(name):
         raise _refusal(
             f"{quoted(name, hidden='What was given')} is no name for a scheduled event: that has "
             f"1 to {schedule_names.LONGEST} characters, of UTF-8 and none of them null"

@@ -44,7 +44,13 @@ class Named:
 
 def is_name(value: object) -> TypeGuard[str]:
     """Say whether a value is the name of a scheduled event."""
-    return isinstance(value, str) and 0 < len(value) <= LONGEST and "\0" not in value
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def offered(named: Named) -> dict[str, Any]:
