@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson import ObjectId
 from pymongo import MongoClient
 from pymongo import errors as mongo
 
@@ -234,11 +235,13 @@ def test_a_writer_without_a_right_to_the_plan_schedules_nothing(
         with outbox.scope() as tx:
             tx.publish(EVENT, deliver_in=timedelta(hours=1), schedule="new")
             tx.reschedule("there", deliver_in=timedelta())
+            tx.publish(EVENT, deliver_in=timedelta(hours=1), schedule="there", replace=True)
             tx.cancel("there")
+            tx.cancel(event_id=str(ObjectId()))
 
-    always, _ = PARTS["scheduler"][wire.SCHEDULED]
-    for action in always:
-        less = roles.settings("scheduler", less=Less(action=action, where=wire.SCHEDULED))
+    rights = PARTS["scheduler"].items()
+    for where, action in [(where, each) for where, (always, _) in rights for each in always]:
+        less = roles.settings("scheduler", less=Less(action=action, where=where))
         with MongoClient[Any](less["mongodb_uri"]) as client:
             with pytest.raises(mongo.OperationFailure, match="not authorized") as failed:
                 change(Outbox(client[site.name]))
