@@ -138,6 +138,21 @@ def test_what_fails_beside_others_has_its_only_attempt_by_itself(bench: Bench) -
     assert bench.notes == []
 
 
+def test_what_an_event_is_given_up_for_is_not_another_ones_write(bench: Bench) -> None:
+    """One that is undone itself, for what it has returned beside it."""
+    bench.database["log"].insert_one({"_id": "there"})
+
+    def handler(event: Event[Any]) -> list[Write]:
+        more = [Write("log", InsertOne({"_id": "there"}))] if event.data["n"] == 0 else []
+        return [Write("notes", InsertOne({"_id": "one", "n": event.data["n"]})), *more]
+
+    options: dict[str, Any] = {"give_up_on": mongo.DuplicateKeyError}
+    assert kinds(bench.run_together(handler, 2, **options)) == [Undone] * 2
+    outcomes = [bench.run(handler, number, **options) for number in range(2)]
+    assert kinds(outcomes) == [GiveUp, Applied]
+    assert bench.notes == [1]
+
+
 @pytest.mark.parametrize(
     "way",
     [{"a set": {1}}, {"a number": 2**70}, {"large": "x" * 17_000_000}],
