@@ -78,7 +78,9 @@ class CheckpointField:
     # Where relay workers share the outbox partitions: who has this one's lock, and who wants it.
     HELD_BY = "heldBy"
     WANTED_BY = "wantedBy"
-    # The session of who moves scheduled events last: a transaction that it left open is ended.
+    # The sessions of the owner, and of who moves scheduled events: whoever comes behind them ends
+    # the transaction that they may have left open.
+    SESSION = "session"
     MOVER = "mover"
     # The UUID of the collection that `resumeToken` and `clusterTime` speak of.
     COLLECTION = "collection"

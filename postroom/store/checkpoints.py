@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pymongo
-from pymongo import ASCENDING, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
@@ -19,6 +18,7 @@ from postroom.store.codec import READING
 from postroom.store.holdings import new_row
 from postroom.store.intents import intent_to_row
 from postroom.store.scans import scan_to_row
+from postroom.store.term_session import TermSession, end_what_is_open
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class CheckpointStore:
         self._partition = partition
         self._owner = owner
         self._mutex = mutex
+        self._session = TermSession(database.client)
         self._seen: dict[str, Any] = {}
         self._guard: dict[str, Any] = {}
 
@@ -141,6 +142,7 @@ class CheckpointStore:
             CheckpointRefused: the checkpoint is of a newer version of postroom, or cannot be read.
 
         """
+        end_what_is_open(self._rows.database, self._partition)
         checkpoint_index.prepare(self._rows.database)
         row = self._raise_epoch()
         if self._seen:
@@ -161,6 +163,7 @@ class CheckpointStore:
                 CheckpointField.OWNED_AT: now,
                 CheckpointField.VERSION: VERSION,
                 CheckpointField.MUTEX: self._mutex and self._mutex.to_row(),
+                CheckpointField.SESSION: self._session.id,
             },
             "$setOnInsert": new_row(now),
         }
@@ -237,16 +240,7 @@ class CheckpointStore:
                 raise _superseded(self._partition, self._guard)
             write(session)
 
-        # Bounded as any other call of the term's: PyMongo would try a commit again for minutes.
-        with (
-            pymongo.timeout(WRITE_MS / 1000),
-            self._rows.database.client.start_session() as session,
-        ):
-            session.with_transaction(
-                both,
-                write_concern=WriteConcern("majority"),
-                read_preference=ReadPreference.PRIMARY,
-            )
+        self._session.run(both, seconds=WRITE_MS / 1000)
 
     def leave(self) -> None:
         """Note that this relay has ended its term in order: whoever comes need not wait.

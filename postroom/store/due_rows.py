@@ -16,6 +16,7 @@ from postroom import wire
 from postroom.store.codec import RAW, READING
 from postroom.store.due_row import EARLIEST, DueRow, Odd, read
 from postroom.store.fired import note as note_fired
+from postroom.store.term_session import end_transaction_of
 from postroom.wire import CheckpointField, ScheduledField
 
 if TYPE_CHECKING:
@@ -235,8 +236,8 @@ def take_over(database: Database[Any], partition: OutboxPartition, session: Clie
     )
     if before is None:
         return False
-    if (last := before.get(CheckpointField.MOVER)) not in {None, mine}:
-        database.client.admin.command("killSessions", [{"id": last}])
+    if (last := before.get(CheckpointField.MOVER)) != mine:
+        end_transaction_of(database.client, last)
     return True
 
 

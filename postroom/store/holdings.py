@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import errors as mongo
 
 from postroom import wire
+from postroom.store.term_session import end_what_is_open
 from postroom.store.values import OutboxPartition
 from postroom.wire import CheckpointField
 
@@ -79,6 +80,7 @@ class Holdings:
             "$setOnInsert": new_row(datetime.now(UTC)),
         }
         about = {CheckpointField.PARTITION: partition}
+        end_what_is_open(self._rows.database, partition)
         try:
             self._rows.update_one(about, update, upsert=True)
         except mongo.DuplicateKeyError:

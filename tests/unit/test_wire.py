@@ -69,6 +69,7 @@ def test_the_fields_are_frozen() -> None:
             *(
                 "heldBy",
                 "wantedBy",
+                "session",
                 "mover",
                 "collection",
                 "scan",
@@ -132,6 +133,7 @@ def test_the_public_names_are_frozen() -> None:
         "ScopeClosed",
         "Settings",
         "Transaction",
+        "Write",
         "event_class",
         "handles",
         "upcasts",
