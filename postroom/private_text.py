@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import FrameType, TracebackType
 
-__all__ = ["described", "faults", "is_ours_or_the_applications", "one_line", "quoted", "shown"]
+__all__ = [
+    "described",
+    "faults",
+    "is_ours_or_the_applications",
+    "named",
+    "one_line",
+    "quoted",
+    "shown",
+]
 
 LONGEST_QUOTED = 100
 HIGHEST_QUOTED = 10**20
@@ -51,14 +59,18 @@ def described(error: BaseException, *, package: str = "", everything: bool = Fal
     """
     if everything or is_ours_or_the_applications(error, package=package):
         return _repeated(error)
-    name = type(error).__name__
-    if isinstance(error, PyMongoError):
-        code = getattr(error, "code", None)
-        name = name if code is None else f"{name}, code {code}"
-    elif isinstance(error, ValidationError):
+    name = named(error)
+    if isinstance(error, ValidationError):
         name = f"ValidationError: {faults(error)}"
     place = _place(error, package)
     return f"{name} (at {place})" if place else name
+
+
+def named(error: BaseException) -> str:
+    """Return the kind of an error, with MongoDB's code if it has one, and none of its words."""
+    name = type(error).__name__
+    code = getattr(error, "code", None) if isinstance(error, PyMongoError) else None
+    return name if code is None else f"{name}, code {code}"
 
 
 def shown(error: BaseException, *, package: str = "", everything: bool = False) -> BaseException:

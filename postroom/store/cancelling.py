@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ReadPreference, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.codec import SHOWING
 from postroom.store.schedule_names import Named, ScheduleNames, is_name
+from postroom.store.transactions import transacted
 from postroom.wire import ScheduledField
 
 if TYPE_CHECKING:
@@ -43,12 +43,7 @@ def cancel_all(database: Database[Any], still: Mapping[str, Any]) -> int:
         return count
 
     with database.client.start_session() as session:
-        return session.with_transaction(
-            together,
-            read_concern=ReadConcern("snapshot"),
-            write_concern=WriteConcern("majority"),
-            read_preference=ReadPreference.PRIMARY,
-        )
+        return transacted(session, together, read_concern=ReadConcern("snapshot"))
 
 
 def _named(found: list[dict[str, Any]]) -> list[Named]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pymongo
-from pymongo import ASCENDING, ReadPreference, UpdateOne, WriteConcern
+from pymongo import ASCENDING, UpdateOne, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom import wire
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioning_record import run
 from postroom.store.partitionings import successor
+from postroom.store.transactions import transacted
 from postroom.wire import QuarantineField
 
 if TYPE_CHECKING:
@@ -194,12 +195,7 @@ class Quarantine:
             pymongo.timeout(WRITE_MS / 1000),
             self._rows.database.client.start_session() as session,
         ):
-            return session.with_transaction(
-                again,
-                read_concern=ReadConcern("snapshot"),
-                write_concern=WriteConcern("majority"),
-                read_preference=ReadPreference.PRIMARY,
-            )
+            return transacted(session, again, read_concern=ReadConcern("snapshot"))
 
     def discard(self, ids: list[Any]) -> int:
         """Have waiting rows pruned like those that were sent; return how many.

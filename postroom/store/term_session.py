@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
-from pymongo import ReadPreference, WriteConcern
 
 from postroom import wire
+from postroom.store.transactions import transacted
 from postroom.wire import CheckpointField
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ class TermSession:
         """
         # Bounded as any other call of the term's: PyMongo would try a commit again for minutes.
         with pymongo.timeout(seconds):
-            self._opened().with_transaction(
-                write,
-                write_concern=WriteConcern("majority"),
-                read_preference=ReadPreference.PRIMARY,
-            )
+            transacted(self._opened(), write)
 
     def _opened(self) -> ClientSession:
         if self._session is None:

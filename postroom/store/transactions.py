@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pymongo
 from pymongo import ReadPreference, WriteConcern
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pymongo.client_session import ClientSession
+    from pymongo.read_concern import ReadConcern
 
 __all__ = [
     "COMMIT_SECONDS",
@@ -35,8 +36,11 @@ __all__ = [
     "is_unknown",
     "require_open",
     "require_session",
+    "transacted",
     "transaction",
 ]
+
+Result = TypeVar("Result")
 
 # As long as with_transaction() of the driver goes on.
 COMMIT_SECONDS = 120.0
@@ -129,6 +133,28 @@ def commit(session: ClientSession, *, seconds: float = COMMIT_SECONDS) -> None:
             time.sleep(PAUSE_SECONDS)
         else:
             return
+
+
+def transacted(
+    session: ClientSession,
+    write: Callable[[ClientSession], Result],
+    *,
+    read_concern: ReadConcern | None = None,
+) -> Result:
+    """Run a function of ours in a transaction of the session, and again where one is in its way.
+
+    As PyMongo does, for two minutes at most unless the caller has a limit; returns what it returns.
+
+    Raises:
+        pymongo.errors.PyMongoError: it is not known to be written.
+
+    """
+    return session.with_transaction(
+        write,
+        read_concern=read_concern,
+        write_concern=MAJORITY,
+        read_preference=ReadPreference.PRIMARY,
+    )
 
 
 @contextlib.contextmanager

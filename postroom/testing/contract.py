@@ -132,7 +132,7 @@ class Contract:
                 "not called with it again: try it on one that the test's database does not know"
             )
         try:
-            applying.handle(fresh if self._handler.batched else fresh[0], session)
+            applying.handle(self._handler.argument(fresh), session)
             applying.send(session, call)
         except BaseException as error:
             applying.undone(session, call, error)

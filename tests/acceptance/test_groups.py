@@ -31,22 +31,19 @@ def send(
     return shop.send_raw(payload, key=key, event_id=f"e{number}")
 
 
-def behind_a_blocked_thread(shop: Shop, **variables: str) -> Worker:
+def behind_a_blocked_thread(shop: Shop, name: str = "Grouped", **variables: str) -> Worker:
     """Start a worker whose only thread, and the place behind it, are taken for a while."""
     worker = shop.worker(POSTROOM_CONCURRENCY="1", **variables)
     worker.wait_for("Consuming ")
     for number in (-1, -2):
-        send(shop, number, way="blocks")
+        send(shop, number, way="blocks", name=name)
         wait_until(lambda: shop.status().get("running", 0) >= 1, description="one runs")
     return worker
 
 
 def test_what_comes_behind_the_commit_comes_once_for_each_event(shop: Shop) -> None:
     """Where it fails the effect stands, and it alone is tried again; twice is once."""
-    worker = shop.worker(POSTROOM_CONCURRENCY="1")
-    worker.wait_for("Consuming ")
-    for number in (-1, -2):
-        send(shop, number, way="blocks", name="Announced")
+    worker = behind_a_blocked_thread(shop, "Announced")
     for number in range(6):
         send(shop, number, key=f"k{number}", way="after" if number == 3 else "", name="Announced")
     send(shop, 2, key="k2", name="Announced")
@@ -100,10 +97,7 @@ def test_the_writes_that_handlers_return_share_a_commit_and_no_failure(shop: Sho
     """The refused one alone is given up, with nothing of its data; redriven, it is applied."""
     things = shop.site.database["things"]
     things.insert_one({"_id": "taken"})
-    worker = shop.worker(POSTROOM_CONCURRENCY="1")
-    worker.wait_for("Consuming ")
-    for number in (-1, -2):
-        send(shop, number, way="blocks", name="Returned")
+    worker = behind_a_blocked_thread(shop, "Returned")
     for number in range(9):
         way = "refused" if number == 4 else ""
         send(shop, number, key=f"k{number % 3}", way=way, name="Returned")
@@ -128,10 +122,7 @@ def test_the_writes_that_handlers_return_share_a_commit_and_no_failure(shop: Sho
 
 def test_a_returned_write_that_takes_too_long_is_its_own_events_attempt(shop: Shop) -> None:
     """Nobody says of a group's whose it was: it shows when each is handled by itself."""
-    worker = shop.worker(POSTROOM_CONCURRENCY="1")
-    worker.wait_for("Consuming ")
-    for number in (-1, -2):
-        send(shop, number, way="blocks", name="Returned")
+    worker = behind_a_blocked_thread(shop, "Returned")
     for number in range(4):
         way = "sleeps" if number == 2 else ""
         send(shop, number, key=f"k{number}", way=way, name="Returned")

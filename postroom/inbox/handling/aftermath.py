@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.deferred import require_done
 from postroom.inbox.handling.call import Stage
-from postroom.store.inbox_rows import RowId, identity
+from postroom.store.inbox_rows import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from postroom.events import Event
     from postroom.inbox.handling.call import Call
     from postroom.inbox.handling.handlers import Handler
-    from postroom.store.inbox_rows import InboxRows
+    from postroom.store.inbox_rows import InboxRows, RowId
 
 __all__ = ["Aftermath"]
 
@@ -26,10 +26,12 @@ class Aftermath:
     worker does what a killed one has left.
     """
 
-    def __init__(self, handler: Handler, rows: InboxRows, *, subscription: str) -> None:
+    def __init__(
+        self, handler: Handler, rows: InboxRows, *, row_id: Callable[[Event[Any]], RowId]
+    ) -> None:
         self._handler = handler
         self._rows = rows
-        self._subscription = subscription
+        self._row_id = row_id
         # By their ids as remembered.
         self._owing: dict[str, Event[Any]] = {}
         self._done: list[RowId] = []
@@ -47,7 +49,7 @@ class Aftermath:
         """
         if self._owing:
             events = [self._handler.prepared(each) for each in self._owing.values()]
-            self._do(events if self._handler.batched else events[0], call, turn=None)
+            self._do(self._handler.argument(events), call, turn=None)
             self._rows.settle(map(self._row_id, self._owing.values()))
 
     def come_for(self, event: Event[Any], call: Call, *, turn: int) -> None:
@@ -66,6 +68,3 @@ class Aftermath:
             call.enter(Stage.AFTER, turn=turn)
             who = f"after_commit of {self._handler.name}"
             require_done(self._handler.after_commit(argument), who=who)
-
-    def _row_id(self, event: Event[Any]) -> RowId:
-        return RowId(subscription=self._subscription, handler=self._handler.name, event_id=event.id)

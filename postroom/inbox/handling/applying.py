@@ -70,7 +70,7 @@ class Applying:
         self._turns = turns
         # Events of one id are one event. They are as they came: a handler gets its own.
         self._fresh: dict[str, Event[Any]] = {identity(event.id): event for event in events}
-        self.aftermath = Aftermath(handler, rows, subscription=subscription)
+        self.aftermath = Aftermath(handler, rows, row_id=self._row_id)
         self.writes = ReturnedWrites(handler.name, rows.database)
         self._began = 0.0
         # What came of it so far.
@@ -100,8 +100,7 @@ class Applying:
             if self._fresh:
                 call.enter(Stage.HANDLER)
                 events = [prepared[each] for each in self._fresh]
-                argument = events if self._handler.batched else events[0]
-                guard = self.handle(argument, session)
+                guard = self.handle(self._handler.argument(events), session)
                 self.commit(session, call)
         except BaseException as error:
             named = self.undone(session, call, error)

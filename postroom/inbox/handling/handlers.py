@@ -13,7 +13,7 @@ from postroom.declaring import event_class_of
 from postroom.events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "MOST_IN_A_BATCH",
@@ -74,6 +74,10 @@ class Handler:
         if self.subscription not in (None, subscription):
             return False
         return any(_matches(match, name) for match in self.matches)
+
+    def argument(self, prepared: Sequence[Event[Any]]) -> Any:
+        """Return what the function is called with: the list of events where it has batches."""
+        return prepared if self.batched else prepared[0]
 
     def prepared(self, event: Event[dict[str, Any]]) -> Event[Any]:
         """Return the event as the function wants it, validated or raw, made anew for each call.

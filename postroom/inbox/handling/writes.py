@@ -12,6 +12,7 @@ from pymongo import errors as mongo
 from postroom import errors
 from postroom.deferred import require_done
 from postroom.failures import Kind, kind_of
+from postroom.private_text import named
 from postroom.pymongo_adapter import namespace_of, unshared
 from postroom.server_codes import DUPLICATE_KEY
 
@@ -167,7 +168,7 @@ class ReturnedWrites:
                 raise
             # Of an operation that cannot be sent at all nobody says which one it was.
             raise errors.WriteRefused(
-                f"What the handler {self._handler} has returned cannot be written: {_named(error)}"
+                f"What the handler {self._handler} has returned cannot be written: {named(error)}"
             ) from error
         if fault:
             # Behind the block: what a bulk write's error quotes is not to hang on this one.
@@ -179,7 +180,7 @@ class ReturnedWrites:
         which = f"operation {entry.number} of the {entry.of}" if entry.of > 1 else "the operation"
         raise errors.WriteRefused(
             f"MongoDB refuses {which} that the handler {self._handler} has returned, "
-            f"{type(entry.operation).__name__}: {_named(error)}",
+            f"{type(entry.operation).__name__}: {named(error)}",
             turn=entry.turn,
         ) from error
 
@@ -190,13 +191,6 @@ def _single(fault: Mapping[str, Any]) -> mongo.WriteError:
     kind = mongo.DuplicateKeyError if code == DUPLICATE_KEY else mongo.WriteError
     details = {name: value for name, value in fault.items() if name != "op"}
     return kind(fault.get("errmsg", ""), code, details)
-
-
-def _named(error: Exception) -> str:
-    # Never its text, which quotes what was to be written.
-    code = getattr(error, "code", None)
-    name = type(error).__name__
-    return name if code is None else f"{name}, code {code}"
 
 
 def _kind_of(given: object) -> str:
