@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from postroom import wire
 from tests.shops import Shop
 from tests.waiting import wait_until
 
@@ -84,6 +85,24 @@ def test_a_worker_killed_from_outside_is_not_the_events_fault(shop: Shop) -> Non
     shop.send("Counted", 2)
     assert shop.wait_for(2) == [1, 2]
     shop.dead(0)
+
+
+def test_what_came_behind_a_worker_leaves_no_trace(shop: Shop) -> None:
+    """No worker that has ended can have had it. What waited may be what ends workers."""
+
+    def traces(event_id: str) -> int:
+        query = {f"{wire.BegunField.ID}.{wire.InboxField.EVENT_ID}": event_id}
+        return shop.site.database[wire.BEGUN].count_documents(query)
+
+    waited = shop.send("Long", 1)
+    shop.worker(SHOP_LONG_SECONDS="1")
+    started(shop, "what waited", 1, times=1)
+    assert traces(waited) == 1
+    assert shop.wait_for(1) == [1]
+    came = shop.send("Long", 2)
+    started(shop, "what came", 2, times=1)
+    assert traces(came) == 0
+    assert shop.wait_for(2) == [1, 2]
 
 
 @pytest.mark.usefixtures("each_type")

@@ -34,7 +34,12 @@ class Client:
         """Return the next consumer."""
         self.opened += 1
         receive = next(self._receives)
-        return SimpleNamespace(is_connected=lambda: True, receive=receive, close=lambda: None)
+        return SimpleNamespace(
+            is_connected=lambda: True,
+            receive=receive,
+            close=lambda: None,
+            get_last_message_id=lambda: pulsar.MessageId(-1, 7, 3, -1),
+        )
 
 
 def test_a_receive_that_hangs_is_named_and_its_topic_opened_again(

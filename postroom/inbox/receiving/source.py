@@ -62,7 +62,8 @@ class _Reading:
     message came last (`received`), since when a call to receive has not come back, if one is
     (`asked`), and of how many messages that the broker may send ahead the client has `lost` count.
     Whether the connection was lost since (`interrupted`) writes whoever sees it: that one, or the
-    one that looks. `consumer` is there once it is `ready`.
+    one that looks. `consumer` is there once it is `ready`. Whoever opens it writes which message
+    was the topic's `newest` then, or nothing where that is not known.
     """
 
     queue_size: int
@@ -73,6 +74,7 @@ class _Reading:
     asked: float | None = None
     lost: int = 0
     interrupted: bool = False
+    newest: tuple[int, int] | None = None
 
 
 class Source:
@@ -158,6 +160,8 @@ class Source:
                 name=name,
                 daemon=True,
             ).start()
+        if self._kind == "key_shared":
+            reading.newest = _newest(reading.consumer)
 
     def _consumer_type(self) -> pulsar.ConsumerType:
         import pulsar
@@ -177,6 +181,17 @@ class Source:
         reading, self._reading = self._reading, None
         if reading is not None and reading.consumer is not None:
             broker.close(reading.consumer)
+
+    def may_have_had(self, message: pulsar.Message) -> bool:
+        """Say whether a consumer that ended before this one was opened may have had a message.
+
+        Not one that came to the topic afterwards. One of a Failover subscription may have been open
+        for long when the one before it ends: there each may.
+        """
+        reading = self._reading
+        newest = None if reading is None else reading.newest
+        _, ledger, entry, _ = place_of(message)
+        return newest is None or (ledger, entry) <= newest
 
     def acknowledge(self, message: pulsar.Message) -> None:
         """Tell the broker that a message is done with, or let it come again if that cannot be."""
@@ -224,6 +239,17 @@ class Source:
         # delivered again: of its batch the broker counts more permits than it gets back.
         if succession is None or succession.admits(place_of(message)) or sealed is not None:
             self._feed.take(self, message)
+
+
+def _newest(consumer: pulsar.Consumer) -> tuple[int, int] | None:
+    """Return ledger and entry of the topic's last message, if the broker says so."""
+    import pulsar
+
+    try:
+        last = consumer.get_last_message_id()
+    except pulsar.PulsarException:
+        return None
+    return last.ledger_id(), last.entry_id()
 
 
 def _go_back(reading: _Reading) -> None:

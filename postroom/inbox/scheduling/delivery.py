@@ -21,6 +21,9 @@ LONGEST_POSITION = 20
 class Acknowledger(Protocol):
     """Where a message came from, and is to be acknowledged."""
 
+    def may_have_had(self, message: pulsar.Message) -> bool:
+        """Say whether another consumer may have had a message before this one was there."""
+
     def acknowledge(self, message: pulsar.Message) -> None:
         """Tell the broker that a message is done with."""
 
@@ -94,6 +97,11 @@ class Delivery(NamedTuple):
     def order(self) -> str | None:
         """What it is kept in order by, as Key_Shared does."""
         return self.key if self.ordering_key is None else self.ordering_key
+
+    @property
+    def may_have_been_held(self) -> bool:
+        """Whether a worker that has ended may have held it, before this one could."""
+        return self.source.may_have_had(self.message)
 
     @property
     def is_redriven(self) -> bool:

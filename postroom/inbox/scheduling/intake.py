@@ -19,7 +19,7 @@ __all__ = ["Intake"]
 class Intake:
     """Opens deliveries of one subscription, and finds their handlers. The dispatcher's own.
 
-    The first `noted` deliveries may have been held by a worker that was ended.
+    What may have been held by a worker that was ended is noted, up to the first `noted` deliveries.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Intake:
             InvalidEvent: nobody can handle it; the message says why.
 
         """
-        held.noted = self._noted_left > 0
+        held.noted = self._noted_left > 0 and held.delivery.may_have_been_held
         self._noted_left -= held.noted
         try:
             held.event = held.delivery.event(self._envelopes)
