@@ -49,7 +49,7 @@ class Begun:
     A handler that ends the process (os._exit, a crash in a library, too much memory) leaves no
     other trace: its event would come to the next worker, and end that too, for ever. Rows are
     written for the first events after a connect only, of those that the topic had then: these are
-    what an ended worker held. For any other event they would be a third of what it asks of MongoDB.
+    what an ended worker held. For any other event they would be two commands of six.
     """
 
     def __init__(self, database: Database[Any], *, owner: str) -> None:
