@@ -11,6 +11,8 @@ from typing import Any
 from pymongo import MongoClient, common
 from pymongo.uri_parser import parse_uri
 
+from postroom import pymongo_adapter
+
 __all__ = ["for_pymongo", "names", "parsed", "require"]
 
 # Options of MongoDB that name a file of certificates; the passphrase goes with the last one.
@@ -77,7 +79,7 @@ def _alone(option: str, given: list[str]) -> list[str]:
 
 
 def _makes_client(base: str, options: list[str]) -> bool:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pymongo_adapter.unread():
         warnings.simplefilter("ignore")
         try:
             MongoClient(f"mongodb://{base}?{'&'.join(options)}", connect=False).close()

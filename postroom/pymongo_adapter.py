@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import linecache
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,26 @@ from bson import ObjectId
 from pymongo import InsertOne
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pymongo.synchronous.command_cursor import CommandCursor
 
-__all__ = ["add_to", "namespace_of", "post_batch_resume_token", "unshared"]
+__all__ = ["add_to", "namespace_of", "post_batch_resume_token", "unread", "unshared"]
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """Let go of the source files that PyMongo reads while a client is made in this block.
+
+    A client keeps the lines of the stack in which it was made, for PyMongo's own tests, and Python
+    keeps each file that they are from for as long as the process lives: 2 MiB in a worker.
+    """
+    known = set(linecache.cache)
+    try:
+        yield
+    finally:
+        for read in set(linecache.cache) - known:
+            linecache.cache.pop(read, None)
 
 
 def post_batch_resume_token(cursor: CommandCursor[Any]) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pymongo import MongoClient
 from pymongo import errors as mongo
 
-from postroom import address, errors, mongodb_options
+from postroom import address, errors, mongodb_options, pymongo_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -146,7 +146,8 @@ def _made(kind: Callable[..., Made], uri: str, **options: Any) -> Made:
 
     """
     try:
-        return kind(**_arguments(uri, **options))
+        with pymongo_adapter.unread():
+            return kind(**_arguments(uri, **options))
     except (OSError, ValueError, KeyError, mongo.PyMongoError) as error:
         try:
             address.mongodb(uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from postroom.errors import ServiceUnavailable
+from postroom.settings import Settings
 from postroom.store import clients
 from postroom.store.clients import require_fit_server
 from postroom.store.server_watch import ServerWatch
@@ -119,3 +121,14 @@ def test_a_single_server_is_refused_with_the_remedy() -> None:
     """There is no outbox without transactions."""
     with pytest.raises(ServiceUnavailable, match=r"is not a replica set.*rs\.initiate\(\)"):
         require_fit_server(server(maxWireVersion=17))
+
+
+@pytest.mark.parametrize("made", [*CLIENTS.values(), lambda uri: Settings(mongodb_uri=uri)])
+def test_no_source_is_kept_of_the_stack_in_which_a_client_is_made(made: Callable[..., Any]) -> None:
+    """PyMongo has Python read the file of each function in it; what was read before stays."""
+    linecache.clearcache()
+    assert linecache.getlines(pytest.__file__)
+    client = made("mongodb://127.0.0.1:1/?directConnection=true")
+    if isinstance(client, MongoClient):
+        client.close()
+    assert list(linecache.cache) == [pytest.__file__]
