@@ -50,8 +50,9 @@ class Applied:
 class ConsumerVerdict:
     """What became of the events; all but `good`, `poison` and `parked_twice` have to be nothing.
 
-    A worker that is lost between the broker's word for a dead letter and its own for the message
-    leaves the letter there twice, under one id, for no one to tell; redriven it does no harm.
+    An event that is delivered again before it was acknowledged leaves its letter there twice, under
+    one id; redriven it does no harm. A batch is acknowledged as a whole: one event of it that is
+    not done, and a worker that ends, repeat the letters of all others, as of a whole burst.
     """
 
     good: int
