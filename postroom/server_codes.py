@@ -12,6 +12,7 @@ __all__ = [
     "INDEX_KEY_SPECS_CONFLICT",
     "INDEX_OPTIONS_CONFLICT",
     "LIFETIME_EXCEEDED",
+    "NAMESPACE_EXISTS",
     "NO_SUCH_TRANSACTION",
     "SNAPSHOT_GONE",
     "TIME_EXPIRED",
@@ -22,6 +23,8 @@ __all__ = [
 UNAUTHORIZED = 13
 # What a server that is no replica set makes of a transaction.
 ILLEGAL_OPERATION = 20
+# There is a collection of that name, which somebody else made a moment ago.
+NAMESPACE_EXISTS = 48
 # MaxTimeMSExpired: it takes longer than was asked for.
 TIME_EXPIRED = 50
 # SnapshotTooOld, SnapshotUnavailable: the server keeps for some minutes what was.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo import errors as mongo
 
 from postroom import errors, wire
-from postroom.server_codes import DUPLICATE_KEY
+from postroom.server_codes import DUPLICATE_KEY, NAMESPACE_EXISTS
 from postroom.store.partitioning_record import MAJORITY, changed, read, read_all
 from postroom.wire import OutboxField, PartitioningField
 
@@ -99,7 +99,7 @@ def seal() -> Commands[None]:
         names = yield from _closed_names()
         options = yield from _options()
         if options is None:
-            yield {"create": wire.OUTBOX, "writeConcern": MAJORITY}
+            yield from _make_collection()
             continue
         yield {
             "collMod": wire.OUTBOX,
@@ -111,6 +111,14 @@ def seal() -> Commands[None]:
         # Somebody may have closed another outbox's at the same moment.
         if (yield from _closed_names()) == names:
             return
+
+
+def _make_collection() -> Commands[None]:
+    try:
+        yield {"create": wire.OUTBOX, "writeConcern": MAJORITY}
+    except mongo.OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:  # somebody else was first
+            raise
 
 
 def _closed_names() -> Commands[frozenset[str]]:

@@ -150,6 +150,8 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
             metrics[f"postroom_relay_{name}"].add_metric(labels, float(value))
 
     for view in seen.partitions:
+        if view.closed:
+            continue  # its checkpoint ages for ever, and is waited for by nobody
         name, lag = view.partition, view.lag_seconds
         tell("backlog_events", view.waiting, name)
         tell("backlog_partial", view.waiting_at_least, name)

@@ -20,13 +20,14 @@ from postroom.operations.actions import Actor
 from postroom.operations.journey import journey
 from postroom.operations.provisioning import Provisioning
 from postroom.operations.wiring import Wiring
-from postroom.partitioning import Partitioning
+from postroom.partitioning import DEFAULT_PARTITION, Partitioning
 from postroom.relay import stand
 from postroom.relay.relay import Relay
 from postroom.relay.sending import upkeep
 from postroom.relay.sharing.crew import Crew
 from postroom.relay.state import State
 from postroom.routing import Routing
+from postroom.store.checkpoints import Checkpoints
 from postroom.topics import Topic, topic_partition
 from tests.relays import relaying, saved
 from tests.waiting import wait_until
@@ -318,6 +319,11 @@ def test_a_running_outbox_of_one_comes_to_four(
         consumer = site.subscribe()
         site.receive(consumer, 120)
         change(site, wired(site, 1), 4)
+        # It has left in order: who divides the outbox does not wait for it in vain.
+        left = Checkpoints(site.database).of(DEFAULT_PARTITION)
+        assert left is not None
+        assert left.claim is not None
+        assert left.claim.mutex is None
         wait_until(lambda: relay.status.state is State.STOPPED, description="the old one's end")
     with working(site, 4, topic=second):
         Outbox(site.database, partitions=4).publish(events(6, 10, first=20))

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from bson import ObjectId
+from bson import ObjectId, Timestamp
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo import errors as mongo
 
 from postroom import AsyncOutbox, DomainEvent, Outbox, errors, wire
-from postroom.partitioning import OutboxPartition, Partitioning
+from postroom.operations.examining import mongodb as examining
+from postroom.operations.wiring import Wiring
+from postroom.partitioning import DEFAULT_PARTITION, OutboxPartition, Partitioning
+from postroom.relay.watching.view import closed_partitions, views
+from postroom.routing import Routing
 from postroom.store import generations
+from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioner import Partitioner
-from postroom.store.partitioning_record import read, run
+from postroom.store.partitioning_record import Record, read, run
 from postroom.store.partitionings import to_relay
 from postroom.store.quarantine import Quarantine, Quarantined
+from tests.relays import relaying, saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,3 +234,46 @@ def test_a_row_of_a_closed_outbox_partition_is_redriven_into_the_one_that_has_it
     assert stored(database) == {new: ["k1"]}
     assert database[wire.QUARANTINE].find_one()["partitionKey"] == new
     assert not quarantine.retry(row_id)
+
+
+def test_outbox_partitions_of_before_want_no_relay(lite_site: Site) -> None:
+    """They are closed, wherever the oplog reaches back to, and are no trouble to anybody."""
+    database = lite_site.database
+    with relaying(lite_site):
+        lite_site.insert(3)
+        saved(lite_site, 3)
+    Outbox(database)
+    record = Record(partitioning=Partitioning())
+    record = run(database, generations.begin(record, 2))
+    record = run(database, generations.close(record))
+    assert not closed_partitions(database)  # what it has may wait yet
+    run(database, generations.open_next(record))
+    # As after days, in which the oplog has rolled over.
+    database[wire.CHECKPOINTS].update_one({}, {"$set": {"clusterTime": Timestamp(1, 1)}})
+    assert closed_partitions(database) == {DEFAULT_PARTITION}
+    (old, *new) = views(database).partitions
+    assert (old.partition, old.closed, old.waiting, old.waiting_at_least) == (
+        DEFAULT_PARTITION, True, 0, False,
+    )  # fmt: skip
+    assert [(each.partition, each.closed) for each in new] == [
+        ("default.2-0", False),
+        ("default.2-1", False),
+    ]
+    routing = Routing(default="public/default/t", topics={}, key=None)
+    wiring = Wiring(settings=lite_site.settings(), routing=routing, consume={})
+    found = examining.examine(database, wiring)
+    assert [each.found for each in found if each.what == "outbox partition default"] == [
+        "It is closed, and all of it was relayed before"
+    ]
+    assert "oplog for outbox partition default" not in {each.what for each in found}
+
+
+def test_relays_that_make_the_collection_at_once_are_all_content(database: Any) -> None:
+    """Whoever comes second finds it made; nothing is tried again, and nothing is logged."""
+    rows = OutboxRows(database, partition=DEFAULT_PARTITION)
+    for _ in range(20):
+        database[wire.OUTBOX].drop()
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(rows.ensure_collection) for _ in range(4)]:
+                done.result()
+        assert rows.collection() is not None

@@ -101,6 +101,8 @@ def _table(view: PartitionView) -> Table:
     table.add_column(overflow="fold")
     if not view.ever_relayed:
         table.add_row("relay", cell("none was ever started for it: its rows wait"))
+    if view.closed:
+        table.add_row("closed", cell("the outbox was divided anew, and all of it is relayed"))
     if view.paused_by is not None:
         table.add_row("paused", cell("its relay stands still until `outbox resume`"))
     for name, value in dataclasses.asdict(view).items():

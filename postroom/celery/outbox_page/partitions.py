@@ -19,6 +19,7 @@ __all__ = ["Relaying", "Row", "rows"]
 
 IN_OFFICE = ("relaying", "paused", "stopping", "opening", "waiting")
 NOT_ANSWERING, NO_RELAY, UNKNOWN = "not answering", "no relay", "unknown"
+CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +75,14 @@ def _row(view: PartitionView, fleet: Fleet | None, curves: Curves) -> Row:
     leader = _leader(relays, view)
     standbys = [each for each in relays if each is not leader]
     state = UNKNOWN if fleet is None else _state(leader, standbys)
+    if view.closed:
+        state = CLOSED
     own_lag = next((m.told.get("lag_seconds") for m in members if _is(m, leader)), None)
     return Row(
         view=view,
         state=state,
         sentence=_sentence(view, state, leader, standbys),
-        well=state == "relaying" and not (leader and leader.reason),
+        well=state == CLOSED or (state == "relaying" and not (leader and leader.reason)),
         leader=leader,
         standbys=standbys,
         lag_seconds=own_lag if isinstance(own_lag, int) else view.lag_seconds,
@@ -106,6 +109,12 @@ def _state(leader: Relaying | None, standbys: Sequence[Relaying]) -> str:
 def _sentence(
     view: PartitionView, state: str, leader: Relaying | None, standbys: Sequence[Relaying]
 ) -> str:
+    if view.closed:
+        prune = f"celery -A … outbox prune --partition {shlex.quote(view.partition)}"
+        return (
+            "The outbox was divided anew since, and all of this was relayed before: it wants no "
+            f"relay. Its rows stay until they are pruned: {prune}{_aside(view)}"
+        )
     if leader is not None and leader.reason:
         return leader.reason
     waiting = _waiting(view)

@@ -11,7 +11,7 @@ from pymongo import errors as mongo
 from postroom import preflight, rights, wire
 from postroom.counts import bound
 from postroom.findings import Finding, Grade
-from postroom.relay.watching.view import views
+from postroom.relay.watching.view import closed_partitions, views
 from postroom.store import clients, server_time
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.oplog import Oplog
@@ -208,7 +208,10 @@ def _oplog(database: Database[Any], wiring: Wiring) -> Iterator[Finding]:
         return
     margin = timedelta(hours=wiring.settings.history_margin_hours)
     remedy = 'mongosh --eval "db.adminCommand({replSetResizeOplog: 1, size: 16384})"'
+    closed = closed_partitions(database)
     for checkpoint in Checkpoints(database).all():
+        if checkpoint.partition in closed:
+            continue  # nothing is read there any more
         reached = checkpoint.cluster_time
         if checkpoint.token is not None:
             reached = checkpoint.token.cluster_time or reached
@@ -260,6 +263,8 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
             grade=Grade.FAIL,
             remedy=f"celery -A … worker -Q relay.{name}",
         )
+    elif view.closed:
+        yield Finding(what=what, found="It is closed, and all of it was relayed before")
     elif view.paused_by is not None:
         yield Finding(
             what=what,

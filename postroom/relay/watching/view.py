@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from postroom.relay.watching.unattended import Unattended
     from postroom.store.checkpoints import Checkpoint
     from postroom.store.holdings import Holding
+    from postroom.store.partitioning_record import Record
 
-__all__ = ["NOBODY", "PartitionView", "Views", "views"]
+__all__ = ["NOBODY", "PartitionView", "Views", "closed_partitions", "views"]
 
 NOBODY = "nobody"
+NONE_WAIT = backlog.Backlog(rows=0, oldest=None, at_least=False)
 # A relay shows every three seconds that it lives.
 SILENT_SECONDS = 20.0
 
@@ -60,12 +62,16 @@ class PartitionView:
     are set aside at this moment, and with `quarantined_more` there may be more: that counting is
     bounded too. `paused_by` is the operator who has the relay stand still.
 
+    One that is `closed` is of an outbox that was divided anew since: all of it was relayed before,
+    nothing is written to it any more, and no relay is wanted for it.
+
     Of an outbox that is divided, `served_by` is the relay worker that has it, or NOBODY: none has,
     or the one that had it gives no sign of life. `wanted_by` is the one that it will be given to.
     """
 
     partition: str
     ever_relayed: bool
+    closed: bool = False
     served_by: str | None = None
     wanted_by: str | None = None
     owner: str | None = None
@@ -106,28 +112,56 @@ def views(database: Database[Any]) -> Views:
     """
     checkpoints = Checkpoints(database).all()
     now = server_time.now(database)
+    records = _records(database)
+    closed = _closed(records)
     known = [each.partition for each in checkpoints]
     found = unattended.find(database, known=known, seconds=UNATTENDED_SECONDS)
     views, end = [], time.monotonic() + WAITING_SECONDS
     for index, checkpoint in enumerate(checkpoints):
         part_seconds = (end - time.monotonic()) / (len(checkpoints) - index)
+        if checkpoint.partition in closed:
+            # The oplog need not reach back to its checkpoint.
+            nothing = _relayed(database, checkpoint, NONE_WAIT, now)
+            views.append(dataclasses.replace(nothing, closed=True))
+            continue
         waiting = backlog.behind(database, checkpoint, seconds=part_seconds)
         views.append(_relayed(database, checkpoint, waiting, now))
     views += [_unattended(database, each, now) for each in found.partitions]
-    views = _shared(database, views, now)
+    views = _shared(database, records, views, now)
     return Views(partitions=sorted(views, key=_in_order), complete=found.complete)
 
 
-def _shared(
-    database: Database[Any], views: Sequence[PartitionView], now: datetime
-) -> list[PartitionView]:
-    """Say who serves what of divided outboxes, also where nothing was ever written or relayed."""
+def closed_partitions(database: Database[Any]) -> frozenset[str]:
+    """Return the outbox partitions of outboxes that were divided anew since, all relayed before.
+
+    Raises:
+        pymongo.errors.PyMongoError: the partitionings cannot be read.
+
+    """
+    return _closed(_records(database))
+
+
+def _closed(records: Sequence[Record]) -> frozenset[str]:
+    # What a change that is under way has closed may still have rows to be relayed.
+    return frozenset(n for record in records for each in record.closed for n in each.names)
+
+
+def _records(database: Database[Any]) -> Sequence[Record]:
     try:
-        records = partitioning_record.run(database, partitioning_record.read_all())
+        return partitioning_record.run(database, partitioning_record.read_all())
     except mongo.OperationFailure as error:
         if error.code != UNAUTHORIZED:
             raise
-        return list(views)  # whoever looks may not know, and everything else can be told
+        return ()  # whoever looks may not know, and everything else can be told
+
+
+def _shared(
+    database: Database[Any],
+    records: Sequence[Record],
+    views: Sequence[PartitionView],
+    now: datetime,
+) -> list[PartitionView]:
+    """Say who serves what of divided outboxes, also where nothing was ever written or relayed."""
     names = [n for r in records for n in r.partitioning.names if r.partitioning.is_divided]
     shared = {each.partition: each for each in holdings.read(database, names)}
     known = {view.partition for view in views}

@@ -44,9 +44,9 @@ function card(row, now, mayNotAct) {
     ]));
 }
 
-// One that no relay was ever started for has nothing that could stand still.
+// One that no relay was ever started for, or that is closed, has nothing that could stand still.
 function steering(view, mayNotAct) {
-  if (!view.ever_relayed) return null;
+  if (!view.ever_relayed || view.closed) return null;
   if (mayNotAct) return h("span", { class: "outbox-muted" }, mayNotAct);
   const what = view.paused_by === null ? "pause" : "resume";
   const key = `steer-${view.partition}`;
