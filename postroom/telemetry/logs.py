@@ -14,14 +14,10 @@ import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from postroom.relay import facts
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from postroom.observation import Fact
-
-__all__ = ["JsonFormatter", "PlainFormatter", "RelayFields", "relay_fields"]
+__all__ = ["JsonFormatter", "PlainFormatter", "note_relay", "relay_fields"]
 
 INDENT = "    "
 LONGEST_VALUE = 2000
@@ -104,25 +100,6 @@ def relay_fields() -> Mapping[str, object]:
     return found
 
 
-class RelayFields:
-    """Hears a relay's facts, in its thread, for the lines that it logs there."""
-
-    def hear(self, fact: Fact) -> None:
-        """Note where the relay is."""
-        match fact:
-            case facts.RowsPruned() | facts.EventsFired():
-                pass  # another thread's
-            case facts.TermBegan(partition=partition, epoch=epoch, position=position):
-                _of_this_thread.fields = {
-                    "partition": partition,
-                    "epoch": epoch,
-                    "position": position,
-                }
-            case facts.ChunkStored(partition=partition, position=position):
-                _of_this_thread.fields = {
-                    **relay_fields(),
-                    "partition": partition,
-                    "position": position,
-                }
-            case facts.RelayFact(partition=partition) if not relay_fields():
-                _of_this_thread.fields = {"partition": partition}
+def note_relay(**fields: object) -> None:
+    """Have each record of this thread tell this of the relay whose thread it is."""
+    _of_this_thread.fields = {**relay_fields(), **fields}

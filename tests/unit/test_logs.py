@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.relay import facts
-from postroom.telemetry.logs import JsonFormatter, PlainFormatter, RelayFields, relay_fields
+from postroom.telemetry.logs import JsonFormatter, PlainFormatter, relay_fields
+from postroom.telemetry.relay_fields import RelayFields
 
 FORGED = "x\n[2026-01-01 00:00:00,000: INFO/MainProcess] all is well"
 NASTY = [

@@ -43,8 +43,8 @@ RELAYING = (
     "mover",
 )
 CONSUMING = ("scheduling", "parking", "consumer", "connection", "dispatcher", "handling.applying")
-RELAYS = tuple(f"postroom.relay.{each}" for each in RELAYING)
-CONSUMERS = tuple(f"postroom.inbox.{each}" for each in CONSUMING)
+RELAYS = tuple(f"postroom.relay.{each}" for each in (*RELAYING, "facts"))
+CONSUMERS = tuple(f"postroom.inbox.{each}" for each in (*CONSUMING, "facts"))
 
 
 @pytest.mark.parametrize(
