@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymongo import ASCENDING, DESCENDING
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo import MongoClient
 
-__all__ = ["Oplog", "first_stamp", "first_time"]
+__all__ = ["FirstEntry", "Oplog", "first_entry", "first_time"]
 
 READ_MS = 5_000
 FULL = 0.9
+INITIATION = "initiating set"
+
+
+class FirstEntry(NamedTuple):
+    """The oldest entry: its cluster time, and whether it is the initiation of the replica set."""
+
+    time: Timestamp
+    is_initiation: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +73,25 @@ def first_time(client: MongoClient[Any]) -> datetime | None:
     return _time(client, ASCENDING)
 
 
-def first_stamp(client: MongoClient[Any]) -> Timestamp | None:
-    """Return the cluster time of the oldest entry; otherwise as first_time()."""
-    return _stamp(client, ASCENDING)
+def first_entry(client: MongoClient[Any]) -> FirstEntry | None:
+    """Return the oldest entry; otherwise as first_time()."""
+    found = _entry(client, ASCENDING)
+    if found is None:
+        return None
+    done = found.get("o")
+    said = done.get("msg") if isinstance(done, dict) else None
+    return FirstEntry(time=found["ts"], is_initiation=said == INITIATION)
 
 
 def _time(client: MongoClient[Any], order: int) -> datetime | None:
-    stamp = _stamp(client, order)
-    return stamp.as_datetime() if stamp else None
+    found = _entry(client, order)
+    if found is None:
+        return None
+    time: datetime = found["ts"].as_datetime()
+    return time
 
 
-def _stamp(client: MongoClient[Any], order: int) -> Timestamp | None:
-    found = client["local"]["oplog.rs"].find_one(
-        {}, {"ts": 1}, sort=[("$natural", order)], max_time_ms=READ_MS
+def _entry(client: MongoClient[Any], order: int) -> dict[str, Any] | None:
+    return client["local"]["oplog.rs"].find_one(
+        {}, {"ts": 1, "o.msg": 1}, sort=[("$natural", order)], max_time_ms=READ_MS
     )
-    stamp: Timestamp | None = found and found["ts"]
-    return stamp

@@ -1,4 +1,4 @@
-"""A replica set that was set up anew from a backup: its oplog is younger than the checkpoint."""
+"""An oplog that is younger than the checkpoint: of a replica set set up anew, or rolled over."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from tests.site import Site
 
@@ -35,7 +36,20 @@ class Alone(MongoDB):
 @pytest.fixture(scope="module")
 def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
     """Lend a server whose replica set may be set up anew."""
-    server = MongoDB(tmp_path_factory.mktemp("anew"), port=free_port())
+    with running(MongoDB(tmp_path_factory.mktemp("anew"), port=free_port())) as server:
+        yield server
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[MongoDB]:
+    """Lend a server whose oplog is soon rolled over."""
+    with running(MongoDB(tmp_path, port=free_port(), oplog_mb=1)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(server: MongoDB) -> Iterator[MongoDB]:
+    """Start a server, and stop it in the end."""
     with contextlib.ExitStack() as over:
         over.callback(server.stop)
         server.start()
@@ -95,6 +109,27 @@ def test_what_was_not_sent_before_the_backup_is_sent(
         written += site.insert(1)
         wait_until(lambda: site.stored() == written, description="it goes on in the stream")
     assert caplog.text.count("the replica set was set up anew since") == 1
+
+
+def test_an_oplog_that_has_rolled_over_is_not_taken_for_that_of_a_restored_set(
+    forgetful: MongoDB, site_on: Callable[[str], Site], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are younger than the checkpoint; the remedy of this one is a larger oplog."""
+    site = site_on(forgetful.url)
+    written = relayed_to_a_quiet_moment(site)
+    reached = site.checkpoint["clusterTime"]
+    written += site.insert(2)
+
+    def is_younger() -> bool:
+        site.database["ballast"].insert_many([{"text": "x" * 10_000} for _ in range(200)])
+        first = site.mongodb["local"]["oplog.rs"].find_one({}, sort=[("$natural", 1)]) or {}
+        return bool(first["ts"] > reached)
+
+    wait_until(is_younger, description="the oplog has rolled over")
+    with relaying(site):
+        wait_until(lambda: site.stored() == written, description="what was not sent")
+    assert "it has rolled over since, for which it has to be larger" in caplog.text
+    assert "the replica set was set up anew since" not in caplog.text
 
 
 def test_what_was_restored_twice_is_not_sent_once_more(

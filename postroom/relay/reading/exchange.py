@@ -9,7 +9,7 @@ from pymongo import errors as mongo
 
 from postroom import errors
 from postroom.relay.reading.stream import has_passed
-from postroom.store.oplog import first_stamp
+from postroom.store.oplog import first_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from postroom.relay.reading.batch import Batch
     from postroom.relay.reading.stream import Reply
+    from postroom.store.oplog import FirstEntry
     from postroom.store.values import ResumeToken
 
 __all__ = ["applied_time", "looked_through", "proven"]
@@ -43,9 +44,10 @@ def proven(
 ) -> Iterator[Batch]:
     """Yield batches that begin behind a saved token, if this server can have all behind it.
 
-    An oplog that has rolled over gives an error by itself. One that begins with the initiation of
-    its replica set takes any token of a quiet moment, older ones too: what was committed before, on
-    the server that the backup is of, is in the collection and never in the stream.
+    An oplog that has rolled over gives an error by itself, if later. One that begins with the
+    initiation of its replica set takes any token of a quiet moment, older ones too: what was
+    committed before, on the server that the backup is of, is in the collection and never in the
+    stream.
 
     Raises:
         HistoryLost: the oplog is younger than the token.
@@ -54,19 +56,29 @@ def proven(
     reached = token.cluster_time
     if reached is not None and reached.time:
         first = _first(database, reached)
-        if first is not None and first > reached:
+        if first is not None and first.time > reached:
             raise errors.HistoryLost(
-                f"MongoDB's oplog begins at {_said(first)} UTC and the checkpoint is of "
-                f"{_said(reached)}: the replica set was set up anew since, from a backup. A new "
-                "term sends what the collection holds and the topics lack"
+                f"MongoDB's oplog begins at {_said(first.time)} UTC and the checkpoint is of "
+                f"{_said(reached)}: {_why_younger(first)}. A new term sends what the collection "
+                "holds and the topics lack"
             )
     yield from batches
 
 
-def _first(database: Database[Any], reached: Timestamp) -> Timestamp | None:
-    """Return the time of the oplog's oldest entry, None where it cannot be told."""
+def _why_younger(first: FirstEntry) -> str:
+    if first.is_initiation:
+        return "the replica set was set up anew since, from a backup"
+    # That of a member that copied the data of another one begins with the copying.
+    return (
+        "it has rolled over since, for which it has to be larger, or the primary is a member that "
+        "was added since"
+    )
+
+
+def _first(database: Database[Any], reached: Timestamp) -> FirstEntry | None:
+    """Return the oplog's oldest entry, None where it cannot be told."""
     try:
-        return first_stamp(database.client)
+        return first_entry(database.client)
     except mongo.OperationFailure as error:
         if applied_time(database).time - reached.time > QUICK_SECONDS:
             logger.warning(
