@@ -62,6 +62,7 @@ __all__ = [
     "MutexLost",
     "NotItsTurn",
     "NothingDone",
+    "OpeningLeft",
     "OtherGeneration",
     "OtherPartitioning",
     "OutboxError",
@@ -151,6 +152,10 @@ class TermEnded(RelayError):
 
 class Superseded(TermEnded):
     """A newer relay has taken over; this one sends nothing more and stands by."""
+
+
+class OpeningLeft(TermEnded):
+    """The relay was stopped or paused, or is to give its mutex back, before its term was open."""
 
 
 class MutexLost(TermEnded):

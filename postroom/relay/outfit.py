@@ -154,6 +154,7 @@ def _opening(
         tell=tell,
         say=say,
         stopping=mandate.stopping,
+        paused=mandate.paused,
     )
 
 

@@ -77,7 +77,7 @@ class Term:
         )
 
     def run(self, on_idle: Callable[[], None]) -> None:
-        """Relay until `stopping` or `paused` is set, then drain.
+        """Relay until `stopping` or `paused` is set, then drain; what is being opened is left.
 
         `on_idle` is called about once a second.
 
@@ -99,7 +99,8 @@ class Term:
             if isinstance(error, errors.HistoryLost):
                 self._outfit.saver.wait()
                 self._origin.lose_history()
-            raise
+            if not isinstance(error, errors.OpeningLeft):
+                raise
         finally:
             self._reader.stop()
             self._outfit.cursors.stop()

@@ -111,6 +111,7 @@ def fenced_opening(site: Site, refusals: queue.SimpleQueue[Refusal]) -> Opening:
         tell=refusals.put,
         say=lambda _: None,
         stopping=threading.Event(),
+        paused=threading.Event(),
     )
 
 

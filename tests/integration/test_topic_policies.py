@@ -16,7 +16,10 @@ from postroom.pulsar_admin import PulsarAdmin
 from postroom.relay import stand
 from postroom.relay.relay import Relay
 from postroom.relay.sending import readback
+from postroom.relay.state import State
 from postroom.routing import Routing
+from postroom.store.pauses import Pauses
+from postroom.store.values import DEFAULT_PARTITION
 from postroom.topics import canonical
 from tests.relays import relaying, saved
 from tests.waiting import wait_until
@@ -126,6 +129,11 @@ def test_what_a_dispatch_rate_holds_up_is_named_and_ends(
         wait_until(lambda: named in relay.status.reason, description="what it waits for")
         assert f"{named}: raise or remove it" in relay.status.reason
         assert "Reading what" in relay.status.reason
+        open_before = caplog.text.count("Relaying partition")
+        Pauses(site.database).begin(DEFAULT_PARTITION, by="me")
+        wait_until(lambda: relay.status.state is State.PAUSED, description="it is left, not read")
+        assert caplog.text.count("Relaying partition") == open_before
+        Pauses(site.database).end(DEFAULT_PARTITION)
         written += site.insert(3, first=6)
         saved(site, 9)
         assert relay.status.reason == ""

@@ -59,7 +59,7 @@ def test_a_tail_says_where_a_topic_may_have_lost_its_beginning(
     entry: int, producer: str, expected: First | None
 ) -> None:
     """Pulsar deletes ledgers as a whole, from a topic's beginning on."""
-    around: Any = dict.fromkeys(("client", "admin", "stopping", "say"))
+    around: Any = dict.fromkeys(("client", "admin", "stopping", "paused", "say"))
     reader = TailReader(**around, options=cast("Any", SimpleNamespace(names={"ours"})))
     found = _Found(has_sizes=False)
     for row_id, position, name, place_there in (("a", 7, producer, entry), ("b", 8, "ours", 3)):

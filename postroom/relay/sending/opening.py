@@ -75,9 +75,15 @@ class Opening:
         tell: Callable[[Refusal], None],
         say: Callable[[str], None],
         stopping: threading.Event,
+        paused: threading.Event,
     ) -> None:
         self._tail_reader = functools.partial(
-            TailReader, options=options, admin=experience.admin, stopping=stopping, say=say
+            TailReader,
+            options=options,
+            admin=experience.admin,
+            stopping=stopping,
+            paused=paused,
+            say=say,
         )
         self.tails = self._tail_reader(client)
         self._client = client

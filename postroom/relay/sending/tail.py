@@ -133,11 +133,13 @@ class TailReader:
         options: LaneOptions,
         admin: PulsarAdmin,
         stopping: threading.Event,
+        paused: threading.Event,
         say: Callable[[str], None],
     ) -> None:
         self._client = client
         self._options = options
         self._stopping = stopping
+        self._paused = paused
         self._around = Surroundings(
             options=options, admin=admin, require_office=self._require_office, say=say
         )
@@ -307,8 +309,9 @@ class TailReader:
             )
 
     def _require_office(self) -> None:
-        if self._stopping.is_set():
-            raise errors.TermEnded("The relay was stopped while it opened a term")
+        # Whoever comes next reads all of it again: to read on would only make it wait.
+        if self._stopping.is_set() or self._paused.is_set():
+            raise errors.OpeningLeft("The relay was stopped or paused while it read a topic's tail")
 
 
 def _is_at(message: pulsar.Message | None, start: pulsar.MessageId) -> bool:
