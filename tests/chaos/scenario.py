@@ -77,7 +77,11 @@ class Scenario:
             failover=dice.random() < 0.5,
             group=dice.choice([1, 16]),
         )
-        return dataclasses.replace(found, **changes)
+        found = dataclasses.replace(found, **changes)
+        if found.brokers > 1 and "topic_policies" not in changes:
+            # Drawn before it was chosen how many there are: a cluster here has no such policies.
+            found = dataclasses.replace(found, topic_policies=False)
+        return found
 
     def __str__(self) -> str:
         fields = dataclasses.asdict(self)
