@@ -14,6 +14,7 @@ PostroomError
 ├── RelayError
 │   ├── TermEnded             the relay begins a new term
 │   │   ├── Superseded        a newer relay has raised the epoch or fenced us
+│   │   ├── OpeningLeft       it is to end before it was open
 │   │   ├── MutexLost         the mutex is no longer ours
 │   │   ├── HistoryLost       the change stream no longer reaches back to the checkpoint
 │   │   ├── RoutingFailed     a routing or key function failed for a reason that passes
