@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pymongo import errors as mongo
-
 from postroom import broker, preflight, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.findings import Grade
@@ -16,11 +14,11 @@ from postroom.inbox.receiving.directory import is_embedded
 from postroom.inbox.receiving.selection import dead_letter_topic, redrive_topic
 from postroom.operations import actions
 from postroom.operations.provisioning import Provisioning
-from postroom.server_codes import NAMESPACE_EXISTS
 from postroom.store import checkpoint_index, plan_indexes, quarantine_index
 from postroom.store.action_log import ActionLog
 from postroom.store.begun import Begun
 from postroom.store.inbox_rows import InboxRows
+from postroom.store.plainness import make_plain
 from postroom.topics import namespace_of
 
 if TYPE_CHECKING:
@@ -93,7 +91,7 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[SetupStep]:
     there = set(database.list_collection_names())
     steps = []
     for name in COLLECTIONS:
-        made = name not in there and _made(database, name)
+        made = name not in there and make_plain(database, name)
         steps.append(SetupStep(what=f"collection {name}", made=made))
     keep = timedelta(days=wiring.settings.inbox_days)
     indexes: Sequence[tuple[str, Callable[[], None]]] = (
@@ -111,17 +109,6 @@ def in_mongodb(database: Database[Any], wiring: Wiring) -> list[SetupStep]:
         made = _indexes(database, name) != before
         steps.append(SetupStep(what=f"index of {name}", made=made))
     return steps
-
-
-def _made(database: Database[Any], name: str) -> bool:
-    """Make a collection, and say whether nobody else was first."""
-    try:
-        database.create_collection(name, check_exists=False)
-    except mongo.OperationFailure as error:
-        if error.code != NAMESPACE_EXISTS:
-            raise
-        return False
-    return True
 
 
 def _indexes(database: Database[Any], name: str) -> list[str]:

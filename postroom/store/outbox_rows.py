@@ -11,9 +11,9 @@ from pymongo import errors as mongo
 from pymongo.read_concern import ReadConcern
 
 from postroom import errors, wire
-from postroom.server_codes import NAMESPACE_EXISTS, SNAPSHOT_GONE
+from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.codec import RAW, READING, Row, Unreadable, decoded
-from postroom.store.plainness import oddity
+from postroom.store.plainness import make_plain, oddity
 from postroom.wire import OutboxField
 
 if TYPE_CHECKING:
@@ -62,21 +62,13 @@ class OutboxRows:
         """
         found = next(self._database.list_collections(filter={"name": wire.OUTBOX}), None)
         if found is None:
-            self._make_collection()
+            make_plain(self._database, wire.OUTBOX)
         elif (kind := oddity(found)) is not None:
             raise errors.ServiceUnavailable(
                 f"{wire.OUTBOX} of database {self._database.name!r} is {kind}: no event can be "
                 "relayed from it. It is looked at again; move its rows into a plain collection of "
                 "that name (docs/guarantees.md)"
             )
-
-    def _make_collection(self) -> None:
-        try:
-            self._database.create_collection(wire.OUTBOX, check_exists=False)
-        except mongo.OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
-            # Another relay or a writer was first, and makes a plain one as this does.
 
     def count(self, *, limit: int) -> int:
         """Count the rows, at most `limit`."""

@@ -69,8 +69,14 @@ class Record:
     @property
     def closed_names(self) -> frozenset[str]:
         """The outbox partitions into which nothing may be written any more."""
-        over = self.closed if self.next_count is None else (*self.closed, self.partitioning)
-        return frozenset(name for each in over for name in each.names)
+        if self.next_count is None:
+            return self.relayed_names
+        return self.relayed_names.union(self.partitioning.names)
+
+    @property
+    def relayed_names(self) -> frozenset[str]:
+        """Those of them that have no row that is to be relayed: none that a change has closed."""
+        return frozenset(name for each in self.closed for name in each.names)
 
 
 def run(

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pymongo import errors as mongo
+
 from postroom import wire
+from postroom.server_codes import NAMESPACE_EXISTS
 from postroom.wire import (
     ActionField,
     BegunField,
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["Deletion", "deletions", "oddities", "oddity"]
+__all__ = ["Deletion", "deletions", "make_plain", "oddities", "oddity"]
 
 # By which rows expire: one that others have made of them is given our own time.
 OWN_FIELDS: Mapping[str, str] = {
@@ -42,6 +45,22 @@ class Deletion(NamedTuple):
     name: str
     field: str
     seconds: int
+
+
+def make_plain(database: Database[Any], name: str) -> bool:
+    """Make a collection, and say whether nobody else was first, who makes a plain one as well.
+
+    Raises:
+        pymongo.errors.PyMongoError: it cannot be made.
+
+    """
+    try:
+        database.create_collection(name, check_exists=False)
+    except mongo.OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:
+            raise
+        return False
+    return True
 
 
 def oddity(collection: Mapping[str, Any]) -> str | None:

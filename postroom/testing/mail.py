@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pulsar
 
     from postroom.events import Event
+    from postroom.inbox.scheduling.delivery import Place
     from postroom.settings import Settings
     from postroom.store.codec import Row
     from postroom.store.letter import Letter
@@ -117,7 +118,7 @@ class Mail:
 
 
 class _Nobody:
-    def may_have_had(self, message: pulsar.Message) -> bool:  # noqa: ARG002
+    def may_have_had(self, place: Place) -> bool:  # noqa: ARG002
         """Say yes: nobody asks."""
         return True
 

@@ -140,11 +140,11 @@ def test_a_scenario_is_drawn_from_its_seed_but_for_what_is_chosen() -> None:
     assert Scenario.drawn(7) == Scenario.drawn(7)
     fields = chosen({"members": "3", "oplog_mb": "none", "deploys": "yes"})
     assert Scenario.drawn(7, **fields).members == 3
+    with pytest.raises(ValueError, match="no member"):
+        chosen({"member": "3"})
 
 
 def test_a_cluster_that_is_chosen_gets_no_policies_that_it_cannot_have() -> None:
     """The seed draws them by how many brokers it drew itself."""
     assert Scenario.drawn(9104).topic_policies
     assert not Scenario.drawn(9104, brokers=2).topic_policies
-    with pytest.raises(ValueError, match="no member"):
-        chosen({"member": "3"})

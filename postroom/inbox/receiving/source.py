@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pulsar
 
     from postroom.inbox.receiving.feed import Feed
+    from postroom.inbox.scheduling.delivery import Place
     from postroom.settings import SubscriptionType
     from postroom.topics import Topic
 
@@ -182,15 +183,15 @@ class Source:
         if reading is not None and reading.consumer is not None:
             broker.close(reading.consumer)
 
-    def may_have_had(self, message: pulsar.Message) -> bool:
-        """Say whether a consumer that ended before this one was opened may have had a message.
+    def may_have_had(self, place: Place) -> bool:
+        """Say whether a consumer that ended before this one was opened may have had what is there.
 
-        Not one that came to the topic afterwards. One of a Failover subscription may have been open
+        Not what came to the topic afterwards. One of a Failover subscription may have been open
         for long when the one before it ends: there each may.
         """
         reading = self._reading
         newest = None if reading is None else reading.newest
-        _, ledger, entry, _ = place_of(message)
+        _, ledger, entry, _ = place
         return newest is None or (ledger, entry) <= newest
 
     def acknowledge(self, message: pulsar.Message) -> None:

@@ -21,8 +21,8 @@ LONGEST_POSITION = 20
 class Acknowledger(Protocol):
     """Where a message came from, and is to be acknowledged."""
 
-    def may_have_had(self, message: pulsar.Message) -> bool:
-        """Say whether another consumer may have had a message before this one was there."""
+    def may_have_had(self, place: Place) -> bool:
+        """Say whether another consumer may have had what is there before this one was."""
 
     def acknowledge(self, message: pulsar.Message) -> None:
         """Tell the broker that a message is done with."""
@@ -101,7 +101,7 @@ class Delivery(NamedTuple):
     @property
     def may_have_been_held(self) -> bool:
         """Whether a worker that has ended may have held it, before this one could."""
-        return self.source.may_have_had(self.message)
+        return self.source.may_have_had(self.place)
 
     @property
     def is_redriven(self) -> bool:

@@ -119,13 +119,12 @@ def views(database: Database[Any]) -> Views:
     views, end = [], time.monotonic() + WAITING_SECONDS
     for index, checkpoint in enumerate(checkpoints):
         part_seconds = (end - time.monotonic()) / (len(checkpoints) - index)
-        if checkpoint.partition in closed:
-            # The oplog need not reach back to its checkpoint.
-            nothing = _relayed(database, checkpoint, NONE_WAIT, now)
-            views.append(dataclasses.replace(nothing, closed=True))
-            continue
-        waiting = backlog.behind(database, checkpoint, seconds=part_seconds)
-        views.append(_relayed(database, checkpoint, waiting, now))
+        is_closed = checkpoint.partition in closed
+        waiting: backlog.Backlog | None = NONE_WAIT
+        if not is_closed:  # the oplog need not reach back to the checkpoint of one that is
+            waiting = backlog.behind(database, checkpoint, seconds=part_seconds)
+        view = _relayed(database, checkpoint, waiting, now)
+        views.append(dataclasses.replace(view, closed=is_closed))
     views += [_unattended(database, each, now) for each in found.partitions]
     views = _shared(database, records, views, now)
     return Views(partitions=sorted(views, key=_in_order), complete=found.complete)
@@ -142,8 +141,7 @@ def closed_partitions(database: Database[Any]) -> frozenset[str]:
 
 
 def _closed(records: Sequence[Record]) -> frozenset[str]:
-    # What a change that is under way has closed may still have rows to be relayed.
-    return frozenset(n for record in records for each in record.closed for n in each.names)
+    return frozenset(name for record in records for name in record.relayed_names)
 
 
 def _records(database: Database[Any]) -> Sequence[Record]:
