@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import bson
 import pulsar
 import pytest
-from bson import BSON
+from bson import BSON, DEFAULT_CODEC_OPTIONS, Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 from pymongo import (
     DeleteMany,
@@ -21,6 +22,7 @@ from pymongo import (
     UpdateOne,
 )
 from pymongo.client_session import ClientSession
+from pymongo.message import _OpMsg
 from pymongo.synchronous.command_cursor import CommandCursor, RawBatchCommandCursor
 
 from postroom import broker, pulsar_adapter, pymongo_adapter
@@ -102,6 +104,65 @@ def test_pymongo_still_keeps_the_token_of_a_reply() -> None:
     """Both kinds of cursor have it as a property."""
     for cursor in (CommandCursor, RawBatchCommandCursor):
         assert isinstance(cursor._post_batch_resume_token, property)
+
+
+REST = {
+    "postBatchResumeToken": {"_data": "82"},
+    "id": Int64(7),
+    "ns": "postroom.__outboxMessages",
+}
+AROUND = {
+    "ok": 1.0,
+    "$clusterTime": {"clusterTime": Timestamp(1, 2), "signature": {"keyId": Int64(0)}},
+    "operationTime": Timestamp(1, 2),
+}
+ROWS_OF_A_REPLY = [{"fullDocument": {"_id": number, "data": "x" * number}} for number in range(12)]
+
+
+class RawCursor:
+    """Unpacks replies as a raw cursor of the driver's does."""
+
+    _unpack_response: Any = RawBatchCommandCursor._unpack_response
+
+    def replies(self, reply: bytes | memoryview) -> list[Any]:
+        """Unpack one, as the driver calls it."""
+        fields = {"cursor": {"firstBatch": 1, "nextBatch": 1}}
+        found = self._unpack_response(
+            _OpMsg(0, reply), 7, DEFAULT_CODEC_OPTIONS, user_fields=fields, legacy_response=False
+        )
+        return [bson.decode(bson.encode(each)) for each in found]
+
+
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+@pytest.mark.parametrize(
+    ("reply", "unpacked_by_the_driver"),
+    [
+        ({"cursor": {"nextBatch": ROWS_OF_A_REPLY, **REST}, **AROUND}, 0),
+        ({"cursor": {"nextBatch": ROWS_OF_A_REPLY[:1], **REST}, **AROUND}, 0),
+        ({"cursor": {"nextBatch": [], **REST}, **AROUND}, 0),
+        ({"cursor": {"firstBatch": [], **REST}, **AROUND}, 1),
+        ({"cursor": {**REST, "nextBatch": ROWS_OF_A_REPLY}, **AROUND}, 1),
+        ({**AROUND, "cursor": {"nextBatch": ROWS_OF_A_REPLY, **REST}}, 1),
+        ({"ok": 0.0, "errmsg": "é", "code": 280, "$clusterTime": AROUND["$clusterTime"]}, 1),
+        ({}, 1),
+    ],
+)
+def test_pymongo_still_unpacks_replies_by_what_can_be_replaced(
+    kind: type[bytes | memoryview], reply: dict[str, Any], unpacked_by_the_driver: int
+) -> None:
+    """And what is put in its place finds what it does, without it where the reply is mongod's."""
+    usual, spared = RawCursor(), RawCursor()
+    calls: list[Any] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return usual._unpack_response(*args, **kwargs)
+
+    spared._unpack_response = counted
+    pymongo_adapter.leave_rows_alone(cast("Any", spared))
+    sent = kind(bson.encode(reply))
+    assert spared.replies(sent) == usual.replies(sent)
+    assert len(calls) == unpacked_by_the_driver
 
 
 def test_pymongo_still_keeps_where_an_operation_goes_and_what_it_is() -> None:

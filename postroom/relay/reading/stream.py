@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import errors as mongo
 
 from postroom import errors
-from postroom.pymongo_adapter import post_batch_resume_token
+from postroom.pymongo_adapter import leave_rows_alone, post_batch_resume_token
 from postroom.relay.reading.batch import BATCH_ROWS, SLICE_ROWS
 from postroom.relay.reading.gathering import GATHERING
 from postroom.store import codec
@@ -197,7 +197,9 @@ def _cursor(
         # that is left out is a tenth of what decoding a row costs here.
         {"$project": dict.fromkeys(NOT_NEEDED, 0)},
     ]
-    return outbox.aggregate_raw_batches(pipeline, batchSize=BATCH_ROWS, maxAwaitTimeMS=await_ms)
+    cursor = outbox.aggregate_raw_batches(pipeline, batchSize=BATCH_ROWS, maxAwaitTimeMS=await_ms)
+    leave_rows_alone(cursor)
+    return cursor
 
 
 def _next(cursor: Any) -> Reply | None:
