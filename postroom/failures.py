@@ -32,7 +32,7 @@ OUTAGE_CODES = ENVIRONMENT_CODES | (transience.MONGO_CODES - CONFLICT_CODES)
 class Kind(enum.Enum):
     """Whose failure it is."""
 
-    OUTAGE = "MongoDB is away, between two primaries, or refuses all that this worker does"
+    OUTAGE = "MongoDB is away, between two primaries, or all that this worker does is refused"
     CONFLICT = "another transaction, or the limits of one, stood in the way"
     QUEUED = "others of the handler that write the same come first"
     FINAL = "postroom itself knows that it can never succeed"
@@ -57,14 +57,19 @@ def kind_of(error: BaseException, *, ours: bool = True) -> Kind:
     if isinstance(error, errors.NotItsTurn) and ours:
         return Kind.QUEUED
     if isinstance(error, errors.PostroomError) and not error.transient:
-        return Kind.FINAL
+        # A worker whose handlers publish by another number is to be started anew: no event's fault.
+        return Kind.OUTAGE if isinstance(error, errors.OtherPartitioning) else Kind.FINAL
     if _is_outage(error):
         return Kind.OUTAGE if ours else Kind.OWN
-    if isinstance(error, OperationFailure) and (
+    return Kind.CONFLICT if _is_conflict(error) else Kind.OWN
+
+
+def _is_conflict(error: BaseException) -> bool:
+    if isinstance(error, errors.PartitioningChanged):
+        return True
+    return isinstance(error, OperationFailure) and (
         error.code in CONFLICT_CODES or error.has_error_label("TransientTransactionError")
-    ):
-        return Kind.CONFLICT
-    return Kind.OWN
+    )
 
 
 def _is_outage(error: BaseException) -> bool:

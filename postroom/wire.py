@@ -225,6 +225,8 @@ class PartitioningField:
     NEXT = "nextCount"
     SEALED = "sealed"
     CLOSED_AT = "closedAt"
+    # Whether rows are written into the next one already, which wait for its relays.
+    NEXT_WRITTEN = "nextWritten"
     # The generations before, by count and generation.
     CLOSED = "closed"
 

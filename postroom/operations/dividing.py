@@ -88,11 +88,11 @@ def parts(database: Database[Any], partitioning: Partitioning) -> Iterator[Part]
 class Change:
     """Has an outbox divided into another number of outbox partitions; run() once, in one thread.
 
-    It closes the current generation, waits until that is relayed and consumed, and opens the next.
-    It may be interrupted anywhere and called again; until then writers of either number are
-    refused, and nothing is lost or out of order. `told` hears what is waited for whenever that
-    changes, `asks` whether the consumers have read what was relayed, where the admin interface does
-    not tell.
+    It closes the current generation, lets writers write into the next one, waits until the current
+    one is relayed and consumed, and opens the next to relays. It may be interrupted anywhere and
+    called again; until then what is written waits, and nothing is lost or out of order. `told`
+    hears what is waited for whenever that changes, and when writers are to be started; `asks`
+    whether the consumers have read what was relayed, where the admin interface does not tell.
     """
 
     def __init__(
@@ -116,8 +116,9 @@ class Change:
         """Divide the outbox, and return what there is now; None where it was divided so already.
 
         Raises:
-            OutboxError: the collection has a validator that refuses nothing, or the count cannot
-                be had.
+            OutboxError: the collection has a validator that refuses nothing.
+            ConfigurationError: the count cannot be had, or a change to another one is to be
+                finished first, since its next generation is written already.
             pymongo.errors.PyMongoError: MongoDB does not answer; call it again.
 
         """
@@ -144,18 +145,31 @@ class Change:
     def _changed(self, record: Record) -> Partitioning:
         if record.next_count != self._count:
             record = run(self._database, generations.begin(record, self._count))
-        record = self._closed(record)
+        record = self._written(self._closed(self._ours(record)))
         self._await(lambda: self._unrelayed(record))
         old = [each for each in map(self._checkpoint, record.partitioning.names) if each]
         topics = sorted({topic for each in old for topic in each.lanes})
         self._await(lambda: self._unconsumed(topics))
         self._grow({*self._wiring.routing.topics, *map(base_topic, topics)})
-        self._begin(record)
         found = run(self._database, generations.open_next(record)).partitioning
         self._forget(old)
         return found
 
     # --- step by step -------------------------------------------------------------------------
+
+    def _ours(self, record: Record) -> Record:
+        to = record.next_count
+        if to != self._count:
+            raise errors.ConfigurationError(
+                f"The outbox {record.partitioning.base!r} "
+                + (
+                    "was changed by somebody else meanwhile: call this again"
+                    if to is None
+                    else f"is being changed to {to} outbox partitions, and that has to be finished "
+                    f"first: call --to {to} again, and then --to {self._count}"
+                )
+            )
+        return record
 
     def _closed(self, record: Record) -> Record:
         while record.closed_at is None:
@@ -165,6 +179,17 @@ class Change:
                 self._say("transactions that have written to the outbox and are open")
                 # Others are turned away while MongoDB waits for these.
                 time.sleep(LOOK_SECONDS)
+        return record
+
+    def _written(self, record: Record) -> Record:
+        if not record.next_is_written:
+            self._begin(record)
+            record = self._ours(run(self._database, generations.let_write(record)))
+        self._told(
+            f"Start writers, and consumers whose handlers publish, with POSTROOM_PARTITIONS="
+            f"{self._count} now: what they write waits until the old outbox partitions are relayed "
+            "and consumed"
+        )
         return record
 
     def _await(self, waited_for: Callable[[], str]) -> None:

@@ -26,7 +26,8 @@ def begin_at(database: Database[Any], partition: OutboxPartition, token: ResumeT
     """Have the first relay of an outbox partition go on behind a token, by a checkpoint of no one.
 
     All of its rows have to be committed later: the relay does not look into the collection, whose
-    order is that of ids and not of commits. Where there was a relay, nothing is changed.
+    order is that of ids and not of commits. Where there was a relay, or one is to begin at a token
+    already, nothing is changed: rows may be there since.
     """
     rows = database[wire.CHECKPOINTS].with_options(
         write_concern=WriteConcern(w="majority", wtimeout=WRITE_MS)
@@ -39,7 +40,11 @@ def begin_at(database: Database[Any], partition: OutboxPartition, token: ResumeT
     }
     try:
         rows.update_one(
-            {CheckpointField.PARTITION: partition, CheckpointField.OWNER: None},
+            {
+                CheckpointField.PARTITION: partition,
+                CheckpointField.OWNER: None,
+                CheckpointField.RESUME_TOKEN: None,
+            },
             {
                 "$set": begins,
                 "$setOnInsert": {name: made[name] for name in made.keys() - begins.keys()},
@@ -47,4 +52,4 @@ def begin_at(database: Database[Any], partition: OutboxPartition, token: ResumeT
             upsert=True,
         )
     except mongo.DuplicateKeyError:
-        return  # there was one
+        return

@@ -22,22 +22,31 @@ if TYPE_CHECKING:
 
     from postroom.store.partitioning_record import Commands, Record
 
-__all__ = ["begin", "close", "open_next", "seal"]
+__all__ = ["begin", "close", "let_write", "open_next", "seal"]
 
 # So long MongoDB waits for open transactions; others that want to write meanwhile are turned away,
 # and tried again as those of write conflicts are.
 CLOSE_MS = 1_000
-UNDER_WAY = (PartitioningField.NEXT, PartitioningField.CLOSED_AT, PartitioningField.SEALED)
+UNDER_WAY = (
+    PartitioningField.NEXT,
+    PartitioningField.NEXT_WRITTEN,
+    PartitioningField.CLOSED_AT,
+    PartitioningField.SEALED,
+)
 
 
 def begin(record: Record, count: int) -> Commands[Record]:
-    """Note that the outbox is to have another count next; what is written there goes on."""
+    """Note that the outbox is to have another count next; what is written there goes on.
+
+    A change whose next generation is written already keeps its count.
+    """
+    where = {**_current(record), PartitioningField.NEXT_WRITTEN: {"$ne": True}}
     update = {
         "$set": {PartitioningField.NEXT: count},
         "$setOnInsert": {PartitioningField.CLOSED: []},
     }
     try:
-        yield from changed(_current(record), update, upsert=True)
+        yield from changed(where, update, upsert=True)
     except mongo.OperationFailure as error:
         if error.code != DUPLICATE_KEY:  # somebody else was first
             raise
@@ -61,13 +70,15 @@ def close(record: Record) -> Commands[Record]:
     return (yield from _again(record))
 
 
+def let_write(record: Record) -> Commands[Record]:
+    """Let writers of the next count write into the next generation, once the current is closed."""
+    yield from changed(_closed_for_next(record), {"$set": {PartitioningField.NEXT_WRITTEN: True}})
+    return (yield from _again(record))
+
+
 def open_next(record: Record) -> Commands[Record]:
     """Make the next generation the current one: all that was before it has to be relayed."""
     current = record.partitioning
-    is_closed = {
-        PartitioningField.CLOSED_AT: {"$ne": None},
-        PartitioningField.NEXT: record.next_count,
-    }
     update = {
         "$set": {
             PartitioningField.COUNT: record.next_count,
@@ -81,7 +92,7 @@ def open_next(record: Record) -> Commands[Record]:
             }
         },
     }
-    yield from changed({**_current(record), **is_closed}, update)
+    yield from changed(_closed_for_next(record), update)
     return (yield from _again(record))
 
 
@@ -167,6 +178,14 @@ def _current(record: Record) -> dict[str, Any]:
         PartitioningField.ID: record.partitioning.base,
         PartitioningField.COUNT: record.partitioning.count,
         PartitioningField.GENERATION: record.partitioning.generation,
+    }
+
+
+def _closed_for_next(record: Record) -> dict[str, Any]:
+    return {
+        **_current(record),
+        PartitioningField.CLOSED_AT: {"$ne": None},
+        PartitioningField.NEXT: record.next_count,
     }
 
 

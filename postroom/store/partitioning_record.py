@@ -50,12 +50,14 @@ class Record:
     """How an outbox is divided: the generation that is current, and what comes behind it.
 
     While `next_count` is there, a change is under way: from `closed_at` on nothing more is written
-    into the current generation, and once that is relayed the next one is opened. `closed` are the
-    generations before.
+    into the current generation, and once `next_is_written` writers write into the next one, which
+    is opened to relays when the current one is relayed and consumed. `closed` are the generations
+    before.
     """
 
     partitioning: Partitioning
     next_count: int | None = None
+    next_is_written: bool = False
     closed_at: Timestamp | None = None
     closed: tuple[Partitioning, ...] = ()
 
@@ -177,6 +179,7 @@ def _read(row: Mapping[str, Any]) -> Record:
     return Record(
         partitioning=of(row),
         next_count=None if following is None else _count(following),
+        next_is_written=bool(row.get(PartitioningField.NEXT_WRITTEN)),
         closed_at=row.get(PartitioningField.CLOSED_AT),
         closed=tuple(of(each) for each in row.get(PartitioningField.CLOSED, ())),
     )

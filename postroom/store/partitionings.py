@@ -29,7 +29,8 @@ CHANGE = "celery -A … outbox partitions --to"
 def to_write(base: str, count: int) -> Commands[Partitioning]:
     """Return where writers with that count write now.
 
-    Whoever is first with more than one has it recorded.
+    While a change is under way that is the next generation, for writers of its count: nothing is
+    written any more into the current one. Whoever is first with more than one has it recorded.
 
     Raises:
         OtherPartitioning: the outbox is divided otherwise, or is being changed.
@@ -39,6 +40,8 @@ def to_write(base: str, count: int) -> Commands[Partitioning]:
     if record is None:
         return Partitioning(base=base)
     if record.next_count is not None:
+        if record.next_is_written and record.next_count == count:
+            return record.following
         raise errors.OtherPartitioning(_changing(record, record.next_count, count))
     if record.partitioning.count != count:
         raise errors.OtherPartitioning(_other(record.partitioning, count))
@@ -86,6 +89,7 @@ def successor(name: str) -> Commands[Partitioning | None]:
     for record in records:
         if name in record.closed_names:
             if record.next_count is not None:
+                # Its relay may be at work still, and reads rows again if it is killed.
                 raise errors.OtherPartitioning(
                     f"Outbox partition {name!r} is closed, since its outbox is being changed to "
                     f"{record.next_count} outbox partitions: nothing is put again until that is "
@@ -176,10 +180,15 @@ def _other(current: Partitioning, count: int) -> str:
 
 
 def _changing(record: Record, to: int, count: int) -> str:
+    what_next = (
+        f"set it to {to}, with which is written already"
+        if record.next_is_written
+        else f"writers with {to} write as soon as `{CHANGE} {to}` says so"
+    )
     return (
         f"The outbox {record.partitioning.base!r} is being changed from "
         f"{_counted(record.partitioning.count)} to {to}, and POSTROOM_PARTITIONS is {count} here: "
-        f"nothing is written until `{CHANGE} {to}` says that it is done, and then with {to}"
+        f"{what_next}; nothing is written here"
     )
 
 

@@ -157,7 +157,8 @@ def _families(seen: _Seen) -> Iterator[GaugeMetricFamily]:
         tell("backlog_partial", view.waiting_at_least, name)
         tell("oldest_unsent_seconds", lag + older if lag else lag, name)
         tell("quarantined_rows", view.quarantined_now, name)
-        tell("ever_relayed", view.ever_relayed, name)
+        if not view.following:
+            tell("ever_relayed", view.ever_relayed, name)
         if view.served_by is not None:
             tell("served", view.served_by != NOBODY, name)
         tell("paused", view.paused_by is not None, name)

@@ -37,7 +37,11 @@ def test_it_shows_one_and_divides_an_outbox_that_is_relayed(lite_site: Site) -> 
     assert "1 outbox partitions" in command(site, "outbox partitions").stdout
     done = command(site, "outbox partitions --to 4 --json --yes")
     assert done.returncode == 0, done.stderr
-    assert "Done: writers and relays with POSTROOM_PARTITIONS=4 begin" in done.stderr
+    assert (
+        "Start writers, and consumers whose handlers publish, with POSTROOM_PARTITIONS=4 now"
+        in (done.stderr)
+    )
+    assert "Done: relays with POSTROOM_PARTITIONS=4 begin" in done.stderr
     (found,) = map(json.loads, done.stdout.splitlines())
     assert (found["count"], found["generation"], found["next_count"]) == (4, 2, None)
     assert [each["partition"] for each in found["partitions"]] == [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import urllib.error
 from typing import TYPE_CHECKING, Any
@@ -187,10 +186,18 @@ def change(site: Site, wiring: Wiring, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def consuming(site: Site, topic: str, got: dict[str, list[int]]) -> Iterator[None]:
+def consuming(
+    site: Site, topic: str, got: dict[str, list[int]], *, behind: threading.Event | None = None
+) -> Iterator[None]:
     """Read the subscription `plain` and note the numbers of each key as they come."""
-    stopping = threading.Event()
-    thread = threading.Thread(target=_consume, args=(site, topic, stopping, got))
+    stopping, consumer = threading.Event(), site.subscribe(topic=topic)
+
+    def run() -> None:
+        if behind is None or behind.wait(20):
+            _consume(consumer, stopping, got)
+        consumer.close()
+
+    thread = threading.Thread(target=run)
     thread.start()
     try:
         yield
@@ -199,15 +206,15 @@ def consuming(site: Site, topic: str, got: dict[str, list[int]]) -> Iterator[Non
         thread.join(20)
 
 
-def _consume(site: Site, topic: str, stopping: threading.Event, got: dict[str, list[int]]) -> None:
-    consumer = site.subscribe(topic=topic)
+def _consume(
+    consumer: pulsar.Consumer, stopping: threading.Event, got: dict[str, list[int]]
+) -> None:
     while not stopping.is_set():
         with contextlib.suppress(pulsar.Timeout):
             message = consumer.receive(timeout_millis=200)
             data = orjson.loads(message.data())["data"]
             got.setdefault(data["of"], []).append(data["number"])
             consumer.acknowledge(message)
-    consumer.close()
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 8), (8, 1), (1, 4)])
@@ -222,21 +229,28 @@ def test_the_number_is_changed_while_writers_write(
     second = topic if 1 < before < after else f"{topic}-next"
     got: dict[str, list[int]] = {}
     wrote: list[int] = []
+    both_wrote = threading.Event()
 
-    def write(outbox: Outbox, first: int) -> int:
-        for number in itertools.count(first):
+    def write(outbox: Outbox, first: int, most: int = 100_000) -> int:
+        for number in range(first, first + most):
             try:
                 outbox.publish(events(8, 1, first=number))
             except errors.OtherPartitioning:
                 return number
-        raise AssertionError
+        return first + most
+
+    def go_on() -> None:
+        wrote.append(write(outbox, 1))
+        # What is written by the new number waits for those who have consumed nothing yet.
+        wait_until(lambda: write(new, wrote[0], 1) > wrote[0], description="a new one writes")
+        both_wrote.set()
 
     with working(site, before) as worker:
-        outbox = Outbox(site.database, partitions=before)
+        outbox, new = (Outbox(site.database, partitions=count) for count in (before, after))
         outbox.publish(events(8, 1))
-        writing = threading.Thread(target=lambda: wrote.append(write(outbox, 1)))
+        writing = threading.Thread(target=go_on)
         writing.start()
-        with consuming(site, topic, got):
+        with consuming(site, topic, got, behind=both_wrote):
             change(site, worker.wiring, after)
         writing.join(20)
         total = wrote[0] + 20
@@ -244,8 +258,7 @@ def test_the_number_is_changed_while_writers_write(
         with working(site, after, topic=second):
             wait_until(lambda: worker.error is not None, description="the old ones' end")
             assert f"has {after} outbox partition" in str(worker.error)
-            new = Outbox(site.database, partitions=after)
-            for number in range(wrote[0], total):
+            for number in range(wrote[0] + 1, total):
                 new.publish(events(8, 1, first=number))
             # A client looks for new topic partitions once a minute; this one is new.
             with consuming(site, second, got):
@@ -333,7 +346,7 @@ def test_a_running_outbox_of_one_comes_to_four(
 
 
 def test_a_change_that_was_interrupted_is_finished_by_the_next_call(pulsar_site: Site) -> None:
-    """Wherever it was; no row is lost, and none is written meanwhile."""
+    """Wherever it was; no row is lost, and what is written meanwhile waits."""
     site = pulsar_site
 
     def interrupt(_: str) -> None:
@@ -343,18 +356,22 @@ def test_a_change_that_was_interrupted_is_finished_by_the_next_call(pulsar_site:
     outbox.publish(events(4, 5))
     worker = Worker(site, 2)
     worker.stop()
-    for _ in range(2):
+    new = Outbox(site.database, partitions=4)
+    for number in range(2):
         done = dividing.Change(site.database, worker.wiring, 4, told=interrupt, asks=interrupt)
         with pytest.raises(KeyboardInterrupt):
             done.run(actor=Actor(who="test", by="test"))
-        for count in (2, 4):
-            with pytest.raises(errors.OtherPartitioning, match="is being changed"):
-                Outbox(site.database, partitions=count).publish(events(1, 1))
+        with pytest.raises(errors.OtherPartitioning, match="is being changed"):
+            outbox.publish(events(1, 1))
+        new.publish(events(4, 1, first=5 + number))
+    other = dividing.Change(site.database, worker.wiring, 8, told=print, asks=print)
+    with pytest.raises(errors.ConfigurationError, match="call --to 4 again"):
+        other.run(actor=Actor(who="test", by="test"))
     with working(site, 2) as worker:
         relayed(site, of_topic(site.topic, 2), 20)
         site.receive(site.subscribe(), 20)
         change(site, worker.wiring, 4)
-    Outbox(site.database, partitions=4).publish(events(4, 5, first=5))
+    new.publish(events(4, 3, first=7))
     with working(site, 4):
         found = relayed(site, of_topic(site.topic, 4), 40)
     assert {key: sorted(each) for key, each in found.items()} == {

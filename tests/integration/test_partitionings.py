@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from postroom import AsyncOutbox, DomainEvent, Outbox, errors, wire
 from postroom.operations.examining import mongodb as examining
 from postroom.operations.wiring import Wiring
 from postroom.partitioning import DEFAULT_PARTITION, OutboxPartition, Partitioning
+from postroom.relay.reading.stream import open_stream
 from postroom.relay.watching.view import closed_partitions, views
 from postroom.routing import Routing
 from postroom.store import generations
+from postroom.store.beginnings import begin_at
 from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioner import Partitioner
 from postroom.store.partitioning_record import Record, read, run
@@ -184,6 +187,45 @@ def test_closing_waits_for_transactions_that_have_written(database: Any) -> None
     assert sum(map(len, stored(database).values())) == 2
     with pytest.raises(errors.OtherPartitioning, match=r"is being changed from 2 .* to 4"):
         outbox.publish(Assigned(patient_id="p"))
+
+
+def test_writers_of_the_next_number_write_before_relays_begin(database: Any) -> None:
+    """From when the old ones are closed: the change is finished with that number, and no other."""
+    old = Outbox(database, partitions=2)
+    old.publish(Assigned(patient_id="k1"))
+    record = run(database, read("default"))
+    assert record is not None
+    record = run(database, generations.close(run(database, generations.begin(record, 4))))
+    new = Outbox(database, partitions=4)
+    with pytest.raises(errors.OtherPartitioning, match=r"with 4 write as soon as"):
+        new.publish(Assigned(patient_id="k1"))
+    record = run(database, generations.let_write(record))
+    new.publish(Assigned(patient_id="k1"))
+    name = f"default.2-{Partitioning(count=4).of_key('k1')}"
+    assert stored(database)[name] == ["k1"]
+    with pytest.raises(errors.OtherPartitioning, match=r"set it to 4, with which is written"):
+        old.publish(Assigned(patient_id="k1"))
+    with pytest.raises(errors.PartitioningUnderWay):
+        run(database, to_relay("default", 4))
+    assert run(database, to_relay("default", 2)) == Partitioning(count=2)
+    assert run(database, generations.begin(record, 8)) == record
+    run(database, generations.open_next(record))
+    new.publish(Assigned(patient_id="k1"))
+    assert stored(database)[name] == ["k1"] * 2
+    assert run(database, to_relay("default", 4)) == Partitioning(count=4, generation=2)
+
+
+def test_where_the_first_relay_begins_is_said_once(database: Any) -> None:
+    """Rows may be written behind the first token, which a second one would pass by."""
+    Outbox(database).publish(Assigned(patient_id="k1"))
+    tokens = [
+        open_stream(database[wire.OUTBOX], partition=DEFAULT_PARTITION, after=Timestamp(at, 1))
+        for at in (int(time.time()) - 1, int(time.time()))
+    ]
+    for token in tokens:
+        begin_at(database, DEFAULT_PARTITION, token)
+    (row,) = database[wire.CHECKPOINTS].find()
+    assert row["resumeToken"] == tokens[0].document
 
 
 def test_a_validator_of_the_users_own_stays_in_force(database: Any) -> None:

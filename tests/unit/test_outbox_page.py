@@ -107,6 +107,7 @@ def test_who_relays_and_who_stands_by() -> None:
         (view(waiting=None, scanning=True), [relay("one", "relaying")], "relaying",
          "scans the collection"),
         (view(closed=True, owner="gone"), [], "closed", "wants no relay. Its rows stay until"),
+        (view(following=True, waiting=3), [], "begins later", "3 committed events wait."),
         (view(closed=True, quarantined_now=2), [], "closed", "--partition p; 2 are in quarantine"),
         (view(partition="a'b;c", ever_relayed=False), [], "no relay", """-Q relay.'a'"'"'b;c'"""),
     ],

@@ -9,6 +9,7 @@ import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from postroom import InvalidEvent, Reject, Retry, Settings, handles
+from postroom.errors import OtherPartitioning, PartitioningChanged
 from postroom.inbox.handling.handlers import Handler, Registry
 from postroom.inbox.handling.outcome import GiveUp, TryAgain
 from postroom.inbox.handling.retry import judge, wait_seconds
@@ -39,6 +40,16 @@ def test_what_mongodb_refuses_to_all_burns_no_attempts(code: int) -> None:
     """Wrong credentials, no replica set, no primary: nothing is wrong with the event."""
     found = verdict(OperationFailure("x", code), attempt=1000)
     assert found.counts is False if isinstance(found, TryAgain) else pytest.fail("given up")
+
+
+def test_a_handler_that_publishes_by_another_number_burns_no_attempts() -> None:
+    """Its worker is refused until it is started with the right one; the event can wait for that."""
+    found = verdict(OtherPartitioning("has 4 here"), attempt=1000)
+    assert isinstance(found, TryAgain)
+    assert not found.counts
+    found = verdict(PartitioningChanged(), attempt=1000)
+    assert isinstance(found, TryAgain)
+    assert not found.counts
 
 
 @pytest.mark.parametrize("code", [112, 225, 251, 388])

@@ -105,7 +105,8 @@ def test_the_fields_are_frozen() -> None:
             *("_id", "subscription", "matches", "startedAt", "seenAt", "leftAt"),
         ],
         "PartitioningField": [
-            *("_id", "count", "generation", "nextCount", "sealed", "closedAt", "closed"),
+            *("_id", "count", "generation", "nextCount", "sealed", "closedAt"),
+            *("nextWritten", "closed"),
         ],
         "ActionField": [
             *("_id", "what", "who", "by", "target", "where", "beganAt", "endedAt", "count"),

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["partitions"]
 
-ASKED = (
-    "Writers are refused from now on until all is relayed and consumed, and then those with "
-    "another POSTROOM_PARTITIONS than"
-)
+ASKED = "Writers are refused from now on where they have another POSTROOM_PARTITIONS than"
 
 
 @click.command()
@@ -39,8 +36,9 @@ ASKED = (
 def partitions(ctx: click.Context, /, *, as_json: bool, to: int | None, yes: bool) -> None:
     """Show into how many outbox partitions the outbox is divided, or divide it anew.
 
-    A change closes the old ones, waits until they are relayed and consumed, and opens the new ones.
-    No key loses its order. Interrupted, it is finished by being called again.
+    A change closes the old ones, and has writers write into the new ones, whose relays begin when
+    the old ones are relayed and consumed. No key loses its order. Interrupted, it is finished by
+    being called again.
     """
     settings = settings_of(ctx)
     if to is not None:
@@ -68,7 +66,7 @@ def _change(ctx: click.Context, settings: Settings, to: int, *, yes: bool) -> No
     told(
         f"It had {to} outbox partitions already."
         if done is None
-        else f"Done: writers and relays with POSTROOM_PARTITIONS={to} begin."
+        else f"Done: relays with POSTROOM_PARTITIONS={to} begin."
     )
 
 
@@ -86,6 +84,7 @@ def _show(settings: Settings, *, as_json: bool) -> None:
                     "generation": there.generation,
                     "next_count": record.next_count,
                     "closed": record.closed_at is not None,
+                    "next_written": record.next_is_written,
                     "partitions": [dataclasses.asdict(each) for each in found],
                 }
             ]

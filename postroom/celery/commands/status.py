@@ -99,7 +99,9 @@ def _table(view: PartitionView) -> Table:
     table.title_justify = "left"
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    if not view.ever_relayed:
+    if view.following:
+        table.add_row("relay", cell("begins once what was before the change is consumed"))
+    elif not view.ever_relayed:
         table.add_row("relay", cell("none was ever started for it: its rows wait"))
     if view.closed:
         table.add_row("closed", cell("the outbox was divided anew, and all of it is relayed"))

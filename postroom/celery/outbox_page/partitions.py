@@ -19,7 +19,7 @@ __all__ = ["Relaying", "Row", "rows"]
 
 IN_OFFICE = ("relaying", "paused", "stopping", "opening", "waiting")
 NOT_ANSWERING, NO_RELAY, UNKNOWN = "not answering", "no relay", "unknown"
-CLOSED = "closed"
+CLOSED, FOLLOWING = "closed", "begins later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +75,15 @@ def _row(view: PartitionView, fleet: Fleet | None, curves: Curves) -> Row:
     leader = _leader(relays, view)
     standbys = [each for each in relays if each is not leader]
     state = UNKNOWN if fleet is None else _state(leader, standbys)
-    if view.closed:
-        state = CLOSED
+    if view.closed or view.following:
+        state = CLOSED if view.closed else FOLLOWING
     own_lag = next((m.told.get("lag_seconds") for m in members if _is(m, leader)), None)
     return Row(
         view=view,
         state=state,
         sentence=_sentence(view, state, leader, standbys),
-        well=state == CLOSED or (state == "relaying" and not (leader and leader.reason)),
+        well=state in {CLOSED, FOLLOWING}
+        or (state == "relaying" and not (leader and leader.reason)),
         leader=leader,
         standbys=standbys,
         lag_seconds=own_lag if isinstance(own_lag, int) else view.lag_seconds,
@@ -115,9 +116,14 @@ def _sentence(
             "The outbox was divided anew since, and all of this was relayed before: it wants no "
             f"relay. Its rows stay until they are pruned: {prune}{_aside(view)}"
         )
+    waiting = _waiting(view)
+    if view.following:
+        return (
+            "The outbox is being divided anew: this is relayed once what was before is relayed "
+            f"and consumed; {waiting}."
+        )
     if leader is not None and leader.reason:
         return leader.reason
-    waiting = _waiting(view)
     if view.paused_by is not None:
         command = f"celery -A … outbox resume --partition {shlex.quote(view.partition)}"
         return f"Paused by {view.paused_by}; {waiting}. Have it relayed again: {command}"

@@ -256,7 +256,13 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
     what, name = f"outbox partition {view.partition}", view.partition
     count = _rows(view)
     lag = view.lag_seconds
-    if not view.ever_relayed:
+    if view.following:
+        yield Finding(
+            what=what,
+            found="The outbox is being divided anew, and this is relayed once what was before is "
+            f"relayed and consumed: {count} wait",
+        )
+    elif not view.ever_relayed:
         yield Finding(
             what=what,
             found=f"{count} wait, and no relay was ever started for it",

@@ -63,7 +63,9 @@ class PartitionView:
     bounded too. `paused_by` is the operator who has the relay stand still.
 
     One that is `closed` is of an outbox that was divided anew since: all of it was relayed before,
-    nothing is written to it any more, and no relay is wanted for it.
+    nothing is written to it any more, and no relay is wanted for it. One that is `following` is of
+    an outbox that is being divided anew: it is written already, and relays begin once those before
+    it are relayed and consumed.
 
     Of an outbox that is divided, `served_by` is the relay worker that has it, or NOBODY: none has,
     or the one that had it gives no sign of life. `wanted_by` is the one that it will be given to.
@@ -72,6 +74,7 @@ class PartitionView:
     partition: str
     ever_relayed: bool
     closed: bool = False
+    following: bool = False
     served_by: str | None = None
     wanted_by: str | None = None
     owner: str | None = None
@@ -113,7 +116,7 @@ def views(database: Database[Any]) -> Views:
     checkpoints = Checkpoints(database).all()
     now = server_time.now(database)
     records = _records(database)
-    closed = _closed(records)
+    closed, following = _closed(records), _following(records)
     known = [each.partition for each in checkpoints]
     found = unattended.find(database, known=known, seconds=UNATTENDED_SECONDS)
     views, end = [], time.monotonic() + WAITING_SECONDS
@@ -127,6 +130,10 @@ def views(database: Database[Any]) -> Views:
         views.append(dataclasses.replace(view, closed=is_closed))
     views += [_unattended(database, each, now) for each in found.partitions]
     views = _shared(database, records, views, now)
+    views = [
+        dataclasses.replace(view, following=True) if view.partition in following else view
+        for view in views
+    ]
     return Views(partitions=sorted(views, key=_in_order), complete=found.complete)
 
 
@@ -142,6 +149,12 @@ def closed_partitions(database: Database[Any]) -> frozenset[str]:
 
 def _closed(records: Sequence[Record]) -> frozenset[str]:
     return frozenset(name for record in records for name in record.relayed_names)
+
+
+def _following(records: Sequence[Record]) -> frozenset[str]:
+    return frozenset(
+        name for record in records if record.next_is_written for name in record.following.names
+    )
 
 
 def _records(database: Database[Any]) -> Sequence[Record]:
