@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from pymongo import errors as mongo
 from postroom import errors, wire
 from postroom.access import pulsar as pulsar_access
 from postroom.operations import actions
+from postroom.operations.leftovers import Leftovers
 from postroom.operations.provisioning import Provisioning
 from postroom.partitioning import MOST_PARTITIONS, Partitioning
 from postroom.relay.reading.stream import open_stream
@@ -19,9 +21,7 @@ from postroom.store import generations
 from postroom.store.beginnings import begin_at
 from postroom.store.checkpoints import Checkpoints
 from postroom.store.clients import operation_time
-from postroom.store.outbox_rows import OutboxRows
 from postroom.store.partitioning_record import Record, read, run
-from postroom.store.quarantine import Quarantine
 from postroom.topics import base_topic
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from postroom.operations.actions import Actor
     from postroom.operations.wiring import Wiring
     from postroom.relay.watching.backlog import Backlog
-    from postroom.store.checkpoints import Checkpoint
     from postroom.store.values import OutboxPartition
     from postroom.topics import Topic
 
 __all__ = ["Change", "Part", "divided", "parts"]
 
 LOOK_SECONDS = 0.5
-LEAVING_SECONDS = 10.0
 BACKLOG_SECONDS = 1.0
 
 
@@ -85,6 +83,10 @@ def parts(database: Database[Any], partitioning: Partitioning) -> Iterator[Part]
         )
 
 
+class _Finished(Exception):
+    """Somebody else has finished the change, to the same number."""
+
+
 class Change:
     """Has an outbox divided into another number of outbox partitions; run() once, in one thread.
 
@@ -108,9 +110,9 @@ class Change:
         self._wiring = wiring
         self._count = count
         self._told = told
-        self._asks = asks
         self._said = ""
         self._admin = Provisioning(pulsar_access.of(wiring.settings))
+        self._leftovers = Leftovers(database, wiring, told=told, asks=asks, waits=self._say)
 
     def run(self, *, actor: Actor) -> Partitioning | None:
         """Divide the outbox, and return what there is now; None where it was divided so already.
@@ -118,7 +120,7 @@ class Change:
         Raises:
             OutboxError: the collection has a validator that refuses nothing.
             ConfigurationError: the count cannot be had, or a change to another one is to be
-                finished first, since its next generation is written already.
+                finished first, since it has closed the current generation already.
             pymongo.errors.PyMongoError: MongoDB does not answer; call it again.
 
         """
@@ -128,53 +130,63 @@ class Change:
                 f"{self._count}; nothing was changed"
             )
         if self.is_done():
+            # Whoever divided it may have been killed before.
+            self._leftovers.forget(seconds=0)
             return None
-        record = divided(self._database, self._wiring.settings.partition)
+        record = self._recorded()
         target = f"outbox {record.partitioning.base}"
         with actions.noted(self._database, actor, "partitions", target=target) as note:
             note.count, note.result = self._count, "under way"
-            found = self._changed(record)
+            with contextlib.suppress(_Finished):
+                self._change(record)
+            self._leftovers.forget()
             note.result = f"{record.partitioning.count} -> {self._count}"
-        return found
+        return self._recorded().partitioning
 
     def is_done(self) -> bool:
         """Say whether the outbox has that count, and no change is under way."""
-        record = divided(self._database, self._wiring.settings.partition)
+        record = self._recorded()
         return record.partitioning.count == self._count and record.next_count is None
 
-    def _changed(self, record: Record) -> Partitioning:
+    def _change(self, record: Record) -> None:
         if record.next_count != self._count:
             record = run(self._database, generations.begin(record, self._count))
         record = self._written(self._closed(self._ours(record)))
-        self._await(lambda: self._unrelayed(record))
-        old = [each for each in map(self._checkpoint, record.partitioning.names) if each]
-        topics = sorted({topic for each in old for topic in each.lanes})
-        self._await(lambda: self._unconsumed(topics))
+        self._await(lambda: self._leftovers.unrelayed(record))
+        topics = self._leftovers.topics(record.partitioning)
+        self._await(lambda: self._leftovers.unconsumed(topics))
         self._grow({*self._wiring.routing.topics, *map(base_topic, topics)})
-        found = run(self._database, generations.open_next(record)).partitioning
-        self._forget(old)
-        return found
+        run(self._database, generations.open_next(record))
 
     # --- step by step -------------------------------------------------------------------------
 
     def _ours(self, record: Record) -> Record:
-        to = record.next_count
-        if to != self._count:
+        """Return a record of this change, which somebody else may have gone on with, or finished.
+
+        Raises:
+            _Finished: it has that count by now.
+            ConfigurationError: it is being changed, or was changed, to another one.
+
+        """
+        to, base = record.next_count, record.partitioning.base
+        if to == self._count:
+            return record
+        if to is not None:
             raise errors.ConfigurationError(
-                f"The outbox {record.partitioning.base!r} "
-                + (
-                    "was changed by somebody else meanwhile: call this again"
-                    if to is None
-                    else f"is being changed to {to} outbox partitions, and that has to be finished "
-                    f"first: call --to {to} again, and then --to {self._count}"
-                )
+                f"The outbox {base!r} is being changed to {to} outbox partitions, and that has to "
+                f"be finished first: call --to {to} again, and then --to {self._count}"
             )
-        return record
+        if record.partitioning.count == self._count:
+            raise _Finished
+        raise errors.ConfigurationError(
+            f"The outbox {base!r} was changed to {record.partitioning.count} outbox partitions by "
+            "somebody else meanwhile: call this again"
+        )
 
     def _closed(self, record: Record) -> Record:
         while record.closed_at is None:
             try:
-                record = run(self._database, generations.close(record))
+                record = self._ours(run(self._database, generations.close(record)))
             except mongo.ExecutionTimeout:
                 self._say("transactions that have written to the outbox and are open")
                 # Others are turned away while MongoDB waits for these.
@@ -196,46 +208,8 @@ class Change:
         while what := waited_for():
             self._say(what)
             time.sleep(LOOK_SECONDS)
-
-    def _unrelayed(self, record: Record) -> str:
-        for name in record.partitioning.names:
-            what = self._missing(record, name)
-            if what:
-                return what
-        return ""
-
-    def _missing(self, record: Record, name: OutboxPartition) -> str:
-        found = self._checkpoint(name)
-        if found is None or found.token is None or found.owner is None:
-            if not OutboxRows(self._database, partition=name).count(limit=1):
-                return ""
-            return f"a relay of outbox partition {name}, which has rows"
-        awaited = Quarantine(self._database, partition=name).awaited_topics()
-        if awaited:
-            return f"rows of outbox partition {name} that are set aside for {awaited[0]}"
-        if found.paused_by is not None:
-            return f"outbox partition {name}, which is paused, until `outbox resume`"
-        at, closed_at = found.cluster_time, record.closed_at
-        if found.scan is not None or at is None or closed_at is None or at <= closed_at:
-            return f"the relay of outbox partition {name} (it has {found.owner or 'none'})"
-        return ""
-
-    def _checkpoint(self, name: OutboxPartition) -> Checkpoint | None:
-        return Checkpoints(self._database).of(name)
-
-    def _unconsumed(self, topics: list[Topic]) -> str:
-        for topic in topics:
-            waiting = self._admin.backlogs(topic)
-            if waiting is None:
-                self._asks(
-                    f"Pulsar's admin interface does not tell how far {topic} and the other topics "
-                    "are consumed. Have all subscriptions there read all that waits"
-                )
-                return ""
-            for subscription in self._wiring.consume:
-                if left := waiting.get(subscription):
-                    return f"subscription {subscription}, for which {left} messages wait on {topic}"
-        return ""
+            # Behind one that somebody else has finished, what is relayed now would be waited for.
+            self._ours(self._recorded())
 
     def _grow(self, topics: Collection[Topic]) -> None:
         """Have topics grow: those that are declared, and those that functions have named."""
@@ -257,24 +231,8 @@ class Change:
             token = open_stream(outbox, partition=name, after=now)
             begin_at(self._database, name, token)
 
-    def _forget(self, old: list[Checkpoint]) -> None:
-        """Take the old relays' own subscriptions away, which would keep all that is sent there.
-
-        Each once its relay has left, which has it connected until then.
-        """
-        deadline = time.monotonic() + LEAVING_SECONDS
-        for each in old:
-            while self._has_relay(each.partition) and time.monotonic() < deadline:
-                self._say("the old relays to end")
-                time.sleep(LOOK_SECONDS)
-            subscription = wire.RELAY + each.partition
-            for topic in each.lanes:
-                if not self._admin.unsubscribe(topic, subscription):
-                    self._told(f"pulsar-admin topics unsubscribe {topic} -f -s {subscription}")
-
-    def _has_relay(self, name: OutboxPartition) -> bool:
-        found = self._checkpoint(name)
-        return found is not None and found.claim is not None and found.claim.mutex is not None
+    def _recorded(self) -> Record:
+        return divided(self._database, self._wiring.settings.partition)
 
     def _say(self, what: str) -> None:
         if what != self._said:

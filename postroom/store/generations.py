@@ -38,9 +38,10 @@ UNDER_WAY = (
 def begin(record: Record, count: int) -> Commands[Record]:
     """Note that the outbox is to have another count next; what is written there goes on.
 
-    A change whose next generation is written already keeps its count.
+    A change keeps its count once it has closed the current generation: what is prepared for the
+    next one has its names.
     """
-    where = {**_current(record), PartitioningField.NEXT_WRITTEN: {"$ne": True}}
+    where = {**_current(record), PartitioningField.CLOSED_AT: {"$exists": False}}
     update = {
         "$set": {PartitioningField.NEXT: count},
         "$setOnInsert": {PartitioningField.CLOSED: []},
@@ -56,13 +57,16 @@ def begin(record: Record, count: int) -> Commands[Record]:
 def close(record: Record) -> Commands[Record]:
     """Let nothing more be written into the current generation, and note since when.
 
+    Where no change of it is under way (any more), since somebody else has finished it, nothing is
+    done.
+
     Raises:
         pymongo.errors.ExecutionTimeout: transactions stayed open for so long; try it again.
         OutboxError: the collection has a validator that refuses nothing.
 
     """
     yield from seal()
-    where = _current(record)
+    where = {**_current(record), PartitioningField.NEXT: {"$ne": None}}
     # Its time lies behind the last row's, as it stands behind it in the oplog.
     reply = yield from changed(where, {"$set": {PartitioningField.SEALED: True}})
     at = {"$set": {PartitioningField.CLOSED_AT: reply["operationTime"]}}
@@ -107,11 +111,12 @@ def seal() -> Commands[None]:
 
     """
     while True:
-        names = yield from _closed_names()
         options = yield from _options()
         if options is None:
             yield from _make_collection()
             continue
+        # Right before: what others close meanwhile is opened by it until it is looked at again.
+        names = yield from _closed_names()
         yield {
             "collMod": wire.OUTBOX,
             "validator": _validator(_theirs(options), names),
@@ -185,7 +190,7 @@ def _closed_for_next(record: Record) -> dict[str, Any]:
     return {
         **_current(record),
         PartitioningField.CLOSED_AT: {"$ne": None},
-        PartitioningField.NEXT: record.next_count,
+        PartitioningField.NEXT: {"$eq": record.next_count, "$ne": None},
     }
 
 

@@ -26,6 +26,7 @@ from postroom.store.partitioner import Partitioner
 from postroom.store.partitioning_record import Record, read, run
 from postroom.store.partitionings import to_relay
 from postroom.store.quarantine import Quarantine, Quarantined
+from postroom.store.values import ResumeToken
 from tests.relays import relaying, saved
 
 if TYPE_CHECKING:
@@ -215,6 +216,40 @@ def test_writers_of_the_next_number_write_before_relays_begin(database: Any) -> 
     assert run(database, to_relay("default", 4)) == Partitioning(count=4, generation=2)
 
 
+def test_a_change_that_has_closed_keeps_its_number_and_is_finished_once(database: Any) -> None:
+    """By two operators; one that was stopped before it closed harms nothing of what follows."""
+    Outbox(database, partitions=2).publish(Assigned(patient_id="k1"))
+    record = run(database, read("default"))
+    assert record is not None
+    early = run(database, generations.begin(run(database, generations.begin(record, 8)), 4))
+    closed = run(database, generations.close(early))
+    assert run(database, generations.begin(closed, 8)).next_count == 4
+    written = run(database, generations.let_write(closed))
+    after = run(database, generations.open_next(written))
+    assert after == Record(partitioning=Partitioning(count=4, generation=2), closed=after.closed)
+    for step in (generations.close, generations.let_write, generations.open_next):
+        for known in (early, closed, written, after):
+            assert run(database, step(known)) == after
+    Outbox(database, partitions=4).publish(Assigned(patient_id="k1"))
+    change(database, 8)
+    Outbox(database, partitions=8).publish(Assigned(patient_id="k1"))
+
+
+def test_rows_of_a_closed_outbox_partition_are_relayed_without_a_mark(database: Any) -> None:
+    """MongoDB refuses to change them, which is no reason for their relay to stand still."""
+    Outbox(database).publish(Assigned(patient_id="k1"))
+    (row,) = database[wire.OUTBOX].find()
+    rows = OutboxRows(database, partition=DEFAULT_PARTITION)
+    record = run(database, generations.begin(Record(partitioning=Partitioning()), 4))
+    run(database, generations.close(record))
+    rows.mark_sent([row["_id"]])
+    assert list(database[wire.OUTBOX].find()) == [row]
+    own = {"data.name": {"$ne": row["data"]["name"]}}
+    database.command("collMod", wire.OUTBOX, validator=own)
+    with pytest.raises(mongo.WriteError):
+        OutboxRows(database, partition=OutboxPartition("other")).mark_sent([row["_id"]])
+
+
 def test_where_the_first_relay_begins_is_said_once(database: Any) -> None:
     """Rows may be written behind the first token, which a second one would pass by."""
     Outbox(database).publish(Assigned(patient_id="k1"))
@@ -226,6 +261,26 @@ def test_where_the_first_relay_begins_is_said_once(database: Any) -> None:
         begin_at(database, DEFAULT_PARTITION, token)
     (row,) = database[wire.CHECKPOINTS].find()
     assert row["resumeToken"] == tokens[0].document
+
+
+def test_what_waits_longer_than_the_oplog_reaches_is_scanned(lite_site: Site) -> None:
+    """A change may take long; where its first token is lost by then, the rows are not."""
+    site = lite_site
+    Outbox(site.database).publish(Assigned(patient_id="k1"))
+    record = run(site.database, generations.begin(Record(partitioning=Partitioning()), 2))
+    record = run(site.database, generations.close(record))
+    name = record.following.names[0]
+    begin_at(site.database, name, ResumeToken({"_data": "82" + "0" * 60}))
+    now = {"clusterTime": Timestamp(int(time.time()), 1)}
+    site.database[wire.CHECKPOINTS].update_one({"partitionKey": name}, {"$set": now})
+    run(site.database, generations.let_write(record))
+    keys = [k for k in map(str, range(20)) if Partitioning(count=2).of_key(k) == 0]
+    ids = Outbox(site.database, partitions=2).publish([Assigned(patient_id=k) for k in keys])
+    (view,) = [each for each in views(site.database).partitions if each.partition == name]
+    assert (view.following, view.waiting, view.waiting_at_least) == (True, 0, True)
+    run(site.database, generations.open_next(record))
+    with relaying(site, wait=False, partition=name, mutex_topic=f"{site.topic}-m"):
+        assert [m.properties()["id"] for m in site.receive(site.subscribe(), len(ids))] == ids
 
 
 def test_a_validator_of_the_users_own_stays_in_force(database: Any) -> None:
