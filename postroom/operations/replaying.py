@@ -199,7 +199,7 @@ def _routing(database: Database[Any], wiring: Wiring, partition: str) -> Routing
     if wiring.routing.partitions == 1:
         return wiring.routing
     for record in run(database, read_all()):
-        for each in (record.partitioning, *record.closed):
+        for each in (record.partitioning, record.following, *record.closed):
             if partition in each.names:
                 return wiring.routing.toward(each.index_of(partition))
     return wiring.routing

@@ -13,6 +13,8 @@ from pymongo.read_concern import ReadConcern
 from postroom import errors, wire
 from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.codec import RAW, READING, Row, Unreadable, decoded
+from postroom.store.partitioning_record import run
+from postroom.store.partitionings import is_refusal, neighbours
 from postroom.store.plainness import make_plain, oddity
 from postroom.wire import OutboxField
 
@@ -173,9 +175,19 @@ class OutboxRows:
         return next((each["info"].get("uuid") for each in found), None)
 
     def mark_sent(self, ids: Sequence[Any]) -> None:
-        """Write the time of sending, as Hermes does, into rows that have none yet."""
+        """Write the time of sending, as Hermes does, into rows that have none yet.
+
+        Not where the outbox partition is closed: by then MongoDB takes no change of its rows.
+        """
         unmarked = {OutboxField.ID: {"$in": list(ids)}, OutboxField.SENT_AT: {"$exists": False}}
-        self._rows.update_many(unmarked, {"$set": {OutboxField.SENT_AT: datetime.now(UTC)}})
+        try:
+            self._rows.update_many(unmarked, {"$set": {OutboxField.SENT_AT: datetime.now(UTC)}})
+        except mongo.WriteError as error:
+            if not is_refusal(error) or not self._is_closed():
+                raise
+
+    def _is_closed(self) -> bool:
+        return run(self._database, neighbours(self._partition, sure=True)) is None
 
     def place(
         self, row_id: Any, partitioning: Partitioning, session: ClientSession

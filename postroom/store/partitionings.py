@@ -68,7 +68,8 @@ def to_relay(base: str, count: int) -> Commands[Partitioning]:
     if record.next_count == count:
         raise errors.PartitioningUnderWay(
             f"The outbox {base!r} is being changed to {count} outbox partitions: they are relayed "
-            f"once `{CHANGE} {count}` has found the old ones to be relayed; it is looked at again"
+            f"once `{CHANGE} {count}` has found the old ones to be relayed and consumed; it is "
+            "looked at again"
         )
     raise errors.OtherPartitioning(_other(record.partitioning, count))
 
