@@ -248,6 +248,7 @@ def _partitions(database: Database[Any], _: Wiring) -> Iterator[Finding]:
     found = views(database)
     for view in found.partitions:
         yield from _partition(view)
+        yield from _quarantined(view)
     if not found.partitions:
         yield Finding(what="outbox partitions", found="No relay was ever started, and no row waits")
 
@@ -288,14 +289,17 @@ def _partition(view: PartitionView) -> Iterator[Finding]:
         )
     else:
         yield Finding(what=what, found=f"It is relayed up to position {view.position or 0}")
+
+
+def _quarantined(view: PartitionView) -> Iterator[Finding]:
     if view.quarantined_now or view.quarantined_more:
         yield Finding(
-            what=f"quarantine of {name}",
+            what=f"quarantine of {view.partition}",
             found=(
                 f"{bound(more=view.quarantined_more)}{view.quarantined_now} rows are set aside"
             ).capitalize(),
             grade=Grade.WARN,
-            remedy=f"celery -A … outbox quarantine list --partition {name}",
+            remedy=f"celery -A … outbox quarantine list --partition {view.partition}",
         )
 
 
