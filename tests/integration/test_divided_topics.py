@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import threading
 import urllib.error
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ from postroom.routing import Routing
 from postroom.store.checkpoints import Checkpoints
 from postroom.topics import Topic, topic_partition
 from tests.relays import relaying, saved
+from tests.shops import Shop
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -377,6 +380,38 @@ def test_a_change_that_was_interrupted_is_finished_by_the_next_call(pulsar_site:
     assert {key: sorted(each) for key, each in found.items()} == {
         f"key-{k}": list(range(10)) for k in range(4)
     }
+
+
+def test_a_handler_that_publishes_is_refused_until_it_has_the_new_number(
+    pulsar_site: Site,
+) -> None:
+    """It uses up no attempt meanwhile; then it is done once, and the change ends by itself."""
+    site, second = pulsar_site, f"{pulsar_site.topic}-next"
+    shop, before = Shop(site), dataclasses.replace(wired(site, 1), consume={"test": [site.topic]})
+    site.subscribe("test").close()
+    said: list[str] = []
+    changing = threading.Thread(target=lambda: said.extend(change(site, before, 4)), daemon=True)
+    with alone(site):
+        Outbox(site.database).publish(
+            [{"name": "Onward", "data": {"of": f"key-{n}", "number": n}} for n in range(2)]
+        )
+        changing.start()
+        record = functools.partial(dividing.divided, site.database, "default")
+        wait_until(lambda: record().next_is_written, description="that the next one is written")
+        old = shop.worker()
+        tried = site.database["tries"]
+        wait_until(lambda: tried.count_documents({"n": {"$gt": 3}}) == 2, description="refusals")
+        assert old.stop() == 0
+        assert "is being changed from 1 outbox partition to 4" in old.text()
+        assert changing.is_alive()
+        assert shop.seen() == []
+        shop.worker(POSTROOM_PARTITIONS="4").wait_for("Consuming ")
+        changing.join(20)
+    assert any("subscription test, for which 2 messages wait" in each for each in said)
+    assert sorted(shop.seen("onward")) == [0, 1]
+    with working(site, 4, topic=second):
+        assert relayed(site, of_topic(second, 4), 2) == {"key-0": [0], "key-1": [1]}
+    shop.dead(0)
 
 
 @pytest.mark.parametrize(

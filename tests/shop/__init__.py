@@ -20,7 +20,7 @@ from pydantic import field_validator
 from pymongo import InsertOne, MongoClient, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from postroom import DomainEvent, Event, Reject, Retry, Write, handles
+from postroom import DomainEvent, Event, Outbox, Reject, Retry, Write, handles
 from postroom import settings as settings_module
 from postroom.celery import install
 from postroom.inbox.handling.handlers import registry
@@ -219,6 +219,15 @@ def on_ordered(event: Event[Any], session: ClientSession) -> None:
     push = {"$push": {"numbers": number}}
     charts = collection(session, "charts")
     charts.update_one({"_id": f"o{number % 4}"}, push, upsert=True, session=session)
+
+
+@handles("Onward", name="shop.onward", max_attempts=2, **QUICK)
+def on_onward(event: Event[Any], session: ClientSession) -> None:
+    """Publish an event, by the number of outbox partitions that this worker has."""
+    tries(event, session)
+    note(event, session, "onward")
+    outbox = Outbox(session.client[settings.mongodb_database], key="of")
+    outbox.publish({"name": "Arrived", "data": event.data}, session=session)
 
 
 @handles("Parked", name="shop.parked", max_attempts=100, backoff_seconds=2)
