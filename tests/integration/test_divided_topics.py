@@ -373,7 +373,18 @@ def test_a_change_that_was_interrupted_is_finished_by_the_next_call(pulsar_site:
     with working(site, 2) as worker:
         relayed(site, of_topic(site.topic, 2), 20)
         site.receive(site.subscribe(), 20)
-        change(site, worker.wiring, 4)
+        both = [threading.Thread(target=change, args=(site, worker.wiring, 4)) for _ in range(2)]
+        for each in both:
+            each.start()
+        for each in both:
+            each.join(30)
+        wait_until(lambda: worker.error is not None, description="the old ones' end")
+    assert dividing.divided(site.database, "default").partitioning.count == 4
+    own = f"{wire.RELAY}default-0"
+    site.subscribe(own, of_topic(site.topic, 2)[0]).close()  # as one that was killed leaves it
+    assert change(site, worker.wiring, 4) == []
+    backlogs = Provisioning(pulsar_access.of(site.settings())).backlogs
+    assert own not in (backlogs(of_topic(site.topic, 2)[0]) or {own: 0})
     new.publish(events(4, 3, first=7))
     with working(site, 4):
         found = relayed(site, of_topic(site.topic, 4), 40)

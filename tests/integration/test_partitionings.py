@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo import errors as mongo
 
 from postroom import AsyncOutbox, DomainEvent, Outbox, errors, wire
+from postroom.findings import Grade
 from postroom.operations.examining import mongodb as examining
 from postroom.operations.wiring import Wiring
 from postroom.partitioning import DEFAULT_PARTITION, OutboxPartition, Partitioning
@@ -278,6 +280,10 @@ def test_what_waits_longer_than_the_oplog_reaches_is_scanned(lite_site: Site) ->
     ids = Outbox(site.database, partitions=2).publish([Assigned(patient_id=k) for k in keys])
     (view,) = [each for each in views(site.database).partitions if each.partition == name]
     assert (view.following, view.waiting, view.waiting_at_least) == (True, 0, True)
+    for lag, grade in ((30, Grade.OK), (90, Grade.WARN)):
+        (found,) = examining._partition(replace(view, lag_seconds=lag))
+        assert "is being divided anew" in found.found
+        assert (found.grade, "outbox partitions" in found.remedy) == (grade, lag > 60)
     run(site.database, generations.open_next(record))
     with relaying(site, wait=False, partition=name, mutex_topic=f"{site.topic}-m"):
         assert [m.properties()["id"] for m in site.receive(site.subscribe(), len(ids))] == ids
