@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,9 @@ from postroom.relay import facts as relay_facts
 from postroom.relay.interlude import Interlude
 from postroom.relay.standing import Standing
 from postroom.relay.state import State
+from postroom.relay.watching.view import PartitionView
 from postroom.store.values import OutboxPartition
-from postroom.telemetry import pulse
+from postroom.telemetry import partitions, pulse
 from postroom.telemetry.counting import Counting
 from postroom.telemetry.endpoint import Endpoint
 from postroom.telemetry.exposition import of_topics, registry_of_all
@@ -43,6 +45,33 @@ if TYPE_CHECKING:
     from postroom.observation import Fact
 
 HANG_SECONDS = 0.1
+
+
+def test_of_a_change_of_the_number_the_metrics_show_what_waits_and_miss_no_relay() -> None:
+    """What is closed is told no more; what follows is to have no relay yet."""
+    common: Any = {"waiting_at_least": False, "lag_seconds": 7, "quarantined_now": 0}
+    seen = partitions._Seen(
+        partitions=[
+            PartitionView(partition="old", ever_relayed=True, closed=True, waiting=0, **common),
+            PartitionView(partition="p", ever_relayed=True, waiting=1, **common),
+            PartitionView(
+                partition="next", ever_relayed=False, following=True, waiting=5, **common
+            ),
+        ],
+        oplog_seconds=None,
+        scheduled=(),
+        members_away=0,
+        at=time.monotonic(),
+    )
+    told = {
+        each.name: {sample.labels["partition"]: sample.value for sample in each.samples}
+        for each in partitions._families(seen)
+        if each.name.startswith("postroom_relay_")
+        and each.name != "postroom_relay_oplog_window_seconds"
+    }
+    assert told["postroom_relay_backlog_events"] == {"p": 1, "next": 5}
+    assert told["postroom_relay_oldest_unsent_seconds"].keys() == {"p", "next"}
+    assert told["postroom_relay_ever_relayed"] == {"p": 1}
 
 
 def turned(**seconds: float) -> Fact:
