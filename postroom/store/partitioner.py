@@ -36,6 +36,9 @@ class Partitioner:
         # Whether the indexes of the plan were looked at; asked again for no harm.
         self.has_plan = False
         self._partitioning = Partitioning(base=base) if count == 1 else None
+        # Rows may be placed by it all the same, by another thread that has asked before: into what
+        # MongoDB refuses, and nowhere else.
+        self._is_closed = False
 
     @classmethod
     def of_client(cls, client: Any, database: str, *, base: str, count: int) -> Partitioner:
@@ -61,7 +64,7 @@ class Partitioner:
     @property
     def known(self) -> Partitioning | None:
         """What rows are placed by, None where that is to be learnt first."""
-        return self._partitioning
+        return None if self._is_closed else self._partitioning
 
     @property
     def only(self) -> OutboxPartition | None:
@@ -82,6 +85,7 @@ class Partitioner:
 
         """
         self._partitioning = yield from to_write(self._base, self._count)
+        self._is_closed = False
 
     def refused(self, placed_by: Partitioning | None) -> Commands[None]:
         """Find out what there is, after MongoDB has refused rows; return where nothing is new.
@@ -94,10 +98,10 @@ class Partitioner:
             PartitioningChanged: it was changed meanwhile, and back; what is published again fits.
 
         """
-        if self._partitioning in {None, placed_by}:
-            self._partitioning = None if self._count > 1 else placed_by
+        if self.known in {None, placed_by}:
+            self._is_closed = self._count > 1
             yield from self.learn()
-        if self._partitioning != placed_by:
+        if self.known != placed_by:
             raise errors.PartitioningChanged
 
 

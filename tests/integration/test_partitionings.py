@@ -174,6 +174,23 @@ def test_each_writer_is_told_of_a_change_whoever_has_learnt_of_it_first(database
     run(database, shared.refused(shared.known))
 
 
+def test_who_places_a_row_while_another_thread_is_refused_places_it_nowhere_else(
+    database: Any,
+) -> None:
+    """Than where MongoDB refuses it: outbox partitions that never were are closed to nobody."""
+    Outbox(database).publish(Assigned(patient_id="p"))
+    record = run(database, generations.begin(Record(partitioning=Partitioning()), 4))
+    run(database, generations.open_next(run(database, generations.close(record))))
+    Outbox(database, partitions=4).publish(Assigned(patient_id="p"))
+    shared = Partitioner.of_client(database.client, database.name, base="default", count=4)
+    placed_by = shared.known
+    change(database, 8)
+    with pytest.raises(errors.OtherPartitioning):
+        run(database, shared.refused(placed_by))
+    assert shared.known is None
+    assert shared.of("p", ObjectId()) in Partitioning(count=4, generation=2).names
+
+
 def test_closing_waits_for_transactions_that_have_written(database: Any) -> None:
     """So no row of the old generation is committed behind the time that is noted."""
     outbox = Outbox(database, partitions=2)
