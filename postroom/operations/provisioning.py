@@ -38,14 +38,19 @@ class Provisioning(PulsarAdmin):
         One that has none, or is not there, is no failure.
         """
         path = f"{topic.replace('://', '/')}/partitions"
-        found = self._get(path)
-        there = found.get("partitions") if isinstance(found, dict) else None
-        if not isinstance(there, int):
+        there = self._partitions(path)
+        if there is None:
             return False
         if not 0 < there < count:
             return True
         answer = self._ask("POST", path, str(count).encode())
-        return answer is not None and answer.status in FINE
+        # It is refused where somebody else does so at the same moment.
+        return (answer is not None and answer.status in FINE) or self._partitions(path) == count
+
+    def _partitions(self, path: str) -> int | None:
+        found = self._get(path)
+        there = found.get("partitions") if isinstance(found, dict) else None
+        return there if isinstance(there, int) else None
 
     def backlogs(self, topic: Topic) -> dict[str, int] | None:
         """Return how many messages wait for each subscription of one log; None if not told."""
