@@ -53,6 +53,32 @@ def test_it_shows_one_and_divides_an_outbox_that_is_relayed(lite_site: Site) -> 
     assert "partitions" in command(site, "outbox actions").stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "outbox pause",
+        "outbox resume",
+        "outbox prune --days 1 --yes",
+        "outbox replay --from 2h --to 1h --to-topic public/default/other --yes",
+        "outbox quarantine list",
+        "outbox quarantine redrive --all",
+        "outbox quarantine discard --all --yes",
+    ],
+)
+def test_who_means_one_of_several_outbox_partitions_says_which(lite_site: Site, words: str) -> None:
+    """`default` has nothing of an outbox that is divided, and that would be no answer."""
+    Outbox(lite_site.database, partitions=2).publish({"name": "A", "data": {}})
+    found = command(lite_site, words, POSTROOM_PARTITIONS="2")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "say by --partition which one" in found.stderr
+    assert "There are: default-0, default-1" in found.stderr
+    found = command(lite_site, f"{words} --partition default-2", POSTROOM_PARTITIONS="2")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "No relay was ever started for an outbox partition 'default-2'" in found.stderr
+    found = command(lite_site, f"{words} --partition default-1", POSTROOM_PARTITIONS="2")
+    assert "by --partition" not in found.stderr
+
+
 def test_nothing_is_closed_before_somebody_said_yes(lite_site: Site) -> None:
     """Nobody there to answer means no."""
     site = lite_site

@@ -99,7 +99,7 @@ rate_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Ask nothing.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
 partition_option = click.option(
-    "--partition", help="The outbox partition; POSTROOM_PARTITION unless given."
+    "--partition", help="The outbox partition; the only one there is unless given."
 )
 limit_option = click.option(
     "--limit",
@@ -113,17 +113,18 @@ skip_option = click.option(
 )
 
 
-def named_partition(given: str | None, default: str) -> str:
-    """Return the outbox partition that is meant.
+def named_partition(given: str | None) -> str | None:
+    """Return the outbox partition that is named, if one is.
 
     Raises:
         BadParameter: no outbox partition can be called so.
 
     """
-    named = default if given is None else given
-    if not named or "\0" in named or any(0xD800 <= ord(c) <= 0xDFFF for c in named):
-        raise click.BadParameter(f"{named!r} is no outbox partition", param_hint="--partition")
-    return named
+    if given is None:
+        return None
+    if not given or "\0" in given or any(0xD800 <= ord(c) <= 0xDFFF for c in given):
+        raise click.BadParameter(f"{given!r} is no outbox partition", param_hint="--partition")
+    return given
 
 
 def _number(value: float | None) -> float | None:

@@ -27,6 +27,7 @@ from postroom.celery.commands.services import database_of
 from postroom.celery.commands.terminal import shown
 from postroom.operations import quarantined
 from postroom.operations.actions import operator
+from postroom.operations.choosing import chosen
 from postroom.operations.filters import Filter, kind_of
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def list_(
 ) -> None:
     """List quarantined rows, oldest first, without their data."""
     wiring = wiring_of(ctx)
-    named = named_partition(partition, wiring.settings.partition)
+    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
+        named = chosen(database, wiring.settings, partition)
         page = quarantined.page(
             database,
             filter_of(given),
@@ -120,9 +122,10 @@ def redrive(
     Mend the rows first: one that still cannot be sent goes into quarantine again.
     """
     wiring, where = wiring_of(ctx), _meant(given, everything=everything)
-    named = named_partition(partition, wiring.settings.partition)
-    of = {"partition": named, "key_field": wiring.key_field}
+    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
+        named = chosen(database, wiring.settings, partition)
+        of = {"partition": named, "key_field": wiring.key_field}
         _require_found(database, where, named)
         if dry_run:
             count = quarantined.count(database, where, **of)
@@ -167,9 +170,10 @@ def discard(
 ) -> None:
     """Forget quarantined rows: they are not sent, and pruned like those that were."""
     wiring, where = wiring_of(ctx), _meant(given, everything=everything)
-    named = named_partition(partition, wiring.settings.partition)
-    of = {"partition": named, "key_field": wiring.key_field}
+    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
+        named = chosen(database, wiring.settings, partition)
+        of = {"partition": named, "key_field": wiring.key_field}
         _require_found(database, where, named)
         count = quarantined.count(database, where, **of)
         if dry_run:

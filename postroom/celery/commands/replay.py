@@ -23,6 +23,7 @@ from postroom.celery.commands.services import database_of
 from postroom.celery.commands.terminal import shown
 from postroom.operations import replaying
 from postroom.operations.actions import operator
+from postroom.operations.choosing import chosen
 from postroom.operations.filters import Filter
 from postroom.operations.replaying import OldEvents
 
@@ -71,9 +72,10 @@ def replay(
     if since >= until:
         raise click.UsageError("--from has to be before --to")
     Filter(name=given["name"])
-    named = named_partition(partition, wiring.settings.partition)
-    asked = OldEvents(partition=named, since=since, until=until, **given)
+    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
+        named = chosen(database, wiring.settings, partition)
+        asked = OldEvents(partition=named, since=since, until=until, **given)
         count = replaying.count(database, wiring, asked)
         if dry_run:
             print_done({"would_be_sent": count}, f"{count} would be sent.", as_json=as_json)

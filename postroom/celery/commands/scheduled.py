@@ -84,7 +84,7 @@ def list_(
     --from and --to say when that is; --reason is why one cannot go into the outbox.
     """
     wiring = wiring_of(ctx)
-    named = named_partition(partition, wiring.settings.partition)
+    named = named_partition(partition) or wiring.settings.partition
     schedule, where = given.pop("schedule"), filter_of(given)
     with database_of(wiring.settings) as database:
         page = plan.page(
@@ -183,7 +183,7 @@ def _act(
     yes: bool = True,
 ) -> None:
     wiring, (verb, past) = wiring_of(ctx), words
-    named = named_partition(given.pop("partition"), wiring.settings.partition)
+    named = named_partition(given.pop("partition")) or wiring.settings.partition
     everything, dry_run = given.pop("everything"), given.pop("dry_run")
     as_json, schedule, rate = (given.pop(name) for name in ("as_json", "schedule", "rate"))
     where = filter_of(given)

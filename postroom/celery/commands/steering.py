@@ -24,6 +24,7 @@ from postroom.celery.commands.services import database_of
 from postroom.operations import actions as acts
 from postroom.operations import pausing, pruning
 from postroom.operations.actions import operator
+from postroom.operations.choosing import chosen
 from postroom.operations.done import Done
 
 if TYPE_CHECKING:
@@ -87,9 +88,10 @@ def prune(
     Never a row that is unsent or in quarantine.
     """
     settings = settings_of(ctx)
-    named = named_partition(partition, settings.partition)
+    partition = named_partition(partition)
     age = None if days is None else timedelta(days=days)
     with database_of(settings) as database:
+        named = chosen(database, settings, partition)
         count = pruning.count(database, settings, partition=named, age=age)
         if dry_run:
             print_done({"would_be_pruned": count}, f"{count} would be pruned.", as_json=as_json)
@@ -145,6 +147,7 @@ class _Steer(Protocol):
 def _steered(ctx: click.Context, partition: str | None, steer: _Steer) -> tuple[str, bool]:
     """Return the outbox partition that was meant, and whether it is otherwise now."""
     settings = settings_of(ctx)
-    named = named_partition(partition, settings.partition)
+    partition = named_partition(partition)
     with database_of(settings) as database:
+        named = chosen(database, settings, partition)
         return named, steer(database, named, actor=operator())

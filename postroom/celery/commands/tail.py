@@ -55,8 +55,7 @@ def tail(
     """
     wiring = wiring_of(ctx)
     shape = _shape(as_json=as_json, private=not wiring.settings.show_payloads)
-    if partition is not None:
-        named_partition(partition, partition)
+    named_partition(partition)
     with database_of(wiring.settings) as database, contextlib.suppress(KeyboardInterrupt):
         Filter(name=name, key=key)  # refuses what nothing could have
         newest = Tailing(
