@@ -16,7 +16,7 @@ from postroom import errors, transience
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Kind", "kind_of", "with_what_led_to"]
+__all__ = ["Kind", "kind_of", "let_go", "with_what_led_to"]
 
 # Lock timeouts, conflicting, ended, too old and too large transactions: a moment's trouble, or the
 # handler's own mistake, which shows by lasting. (No exceeded time limit, 50: within a handler it is
@@ -46,6 +46,16 @@ def with_what_led_to(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
+
+
+def let_go(error: BaseException | None) -> None:
+    """Let go of the frames of an error that everybody has seen, and of what led to it.
+
+    A frame that has named its error is held by it in turn, with all that was at hand there, until
+    Python's collector comes by.
+    """
+    for each in with_what_led_to(error):
+        each.__traceback__ = None
 
 
 def kind_of(error: BaseException, *, ours: bool = True) -> Kind:

@@ -32,6 +32,7 @@ from kombu.transport.redis import Channel
 from kombu.utils.compat import detect_environment
 from redis.exceptions import RedisError
 
+from postroom import failures
 from postroom.doubling import Doubling
 
 if TYPE_CHECKING:
@@ -95,6 +96,17 @@ class EventRequest(Request):
 
     # What Celery gives out after a reconnection may block: it keeps the one that it has.
     eventer = property(lambda self: self._eventer, lambda _self, _eventer: None)
+
+    def on_retry(self, exc_info: Any) -> None:
+        """Tell of it, and let go of where it was raised.
+
+        The frame of Celery's tracer and the error hold each other, and billiard copies a place for
+        each of its instructions: a quarter of a MiB an event, until Python's collector comes by.
+        """
+        super().on_retry(exc_info)
+        retry = exc_info.exception.exc
+        retry.__traceback__ = None
+        failures.let_go(retry.exc)
 
     def mute(self) -> None:
         """Tell of it no more: it was abandoned."""

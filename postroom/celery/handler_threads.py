@@ -42,6 +42,13 @@ class Turn:
     done: Callable[[], None]
     stage: TurnStage = TurnStage.WAITING
 
+    def let_go(self) -> None:
+        """Forget what was to be called, which has the turn itself and all that the job had.
+
+        Else Python's collector would have to find them, and of thousands of jobs it waits for more.
+        """
+        self.run = self.done = _nothing
+
 
 class HandlerThreads:
     """A fixed number of threads that take turns in the order in which they were handed in.
@@ -118,6 +125,7 @@ class HandlerThreads:
         if turn is None:
             return False
         if not self._move(turn, TurnStage.WAITING, TurnStage.RUNNING):
+            turn.let_go()
             return True
         _guarded(turn.run)
         with self._lock:
@@ -125,7 +133,12 @@ class HandlerThreads:
             self._replaced -= was_replaced
             turn.stage = TurnStage.OVER
         _guarded(turn.done)
+        turn.let_go()
         return not was_replaced
+
+
+def _nothing() -> None:
+    pass
 
 
 def _guarded(call: Callable[[], object]) -> None:

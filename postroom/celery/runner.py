@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Task, signals
 from celery.exceptions import Retry as CeleryRetry
 
-from postroom import errors, private_text, topics, tracing
+from postroom import errors, failures, private_text, topics, tracing
 from postroom.celery import adapter
 from postroom.celery.errand import Errand, members
 from postroom.celery.handler_threads import HandlerThreads
@@ -71,6 +71,8 @@ class HandlerTask(Task):
             package=errand.job.handler.package,
             everything=self.app.postroom.settings.show_payloads,
         )
+        if shown is not error:
+            failures.let_go(error)  # nobody sees it any more
         if isinstance(outcome, (Suspected, Undone)):
             raise CeleryRetry(exc=shown, when=0.0) from None
         if isinstance(outcome, TryAgain):

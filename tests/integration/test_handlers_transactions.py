@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,13 @@ from pymongo import errors as mongo
 
 from postroom import Event, errors, handles
 from postroom.failures import Kind
+from postroom.inbox.handling.aftermath import Aftermath
+from postroom.inbox.handling.applying import Applying
 from postroom.inbox.handling.call import Stage
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.lifetime import Lifetime
 from postroom.inbox.handling.outcome import Applied, GiveUp, TryAgain
+from postroom.inbox.handling.sharing import Sharing
 from postroom.store import clients
 from tests.bench import Bench
 from tests.waiting import wait_until
@@ -98,6 +102,26 @@ def test_a_handler_that_touches_the_transaction_is_given_up(
     assert isinstance(outcome, GiveUp), outcome
     assert "the inbox's" in outcome.reason
     assert (bench.notes, bench.remembered) == ([], 0)
+
+
+@pytest.mark.parametrize("fails", [None, 1], ids=["applied", "one fails"])
+def test_nothing_of_a_group_is_left_to_the_collector(bench: Bench, fails: int | None) -> None:
+    """Neither what had its transaction nor the errors that undid it."""
+
+    def handler(event: Event[Any], session: ClientSession) -> None:
+        bench.note(session, event.data["n"])
+        if event.data["n"] == fails:
+            raise OSError
+
+    gc.collect()
+    gc.disable()
+    try:
+        bench.run_together(handler, 4)
+        of_groups = Applying, Aftermath, Sharing
+        left = [type(each).__name__ for each in gc.get_objects() if type(each) in of_groups]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_a_session_of_ones_own_is_the_handlers_business(bench: Bench) -> None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import functools
+import gc
 import queue
 import threading
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from billiard.einfo import ExceptionInfo
 from celery import Celery, Task, current_app, signals
 from celery.app import trace
 
 from postroom import Event, Settings, handles
 from postroom.celery import adapter
+from postroom.celery.errand import Errand
+from postroom.celery.handler_threads import Turn
+from postroom.celery.placement import Placement
 from postroom.celery.runner import TaskRunner
+from postroom.failures import Kind
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.job import Job
-from postroom.inbox.handling.outcome import Applied
+from postroom.inbox.handling.outcome import Applied, TryAgain
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +93,54 @@ def test_receivers_of_task_received_hold_up_the_handlers_thread_alone(runner: Ta
         signals.task_received.disconnect(received)
     assert [name for name, _ in threads] == ["unit.h"]
     assert threads[0][1] is not threading.current_thread()
+
+
+class Failing(Consumer):
+    """One whose handlers fail, deep in a stack whose frames name the error."""
+
+    def execute(self, job: Job) -> tuple[Outcome, BaseException]:  # type: ignore[override]
+        """Say that a job is to be tried again."""
+        again = TryAgain(after_seconds=0.0, counts=True, kind=Kind.OWN)
+        job.call.end(again)
+        return again, self._met(job)
+
+    def _met(self, job: Job) -> BaseException:
+        try:
+            Path("/nowhere", job.task_id).stat()
+        except OSError as error:
+            met = error
+        return met
+
+
+@pytest.mark.parametrize("consumer", [Consumer(), Failing()])
+def test_nothing_of_a_job_is_left_to_the_collector(runner: TaskRunner, consumer: Any) -> None:
+    """A worker has thousands of them in a second, and the collector comes by once in many."""
+    registry, done = Registry(), queue.SimpleQueue[Any]()
+    handles("A", name="unit.h", into=registry)(lambda event: None)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(3):
+            job = Job(
+                handler=registry.handlers["unit.h"],
+                events=(Event(id=f"e{number}", name="A", data={}, topic="t"),),
+                attempt=1,
+                task_id=f"e{number}",
+                topic="t",
+                call=Call(),
+            )
+            runner.of(consumer).submit(job, done.put)
+            done.get(timeout=10)
+        del job
+        wait_until(lambda: not left(), description="all are let go")
+    finally:
+        gc.enable()
+
+
+def left() -> list[str]:
+    """Name what is there of jobs and of errors."""
+    of_jobs = Call, Job, Errand, adapter.EventRequest, Placement, Turn, ExceptionInfo
+    return [type(each).__name__ for each in gc.get_objects() if type(each) in of_jobs]
 
 
 class Nested:

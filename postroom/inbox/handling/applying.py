@@ -64,10 +64,11 @@ class Applying:
         turns: Turns | None = None,
     ) -> None:
         self._handler = handler
-        self._subscription = subscription
         self._rows = rows
         self._lifetime = lifetime
         self._turns = turns
+        # No method: job and aftermath would hold each other, until Python's collector comes by.
+        self._row_id = functools.partial(_row_id, subscription, handler.name)
         # Events of one id are one event. They are as they came: a handler gets its own.
         self._fresh: dict[str, Event[Any]] = {identity(event.id): event for event in events}
         self.aftermath = Aftermath(handler, rows, row_id=self._row_id)
@@ -222,8 +223,9 @@ class Applying:
             time.sleep(PAUSE_SECONDS)
         return found
 
-    def _row_id(self, event: Event[Any]) -> RowId:
-        return RowId(subscription=self._subscription, handler=self._handler.name, event_id=event.id)
+
+def _row_id(subscription: str, handler: str, event: Event[Any]) -> RowId:
+    return RowId(subscription=subscription, handler=handler, event_id=event.id)
 
 
 def _let_go(session: ClientSession, call: Call) -> None:

@@ -88,6 +88,9 @@ class Sharing:
             logger.debug("A group of %s could not begin (%s)", name, kind)
         finally:
             self._job.call.end(Shared(tuple(outcome for outcome, _ in self._results)))
+            # The tasks have this in turn, and errors the frames that have: each group would stay
+            # until Python's collector comes by.
+            self._tasks, self._results = (), []
 
     def execute(self, index: int) -> Result:
         """Handle a member, then all behind it; return what came of it once that is known."""
