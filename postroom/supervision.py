@@ -42,8 +42,9 @@ class Supervisor:
 
     Whatever it raises is said in one sentence with what comes next: once, and then once a minute
     while the same thing ends it again and again. `waiting` is told that sentence each time; the
-    wait ends early with `stopping`. What no wait can mend (ConfigurationError) is passed on, and so
-    is what is no Exception. A failure after `stopping` is not worth a word.
+    wait ends early with `stopping`. The log says `about` whom it is, where there are several. What
+    no wait can mend (ConfigurationError) is passed on, and so is what is no Exception. A failure
+    after `stopping` is not worth a word.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Supervisor:
         sentence: Callable[[BaseException], str],
         waiting: Callable[[str], None],
         backoff: Backoff | None = None,
+        about: str = "",
         extra: Mapping[str, object] | None = None,
     ) -> None:
         self._run = run
@@ -61,6 +63,7 @@ class Supervisor:
         self._sentence = sentence
         self._waiting = waiting
         self._backoff = backoff or Backoff()
+        self._about = f"{about}: " if about else ""
         self._extra = dict(extra or {})
         self._reminders = Reminders()
 
@@ -95,7 +98,7 @@ class Supervisor:
             logger.log(
                 logging.WARNING if errors.is_transient(error) else logging.ERROR,
                 "%s (again in %.1f s)",
-                sentence,
+                self._about + sentence,
                 seconds,
                 exc_info=None if sentences.is_named(error) else error,
                 extra=self._extra,

@@ -98,12 +98,14 @@ class Relay:
             ConfigurationError: the relay cannot work with this broker as it is set up.
 
         """
+        partition = self._candidate.partition
         supervisor = Supervisor(
             self._stand_and_tell,
             stopping=self._stopping,
             sentence=_sentences(self._settings).of,
             waiting=functools.partial(self._standing.enter, State.WAITING),
-            extra={"action": "term_ended", "partition": self._candidate.partition},
+            about=f"Outbox partition {partition!r}" if self._settings.partitions > 1 else "",
+            extra={"action": "term_ended", "partition": partition},
         )
         try:
             supervisor.supervise()

@@ -74,6 +74,25 @@ def test_the_same_trouble_is_said_once_until_a_good_run(caplog: pytest.LogCaptur
     assert said == ["away for 0.0 s", "another", "away for 6.6 s"]
 
 
+def test_the_log_names_whom_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
+    """One worker has several of them, whose sentences are alike; its own status needs no name."""
+    stopping, told = threading.Event(), list[str]()
+
+    def run() -> None:
+        threading.Timer(0.05, stopping.set).start()
+        raise errors.TermEnded("away")
+
+    Supervisor(
+        run,
+        stopping=stopping,
+        sentence=sentences().of,
+        waiting=told.append,
+        about="Outbox partition 'default-3'",
+    ).supervise()
+    assert told == ["away"]
+    assert [r.getMessage()[:34] for r in caplog.records] == ["Outbox partition 'default-3': away"]
+
+
 def test_what_no_wait_can_mend_is_passed_on() -> None:
     """A wrong setting is not tried again."""
 
