@@ -31,14 +31,18 @@ class TurnStage(enum.Enum):
     OVER = enum.auto()
 
 
-@dataclass(eq=False)
+def _nothing() -> None:
+    pass
+
+
+@dataclass(eq=False, kw_only=True)
 class Turn:
     """Something to run in a thread, and to call there afterwards, whatever came of it.
 
     Its stage belongs to the lock of the HandlerThreads that it was handed to.
     """
 
-    run: Callable[[], object]
+    run: Callable[[], object] = _nothing
     done: Callable[[], None]
     stage: TurnStage = TurnStage.WAITING
 
@@ -135,10 +139,6 @@ class HandlerThreads:
         _guarded(turn.done)
         turn.let_go()
         return not was_replaced
-
-
-def _nothing() -> None:
-    pass
 
 
 def _guarded(call: Callable[[], object]) -> None:

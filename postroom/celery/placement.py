@@ -41,7 +41,7 @@ class Placement:
         self._threads = threads
         self._done = done
         self._too_many_hang = too_many_hang
-        self._turn = Turn(run=_nothing, done=self.end)
+        self._turn = Turn(done=self.end)
 
     def submit(self, call: Callable[[], object]) -> None:
         """Have a call made in a thread: Celery's own for the request, or one that makes several."""
@@ -100,7 +100,3 @@ class Placement:
     def _forget(self) -> None:
         for request in self._requests:
             adapter.forget(request)
-
-
-def _nothing() -> None:
-    pass

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from pymongo import errors as mongo
 
 from postroom import errors
+from postroom.operations.dividing import divided
 from postroom.partitioning import OutboxPartition, Partitioning
 from postroom.server_codes import UNAUTHORIZED
 from postroom.store.checkpoints import Checkpoints
-from postroom.store.partitioning_record import Record, read, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,12 +53,12 @@ def chosen(database: Database[Any], settings: Settings, given: str | None) -> st
 
 def _current(database: Database[Any], base: str) -> Partitioning:
     try:
-        record = run(database, read(base))
+        return divided(database, base).partitioning
     except mongo.OperationFailure as error:
         if error.code != UNAUTHORIZED:
             raise
-        record = None  # whoever looks may not know, and an outbox of one has no record
-    return (record or Record(partitioning=Partitioning(base=base))).partitioning
+    # Whoever looks may not know, and an outbox of one has no record.
+    return Partitioning(base=base)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from postroom.store.due_row import Odd
 from postroom.store.due_rows import Clock, DueRows, take_over
 from postroom.store.fired import Fired
 from postroom.store.partitioning_record import run
-from postroom.store.partitionings import is_refusal, neighbours
+from postroom.store.partitionings import is_closed, is_refusal, neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -215,7 +215,7 @@ class Mover:
 
     def _is_closed(self) -> bool:
         """Whether the outbox is being divided anew, or a validator of the user's refused a row."""
-        return run(self._database, neighbours(self._partition, sure=True)) is None
+        return run(self._database, is_closed(self._partition))
 
     def _moved(self, rows: DueRows, due: Sequence[DueRow], now: datetime) -> bool:
         self._at_rest.clear()

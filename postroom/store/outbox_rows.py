@@ -14,7 +14,7 @@ from postroom import errors, wire
 from postroom.server_codes import SNAPSHOT_GONE
 from postroom.store.codec import RAW, READING, Row, Unreadable, decoded
 from postroom.store.partitioning_record import run
-from postroom.store.partitionings import is_refusal, neighbours
+from postroom.store.partitionings import is_closed, is_refusal
 from postroom.store.plainness import make_plain, oddity
 from postroom.wire import OutboxField
 
@@ -183,11 +183,8 @@ class OutboxRows:
         try:
             self._rows.update_many(unmarked, {"$set": {OutboxField.SENT_AT: datetime.now(UTC)}})
         except mongo.WriteError as error:
-            if not is_refusal(error) or not self._is_closed():
+            if not is_refusal(error) or not run(self._database, is_closed(self._partition)):
                 raise
-
-    def _is_closed(self) -> bool:
-        return run(self._database, neighbours(self._partition, sure=True)) is None
 
     def place(
         self, row_id: Any, partitioning: Partitioning, session: ClientSession

@@ -21,7 +21,7 @@ from postroom.wire import CheckpointField, OutboxField
 if TYPE_CHECKING:
     from postroom.store.partitioning_record import Commands
 
-__all__ = ["is_refusal", "neighbours", "successor", "to_relay", "to_write"]
+__all__ = ["is_closed", "is_refusal", "neighbours", "successor", "to_relay", "to_write"]
 
 CHANGE = "celery -A … outbox partitions --to"
 
@@ -124,6 +124,16 @@ def neighbours(
         if name in record.partitioning.names:
             return record.partitioning, tuple(sorted(record.closed_names))
     return Partitioning(base=name), ()
+
+
+def is_closed(name: str) -> Commands[bool]:
+    """Say whether an outbox partition is closed, or is being closed, for sure.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB refused or did not answer.
+
+    """
+    return (yield from neighbours(name, sure=True)) is None
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -99,7 +99,9 @@ rate_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Ask nothing.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
 partition_option = click.option(
-    "--partition", help="The outbox partition; the only one there is unless given."
+    "--partition",
+    callback=lambda _ctx, _option, value: named_partition(value),
+    help="The outbox partition; the only one there is unless given.",
 )
 limit_option = click.option(
     "--limit",

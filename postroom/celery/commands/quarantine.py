@@ -13,7 +13,6 @@ from postroom.celery.commands.options import (
     filter_options,
     json_option,
     limit_option,
-    named_partition,
     partition_option,
     progress,
     rate_option,
@@ -69,7 +68,6 @@ def list_(
 ) -> None:
     """List quarantined rows, oldest first, without their data."""
     wiring = wiring_of(ctx)
-    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
         named = chosen(database, wiring.settings, partition)
         page = quarantined.page(
@@ -122,7 +120,6 @@ def redrive(
     Mend the rows first: one that still cannot be sent goes into quarantine again.
     """
     wiring, where = wiring_of(ctx), _meant(given, everything=everything)
-    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
         named = chosen(database, wiring.settings, partition)
         of = {"partition": named, "key_field": wiring.key_field}
@@ -170,7 +167,6 @@ def discard(
 ) -> None:
     """Forget quarantined rows: they are not sent, and pruned like those that were."""
     wiring, where = wiring_of(ctx), _meant(given, everything=everything)
-    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
         named = chosen(database, wiring.settings, partition)
         of = {"partition": named, "key_field": wiring.key_field}

@@ -11,7 +11,6 @@ from postroom.celery.commands.options import (
     WHEN,
     dry_run_option,
     json_option,
-    named_partition,
     partition_option,
     progress,
     rate_option,
@@ -72,7 +71,6 @@ def replay(
     if since >= until:
         raise click.UsageError("--from has to be before --to")
     Filter(name=given["name"])
-    partition = named_partition(partition)
     with database_of(wiring.settings) as database:
         named = chosen(database, wiring.settings, partition)
         asked = OldEvents(partition=named, since=since, until=until, **given)

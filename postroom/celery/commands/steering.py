@@ -12,7 +12,6 @@ from postroom.celery.commands.options import (
     dry_run_option,
     json_option,
     limit_option,
-    named_partition,
     partition_option,
     progress,
     require_yes,
@@ -88,7 +87,6 @@ def prune(
     Never a row that is unsent or in quarantine.
     """
     settings = settings_of(ctx)
-    partition = named_partition(partition)
     age = None if days is None else timedelta(days=days)
     with database_of(settings) as database:
         named = chosen(database, settings, partition)
@@ -147,7 +145,6 @@ class _Steer(Protocol):
 def _steered(ctx: click.Context, partition: str | None, steer: _Steer) -> tuple[str, bool]:
     """Return the outbox partition that was meant, and whether it is otherwise now."""
     settings = settings_of(ctx)
-    partition = named_partition(partition)
     with database_of(settings) as database:
         named = chosen(database, settings, partition)
         return named, steer(database, named, actor=operator())

@@ -75,8 +75,10 @@ def _row(view: PartitionView, fleet: Fleet | None, curves: Curves) -> Row:
     leader = _leader(relays, view)
     standbys = [each for each in relays if each is not leader]
     state = UNKNOWN if fleet is None else _state(leader, standbys)
-    if view.closed or view.following:
-        state = CLOSED if view.closed else FOLLOWING
+    if view.closed:
+        state = CLOSED
+    elif view.following:
+        state = FOLLOWING
     own_lag = next((m.told.get("lag_seconds") for m in members if _is(m, leader)), None)
     return Row(
         view=view,
