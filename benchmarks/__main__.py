@@ -54,7 +54,12 @@ def plan(site: Callable[[], Site]) -> dict[str, Callable[[], list[report.Figure]
         "failover": lambda: failover.failover(site()),
         "sharing": lambda: sharing.processor([site() for _ in range(9)], 200_000),
         "sharing-latency": lambda: sharing.latency(
-            site(), site(), rate=1000, rows=4, seconds=6, rounds=7
+            {each: site() for each in (sharing.ONE, sharing.FOUR)},
+            {each: site() for each in (sharing.ONE, sharing.FOUR)},
+            rate=1000,
+            rows=4,
+            seconds=6,
+            rounds=7,
         ),
         "sharing-moves": lambda: sharing.moves(site()),
         "streams": lambda: streams.streams(site),

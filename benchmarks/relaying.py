@@ -303,7 +303,7 @@ def latency(site: Site, thin: Site, *, rate: int, seconds: float, rounds: int) -
     """
     ours, thinnest = [], []
     warm_up = math.ceil(WARM_UP_SECONDS / seconds)
-    with relaying(site), _thinnest_path(thin):
+    with relaying(site), thinnest_path(thin):
         for _ in range(warm_up + rounds):
             ours.append(latencies(site, rate=rate, seconds=seconds))
             thinnest.append(latencies(thin, rate=rate, seconds=seconds))
@@ -349,10 +349,14 @@ def medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
 THIN = """
 import sys, threading, orjson, pulsar, pymongo
 from postroom import pulsar_adapter
-uri, database, url, topic = sys.argv[1:]
+uri, database, url, topic, *names = sys.argv[1:]
 outbox = pymongo.MongoClient(uri)[database]["__outboxMessages"]
 client = pulsar.Client(url, logger=pulsar_adapter.silence())
-producer = client.create_producer(topic, batching_enabled=True, batching_max_publish_delay_ms=1)
+topics = [f"{topic}-partition-{i}" for i in range(len(names))] if names[1:] else [topic]
+producers = {
+    name: client.create_producer(each, batching_enabled=True, batching_max_publish_delay_ms=1)
+    for name, each in zip(names, topics)
+}
 pipeline = [{"$match": {"operationType": "insert"}}]
 with outbox.watch(pipeline, max_await_time_ms=1000) as stream:
     stream.try_next()
@@ -360,7 +364,8 @@ with outbox.watch(pipeline, max_await_time_ms=1000) as stream:
     while True:
         change = stream.try_next()
         if change is not None:
-            producer.send_async(orjson.dumps(change["fullDocument"]["data"]), None)
+            row = change["fullDocument"]
+            producers[row["partitionKey"]].send_async(orjson.dumps(row["data"]), None)
 """
 _next_number = {"n": 0}
 
@@ -404,13 +409,19 @@ def latencies(
 
 
 @contextlib.contextmanager
-def _thinnest_path(site: Site) -> Iterator[None]:
+def thinnest_path(site: Site, names: Sequence[str] = ("default",)) -> Iterator[None]:
+    """Have events relayed with nothing of what keeps them: one change stream, and as it comes.
+
+    Each of several outbox partitions goes to the topic partition that is its own.
+    """
     site.database.create_collection(wire.OUTBOX)
+    if len(names) > 1:
+        site.admin("PUT", "/partitions", body=str(len(names)).encode())
     environment = site.environment
     thin = subprocess.Popen(
         [
             *(sys.executable, "-c", THIN, environment["POSTROOM_MONGODB_URI"], site.name),
-            *(environment["POSTROOM_PULSAR_URL"], site.topic),
+            *(environment["POSTROOM_PULSAR_URL"], site.topic, *names),
         ],
         stdout=subprocess.PIPE,
         text=True,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from bson import ObjectId
 
-from benchmarks.relaying import WARM_UP_SECONDS, latencies, medians
+from benchmarks.relaying import WARM_UP_SECONDS, latencies, medians, thinnest_path
 from benchmarks.report import Figure
 from postroom import wire
 from postroom.partitioning import Partitioning
@@ -23,12 +23,12 @@ from tests.flow import Flow, owners, start_workers, wait_for_shares
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.relaying import Round
     from tests.site import Site, Worker
 
-__all__ = ["latency", "moves", "processor"]
+__all__ = ["FOUR", "ONE", "latency", "moves", "processor"]
 
 WARM_UP_PASSES = 3
 # Of a backlog: before it, and before each outbox partition has begun, terms are opened; behind it
@@ -178,36 +178,61 @@ def _sampled(site: Site, processes: Sequence[psutil.Process], count: int) -> lis
 
 
 def latency(
-    one: Site, four: Site, *, rate: int, rows: int, seconds: float, rounds: int
+    ours: Mapping[Setup, Site],
+    thinnest: Mapping[Setup, Site],
+    *,
+    rate: int,
+    rows: int,
+    seconds: float,
+    rounds: int,
 ) -> list[Figure]:
     """Commit events at a rate, `rows` of them in a transaction, with N = 4 and N = 1 in turn.
 
     Each transaction has events of all outbox partitions, which is the hardest for N = 4: no reply
-    has two of them. Medians.
+    has two of them. Beside them, in turn as well, the thinnest path that there is for both: what it
+    costs services and machine to store four batches in the place of one. Medians.
     """
-    found: dict[Setup, list[Round]] = {ONE: [], FOUR: []}
-    names = {ONE: Partitioning().names, FOUR: Partitioning(count=4).names}
+    names = {setup: Partitioning(count=setup.partitions).names for setup in ours}
+    found: dict[Site, list[Round]] = {each: [] for each in (*ours.values(), *thinnest.values())}
     warm_up = math.ceil(WARM_UP_SECONDS / seconds)
-    with relays(one, ONE), relays(four, FOUR):
+    with contextlib.ExitStack() as all_work:
+        for setup in ours:
+            all_work.enter_context(relays(ours[setup], setup))
+            all_work.enter_context(thinnest_path(thinnest[setup], names[setup]))
         for _ in range(warm_up + rounds):
-            for site, setup in ((one, ONE), (four, FOUR)):
-                found[setup].append(
-                    latencies(site, rate=rate, seconds=seconds, rows=rows, partitions=names[setup])
-                )
-    one50, one99, one_rate = medians(found[ONE][warm_up:])
-    four50, four99, four_rate = medians(found[FOUR][warm_up:])
+            for setup in ours:
+                for site in (ours[setup], thinnest[setup]):
+                    found[site].append(
+                        latencies(
+                            site, rate=rate, seconds=seconds, rows=rows, partitions=names[setup]
+                        )
+                    )
+    counted = {site: each[warm_up:] for site, each in found.items()}
+    made_of = (
+        f"medians of {rounds} rounds of {seconds:g} s each, in turn, behind {warm_up} that warm "
+        "the broker"
+    )
+    name = f"commit to subscriber at {rate:,}/s in transactions of {rows}, p99, {FOUR} / {ONE}"
+    thin = "the same by the thinnest path, which loses events"
     return [
-        Figure(
-            what=f"commit to subscriber at {rate:,}/s in transactions of {rows}, p99, "
-            f"{FOUR} / {ONE}",
-            value=four99 / one99,
-            unit="x",
-            bar=1.3,
-            detail=f"p99 {four99:.1f} against {one99:.1f} ms, p50 {four50:.1f} against "
-            f"{one50:.1f} ms, at {four_rate:.0f}/s against {one_rate:.0f}/s; medians of {rounds} "
-            f"rounds of {seconds:g} s each, in turn, behind {warm_up} that warm the broker",
-        )
+        _slower(name, counted[ours[ONE]], counted[ours[FOUR]], bar=1.3, made_of=made_of),
+        _slower(thin, counted[thinnest[ONE]], counted[thinnest[FOUR]], bar=None, made_of=made_of),
     ]
+
+
+def _slower(
+    what: str, one: Sequence[Round], four: Sequence[Round], *, bar: float | None, made_of: str
+) -> Figure:
+    one50, one99, one_rate = medians(one)
+    four50, four99, four_rate = medians(four)
+    return Figure(
+        what=what,
+        value=four99 / one99,
+        unit="x",
+        bar=bar,
+        detail=f"p99 {four99:.1f} against {one99:.1f} ms, p50 {four50:.1f} against {one50:.1f} "
+        f"ms, at {four_rate:.0f}/s against {one_rate:.0f}/s; {made_of}",
+    )
 
 
 def moves(site: Site) -> list[Figure]:
