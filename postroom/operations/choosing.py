@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from postroom.settings import Settings
 
-__all__ = ["chosen"]
+__all__ = ["chosen", "unknown"]
 
 MOST_NAMES = 20
 
@@ -43,12 +43,22 @@ def chosen(database: Database[Any], settings: Settings, given: str | None) -> st
             )
         return current.names[0]
     if given not in current.names and Checkpoints(database).of(OutboxPartition(given)) is None:
-        known = [each.partition for each in Checkpoints(database).all()]
-        raise errors.ConfigurationError(
-            f"No relay was ever started for an outbox partition {given!r}; nothing was done. "
-            f"There are: {_listed(known)}"
-        )
+        raise unknown(database, given)
     return given
+
+
+def unknown(database: Database[Any], given: str) -> errors.ConfigurationError:
+    """Return the error that says for which outbox partitions a relay was ever started.
+
+    Raises:
+        pymongo.errors.PyMongoError: MongoDB does not answer.
+
+    """
+    known = [each.partition for each in Checkpoints(database).all()]
+    return errors.ConfigurationError(
+        f"No relay was ever started for an outbox partition {given!r}; nothing was done. "
+        f"There are: {_listed(known)}"
+    )
 
 
 def _current(database: Database[Any], base: str) -> Partitioning:

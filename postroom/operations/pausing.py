@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from postroom import errors
 from postroom.operations import actions
-from postroom.store.checkpoints import Checkpoints
+from postroom.operations.choosing import unknown
 from postroom.store.pauses import Pauses
 from postroom.store.values import OutboxPartition
 
@@ -55,9 +54,5 @@ def resume(database: Database[Any], partition: str, *, actor: Actor) -> bool:
 
 def _known(database: Database[Any], partition: str, *, changed: bool | None) -> bool:
     if changed is None:
-        known = ", ".join(each.partition for each in Checkpoints(database).all()) or "none"
-        raise errors.ConfigurationError(
-            f"No relay was ever started for an outbox partition {partition!r}; nothing was done. "
-            f"There are: {known}"
-        )
+        raise unknown(database, partition)
     return changed
