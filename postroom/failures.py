@@ -48,14 +48,15 @@ def with_what_led_to(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def let_go(error: BaseException | None) -> None:
-    """Let go of the frames of an error that everybody has seen, and of what led to it.
+def let_go(*seen: BaseException | None) -> None:
+    """Let go of the frames of errors that everybody has seen, and of what led to them.
 
     A frame that has named its error is held by it in turn, with all that was at hand there, until
     Python's collector comes by.
     """
-    for each in with_what_led_to(error):
-        each.__traceback__ = None
+    for error in seen:
+        for each in with_what_led_to(error):
+            each.__traceback__ = None
 
 
 def kind_of(error: BaseException, *, ours: bool = True) -> Kind:

@@ -26,7 +26,7 @@ from postroom.failures import Kind
 from postroom.inbox.handling.call import Call
 from postroom.inbox.handling.handlers import Registry
 from postroom.inbox.handling.job import Job
-from postroom.inbox.handling.outcome import Applied, TryAgain
+from postroom.inbox.handling.outcome import Applied, GiveUp, TryAgain
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from postroom.inbox.handling.outcome import Outcome
 
 APPLIED = Applied(handled=1, repeated=0)
+AGAIN = TryAgain(after_seconds=0.0, counts=True, kind=Kind.OWN)
 
 
 class Consumer:
@@ -98,11 +99,13 @@ def test_receivers_of_task_received_hold_up_the_handlers_thread_alone(runner: Ta
 class Failing(Consumer):
     """One whose handlers fail, deep in a stack whose frames name the error."""
 
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
     def execute(self, job: Job) -> tuple[Outcome, BaseException]:  # type: ignore[override]
-        """Say that a job is to be tried again."""
-        again = TryAgain(after_seconds=0.0, counts=True, kind=Kind.OWN)
-        job.call.end(again)
-        return again, self._met(job)
+        """Say that a job is to be tried again, or is given up."""
+        job.call.end(self._outcome)
+        return self._outcome, self._met(job)
 
     def _met(self, job: Job) -> BaseException:
         try:
@@ -112,7 +115,7 @@ class Failing(Consumer):
         return met
 
 
-@pytest.mark.parametrize("consumer", [Consumer(), Failing()])
+@pytest.mark.parametrize("consumer", [Consumer(), Failing(AGAIN), Failing(GiveUp("no"))])
 def test_nothing_of_a_job_is_left_to_the_collector(runner: TaskRunner, consumer: Any) -> None:
     """A worker has thousands of them in a second, and the collector comes by once in many."""
     registry, done = Registry(), queue.SimpleQueue[Any]()
