@@ -104,7 +104,8 @@ class Overtaking:
             raise errors.Poison(
                 f"The topic {topic} did not take the event, of {size} bytes, in its turn, and "
                 f"has {later} later ones by now, all of them smaller: a policy was set while "
-                "it was under way (maxMessageSize). Sent now it comes out of order"
+                "it was under way (maxMessageSize), unless a deploy has routed it there "
+                "only since. Sent now it comes out of order"
             )
         self._rerouted.add(topic)
         logger.warning(
