@@ -349,10 +349,11 @@ def medians(rounds: Sequence[Round]) -> tuple[float, float, float]:
 THIN = """
 import sys, threading, orjson, pulsar, pymongo
 from postroom import pulsar_adapter
+from postroom.topics import topic_partition
 uri, database, url, topic, *names = sys.argv[1:]
 outbox = pymongo.MongoClient(uri)[database]["__outboxMessages"]
 client = pulsar.Client(url, logger=pulsar_adapter.silence())
-topics = [f"{topic}-partition-{i}" for i in range(len(names))] if names[1:] else [topic]
+topics = [topic_partition(topic, i) for i in range(len(names))] if names[1:] else [topic]
 producers = {
     name: client.create_producer(each, batching_enabled=True, batching_max_publish_delay_ms=1)
     for name, each in zip(names, topics)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from postroom import errors, events, topics, wire
@@ -32,13 +31,7 @@ class Acknowledger(Protocol):
 def place_of(message: pulsar.Message) -> Place:
     """Say where in Pulsar the message stands: topic, ledger, entry, index within a batch."""
     where = message.message_id()
-    # Each message has a copy of its topic's name, which would be kept with its place.
-    return (
-        sys.intern(message.topic_name()),
-        where.ledger_id(),
-        where.entry_id(),
-        where.batch_index(),
-    )
+    return (message.topic_name(), where.ledger_id(), where.entry_id(), where.batch_index())
 
 
 def footprint(payload: bytes) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,17 +55,17 @@ class DoneWith:
 
     def __init__(self) -> None:
         self.places = 0
-        self._bits = defaultdict[tuple[str, int, int, bool], int](int)
+        self._bits: dict[tuple[str, int, int, bool], int] = {}
 
     def has(self, place: Place) -> bool:
         """Say whether a place is one of them."""
         stretch, bit = _spot(place)
-        return stretch in self._bits and bool(self._bits[stretch] >> bit & 1)
+        return bool(self._bits.get(stretch, 0) >> bit & 1)
 
     def add(self, place: Place) -> None:
         """Add one that is not there."""
         stretch, bit = _spot(place)
-        self._bits[stretch] |= 1 << bit
+        self._bits[stretch] = self._bits.get(stretch, 0) | 1 << bit
         self.places += 1
 
 
